@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting of the post-training job, with its one default.
+
+A YAML file has the sections below (PascalCase, as in PaddleSlim); a section is
+one dataclass; a key is one field. ``metadata`` carries what ``--help`` and the
+README's table print (``doc``, the paper's ``symbol``) and what validation
+checks (``choices``, ``low``/``high``, both inclusive).
+"""
+import dataclasses
+from typing import Any, Dict, List, Optional
+
+
+def knob(default, doc, symbol="", choices=None, low=None, high=None, min_items=None):
+    """One config field: default, sentence for the docs, and allowed values."""
+    meta = dict(doc=doc, symbol=symbol, choices=choices, low=low, high=high, min_items=min_items)
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=meta)
+    return dataclasses.field(default=default, metadata=meta)
+
+
+@dataclasses.dataclass
+class Global:
+    """Where the model is, where the result goes, what it must run on."""
+
+    model_dir: Optional[str] = knob(None, "directory or file prefix of the exported inference model")
+    model_filename: Optional[str] = knob(None, "program file inside model_dir; found by itself when there is only one")
+    params_filename: Optional[str] = knob(None, "combined parameter file; empty for one file per parameter")
+    save_dir: str = knob("output/quantized", "directory of the result; written as a whole or not at all")
+    target: str = knob("paddle_lite", "what the result must run on: paddle_lite (symmetric signed int8 storage, 8-bit "
+                       "activations) or simulation (the papers' settings: asymmetric, low-bit activations)",
+                       choices=("paddle_lite", "simulation"))
+    seed: int = knob(0, "seed of numpy, paddle and the sampling; same seed, same bytes", low=0)
+    memory_limit_mb: int = knob(4096, "activation cache beyond this many MiB goes to a temporary file", low=16)
+    tune_cpu: bool = knob(True, "allocator and MKL settings that make training on a CPU about twice as fast")
+    visualdl: bool = knob(True, "write VisualDL scalars and histograms below save_dir/visualdl")
+    resume: bool = knob(False, "continue an interrupted run of the same config in save_dir")
+
+
+@dataclasses.dataclass
+class Data:
+    """Images of one purpose: calibration (unlabelled) or evaluation (labelled)."""
+
+    image_dir: Optional[str] = knob(None, "folder of images, searched recursively")
+    label_file: Optional[str] = knob(None, "text file of lines `path<space or tab>label`, paths relative to image_dir")
+    loader: Optional[str] = knob(None, "`module:function` that returns an iterable of batches; args in loader_args")
+    loader_args: Dict[str, Any] = knob({}, "keyword arguments of `loader`")
+    num_samples: int = knob(1024, "use at most this many samples, drawn with Global.seed", low=1)
+    batch_size: int = knob(32, "samples per forward pass of the whole model", low=1)
+    input_shape: Optional[List[int]] = knob(None, "C, H, W fed to the model; taken from the program when it is fixed",
+                                            min_items=3)
+    resize_short: Optional[int] = knob(None, "scale the short side to this many pixels first", low=1)
+    crop: str = knob("center", "how to reach H, W: center crop, resize (squeeze), or pad (keep ratio, pad right/bottom)",
+                     choices=("center", "resize", "pad"))
+    layout: str = knob("RGB", "channel order fed to the model", choices=("RGB", "BGR", "GRAY"))
+    scale: float = knob(1.0 / 255.0, "pixels are multiplied by this before mean and std")
+    mean: List[float] = knob([0.485, 0.456, 0.406], "subtracted per channel after scale")
+    std: List[float] = knob([0.229, 0.224, 0.225], "divided by per channel")
+    pad_value: float = knob(0.0, "value of padded pixels after normalisation")
+
+
+@dataclasses.dataclass
+class Evaluation:
+    """How float, nearest and reconstructed programs are scored; optional."""
+
+    data: Optional[Data] = knob(None, "labelled images, same keys as Data; metrics are top1 and top5")
+    evaluator: Optional[str] = knob(None, "`module:function` called with a predict(batch) -> outputs, returns {metric: value}")
+    evaluator_args: Dict[str, Any] = knob({}, "keyword arguments of `evaluator`")
+    label_offset: int = knob(0, "added to labels, for models with a background class 0")
+
+
+@dataclasses.dataclass
+class Override:
+    """Other bits for the layers whose weight or op output name matches."""
+
+    pattern: str = knob("", "shell-style pattern (fnmatch) on the weight's or the output's name")
+    weight_bits: Optional[int] = knob(None, "bits of the weight", low=2, high=8)
+    activation_bits: Optional[int] = knob(None, "bits of the input activation", low=2, high=8)
+
+
+@dataclasses.dataclass
+class QuantPost:
+    """What is quantised, and how finely."""
+
+    weight_bits: int = knob(4, "bits of weights", low=2, high=8)
+    activation_bits: int = knob(8, "bits of activations (inputs of quantised ops); 32 leaves them float", low=2, high=32)
+    first_layer_weight_bits: int = knob(8, "bits of the first quantised op's weight", low=2, high=8)
+    last_layer_weight_bits: int = knob(8, "bits of the last quantised op's weight", low=2, high=8)
+    first_layer_activation_bits: int = knob(8, "bits of the model's input", low=2, high=32)
+    last_layer_activation_bits: int = knob(8, "bits of the last quantised op's input", low=2, high=32)
+    quantizable_op_type: List[str] = knob(["conv2d", "depthwise_conv2d", "conv2d_transpose", "mul", "matmul", "matmul_v2"],
+                                          "op types to quantise, among these")
+    skip: List[str] = knob([], "shell-style patterns of weights or outputs that stay float")
+    overrides: List[Override] = knob([], "per-layer bits; the first matching pattern wins")
+    weight_per_channel: bool = knob(True, "one weight scale per output channel")
+    weight_symmetric: Optional[bool] = knob(None, "weights without zero point; unset: True for paddle_lite, False for simulation")
+    weight_observer: str = knob("mse", "how weight ranges are found", choices=("mse", "min_max", "percentile", "kl"))
+    activation_symmetric: Optional[bool] = knob(None, "activations without zero point; unset: as for weights")
+    activation_observer: str = knob("mse", "how activation ranges are found",
+                                    choices=("mse", "min_max", "percentile", "kl"))
+    percentile: float = knob(0.9999, "share of values kept by the percentile observer", low=0.5, high=1.0)
+    quantize_shared: Optional[bool] = knob(None, "other readers (shortcuts) of a quantised activation read the quantised one "
+                                           "too; unset: False for paddle_lite (its additions are float), True for simulation")
+    num_observe: int = knob(256, "samples from which activation ranges are found", low=1)
+
+
+@dataclasses.dataclass
+class MRECG:
+    """Granularity (which modules are joined) and reconstruction (how a unit is trained).
+
+    ``preset`` chooses the starting values; keys given beside it win.
+    """
+
+    preset: str = knob("mrecg", "named starting values", choices=("adaround", "brecq", "qdrop", "mrecg", "fast", "nearest"))
+    granularity: str = knob("loss_peaks", "which neighbouring modules become one unit",
+                            choices=("layer", "block", "explicit", "modcap", "loss", "loss_peaks", "optimal"))
+    units: List[List[int]] = knob([], "explicit partition: [[first module, last module], ...], both inclusive")
+    top_k: Optional[int] = knob(None, "pairs to join in modcap and loss; unset: a quarter of the modules", "k", low=0)
+    stride_factor: float = knob(1.6, "weight of stride-2 convolutions in the capacity", "alpha", low=0.0)
+    homogeneous_only: bool = knob(False, "modcap: compare only neighbours with equal numbers of convolutions")
+    max_unit_modules: int = knob(3, "a unit never joins more modules than this", low=1)
+    relative_loss: bool = knob(True, "compare losses divided by the power of the float output, not absolute ones")
+    join_cost: float = knob(0.0, "optimal: price of every join, in units of the mean module loss", "mu", low=0.0)
+    first_pass_ratio: float = knob(0.1, "share of num_iters that the loss policies spend to measure every module",
+                                   low=0.0, high=1.0)
+    warm_start: bool = knob(True, "joined units start from the first pass's roundings and scales")
+    num_iters: int = knob(20000, "optimiser steps per module", low=0)
+    iters_scaling: str = knob("per_module", "a joined unit gets num_iters for each of its modules, or once",
+                              choices=("per_module", "per_unit"))
+    batch_size: int = knob(256, "samples per step, drawn afresh each step (expanded batch)", "B", low=1)
+    rounding_lr: float = knob(1e-3, "Adam step of the rounding variables", low=0.0)
+    scale_lr: float = knob(4e-5, "Adam step of activation scales, cosine to 0; 0 freezes them", low=0.0)
+    round_weight: float = knob(0.01, "weight of the rounding term", "lambda", low=0.0)
+    round_weight_depthwise: float = knob(0.1, "the same for units with depthwise convolutions", "lambda", low=0.0)
+    warm_up: float = knob(0.2, "share of the steps before the rounding term sets in", low=0.0, high=1.0)
+    beta_start: float = knob(20.0, "exponent of the rounding term after warm-up", "b", low=1.0)
+    beta_end: float = knob(2.0, "exponent at the last step, reached linearly", "b", low=1.0)
+    keep_prob: float = knob(0.5, "probability that an element is quantised while training (QDrop); 1: always", "p",
+                            low=0.0, high=1.0)
+    loss: str = knob("mse", "squared error of the unit's output, or weighted by the squared gradient of the network's "
+                     "KL divergence", choices=("mse", "fisher"))
+    activation_clip: str = knob("none", "symmetric_pact: learn a symmetric clip alpha that sets the scale",
+                                choices=("none", "symmetric_pact"))
+
+
+PRESETS: Dict[str, Dict[str, Any]] = {
+    # AdaRound (arXiv 2004.10568): layer by layer, weights only.
+    "adaround": dict(granularity="layer", keep_prob=1.0, scale_lr=0.0, batch_size=32, num_iters=10000),
+    # BRECQ (arXiv 2102.05426) in MQBench's one-stage form: weights and scales together.
+    "brecq": dict(granularity="block", keep_prob=1.0, batch_size=32),
+    # QDrop (arXiv 2203.05740).
+    "qdrop": dict(granularity="block", batch_size=32),
+    # MRECG (arXiv 2303.11906) on QDrop with the expanded batch: the defaults above.
+    "mrecg": dict(),
+    # Two CPU cores and minutes: few steps, so a larger one, and no dropping.
+    "fast": dict(num_iters=300, batch_size=32, rounding_lr=1e-2, keep_prob=1.0, scale_lr=4e-4),
+    # No reconstruction: the baseline that every report carries anyway.
+    "nearest": dict(granularity="block", num_iters=0),
+}
+
+
+@dataclasses.dataclass
+class Config:
+    """A whole job. Field names are the YAML sections (``Global`` -> ``global_``)."""
+
+    global_: Global = dataclasses.field(default_factory=Global)
+    data: Data = dataclasses.field(default_factory=Data)
+    evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+    quant_post: QuantPost = dataclasses.field(default_factory=QuantPost)
+    mrecg: MRECG = dataclasses.field(default_factory=MRECG)
+
+
+SECTIONS = {"Global": "global_", "Data": "data", "Evaluation": "evaluation", "QuantPost": "quant_post", "MRECG": "mrecg"}

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors a user can cause. The command line prints one sentence and exits 2."""
+
+
+class MrecgError(Exception):
+    """Base of every error whose cure lies with the user.
+
+    The message is one sentence: what happened where, what was expected, what
+    to do. Anything that is not a ``MrecgError`` is a bug of ours.
+    """
+
+
+class ConfigError(MrecgError):
+    """Unknown, conflicting or out-of-range settings; lists all of them.
+
+    Args:
+        problems(list[str]): one sentence per problem.
+    """
+
+    def __init__(self, problems):
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        lines = self.problems
+        super().__init__(lines[0] if len(lines) == 1 else
+                         f"{len(lines)} problems:\n" + "\n".join(f"  - {p}" for p in lines))
+
+
+class ModelError(MrecgError):
+    """A model file that is missing, truncated, foreign or has nothing to quantise."""
+
+
+class UnsupportedOpError(ModelError):
+    """An op without an entry in the op table was to be run in dygraph.
+
+    Args:
+        op_type(str): the op's type, e.g. ``multiclass_nms3``.
+    """
+
+    def __init__(self, op_type, detail=""):
+        self.op_type = op_type
+        super().__init__(f"op '{op_type}' is not in the op table{detail}")
+
+
+class DataError(MrecgError):
+    """Calibration or evaluation data that is missing, empty, misshapen or not finite."""
+
+
+class OutputError(MrecgError):
+    """The output directory cannot be written."""

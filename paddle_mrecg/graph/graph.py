@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The neutral graph: what every reader fills and every job works on.
+
+Op types, slot names and attributes are those of Paddle's ProgramDesc
+(``conv2d`` with ``Input``/``Filter``/``Output``), whichever format was read;
+there is one vocabulary inside. Ops stand in a valid execution order. ``feed``
+and ``fetch`` are not ops here: they are ``Graph.inputs`` and ``Graph.outputs``.
+"""
+import dataclasses
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+
+@dataclasses.dataclass
+class TensorInfo:
+    """What is known of a tensor without running the graph.
+
+    ``shape`` has -1 where a dimension is free; ``dtype`` is a numpy name
+    (``float32``, ``int64``, ...).
+    """
+
+    name: str
+    shape: Tuple[int, ...] = ()
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(eq=False)
+class Op:
+    """One op: ``inputs`` and ``outputs`` map a slot to tensor names."""
+
+    type: str
+    inputs: Dict[str, List[str]]
+    outputs: Dict[str, List[str]]
+    attrs: Dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def input(self, slot: str) -> Optional[str]:
+        """The single tensor name in ``slot``, or None when the slot is empty."""
+        names = self.inputs.get(slot)
+        return names[0] if names else None
+
+    def output(self, slot: str) -> Optional[str]:
+        names = self.outputs.get(slot)
+        return names[0] if names else None
+
+    @property
+    def input_names(self) -> List[str]:
+        return [n for names in self.inputs.values() for n in names]
+
+    @property
+    def output_names(self) -> List[str]:
+        return [n for names in self.outputs.values() for n in names]
+
+    def __repr__(self):
+        return f"{self.type}({', '.join(self.input_names)}) -> {', '.join(self.output_names)}"
+
+
+@dataclasses.dataclass
+class Graph:
+    """Ops in execution order, tensors by name, parameters as numpy arrays."""
+
+    ops: List[Op]
+    tensors: Dict[str, TensorInfo]
+    params: Dict[str, np.ndarray]
+    inputs: List[str]
+    outputs: List[str]
+    source: str = ""
+
+    def producers(self) -> Dict[str, Op]:
+        """Tensor name -> the op that writes it."""
+        return {name: op for op in self.ops for name in op.output_names}
+
+    def consumers(self) -> Dict[str, List[Op]]:
+        """Tensor name -> the ops that read it, in execution order."""
+        table: Dict[str, List[Op]] = {}
+        for op in self.ops:
+            for name in dict.fromkeys(op.input_names):
+                table.setdefault(name, []).append(op)
+        return table
+
+    def copy(self) -> "Graph":
+        """A copy whose ops and tables may be changed; arrays are shared."""
+        ops = [Op(o.type, {k: list(v) for k, v in o.inputs.items()},
+                  {k: list(v) for k, v in o.outputs.items()}, dict(o.attrs)) for o in self.ops]
+        tensors = {n: dataclasses.replace(t) for n, t in self.tensors.items()}
+        return Graph(ops, tensors, dict(self.params), list(self.inputs), list(self.outputs), self.source)
+
+    def unique_name(self, stem: str) -> str:
+        """A tensor name that is not taken yet."""
+        name, k = stem, 0
+        while name in self.tensors or name in self.params:
+            k += 1
+            name = f"{stem}_{k}"
+        return name
+
+
+# Ops whose weight may be quantised, and where their activation, weight and
+# result sit. `channel` is the output-channel axis of the weight.
+WEIGHT_SLOTS = {
+    "conv2d": ("Input", "Filter", "Output"),
+    "depthwise_conv2d": ("Input", "Filter", "Output"),
+    "conv2d_transpose": ("Input", "Filter", "Output"),
+    "mul": ("X", "Y", "Out"),
+    "matmul": ("X", "Y", "Out"),
+    "matmul_v2": ("X", "Y", "Out"),
+}
+
+
+def weight_name(op: Op, graph: Graph) -> Optional[str]:
+    """The parameter that quantisation of ``op`` would touch, else None."""
+    if op.type not in WEIGHT_SLOTS:
+        return None
+    name = op.input(WEIGHT_SLOTS[op.type][1])
+    return name if name in graph.params and graph.params[name].ndim >= 2 else None
+
+
+def activation_name(op: Op) -> str:
+    """The activation that a quantisable ``op`` reads."""
+    return op.input(WEIGHT_SLOTS[op.type][0])
+
+
+def channel_axis(op: Op) -> int:
+    """The output-channel axis of the weight of a quantisable ``op``."""
+    if op.type in ("conv2d", "depthwise_conv2d"):
+        return 0
+    if op.type == "conv2d_transpose":
+        return 1
+    transposed = op.attrs.get("trans_y", op.attrs.get("transpose_Y", False))
+    return 0 if transposed else 1
