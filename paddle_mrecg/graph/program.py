@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read Paddle's ProgramDesc (``.pdmodel``) and its parameters into a Graph."""
+import os
+from typing import Dict, List
+
+from ..compat import framework_pb2
+from ..errors import ModelError
+from .graph import Graph, Op, TensorInfo
+from .params import DTYPE_NAMES, read_combined, read_separate
+
+# Bookkeeping of the exporter and of kernel selection; none changes what an op computes.
+NOISE_ATTRS = frozenset((
+    "op_role", "op_role_var", "op_callstack", "op_namescope", "op_device", "with_quant_attr", "use_cudnn", "use_mkldnn",
+    "mkldnn_data_type", "use_quantizer", "workspace_size_MB", "exhaustive_search", "force_fp32_output", "use_addto",
+    "is_mkldnn", "fuse_relu", "fuse_relu_before_depthwise_conv", "fuse_with_relu", "fuse_residual_connection",
+    "fuse_activation", "fuse_alpha", "fuse_beta", "fuse_brelu", "fuse_brelu_threshold", "Scale_in", "Scale_out",
+    "Scale_in_eltwise", "Scale_weights", "scale_x", "scale_y", "scale_out", "Scale_x", "Scale_y", "Scale_Out",
+    "x_data_format", "y_data_format", "enable_cache", "trainable_statistics"))
+
+# Outputs that only a gradient or an optimiser reads. The writer adds those that an op insists on.
+BY_PRODUCTS = {
+    "batch_norm": ("MeanOut", "VarianceOut", "SavedMean", "SavedVariance", "ReserveSpace"),
+    "layer_norm": ("Mean", "Variance"),
+    "group_norm": ("Mean", "Variance"),
+    "instance_norm": ("SavedMean", "SavedVariance"),
+    "dropout": ("Mask",),
+    "max_pool2d_with_index": ("Mask",),
+    "quantize_linear": ("OutState", "OutAccum", "OutScale"),
+    **dict.fromkeys(("reshape2", "transpose2", "squeeze2", "unsqueeze2", "flatten2", "flatten_contiguous_range"), ("XShape",)),
+}
+
+_CONTROL_FLOW = ("while", "conditional_block", "select_input", "recurrent", "pylayer")
+_VALUE_FIELD = ("i", "f", "s", "ints", "floats", "strings", "b", "bools", None, "l", None, "longs", "float64s", None, None,
+                "float64", "scalar", "scalars")
+_FIRST_FIELD_TAG = b"\x0a"  # `blocks`, the first field of every ProgramDesc
+
+
+def read_program(model_path: str, params_path: str, allow_quantized: bool = False) -> Graph:
+    """Read an inference program.
+
+    Args:
+        model_path(str): the ProgramDesc file (``.pdmodel``, ``__model__``, any name).
+        params_path(str): the combined parameter file, or the directory with one file per parameter.
+        allow_quantized(bool, optional): accept programs with quantize / dequantize ops. Default: False.
+
+    Returns:
+        Graph: ops of the only block in execution order; every tensor is written once.
+
+    Raises:
+        ModelError: a file is missing, truncated, foreign, does not belong to the other, or the program has
+            control flow or is quantised already.
+    """
+    program = _parse(model_path)
+    _refuse(program, model_path, allow_quantized)
+    block = program.blocks[0]
+    tensors = {var.name: _tensor_info(var) for var in block.vars if _is_tensor(var)}
+    persistable = {var.name: tensors[var.name] for var in block.vars if var.persistable and var.name in tensors}
+    params = _read_params(params_path, persistable, model_path)
+    inputs, outputs, ops = _split_feed_fetch(block)
+    graph = Graph([], tensors, params, inputs, outputs, model_path)
+    graph.ops = _single_assignment(ops, graph)
+    _drop_unused(graph)
+    return graph
+
+
+def _parse(path):
+    pb = framework_pb2()
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise ModelError(f"cannot read the program file {path} ({error.strerror}); check Global.model_dir") from error
+    if data[:1] == b"{":
+        raise ModelError(f"{path} is a Paddle 3 PIR program, not a ProgramDesc: name it with the suffix .json")
+    program = pb.ProgramDesc()
+    try:
+        if data[:1] != _FIRST_FIELD_TAG:
+            raise ValueError("not a ProgramDesc")
+        program.ParseFromString(data)
+        if not program.blocks or not program.blocks[0].ops:
+            raise ValueError("no ops")
+    except Exception as error:  # protobuf's DecodeError differs between its implementations
+        raise ModelError(f"{path} is not a complete Paddle program (wrong file, or truncated): export the model again "
+                         "with paddle.jit.save") from error
+    return program
+
+
+def _refuse(program, path, allow_quantized):
+    for op in program.blocks[0].ops:
+        if op.type in _CONTROL_FLOW or any(a.type in (8, 10) for a in op.attrs):
+            raise ModelError(f"{path} contains control flow (op '{op.type}'), which cannot be quantised: export the model "
+                             "without data-dependent loops or branches")
+        if not allow_quantized and is_quantize_op(op.type):
+            raise ModelError(f"{path} is already quantised (op '{op.type}'): start from the float model")
+
+
+def is_quantize_op(op_type: str) -> bool:
+    """True for the ops that only a quantised program has."""
+    return op_type.startswith(("fake_quantize", "fake_channel_wise", "fake_dequantize")) or op_type in (
+        "quantize_linear", "dequantize_linear")
+
+
+def _is_tensor(var):
+    return var.type.type == 7  # LOD_TENSOR on Paddle 2, DENSE_TENSOR on 3
+
+
+def _tensor_info(var):
+    holder = var.type.lod_tensor if hasattr(var.type, "lod_tensor") else var.type.dense_tensor
+    return TensorInfo(var.name, tuple(holder.tensor.dims), DTYPE_NAMES.get(holder.tensor.data_type, "float32"))
+
+
+def _read_params(path, expected, model_path):
+    if not expected:
+        return {}
+    if os.path.isdir(path):
+        return read_separate(path, expected)
+    return read_combined(path, expected, model_path)
+
+
+def _split_feed_fetch(block):
+    """Input names, output names (both in ``col`` order) and the remaining op descriptions."""
+    feeds, fetches, ops = [], [], []
+    for op in block.ops:
+        if op.type == "feed":
+            feeds.append((_column(op), _slots(op.outputs)["Out"][0]))
+        elif op.type == "fetch":
+            fetches.append((_column(op), _slots(op.inputs)["X"][0]))
+        else:
+            ops.append(op)
+    return [name for _, name in sorted(feeds)], [name for _, name in sorted(fetches)], ops
+
+
+def _column(op):
+    return next((a.i for a in op.attrs if a.name == "col"), 0)
+
+
+def _slots(entries) -> Dict[str, List[str]]:
+    return {e.parameter: list(e.arguments) for e in entries if e.arguments}
+
+
+def _attributes(op):
+    attrs = {}
+    for attr in op.attrs:
+        if attr.name in NOISE_ATTRS:
+            continue
+        field = _VALUE_FIELD[attr.type]
+        if field is None:
+            raise ModelError(f"attribute '{attr.name}' of op '{op.type}' is computed by the program itself, which is not "
+                             "supported: export the model with fixed sizes")
+        value = getattr(attr, field)
+        if field == "scalar":
+            value = _scalar(value)
+        elif field == "scalars":
+            value = [_scalar(v) for v in value]
+        elif field.endswith("s") and field != "s":
+            value = list(value)
+        attrs[attr.name] = value
+    return attrs
+
+
+def _scalar(value):
+    return {1: value.b, 2: value.i, 3: value.r}.get(value.type, value.r)
+
+
+def _single_assignment(descriptions, graph):
+    """Ops in which every tensor is written once: in-place writes get a new name."""
+    written = set(graph.inputs) | set(graph.params)
+    current: Dict[str, str] = {}
+    read = {name for op in descriptions for e in op.inputs for name in e.arguments} | set(graph.outputs)
+    ops = []
+    for description in descriptions:
+        inputs = {slot: [current.get(n, n) for n in names] for slot, names in _slots(description.inputs).items()}
+        outputs = {}
+        for slot, names in _slots(description.outputs).items():
+            if slot in BY_PRODUCTS.get(description.type, ()) and (
+                    description.type == "batch_norm" or not any(n in read for n in names)):
+                continue
+            outputs[slot] = [_fresh(n, written, current, graph) for n in names]
+        ops.append(Op(description.type, inputs, outputs, _attributes(description)))
+    graph.outputs = [current.get(n, n) for n in graph.outputs]
+    return ops
+
+
+def _fresh(name, written, current, graph):
+    if name in written:
+        renamed = graph.unique_name(f"{name}.inplace")
+        old = graph.tensors.get(name, TensorInfo(name))
+        graph.tensors[renamed] = TensorInfo(renamed, old.shape, old.dtype)
+        current[name] = renamed
+        name = renamed
+    written.add(name)
+    return name
+
+
+def _drop_unused(graph):
+    """Forget tensors and parameters that no op and no output mentions."""
+    used = set(graph.inputs) | set(graph.outputs)
+    for op in graph.ops:
+        used.update(op.input_names)
+        used.update(op.output_names)
+    graph.tensors = {n: t for n, t in graph.tensors.items() if n in used}
+    graph.params = {n: p for n, p in graph.params.items() if n in used}

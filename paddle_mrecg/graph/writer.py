@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write a Graph as ProgramDesc: ``prefix.pdmodel`` and ``prefix.pdiparams``.
+
+ProgramDesc is what Paddle Inference 2.x and 3.x, Paddle Lite and paddle2onnx all read.
+"""
+import os
+from typing import Any
+
+import numpy as np
+
+from ..compat import framework_pb2, op_proto
+from ..errors import ModelError, OutputError
+from .graph import Graph, Op
+from .params import DTYPE_CODES, write_combined
+from .program import BY_PRODUCTS
+
+_INT, _FLOAT, _STRING, _INTS, _FLOATS, _STRINGS, _BOOLEAN, _BOOLEANS, _LONG, _LONGS, _FLOAT64S, _FLOAT64 = (
+    0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 12, 15)
+_SCALAR, _SCALARS = 16, 17
+_FIELDS = {_INT: ("i", int), _FLOAT: ("f", float), _STRING: ("s", str), _INTS: ("ints", int), _FLOATS: ("floats", float),
+           _STRINGS: ("strings", str), _BOOLEAN: ("b", bool), _BOOLEANS: ("bools", bool), _LONG: ("l", int),
+           _LONGS: ("longs", int), _FLOAT64S: ("float64s", float), _FLOAT64: ("float64", float)}
+_LISTS = (_INTS, _FLOATS, _STRINGS, _BOOLEANS, _LONGS, _FLOAT64S)
+_TENSOR, _FEED_LIST, _FETCH_LIST = 7, 9, 10
+
+# Attributes that Paddle's own exporter leaves out and Paddle Lite's converter insists on.
+_REQUIRED_ATTRS = {"relu6": {"threshold": 6.0}}
+
+
+def save_program(graph: Graph, prefix: str) -> None:
+    """Write ``prefix.pdmodel`` and ``prefix.pdiparams``; both or neither appear.
+
+    Args:
+        graph(Graph): ops in execution order.
+        prefix(str): path without suffix; its directory is made when missing.
+
+    Raises:
+        OutputError: the files cannot be written.
+        ModelError: the graph has an op type that Paddle has no ProgramDesc form of.
+    """
+    program = program_desc(graph)
+    paths = [prefix + ".pdmodel", prefix + ".pdiparams"]
+    temporary = [f"{path}.{os.getpid()}.tmp" for path in paths]
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(prefix)), exist_ok=True)
+        with open(temporary[0], "wb") as file:
+            file.write(program.SerializeToString())
+        with open(temporary[1], "wb") as file:
+            write_combined(file, graph.params)
+        for source, target in zip(temporary, paths):
+            os.replace(source, target)
+    except OSError as error:
+        raise OutputError(f"cannot write the model to {prefix}.* ({error.strerror}): check Global.save_dir") from error
+    finally:
+        for path in temporary:
+            if os.path.exists(path):
+                os.remove(path)
+
+
+def program_desc(graph: Graph):
+    """The graph as a ``framework_pb2.ProgramDesc`` with feed and fetch ops."""
+    program = framework_pb2().ProgramDesc()
+    program.version.version = 0  # read by every Paddle version
+    block = program.blocks.add(idx=0, parent_idx=-1)
+    _add_holder(block, "feed", _FEED_LIST)
+    _add_holder(block, "fetch", _FETCH_LIST)
+    _add_tensors(block, graph)
+    for column, name in enumerate(graph.inputs):
+        _add_op(block, Op("feed", {"X": ["feed"]}, {"Out": [name]}, {"col": column}))
+    names = set(graph.tensors) | set(graph.params)
+    for op in graph.ops:
+        _add_op(block, _with_by_products(block, op, names))
+    for column, name in enumerate(graph.outputs):
+        _add_op(block, Op("fetch", {"X": [name]}, {"Out": ["fetch"]}, {"col": column}))
+    return program
+
+
+def _add_holder(block, name, kind):
+    var = block.vars.add(name=name, persistable=True)
+    var.type.type = kind
+
+
+def _add_tensors(block, graph):
+    names = dict.fromkeys(list(graph.inputs) + list(graph.params))
+    for op in graph.ops:
+        names.update(dict.fromkeys(op.input_names + op.output_names))
+    for name in names:
+        if name in graph.params:
+            array = graph.params[name]
+            _add_tensor(block, name, array.shape, array.dtype.name, persistable=True)
+        else:
+            info = graph.tensors.get(name)
+            shape, dtype = (info.shape, info.dtype) if info else ((), "float32")
+            _add_tensor(block, name, shape, dtype, is_input=name in graph.inputs)
+
+
+def _add_tensor(block, name, shape, dtype, persistable=False, is_input=False):
+    var = block.vars.add(name=name, persistable=persistable)
+    var.type.type = _TENSOR
+    holder = var.type.lod_tensor if hasattr(var.type, "lod_tensor") else var.type.dense_tensor
+    holder.tensor.data_type = DTYPE_CODES[dtype]
+    holder.tensor.dims.extend(int(d) for d in shape)
+    if is_input:
+        var.need_check_feed = True
+    if persistable:
+        var.is_parameter = True
+        var.stop_gradient = True
+
+
+def _with_by_products(block, op, names):
+    """The op with the outputs that Paddle insists on although nobody reads them."""
+    slots = BY_PRODUCTS.get(op.type, ())
+    missing = [s for s in slots if s not in op.outputs and _is_required(op.type, s)]
+    if not missing:
+        return op
+    outputs = dict(op.outputs)
+    for slot in missing:
+        if op.type == "batch_norm" and slot in ("MeanOut", "VarianceOut"):
+            outputs[slot] = list(op.inputs[slot[:-3]])  # updated in place, as Paddle's own exporter has it
+            continue
+        name = f"{op.output_names[0]}.{slot}"
+        while name in names:
+            name += "_"
+        names.add(name)
+        _add_tensor(block, name, (), "uint8" if slot == "Mask" else "float32")
+        outputs[slot] = [name]
+    return Op(op.type, op.inputs, outputs, op.attrs)
+
+
+def _is_required(op_type, slot):
+    # ReserveSpace is for cuDNN training. XShape is dispensable in the description but infer-shape wants it before 3.0.
+    return slot not in ("ReserveSpace", "OutState", "OutAccum", "OutScale")
+
+
+def _add_op(block, op):
+    proto = op_proto(op.type)
+    if proto is None and op.type not in ("feed", "fetch"):
+        raise ModelError(f"op '{op.type}' has no ProgramDesc form in this Paddle: export the model with another op")
+    types = {a.name: a.type for a in proto.attrs} if proto else {}
+    description = block.ops.add(type=op.type)
+    for entries, slots in ((description.inputs, op.inputs), (description.outputs, op.outputs)):
+        for slot, names in slots.items():
+            entries.add(parameter=slot, arguments=names)
+    for name, value in {**_REQUIRED_ATTRS.get(op.type, {}), **op.attrs}.items():
+        _add_attr(description, name, value, types.get(name))
+
+
+def _add_attr(description, name, value: Any, kind=None):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    elif isinstance(value, np.generic):
+        value = value.item()
+    if kind not in _FIELDS:  # unknown to this Paddle, or a scalar, which files hold in the plain form
+        kind = _plain_kind(value)
+    field, cast = _FIELDS[kind]
+    attr = description.attrs.add(name=name, type=kind)
+    if kind in _LISTS:
+        getattr(attr, field).extend(cast(v) for v in (value if isinstance(value, (list, tuple)) else [value]))
+    else:
+        setattr(attr, field, cast(value))
+
+
+def _plain_kind(value):
+    first = (value[0] if value else 0) if isinstance(value, (list, tuple)) else value
+    is_list = isinstance(value, (list, tuple))
+    if isinstance(first, bool):
+        return _BOOLEANS if is_list else _BOOLEAN
+    if isinstance(first, int):
+        wide = any(abs(v) > 2**31 - 1 for v in (value if is_list else [value]))
+        return (_LONGS if wide else _INTS) if is_list else (_LONG if wide else _INT)
+    if isinstance(first, float):
+        return _FLOATS if is_list else _FLOAT
+    return _STRINGS if is_list else _STRING
