@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that exist as a whole or not at all."""
+import json
+import math
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from typing import Any
+
+from ..errors import OutputError
+
+
+def write_bytes(path: str, data: bytes):
+    """Write a file under a temporary name, then rename it into place.
+
+    Args:
+        path(str): file to write; an existing one is replaced.
+        data(bytes): its whole content.
+
+    Raises:
+        OutputError: the file cannot be written; an existing one is unchanged.
+    """
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be written ({error.strerror}): free space or choose another "
+                          "Global.save_dir") from error
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def write_text(path: str, text: str):
+    """``write_bytes`` in UTF-8 with Unix line ends."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str, value: Any):
+    """Write strict JSON: numpy values become plain ones, NaN and infinity become null."""
+    write_text(path, json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Dicts, lists, strings and numbers only."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def deflate(data: bytes) -> bytes:
+    """zlib-compressed ``data``.
+
+    In a process of its own: Paddle 2.6 exports a zlib under the same symbols,
+    and when Paddle was imported first, Python's zlib (and so Pillow's and
+    matplotlib's PNG writer) crashes the process.
+    """
+    program = "import sys, zlib; sys.stdout.buffer.write(zlib.compress(sys.stdin.buffer.read(), 6))"
+    return subprocess.run([sys.executable, "-I", "-c", program], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+def write_png(path: str, pixels):
+    """Write an image without Pillow (see ``deflate``).
+
+    Args:
+        path(str): file to write.
+        pixels(np.ndarray): uint8, [height, width, 3].
+    """
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)  # filter type 0 in front of every row
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", deflate(rows)), (b"IEND", b""))
+    write_bytes(path, b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks))

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much the loss goes up and down along the network: the paper's oscillation, in numbers."""
+import dataclasses
+import math
+from typing import Dict, List, Sequence, Tuple
+
+from .units import UnitReport, relative
+
+
+def oscillation(losses: Sequence[float]) -> Dict[str, float]:
+    """Measures of a loss-per-block curve.
+
+    The paper shows oscillation only as a picture; these are its obvious sizes.
+
+    Args:
+        losses(list[float]): loss of every module; a unit's loss stands for each of its modules.
+
+    Returns:
+        dict: ``total_variation`` = sum |L_i - L_(i+1)|, ``sum_of_drops`` = sum max(0, L_i - L_(i+1)), ``max``.
+    """
+    steps = [b - a for a, b in zip(losses, losses[1:])]
+    return dict(total_variation=math.fsum(abs(s) for s in steps), sum_of_drops=math.fsum(-s for s in steps if s < 0),
+                max=max(losses, default=0.0))
+
+
+@dataclasses.dataclass
+class Curve:
+    """Loss per module of one partition.
+
+    Attributes:
+        label(str): what the legend says.
+        losses(list[float]): per module, the loss of the unit that it belongs to.
+        powers(list[float]): per module, the float power of that unit's output.
+        spans(list[tuple]): (first, last) module of every unit, inclusive.
+        inner(dict): module -> (loss, power) at the inner block ends of joined units.
+    """
+
+    label: str
+    losses: List[float]
+    powers: List[float]
+    spans: List[Tuple[int, int]]
+    inner: Dict[int, Tuple[float, float]] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of_units(cls, label: str, units: Sequence[UnitReport], loss: str = "loss_hard") -> "Curve":
+        """The curve of finished units; ``loss`` names the field to plot (loss_hard or loss_nearest)."""
+        curve = cls(label, [], [], [])
+        for unit in units:
+            curve.losses += [getattr(unit, loss)] * len(unit.modules)
+            curve.powers += [unit.power] * len(unit.modules)
+            curve.spans.append((unit.first_module, unit.last_module))
+            curve.inner.update({i.module: (getattr(i, loss), i.power) for i in unit.inner})
+        return curve
+
+    @property
+    def relative_losses(self) -> List[float]:
+        return [relative(loss, power) for loss, power in zip(self.losses, self.powers)]
+
+    def at_block_ends(self) -> "Curve":
+        """The same network with the loss at every module's own end: what joining really does to the inner blocks."""
+        losses, powers = list(self.losses), list(self.powers)
+        for module, (loss, power) in self.inner.items():
+            losses[module], powers[module] = loss, power
+        return Curve(self.label, losses, powers, [(k, k) for k in range(len(losses))])
+
+    def measures(self) -> Dict[str, Dict[str, float]]:
+        """``oscillation`` absolute and relative, as plotted and at the block ends."""
+        ends = self.at_block_ends()
+        return dict(absolute=oscillation(self.losses), relative=oscillation(self.relative_losses),
+                    absolute_block_ends=oscillation(ends.losses), relative_block_ends=oscillation(ends.relative_losses))

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""report.json and the table at the end: what was done, what it brought, what it cost."""
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from typing import Any, Dict, List, Optional
+
+from ..errors import DataError
+from .files import write_json
+from .oscillation import Curve
+from .progress import duration
+from .units import UnitReport
+
+FORMAT_VERSION = 1
+STAGES = ("float", "nearest", "quantized")  # keys of Report.metrics and columns of the table
+DISTRIBUTIONS = ("paddlepaddle", "paddlepaddle-gpu", "paddleslim", "numpy", "paddle-mrecg")
+
+
+@dataclasses.dataclass
+class Report:
+    """Everything that a reader of the result may ask.
+
+    Attributes:
+        metrics(dict): ``float``, ``nearest`` and ``quantized``, each name -> value; empty without labels.
+        units(list[UnitReport]): the reconstructed units in order.
+        first_pass(list[UnitReport]): the single modules that data-dependent joining measured; may be empty.
+        weights(dict): weight name -> ``dict(bits=, scale=)``, scale being ``per_channel`` or ``per_tensor``.
+        activations(dict): activation name -> ``dict(bits=, signed=)``.
+        float_tensors(dict): weight or op output that stays float -> why.
+        seconds(dict): stage -> duration.
+        saved_by_reuse(dict): what data-dependent joining saved: ``iterations`` and ``seconds``.
+        sizes(dict): ``float_file``, ``quantized_file`` (from ``file_sizes``) and ``codes`` (from ``code_sizes``).
+        verification(dict): ``max_abs_diff`` and ``max_abs_output`` of simulation against exported program, ``samples``.
+        samples(dict): purpose -> number of samples.
+        status(str): ``complete``, or ``interrupted`` when units from ``note`` on stayed at nearest rounding.
+    """
+
+    metrics: Dict[str, Dict[str, float]] = dataclasses.field(default_factory=dict)
+    units: List[UnitReport] = dataclasses.field(default_factory=list)
+    first_pass: List[UnitReport] = dataclasses.field(default_factory=list)
+    weights: Dict[str, Dict] = dataclasses.field(default_factory=dict)
+    activations: Dict[str, Dict] = dataclasses.field(default_factory=dict)
+    float_tensors: Dict[str, str] = dataclasses.field(default_factory=dict)
+    seconds: Dict[str, float] = dataclasses.field(default_factory=dict)
+    saved_by_reuse: Dict[str, float] = dataclasses.field(default_factory=dict)
+    sizes: Dict[str, Dict] = dataclasses.field(default_factory=dict)
+    verification: Dict[str, float] = dataclasses.field(default_factory=dict)
+    samples: Dict[str, int] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    config: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    environment: Dict[str, str] = dataclasses.field(default_factory=lambda: environment())
+    status: str = "complete"
+    notes: List[str] = dataclasses.field(default_factory=list)
+    format_version: int = FORMAT_VERSION
+
+    def curves(self) -> List[Curve]:
+        """Loss per module without joining (first pass, or nothing was joined) and with it."""
+        curves = [Curve.of_units("without joining", self.first_pass)] if self.first_pass else []
+        joined = any(len(u.modules) > 1 for u in self.units)
+        return curves + [Curve.of_units("with joining" if joined else "without joining", self.units)]
+
+    def oscillation(self) -> Dict[str, Dict]:
+        """``Curve.measures`` of every curve."""
+        return {c.label.replace(" ", "_"): c.measures() for c in self.curves()}
+
+    def recovered(self, metric: str) -> Optional[float]:
+        """Share of what nearest rounding lost that reconstruction won back; None when nothing was lost."""
+        values = [self.metrics.get(s, {}).get(metric) for s in STAGES]
+        if None in values or values[0] == values[1]:
+            return None
+        full, nearest, quantized = values
+        return (quantized - nearest) / (full - nearest)
+
+    def to_dict(self) -> Dict:
+        """JSON-able, with the derived numbers in it."""
+        metrics = sorted({m for values in self.metrics.values() for m in values})
+        return dict(dataclasses.asdict(self), recovered={m: self.recovered(m) for m in metrics},
+                    oscillation=self.oscillation())
+
+    @classmethod
+    def from_dict(cls, entry: Dict) -> "Report":
+        """The reverse of ``to_dict``; a report of a later format keeps what this version knows."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        report = cls(**{k: v for k, v in entry.items() if k in known})
+        report.units = [UnitReport.from_dict(u) for u in report.units]
+        report.first_pass = [UnitReport.from_dict(u) for u in report.first_pass]
+        return report
+
+    def save(self, path: str):
+        """Write report.json; raises OutputError."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str) -> "Report":
+        """Read report.json.
+
+        Raises:
+            DataError: the file is missing or is not a report.
+        """
+        try:
+            with open(path, encoding="utf-8") as file:
+                return cls.from_dict(json.load(file))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"'{path}' is not a readable report.json of paddle_mrecg: give the save_dir of a "
+                            "finished run") from error
+
+    def table(self) -> str:
+        """The fixed-width table printed at the end."""
+        return "\n".join(self._metric_lines() + self._size_lines() + self._cost_lines())
+
+    def _metric_lines(self) -> List[str]:
+        names = list(dict.fromkeys(m for s in STAGES for m in self.metrics.get(s, {})))
+        if not names:
+            return ["no labels or evaluator given: nothing to score"]
+        lines = [f"{'metric':<16}" + "".join(f"{s:>11}" for s in STAGES) + f"{'change':>11}{'recovered':>11}"]
+        lines.append("-" * len(lines[0]))
+        for name in names:
+            values = [self.metrics.get(s, {}).get(name) for s in STAGES]
+            change = None if None in (values[0], values[2]) else values[2] - values[0]
+            recovered = self.recovered(name)
+            lines.append(f"{name:<16}" + "".join(f"{_number(v):>11}" for v in values) + f"{_number(change, '+'):>11}"
+                         + f"{'-' if recovered is None else f'{100 * recovered:.0f} %':>11}")
+        return lines + ["change: quantized - float; recovered: share of nearest rounding's loss won back"]
+
+    def _size_lines(self) -> List[str]:
+        lines = [""]
+        for label, key in (("float", "float_file"), ("quantized", "quantized_file")):
+            if key in self.sizes:
+                size = self.sizes[key]
+                lines.append(f"{label + ' model':<16}{_bytes(size['bytes']):>11}{_bytes(size['zipped']):>11} zipped")
+        if "codes" in self.sizes:
+            codes = self.sizes["codes"]
+            lines.append(f"{'weight codes':<16}{_bytes(codes['int8']):>11}{_bytes(codes['zipped']):>11} zipped"
+                         f"{_bytes(codes['entropy_coded']):>11} ideally coded   (float32 {_bytes(codes['float32'])})")
+        return lines if len(lines) > 1 else []
+
+    def _cost_lines(self) -> List[str]:
+        lines = [""]
+        if self.verification:
+            lines.append(f"exported program against simulation: max |difference| "
+                         f"{self.verification['max_abs_diff']:.3g} of {self.verification['max_abs_output']:.3g}")
+        if self.saved_by_reuse.get("iterations"):
+            saved = self.saved_by_reuse
+            lines.append(f"reuse of the first pass saved {saved['iterations']:.0f} iterations, about "
+                         f"{duration(saved['seconds'])}")
+        if self.seconds:
+            lines.append("time: " + ", ".join(f"{k} {duration(s)}" for k, s in self.seconds.items())
+                         + f"; together {duration(sum(self.seconds.values()))}")
+        lines.append(", ".join([self.environment["device"]] + [f"{d} {self.environment[d]}"
+                     for d in ("python",) + DISTRIBUTIONS if d in self.environment] + [f"seed {self.seed}"]))
+        return lines + ([f"status: {self.status}"] if self.status != "complete" else []) + self.notes
+
+
+def _number(value, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.4f}"
+
+
+def _bytes(count: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.2f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def environment() -> Dict[str, str]:
+    """Versions and the device's name; neither host names nor paths."""
+    found = dict(python=platform.python_version(), system=platform.system(), device=_device_name(),
+                 cpu_count=str(os.cpu_count()))
+    for distribution in DISTRIBUTIONS:
+        try:
+            found[distribution] = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return found
+
+
+def _device_name() -> str:
+    paddle = sys.modules.get("paddle")  # never imported only to name the device
+    if paddle is not None and paddle.device.get_device().startswith("gpu"):
+        return paddle.device.cuda.get_device_name()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened to one unit, and the table of all units.
+
+Losses are ||y - y_fp||^2 summed over channels, mean over samples and space
+(reconstruct.py), measured on all calibration samples with nothing dropped.
+"""
+import csv
+import dataclasses
+import io
+import math
+from typing import Dict, List, Sequence
+
+from .files import write_text
+
+
+@dataclasses.dataclass
+class InnerLoss:
+    """The output of a module inside a joined unit: nobody trains it, and the plotted curve would hide it."""
+
+    module: int
+    name: str
+    loss_nearest: float
+    loss_hard: float
+    power: float
+
+
+@dataclasses.dataclass
+class UnitReport:
+    """One reconstructed unit.
+
+    ``loss_nearest`` is the unit with nearest rounding behind the reconstructed
+    units before it (the quantised stream), so that nearest and hard differ by
+    this unit's training alone. ``power`` is the float output's mean square in
+    the losses' norm.
+    """
+
+    index: int
+    name: str
+    first_module: int
+    modules: List[str]
+    weights: int
+    params: int
+    iterations: int
+    seconds: float
+    loss_nearest: float
+    loss_soft: float
+    loss_hard: float
+    power: float
+    inner: List[InnerLoss] = dataclasses.field(default_factory=list)
+    reused: bool = False
+    note: str = ""
+
+    @classmethod
+    def from_dict(cls, entry: Dict) -> "UnitReport":
+        """From ``dataclasses.asdict``; null (JSON's word for a loss that was not finite) becomes NaN."""
+        inner = [InnerLoss(**_no_null(i)) for i in entry["inner"]]
+        return cls(**dict(_no_null(entry), inner=inner))
+
+    @property
+    def last_module(self) -> int:
+        return self.first_module + len(self.modules) - 1
+
+    @property
+    def relative_nearest(self) -> float:
+        return relative(self.loss_nearest, self.power)
+
+    @property
+    def relative_soft(self) -> float:
+        return relative(self.loss_soft, self.power)
+
+    @property
+    def relative_hard(self) -> float:
+        return relative(self.loss_hard, self.power)
+
+
+def _no_null(entry):
+    return {k: math.nan if v is None else v for k, v in entry.items()}
+
+
+def relative(loss: float, power: float) -> float:
+    """Loss as a share of the float output's power; 0 for an output that is always 0."""
+    return loss / power if power > 0 else 0.0
+
+
+UNITS_COLUMNS = ("index", "name", "first_module", "last_module", "weights", "params", "iterations", "seconds",
+                 "loss_nearest", "loss_soft", "loss_hard", "power", "relative_nearest", "relative_soft",
+                 "relative_hard", "reused", "note")
+
+
+def write_units_csv(path: str, units: Sequence[UnitReport]):
+    """One row per unit, followed by one row per inner block end of a joined unit (``index`` like ``3.1``).
+
+    Args:
+        path(str): file to write, replaced as a whole.
+        units(list[UnitReport]): the units in order.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, UNITS_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for unit in units:
+        writer.writerow({c: _cell(getattr(unit, c)) for c in UNITS_COLUMNS})
+        for k, inner in enumerate(unit.inner):
+            row = dict(index=f"{unit.index}.{k}", name=inner.name, first_module=inner.module, last_module=inner.module,
+                       loss_nearest=inner.loss_nearest, loss_hard=inner.loss_hard, power=inner.power,
+                       relative_nearest=relative(inner.loss_nearest, inner.power),
+                       relative_hard=relative(inner.loss_hard, inner.power), note="inside a joined unit, not trained")
+            writer.writerow({c: _cell(v) for c, v in row.items()})
+    write_text(path, text.getvalue())
+
+
+def _cell(value):
+    return f"{value:.6g}" if isinstance(value, float) else value
