@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the files of an exported model, whatever their names, and read them."""
+import os
+from typing import List, Optional, Tuple
+
+from ..errors import ModelError
+from .graph import Graph
+from .pir import read_pir
+from .program import read_program
+
+_PROGRAM_SUFFIXES = (".pdmodel", ".json")
+_LEGACY_PROGRAM = "__model__"
+_PARAMS_SUFFIX = ".pdiparams"
+_LEGACY_PARAMS = ("__params__", "params")
+
+
+def load_graph(model_dir: str, model_filename: Optional[str] = None, params_filename: Optional[str] = None) -> Graph:
+    """Read an exported inference model.
+
+    Args:
+        model_dir(str): directory of the model, or the common prefix of its two files (``dir/inference``), or the
+            program file itself.
+        model_filename(str, optional): program file inside ``model_dir``; needed only when several would do.
+            Default: None.
+        params_filename(str, optional): combined parameter file inside ``model_dir``. Default: None, found by itself;
+            the directory holds one file per parameter when there is none.
+
+    Returns:
+        Graph: the model, from ProgramDesc or from PIR JSON.
+
+    Raises:
+        ModelError: nothing, or more than one candidate, was found, or a file cannot be used.
+    """
+    model_dir = os.fspath(model_dir)
+    program, params = _locate(model_dir, model_filename, params_filename)
+    read = read_pir if program.endswith(".json") else read_program
+    return read(program, params)
+
+
+def _locate(model_dir, model_filename, params_filename) -> Tuple[str, str]:
+    directory, stem = (model_dir, None) if os.path.isdir(model_dir) else _split_prefix(model_dir)
+    if model_filename:
+        program = os.path.join(directory, model_filename)
+        if not os.path.isfile(program):
+            raise ModelError(f"program file {program} does not exist; {_listing(directory)}")
+    else:
+        program = _only(_programs(directory, stem), "program", "model_filename", directory)
+    if params_filename:
+        params = os.path.join(directory, params_filename)
+        if not os.path.isfile(params):
+            raise ModelError(f"parameter file {params} does not exist; {_listing(directory)}")
+        return program, params
+    return program, _find_params(directory, program)
+
+
+def _split_prefix(path):
+    directory, stem = os.path.split(path)
+    for suffix in _PROGRAM_SUFFIXES:
+        if stem.endswith(suffix) and os.path.isfile(path):
+            stem = stem[:-len(suffix)]
+            return directory or ".", stem + suffix
+    if not os.path.isdir(directory or "."):
+        raise ModelError(f"model directory {path} does not exist; check Global.model_dir")
+    return directory or ".", stem
+
+
+def _programs(directory, stem) -> List[str]:
+    """Program files that ``stem`` (a prefix, a file name, or None for any) may mean."""
+    names = sorted(os.listdir(directory))
+    if stem is not None:
+        names = [n for n in names if n in (stem, *(stem + s for s in _PROGRAM_SUFFIXES))]
+        return [n for n in names if os.path.isfile(os.path.join(directory, n))]
+    found = [n for n in names if n.endswith(".pdmodel") or n == _LEGACY_PROGRAM]
+    return found + [n for n in names if n.endswith(".json") and _is_pir(os.path.join(directory, n))]
+
+
+def _is_pir(path):
+    """True for PIR programs, whose first key says so; a directory may hold other JSON files."""
+    with open(path, "rb") as file:
+        return b'"pir"' in file.read(256)
+
+
+def _find_params(directory, program):
+    """The combined parameter file that belongs to ``program``, else the directory."""
+    stem = os.path.splitext(os.path.basename(program))[0]
+    same = os.path.join(directory, stem + _PARAMS_SUFFIX)
+    if os.path.isfile(same):
+        return same
+    found = [n for n in sorted(os.listdir(directory)) if n.endswith(_PARAMS_SUFFIX) or n in _LEGACY_PARAMS]
+    if not found:
+        return directory
+    return _only(found, "parameter", "params_filename", directory)
+
+
+def _only(names, what, option, directory):
+    if len(names) == 1:
+        return os.path.join(directory, names[0])
+    if names:
+        raise ModelError(f"{directory} holds {len(names)} {what} files ({', '.join(names)}): choose one with "
+                         f"Global.{option}")
+    raise ModelError(f"no {what} file (.pdmodel, .json, __model__) in {directory}; {_listing(directory)}")
+
+
+def _listing(directory):
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError:
+        return f"{directory} cannot be listed"
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return f"the directory holds {shown or 'nothing'}"

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read Paddle 3.x's PIR JSON into a Graph of ProgramDesc ops.
+
+The file is a list of ops in static single assignment form: ``#`` is the op's
+name with a dialect number, ``I`` the value ids read, ``O`` the values written
+with their types, ``A`` typed attributes. Parameters are ``p`` ops, with the
+name in ``A[3]``; their values are in a ``.pdiparams`` as for ProgramDesc.
+"""
+import json
+from typing import Any, Dict, List
+
+import numpy as np
+
+from ..errors import ModelError
+from .graph import Graph, Op, TensorInfo
+from .params import DTYPE_CODES, read_combined
+from .pir_table import RULES
+from .program import is_quantize_op
+
+_TYPES = {"0.t_f32": "float32", "0.t_f64": "float64", "0.t_f16": "float16", "0.t_bf16": "bfloat16", "0.t_i64": "int64",
+          "0.t_i32": "int32", "0.t_i16": "int16", "0.t_i8": "int8", "0.t_ui8": "uint8", "0.t_bool": "bool"}
+_NOISE = ("struct_name", "place", "stop_gradient", "op_callstack", "persistable", "trainable_statistics")
+_CONTROL_FLOW = ("if", "while", "pylayer", "cinn")
+_EMPTY = 0  # the id of an operand that is not given
+
+
+def read_pir(json_path: str, params_path: str, allow_quantized: bool = False) -> Graph:
+    """Read a PIR inference program.
+
+    Args:
+        json_path(str): the ``.json`` program.
+        params_path(str): the combined parameter file.
+        allow_quantized(bool, optional): accept programs with quantize / dequantize ops. Default: False.
+
+    Returns:
+        Graph: the program in ProgramDesc's vocabulary. A PIR op without a translation keeps its PIR name, its
+        operands in the slots ``X`` and ``Out`` and its raw attributes.
+
+    Raises:
+        ModelError: a file is missing, truncated, foreign, does not belong to the other, or the program has
+            control flow or is quantised already.
+    """
+    ops = _parse(json_path)
+    reader = _Reader(json_path)
+    for op in ops:
+        reader.read(op, allow_quantized)
+    graph = reader.finish()
+    if reader.parameters:
+        graph.params.update(read_combined(params_path, reader.parameters, json_path))
+    _drop_unused(graph)
+    return graph
+
+
+def _parse(path) -> List[dict]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            program = json.load(file)
+    except OSError as error:
+        raise ModelError(f"cannot read the program file {path} ({error.strerror}); check Global.model_dir") from error
+    except ValueError as error:
+        raise ModelError(f"{path} is not a complete JSON program (wrong file, or truncated): export the model again with "
+                         "paddle.jit.save") from error
+    try:
+        if program["base_code"]["magic"] != "pir":
+            raise KeyError("magic")
+        regions = program["program"]["regions"]
+        return regions[0]["blocks"][0]["ops"]
+    except (KeyError, IndexError, TypeError) as error:
+        raise ModelError(f"{path} is JSON but not a Paddle PIR program: give the model that paddle.jit.save wrote") from error
+
+
+class _Reader:
+    """Translates one op after the other; values are known by their PIR id."""
+
+    def __init__(self, path):
+        self.path = path
+        self.graph = Graph([], {}, {}, [], [], path)
+        self.parameters: Dict[str, TensorInfo] = {}
+        self._names: Dict[int, Any] = {_EMPTY: None}  # id -> tensor name, or list of names for a vector
+        self._constants: Dict[int, Any] = {}  # id -> number or list of numbers
+        self._lists: Dict[int, List[str]] = {}  # id of a stack of scalars -> the scalars' names
+        self._feeds: List[tuple] = []
+        self._fetches: List[tuple] = []
+        self._counts: Dict[str, int] = {}
+
+    def read(self, op, allow_quantized):
+        try:
+            name = op["#"].split(".", 1)[-1]
+            if name.split("_")[0] in _CONTROL_FLOW or op.get("regions"):
+                raise ModelError(f"{self.path} contains control flow (op '{name}'), which cannot be quantised: export the "
+                                 "model without data-dependent loops or branches")
+            if not allow_quantized and is_quantize_op(name):
+                raise ModelError(f"{self.path} is already quantised (op '{name}'): start from the float model")
+            getattr(self, "_read_" + name, self._read_op)(name, op)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ModelError(f"{self.path}: op '{op.get('#') if isinstance(op, dict) else op}' is not in the form that Paddle "
+                             "3.3 writes: export the model again with Paddle 3.3") from error
+
+    def finish(self) -> Graph:
+        self.graph.inputs = [name for _, name in sorted(self._feeds)]
+        fetched = sorted(self._fetches)
+        self.graph.outputs = [name for _, name, _ in fetched]
+        rename = {}
+        for _, name, wanted in fetched:  # the names that Paddle's own predictor shows
+            if name not in self.graph.inputs and name not in rename and self.graph.unique_name(wanted) == wanted:
+                rename[name] = wanted
+        _rename(self.graph, rename)
+        self.graph.ops = _alive(self.graph)
+        return self.graph
+
+    # Ops of the format itself. ------------------------------------------------------------
+
+    def _read_p(self, _, op):
+        name, out = op["A"][3], op["O"]
+        self._names[out["%"]] = name
+        self.parameters[name] = self.graph.tensors[name] = _info(name, out["TT"])
+
+    def _read_data(self, _, op):
+        self._feed(op, len(self._feeds))
+
+    def _read_feed(self, _, op):
+        self._feed(op, _attributes(op)["col"])
+
+    def _feed(self, op, column):
+        out, name = op["O"][0], _attributes(op)["name"]
+        self._names[out["%"]] = name
+        self.graph.tensors[name] = _info(name, out["TT"])
+        self._feeds.append((column, name))
+
+    def _read_fetch(self, _, op):
+        attrs = _attributes(op)
+        self._fetches.append((attrs["col"], self._names[op["I"][0]["%"]], attrs["name"]))
+
+    def _read_combine(self, _, op):
+        self._names[op["O"][0]["%"]] = [self._names[i["%"]] for i in op["I"]]
+
+    def _read_split(self, name, op):
+        if not op["#"].startswith("0."):
+            return self._read_op(name, op)
+        for out, source in zip(op["O"], self._names[op["I"][0]["%"]]):
+            self._names[out["%"]] = source
+        return None
+
+    def _read_slice(self, name, op):
+        if not op["#"].startswith("0."):
+            return self._read_op(name, op)
+        self._names[op["O"][0]["%"]] = self._names[op["I"][0]["%"]][_attributes(op)["index"]]
+        return None
+
+    # Constants: kept as values for folding, and as tensors in case that somebody reads them. ---
+
+    def _read_full(self, _, op):
+        attrs, out = _attributes(op), op["O"][0]
+        dtype, value, shape = attrs["dtype"], attrs["value"], list(attrs["shape"])
+        value = value if dtype.startswith("float") else int(value)
+        if len(shape) == 0 or shape == [1]:
+            self._constants[out["%"]] = value
+        text = str(value) if isinstance(value, int) else repr(float(value))
+        self._emit("fill_constant", {}, {"Out": [self._new(out, "fill_constant")]},
+                   {"shape": shape, "value": float(value), "str_value": text, "dtype": DTYPE_CODES[dtype]})
+
+    def _read_full_int_array(self, _, op):
+        attrs, out = _attributes(op), op["O"][0]
+        self._constants[out["%"]] = list(attrs["value"])
+        self._constant_tensor(out, np.asarray(attrs["value"], attrs["dtype"]))
+
+    def _read_assign_value(self, _, op):
+        attrs = _attributes(op)
+        self._constant_tensor(op["O"][0], np.asarray(attrs["values"], attrs["dtype"]).reshape(attrs["shape"]))
+
+    _read_assign_value_ = _read_assign_value
+
+    def _constant_tensor(self, out, array):
+        self.graph.params[self._new(out, "assign_value")] = array
+
+    # Everything else. ---------------------------------------------------------------------
+
+    def _read_shape64(self, _, op):
+        out = op["O"][0]
+        narrow = self._fresh("shape")
+        self.graph.tensors[narrow] = TensorInfo(narrow, _info("", out["TT"]).shape, "int32")
+        self._emit("shape", {"Input": [self._names[op["I"][0]["%"]]]}, {"Out": [narrow]}, {})
+        self._emit("cast", {"X": [narrow]}, {"Out": [self._new(out, "cast")]},
+                   {"in_dtype": DTYPE_CODES["int32"], "out_dtype": DTYPE_CODES["int64"]})
+
+    def _read_stack(self, name, op):
+        self._lists[op["O"][0]["%"]] = self._names[op["I"][0]["%"]]
+        self._read_op(name, op)
+
+    def _read_op(self, name, op):
+        rule = RULES.get(name)
+        attrs = _attributes(op)
+        operands = [i["%"] for i in op["I"]]
+        if rule is None or len(operands) > len(rule.inputs):
+            inputs = {"X": [n for i in operands for n in _as_list(self._names[i])]}
+            self._emit(op["#"], inputs, {"Out": [n for o in op["O"] for n in _as_list(self._new(o, name))]}, attrs)
+            return
+        attrs = {rule.rename.get(k, k): v for k, v in attrs.items() if rule.rename.get(k, k)}
+        attrs.update(rule.extra)
+        inputs: Dict[str, List[str]] = {}
+        for role, operand in zip(rule.inputs, operands):
+            self._operand(role, operand, inputs, attrs)
+        _finish_attrs(rule.type, attrs, [self.graph.tensors[n] for n in inputs.get("X", ()) if n in self.graph.tensors])
+        outputs = {slot: _as_list(self._new(out, rule.type)) for slot, out in zip(rule.outputs, op["O"])}
+        self._emit(rule.type, inputs, outputs, attrs)
+
+    def _operand(self, role, operand, inputs, attrs):
+        if operand == _EMPTY or role == "-":
+            return
+        if not role.startswith("@"):
+            inputs[role] = list(_as_list(self._names[operand]))
+            return
+        attr, list_slot, tensor_slot = (role[1:].split("/") + ["", ""])[:3]
+        if operand in self._constants:
+            attrs[attr] = self._constants[operand]
+            return
+        names = self._names[operand]
+        names = (names if isinstance(names, list) else self._lists.get(operand)) if list_slot else None
+        if names is None and not tensor_slot:
+            raise ModelError(f"{self.path}: '{attr}' is computed by the program itself, which is not supported: export the "
+                             "model with fixed sizes")
+        inputs[list_slot if names else tensor_slot] = names or [self._names[operand]]
+        count = len(names) if names else int(np.prod(self.graph.tensors[self._names[operand]].shape or (1,)))
+        attrs[attr] = [-1] * max(count, 1)
+        if attr == "shape" and names:  # what is constant helps Paddle's shape inference
+            known = self._scalar_constants()
+            attrs[attr] = [int(known.get(n, -1)) for n in names]
+
+    def _scalar_constants(self):
+        return {self._names[i]: v for i, v in self._constants.items() if not isinstance(v, list)}
+
+    def _emit(self, op_type, inputs, outputs, attrs):
+        self.graph.ops.append(Op(op_type, inputs, outputs, attrs))
+
+    def _new(self, out, stem):
+        """Name a result; a vector of tensors gets a list of names, an absent result none."""
+        kind = out["TT"]
+        if kind["#"].endswith("t_vec"):
+            names = [self._named(stem, inner) for inner in kind["D"]]
+            self._names[out["%"]] = names
+            return names
+        name = self._named(stem, kind)
+        self._names[out["%"]] = name
+        return name
+
+    def _named(self, stem, kind):
+        name = self._fresh(stem)
+        self.graph.tensors[name] = _info(name, kind)
+        return name
+
+    def _fresh(self, stem):
+        while True:
+            number = self._counts[stem] = self._counts.get(stem, -1) + 1
+            name = f"{stem}_{number}.tmp_0"
+            if name not in self.graph.tensors:
+                return name
+
+
+def _as_list(names):
+    return names if isinstance(names, list) else [names]
+
+
+def _info(name, kind):
+    if not kind["#"].endswith("t_dtensor"):
+        return TensorInfo(name)
+    return TensorInfo(name, tuple(kind["D"][1]), _TYPES.get(kind["D"][0]["#"], "float32"))
+
+
+def _attributes(op) -> Dict[str, Any]:
+    return {a["N"]: _value(a["AT"]) for a in op["A"] if a["N"] not in _NOISE}
+
+
+def _value(attribute):
+    data = attribute.get("D")
+    if attribute["#"].endswith("a_array"):
+        return [_value(item) for item in data]
+    return data
+
+
+def _finish_attrs(op_type, attrs, x):
+    """What ProgramDesc has as numbers and lists where PIR has names and scalars, or nothing."""
+    for key in ("dtype", "out_dtype"):
+        if isinstance(attrs.get(key), str):
+            attrs[key] = DTYPE_CODES.get(attrs[key], -1)
+    if op_type == "cast" and x:
+        attrs["in_dtype"] = DTYPE_CODES.get(x[0].dtype, -1)
+    if op_type.startswith("reduce_"):
+        attrs.setdefault("dim", [])
+        attrs.setdefault("reduce_all", not attrs["dim"])
+    if op_type in ("slice", "strided_slice"):
+        attrs.setdefault("decrease_axis", [])
+    for key in ("axes", "sections", "ksize", "shape", "output_size", "shifts"):
+        if key in attrs and not isinstance(attrs[key], list):
+            attrs[key] = [attrs[key]]
+
+
+def _rename(graph, table):
+    def new(name):
+        return table.get(name, name)
+    for op in graph.ops:
+        for slots in (op.inputs, op.outputs):
+            for slot, names in slots.items():
+                slots[slot] = [new(n) for n in names]
+    graph.tensors = {new(n): TensorInfo(new(n), t.shape, t.dtype) for n, t in graph.tensors.items()}
+    graph.outputs = [new(n) for n in graph.outputs]
+
+
+def _alive(graph):
+    """The ops that an output depends on; folding leaves constants that nobody reads."""
+    wanted, kept = set(graph.outputs), []
+    for op in reversed(graph.ops):
+        if wanted.intersection(op.output_names):
+            wanted.update(op.input_names)
+            kept.append(op)
+    return kept[::-1]
+
+
+def _drop_unused(graph):
+    used = set(graph.inputs) | set(graph.outputs)
+    for op in graph.ops:
+        used.update(op.input_names)
+        used.update(op.output_names)
+    graph.tensors = {n: t for n, t in graph.tensors.items() if n in used}
+    graph.params = {n: p for n, p in graph.params.items() if n in used}
