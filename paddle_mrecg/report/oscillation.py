@@ -18,7 +18,7 @@ def oscillation(losses: Sequence[float]) -> Dict[str, float]:
     Returns:
         dict: ``total_variation`` = sum |L_i - L_(i+1)|, ``sum_of_drops`` = sum max(0, L_i - L_(i+1)), ``max``.
     """
-    steps = [b - a for a, b in zip(losses, losses[1:])]
+    steps = [float(b) - float(a) for a, b in zip(losses, losses[1:])]
     return dict(total_variation=math.fsum(abs(s) for s in steps), sum_of_drops=math.fsum(-s for s in steps if s < 0),
                 max=max(losses, default=0.0))
 
@@ -29,6 +29,7 @@ class Curve:
 
     Attributes:
         label(str): what the legend says.
+        modules(list[int]): indices of the modules measured, ascending.
         losses(list[float]): per module, the loss of the unit that it belongs to.
         powers(list[float]): per module, the float power of that unit's output.
         spans(list[tuple]): (first, last) module of every unit, inclusive.
@@ -36,6 +37,7 @@ class Curve:
     """
 
     label: str
+    modules: List[int]
     losses: List[float]
     powers: List[float]
     spans: List[Tuple[int, int]]
@@ -44,8 +46,9 @@ class Curve:
     @classmethod
     def of_units(cls, label: str, units: Sequence[UnitReport], loss: str = "loss_hard") -> "Curve":
         """The curve of finished units; ``loss`` names the field to plot (loss_hard or loss_nearest)."""
-        curve = cls(label, [], [], [])
+        curve = cls(label, [], [], [], [])
         for unit in units:
+            curve.modules += range(unit.first_module, unit.last_module + 1)
             curve.losses += [getattr(unit, loss)] * len(unit.modules)
             curve.powers += [unit.power] * len(unit.modules)
             curve.spans.append((unit.first_module, unit.last_module))
@@ -58,10 +61,9 @@ class Curve:
 
     def at_block_ends(self) -> "Curve":
         """The same network with the loss at every module's own end: what joining really does to the inner blocks."""
-        losses, powers = list(self.losses), list(self.powers)
-        for module, (loss, power) in self.inner.items():
-            losses[module], powers[module] = loss, power
-        return Curve(self.label, losses, powers, [(k, k) for k in range(len(losses))])
+        plotted = zip(self.modules, self.losses, self.powers)
+        losses, powers = zip(*(self.inner.get(m, (loss, power)) for m, loss, power in plotted)) if self.modules else ((), ())
+        return Curve(self.label, self.modules, list(losses), list(powers), [(m, m) for m in self.modules])
 
     def measures(self) -> Dict[str, Dict[str, float]]:
         """``oscillation`` absolute and relative, as plotted and at the block ends."""

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures for people: the loss along the network, accuracies, weights on their grid.
+"""Pictures for people: the loss along the network, and accuracies.
 
 Colours are those of Okabe and Ito, which colour-blind readers can tell apart;
 markers and line styles differ too. Figures are made without pyplot, so that a
 caller's backend and open figures stay as they are.
 """
 import dataclasses
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from .files import write_png
 from .oscillation import Curve, oscillation
@@ -42,12 +42,13 @@ def oscillation_picture(path: str, curves: Sequence[Curve], title: str = "Recons
     figure.suptitle(title, fontsize=TITLE + 1)
     left, right = figure.subplots(1, 2)
     for curve, style in zip(curves, STYLES):
-        _draw_curve(left, curve, curve.losses, {m: loss for m, (loss, _) in curve.inner.items()}, style)
-        inner = {m: loss / power for m, (loss, power) in curve.inner.items() if power > 0}
-        _draw_curve(right, curve, [100 * v for v in curve.relative_losses], {m: 100 * v for m, v in inner.items()}, style)
+        ends = curve.at_block_ends()
+        _draw_curve(left, curve, curve.losses, ends.losses, style)
+        _draw_curve(right, curve, _percent(curve), _percent(ends), style)
     left.set_title("absolute", fontsize=TITLE)
     left.set_ylabel("squared error per position", fontsize=TEXT)
-    left.set_yscale("log")
+    if any(loss > 0 for curve in curves for loss in curve.losses):
+        _log_scale(left)
     right.set_title("relative to the float output's power", fontsize=TITLE)
     right.set_ylabel("%", fontsize=TEXT)
     right.set_ylim(bottom=0)
@@ -57,18 +58,33 @@ def oscillation_picture(path: str, curves: Sequence[Curve], title: str = "Recons
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _tidy(axes)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=TEXT)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=TEXT)
     _save(figure, path)
 
 
-def _draw_curve(axes, curve: Curve, values: List[float], inner: Dict[int, float], style):
+def _percent(curve: Curve) -> List[float]:
+    return [100 * v for v in curve.relative_losses]
+
+
+def _draw_curve(axes, curve: Curve, values: List[float], end_values: List[float], style):
     color, marker, line = style
-    drops = oscillation(values)["sum_of_drops"]
-    label = f"{curve.label} (sum of drops {drops:.3g})" if axes.get_subplotspec().colspan.start == 0 else curve.label
-    axes.plot(range(len(values)), values, line, color=color, marker=marker, markersize=5, linewidth=1.8, label=label)
+    size = 5 if len(values) <= 40 else 3
+    axes.plot(curve.modules, values, line, color=color, marker=marker, markersize=size, linewidth=1.8,
+              label=f"{curve.label}: sum of drops {oscillation(values)['sum_of_drops']:.3g}")
+    inner = [(m, v) for m, v in zip(curve.modules, end_values) if m in curve.inner]
     if inner:
-        axes.plot(list(inner), list(inner.values()), linestyle="none", marker=marker, markersize=7, markerfacecolor="none",
-                  markeredgecolor=color, markeredgewidth=1.3, label=f"{curve.label}: inner block ends")
+        drops = oscillation(end_values)["sum_of_drops"]
+        axes.plot(*zip(*inner), linestyle="none", marker=marker, markersize=size + 2,
+                  markerfacecolor="none", markeredgecolor=color, markeredgewidth=1.3,
+                  label=f"{curve.label}, inner block ends: sum of drops with them {drops:.3g}")
+
+
+def _log_scale(axes):
+    """Logarithmic, with plain numbers at 1, 2, 5; losses of 0 are left out."""
+    axes.set_yscale("log", nonpositive="mask")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _shade_joined(axes, curves: Sequence[Curve]):
@@ -122,30 +138,6 @@ def accuracy_picture(path: str, rows: Sequence[AccuracyRow], title: str, ylabel:
     _tidy(axes)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=TEXT)
-    _save(figure, path)
-
-
-def weight_histogram(path: str, name: str, weight: np.ndarray, scale: Optional[float] = None, buckets: int = 200):
-    """Distribution of one weight, with its grid.
-
-    Args:
-        path(str): PNG to write.
-        name(str): headline.
-        weight(np.ndarray): float values, any shape.
-        scale(float, optional): distance of grid points; None draws no grid. Default: None.
-        buckets(int, optional): columns. Default: 200.
-    """
-    figure = Figure(figsize=(7, 4), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
-    axes.hist(np.asarray(weight).ravel(), buckets, color=BLUE)
-    if scale:
-        low, high = np.floor(np.min(weight) / scale), np.ceil(np.max(weight) / scale)
-        for point in np.arange(low, high + 1):
-            axes.axvline(point * scale, color=ORANGE, linewidth=0.8, alpha=0.6)
-    axes.set_title(name, fontsize=TITLE)
-    axes.set_xlabel("weight", fontsize=TEXT)
-    axes.set_ylabel("count", fontsize=TEXT)
-    _tidy(axes)
     _save(figure, path)
 
 

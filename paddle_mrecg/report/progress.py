@@ -4,6 +4,7 @@
 tqdm, not rich: PaddleSlim depends on it and draws its own bars with it.
 """
 import logging
+import shutil
 import sys
 import time
 from typing import Iterable, Iterator, Optional
@@ -14,7 +15,7 @@ from .units import UnitReport
 
 BAR_FORMAT = "{desc}:|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
 OPEN_BAR_FORMAT = "{desc}: {n_fmt} [{elapsed}]{postfix}"  # length unknown: no time left to show
-BAR_COLUMNS = 100
+BAR_COLUMNS = 100  # or the terminal's width where that is less
 
 
 class _AboveBarHandler(logging.Handler):
@@ -75,8 +76,10 @@ class Progress:
         if not terminal:
             count = "" if self.total is None else f", {self.total} {plural(self.unit, self.total)}"
             self._log.info("%s stage%s", self.stage, count)
+        size = shutil.get_terminal_size()  # tqdm's own look-up hides the bar where a terminal reports no size
         self._bar = tqdm(total=self.total, desc=f"{self.stage} stage, Run {self.unit}", file=sys.stderr,
-                         disable=not terminal, ncols=BAR_COLUMNS, leave=False,
+                         disable=not terminal, ncols=min(BAR_COLUMNS, size.columns - 1),
+                         nrows=size.lines, leave=False,
                          bar_format=OPEN_BAR_FORMAT if self.total is None else BAR_FORMAT)
         return self
 

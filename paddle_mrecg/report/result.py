@@ -35,7 +35,8 @@ class Report:
         sizes(dict): ``float_file``, ``quantized_file`` (from ``file_sizes``) and ``codes`` (from ``code_sizes``).
         verification(dict): ``max_abs_diff`` and ``max_abs_output`` of simulation against exported program, ``samples``.
         samples(dict): purpose -> number of samples.
-        status(str): ``complete``, or ``interrupted`` when units from ``note`` on stayed at nearest rounding.
+        status(str): ``complete``, or ``interrupted`` when the units missing from ``units`` stayed at nearest rounding.
+        notes(list[str]): sentences that the reader must not miss; printed below the table.
     """
 
     metrics: Dict[str, Dict[str, float]] = dataclasses.field(default_factory=dict)
@@ -51,7 +52,8 @@ class Report:
     samples: Dict[str, int] = dataclasses.field(default_factory=dict)
     seed: int = 0
     config: Dict[str, Any] = dataclasses.field(default_factory=dict)
-    environment: Dict[str, str] = dataclasses.field(default_factory=lambda: environment())
+    versions: Dict[str, str] = dataclasses.field(default_factory=lambda: installed_versions())
+    device: str = dataclasses.field(default_factory=lambda: device_name())
     status: str = "complete"
     notes: List[str] = dataclasses.field(default_factory=list)
     format_version: int = FORMAT_VERSION
@@ -77,8 +79,9 @@ class Report:
     def to_dict(self) -> Dict:
         """JSON-able, with the derived numbers in it."""
         metrics = sorted({m for values in self.metrics.values() for m in values})
-        return dict(dataclasses.asdict(self), recovered={m: self.recovered(m) for m in metrics},
-                    oscillation=self.oscillation())
+        return dict(dataclasses.asdict(self), units=[u.to_dict() for u in self.units],
+                    first_pass=[u.to_dict() for u in self.first_pass],
+                    recovered={m: self.recovered(m) for m in metrics}, oscillation=self.oscillation())
 
     @classmethod
     def from_dict(cls, entry: Dict) -> "Report":
@@ -115,13 +118,14 @@ class Report:
         names = list(dict.fromkeys(m for s in STAGES for m in self.metrics.get(s, {})))
         if not names:
             return ["no labels or evaluator given: nothing to score"]
-        lines = [f"{'metric':<16}" + "".join(f"{s:>11}" for s in STAGES) + f"{'change':>11}{'recovered':>11}"]
+        width = max(16, *(len(n) + 1 for n in names))
+        lines = [f"{'metric':<{width}}" + "".join(f"{s:>11}" for s in STAGES) + f"{'change':>11}{'recovered':>11}"]
         lines.append("-" * len(lines[0]))
         for name in names:
             values = [self.metrics.get(s, {}).get(name) for s in STAGES]
             change = None if None in (values[0], values[2]) else values[2] - values[0]
             recovered = self.recovered(name)
-            lines.append(f"{name:<16}" + "".join(f"{_number(v):>11}" for v in values) + f"{_number(change, '+'):>11}"
+            lines.append(f"{name:<{width}}" + "".join(f"{_number(v):>11}" for v in values) + f"{_number(change, '+'):>11}"
                          + f"{'-' if recovered is None else f'{100 * recovered:.0f} %':>11}")
         return lines + ["change: quantized - float; recovered: share of nearest rounding's loss won back"]
 
@@ -149,8 +153,7 @@ class Report:
         if self.seconds:
             lines.append("time: " + ", ".join(f"{k} {duration(s)}" for k, s in self.seconds.items())
                          + f"; together {duration(sum(self.seconds.values()))}")
-        lines.append(", ".join([self.environment["device"]] + [f"{d} {self.environment[d]}"
-                     for d in ("python",) + DISTRIBUTIONS if d in self.environment] + [f"seed {self.seed}"]))
+        lines.append(", ".join([self.device] + [f"{k} {v}" for k, v in self.versions.items()] + [f"seed {self.seed}"]))
         return lines + ([f"status: {self.status}"] if self.status != "complete" else []) + self.notes
 
 
@@ -166,10 +169,9 @@ def _bytes(count: int) -> str:
     return f"{count:.2f} GB"
 
 
-def environment() -> Dict[str, str]:
-    """Versions and the device's name; neither host names nor paths."""
-    found = dict(python=platform.python_version(), system=platform.system(), device=_device_name(),
-                 cpu_count=str(os.cpu_count()))
+def installed_versions() -> Dict[str, str]:
+    """Versions of Python and of the packages that matter."""
+    found = dict(python=platform.python_version())
     for distribution in DISTRIBUTIONS:
         try:
             found[distribution] = importlib.metadata.version(distribution)
@@ -178,7 +180,8 @@ def environment() -> Dict[str, str]:
     return found
 
 
-def _device_name() -> str:
+def device_name() -> str:
+    """The GPU in use, else the processor with its number of cores; never a host name."""
     paddle = sys.modules.get("paddle")  # never imported only to name the device
     if paddle is not None and paddle.device.get_device().startswith("gpu"):
         return paddle.device.cuda.get_device_name()
@@ -187,4 +190,4 @@ def _device_name() -> str:
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
     except OSError:
         names = []
-    return names[0] if names else platform.processor() or platform.machine()
+    return f"{names[0] if names else platform.processor() or platform.machine()} ({os.cpu_count()} cores)"

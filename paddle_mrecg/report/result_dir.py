@@ -15,7 +15,7 @@ except ImportError:  # Windows: two runs into one directory are not noticed ther
 
 # What an earlier run may have left in save_dir. Anything else there is the user's and is never touched.
 RESULT_NAMES = ("model.pdmodel", "model.pdiparams", "encodings.json", "units.csv", "plan.json", "resolved_config.yaml",
-                "oscillation.png", "weights.png", "visualdl", "report.json")
+                "oscillation.png", "visualdl", "report.json")
 SEAL = "report.json"  # leaves first and arrives last: where it is, the result is whole
 STAGING = ".partial"  # a directory with MARKER (says that it is ours, and locks it), CONTENT and CHECKPOINTS
 MARKER, CONTENT, CHECKPOINTS = ".paddle_mrecg", "result", "checkpoint"

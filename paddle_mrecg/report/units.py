@@ -23,6 +23,14 @@ class InnerLoss:
     loss_hard: float
     power: float
 
+    @property
+    def relative_nearest(self) -> float:
+        return relative(self.loss_nearest, self.power)
+
+    @property
+    def relative_hard(self) -> float:
+        return relative(self.loss_hard, self.power)
+
 
 @dataclasses.dataclass
 class UnitReport:
@@ -50,11 +58,17 @@ class UnitReport:
     reused: bool = False
     note: str = ""
 
+    def to_dict(self) -> Dict:
+        """All fields and the relative losses."""
+        inner = [dict(dataclasses.asdict(i), relative_nearest=i.relative_nearest, relative_hard=i.relative_hard)
+                 for i in self.inner]
+        return dict(dataclasses.asdict(self), inner=inner, relative_nearest=self.relative_nearest,
+                    relative_soft=self.relative_soft, relative_hard=self.relative_hard)
+
     @classmethod
     def from_dict(cls, entry: Dict) -> "UnitReport":
-        """From ``dataclasses.asdict``; null (JSON's word for a loss that was not finite) becomes NaN."""
-        inner = [InnerLoss(**_no_null(i)) for i in entry["inner"]]
-        return cls(**dict(_no_null(entry), inner=inner))
+        """The reverse of ``to_dict``; null (JSON's word for a loss that was not finite) becomes NaN."""
+        return cls(**dict(_fields(cls, entry), inner=[InnerLoss(**_fields(InnerLoss, i)) for i in entry["inner"]]))
 
     @property
     def last_module(self) -> int:
@@ -73,8 +87,10 @@ class UnitReport:
         return relative(self.loss_hard, self.power)
 
 
-def _no_null(entry):
-    return {k: math.nan if v is None else v for k, v in entry.items()}
+def _fields(cls, entry: Dict) -> Dict:
+    """The entries that are fields of ``cls``; null becomes NaN."""
+    known = {f.name for f in dataclasses.fields(cls)}
+    return {k: math.nan if v is None else v for k, v in entry.items() if k in known}
 
 
 def relative(loss: float, power: float) -> float:
@@ -105,8 +121,7 @@ def write_units_csv(path: str, units: Sequence[UnitReport]):
         for k, inner in enumerate(unit.inner):
             row = dict(index=f"{unit.index}.{k}", name=inner.name, first_module=inner.module, last_module=inner.module,
                        loss_nearest=inner.loss_nearest, loss_hard=inner.loss_hard, power=inner.power,
-                       relative_nearest=relative(inner.loss_nearest, inner.power),
-                       relative_hard=relative(inner.loss_hard, inner.power), note="inside a joined unit, not trained")
+                       relative_nearest=inner.relative_nearest, relative_hard=inner.relative_hard, note="inside a joined unit, not trained")
             writer.writerow({c: _cell(v) for c, v in row.items()})
     write_text(path, text.getvalue())
 

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A result appears as a whole or not at all, and never costs the user a file."""
+import errno
+import os
+
+import pytest
+
+from paddle_mrecg.errors import OutputError
+from paddle_mrecg.report import ResultDir
+
+
+def fill(result, text="new"):
+    for name in ("model.pdmodel", "report.json", "visualdl/records.log"):
+        with open(result.path(*name.split("/")), "w") as file:
+            file.write(text)
+
+
+def tree(folder):
+    return sorted(os.path.relpath(os.path.join(d, f), folder) for d, _, files in os.walk(folder) for f in files)
+
+
+WHOLE = ["model.pdmodel", "report.json", os.path.join("visualdl", "records.log")]
+
+
+def test_published_result_is_whole_and_leaves_nothing_beside_it(tmp_path):
+    target = tmp_path / "out"
+    with ResultDir(str(target)) as result:
+        fill(result)
+        assert not target.exists()
+        result.publish()
+    assert tree(target) == WHOLE and os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_failure_in_the_middle_leaves_nothing(tmp_path, existing, error):
+    target = tmp_path / "out"
+    if existing:
+        target.mkdir()
+        (target / "notes.txt").write_text("mine")
+    before = tree(tmp_path)
+    with pytest.raises(error), ResultDir(str(target)) as result:
+        fill(result)
+        raise error
+    assert tree(tmp_path) == before and target.exists() == existing
+
+
+def test_older_result_is_replaced_and_foreign_files_stay(tmp_path):
+    target = tmp_path / "out"
+    with ResultDir(str(target)) as result:
+        fill(result, "old")
+        open(result.path("oscillation.png"), "w").close()
+        result.publish()
+    (target / "notes.txt").write_text("mine")
+    with ResultDir(str(target)) as result:
+        fill(result)
+        result.publish()
+    assert tree(target) == sorted(WHOLE + ["notes.txt"])  # the old picture is gone: it is not of this run
+    assert (target / "report.json").read_text() == "new" and (target / "notes.txt").read_text() == "mine"
+
+
+def test_report_arrives_last(tmp_path, monkeypatch):
+    target = tmp_path / "out"
+    target.mkdir()
+    moved = []
+    rename = os.rename
+    monkeypatch.setattr(os, "rename", lambda a, b: (moved.append(os.path.basename(b)), rename(a, b)))
+    with ResultDir(str(target)) as result:
+        fill(result)
+        result.publish()
+    assert moved[-1] == "report.json" and len(moved) == 3
+
+
+def test_checkpoints_survive_an_interruption_until_a_result_is_published(tmp_path):
+    target = str(tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt), ResultDir(target) as result:
+        os.makedirs(result.checkpoints)
+        open(os.path.join(result.checkpoints, "unit_0.npz"), "w").close()
+        fill(result)
+        raise KeyboardInterrupt
+    with ResultDir(target, resume=True) as result:
+        assert os.listdir(result.checkpoints) == ["unit_0.npz"]
+        assert not os.path.exists(result.path("report.json"))
+        fill(result)
+        result.publish(keep_checkpoints=True)  # what Ctrl-C does: usable, and still resumable
+    assert tree(target) == WHOLE
+    with ResultDir(target, resume=True) as result:
+        assert os.listdir(result.checkpoints) == ["unit_0.npz"]
+        fill(result)
+        result.publish()
+    assert os.listdir(tmp_path) == ["out"] and tree(target) == WHOLE
+
+
+def test_without_resume_checkpoints_are_dropped(tmp_path):
+    target = str(tmp_path / "out")
+    with ResultDir(target) as result:
+        os.makedirs(result.checkpoints)
+    with ResultDir(target) as result:
+        assert not os.path.exists(result.checkpoints)
+
+
+def test_unusable_places_are_refused_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model.pdmodel").write_text("float model of somebody")
+    for place, words in (("file", "is a file"), ("file/below", "cannot be written"), ("model", "float model"),
+                         ("other", "not from a finished run")):
+        with pytest.raises(OutputError, match=words):
+            ResultDir(str(tmp_path / place), inputs=[str(tmp_path / "model")])
+    assert tree(tmp_path) == ["file", os.path.join("other", "model.pdmodel")]
+
+
+def test_foreign_staging_directory_is_refused(tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not ours"):
+        ResultDir(str(tmp_path / "out"))
+    assert tree(tmp_path) == [os.path.join("out.partial", "thesis.txt")]
+
+
+def test_two_runs_into_one_directory_are_refused(tmp_path):
+    pytest.importorskip("fcntl")
+    target = str(tmp_path / "out")
+    with ResultDir(target) as result:
+        fill(result)
+        with pytest.raises(OutputError, match="another run"):
+            ResultDir(target)
+        result.publish()
+    assert tree(target) == WHOLE
+
+
+def test_full_disk_is_the_users_error_and_leaves_nothing(tmp_path):
+    with pytest.raises(OutputError, match="free space"), ResultDir(str(tmp_path / "out")) as result:
+        fill(result)
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert os.listdir(tmp_path) == []
+
+
+def test_result_that_cannot_be_moved_is_kept_and_named(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EACCES, "Permission denied")
+    with pytest.raises(OutputError, match="move it there yourself"), ResultDir(str(tmp_path / "out")) as result:
+        fill(result)
+        monkeypatch.setattr(os, "rename", fail)
+        result.publish()
+    assert [os.path.basename(p) for p in tree(tmp_path / "out.partial" / "result")] == [
+        "model.pdmodel", "report.json", "records.log"]
