@@ -14,7 +14,8 @@ _PARAMS_SUFFIX = ".pdiparams"
 _LEGACY_PARAMS = ("__params__", "params")
 
 
-def load_graph(model_dir: str, model_filename: Optional[str] = None, params_filename: Optional[str] = None) -> Graph:
+def load_graph(model_dir: str, model_filename: Optional[str] = None, params_filename: Optional[str] = None,
+               allow_quantized: bool = False) -> Graph:
     """Read an exported inference model.
 
     Args:
@@ -24,6 +25,8 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None, params_file
             Default: None.
         params_filename(str, optional): combined parameter file inside ``model_dir``. Default: None, found by itself;
             the directory holds one file per parameter when there is none.
+        allow_quantized(bool, optional): accept a program with quantize / dequantize ops, to look at a result.
+            Default: False.
 
     Returns:
         Graph: the model, from ProgramDesc or from PIR JSON.
@@ -34,7 +37,7 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None, params_file
     model_dir = os.fspath(model_dir)
     program, params = _locate(model_dir, model_filename, params_filename)
     read = read_pir if program.endswith(".json") else read_program
-    return read(program, params)
+    return read(program, params, allow_quantized)
 
 
 def _locate(model_dir, model_filename, params_filename) -> Tuple[str, str]:

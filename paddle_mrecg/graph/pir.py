@@ -16,6 +16,7 @@ from .graph import Graph, Op, TensorInfo
 from .params import DTYPE_CODES, read_combined
 from .pir_table import RULES
 from .program import is_quantize_op
+from .simplify import drop_unused
 
 _TYPES = {"0.t_f32": "float32", "0.t_f64": "float64", "0.t_f16": "float16", "0.t_bf16": "bfloat16", "0.t_i64": "int64",
           "0.t_i32": "int32", "0.t_i16": "int16", "0.t_i8": "int8", "0.t_ui8": "uint8", "0.t_bool": "bool"}
@@ -47,7 +48,7 @@ def read_pir(json_path: str, params_path: str, allow_quantized: bool = False) ->
     graph = reader.finish()
     if reader.parameters:
         graph.params.update(read_combined(params_path, reader.parameters, json_path))
-    _drop_unused(graph)
+    drop_unused(graph)
     return graph
 
 
@@ -313,12 +314,3 @@ def _alive(graph):
             wanted.update(op.input_names)
             kept.append(op)
     return kept[::-1]
-
-
-def _drop_unused(graph):
-    used = set(graph.inputs) | set(graph.outputs)
-    for op in graph.ops:
-        used.update(op.input_names)
-        used.update(op.output_names)
-    graph.tensors = {n: t for n, t in graph.tensors.items() if n in used}
-    graph.params = {n: p for n, p in graph.params.items() if n in used}

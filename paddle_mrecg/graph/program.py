@@ -3,10 +3,13 @@
 import os
 from typing import Dict, List
 
+import numpy as np
+
 from ..compat import framework_pb2
 from ..errors import ModelError
 from .graph import Graph, Op, TensorInfo
 from .params import DTYPE_NAMES, read_combined, read_separate
+from .simplify import drop_unused
 
 # Bookkeeping of the exporter and of kernel selection; none changes what an op computes.
 NOISE_ATTRS = frozenset((
@@ -32,6 +35,7 @@ BY_PRODUCTS = {
 _CONTROL_FLOW = ("while", "conditional_block", "select_input", "recurrent", "pylayer")
 _VALUE_FIELD = ("i", "f", "s", "ints", "floats", "strings", "b", "bools", None, "l", None, "longs", "float64s", None, None,
                 "float64", "scalar", "scalars")
+_VALUE_ATTRS = ("values", "fp32_values", "fp64_values", "int32_values", "int64_values", "int8_values", "bool_values")
 _FIRST_FIELD_TAG = b"\x0a"  # `blocks`, the first field of every ProgramDesc
 
 
@@ -58,8 +62,8 @@ def read_program(model_path: str, params_path: str, allow_quantized: bool = Fals
     params = _read_params(params_path, persistable, model_path)
     inputs, outputs, ops = _split_feed_fetch(block)
     graph = Graph([], tensors, params, inputs, outputs, model_path)
-    graph.ops = _single_assignment(ops, graph)
-    _drop_unused(graph)
+    graph.ops = _constants_to_params(_single_assignment(ops, graph), graph)
+    drop_unused(graph)
     return graph
 
 
@@ -192,11 +196,14 @@ def _fresh(name, written, current, graph):
     return name
 
 
-def _drop_unused(graph):
-    """Forget tensors and parameters that no op and no output mentions."""
-    used = set(graph.inputs) | set(graph.outputs)
-    for op in graph.ops:
-        used.update(op.input_names)
-        used.update(op.output_names)
-    graph.tensors = {n: t for n, t in graph.tensors.items() if n in used}
-    graph.params = {n: p for n, p in graph.params.items() if n in used}
+def _constants_to_params(ops, graph):
+    """Make tensors that the program spells out (``assign_value``) parameters, as they are in PIR."""
+    kept = []
+    for op in ops:
+        if op.type != "assign_value":
+            kept.append(op)
+            continue
+        dtype = DTYPE_NAMES[op.attrs["dtype"]]
+        values = next((op.attrs[key] for key in _VALUE_ATTRS if op.attrs.get(key)), [])
+        graph.params[op.output("Out")] = np.asarray(values, dtype).reshape(op.attrs["shape"])
+    return kept
