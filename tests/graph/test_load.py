@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model files are found under every name Paddle has used, and never guessed."""
+import shutil
+
+import pytest
+
+from paddle_mrecg.errors import ModelError
+from paddle_mrecg.graph.load import load_graph
+from paddle_mrecg.graph.params import write_combined
+from paddle_mrecg.graph.writer import save_program
+
+
+@pytest.fixture
+def model(small_graph, tmp_path):
+    save_program(small_graph, str(tmp_path / "inference"))
+    return tmp_path
+
+
+def test_directory_prefix_and_file_are_the_same(model):
+    graphs = [load_graph(str(model)), load_graph(str(model / "inference")), load_graph(str(model / "inference.pdmodel"))]
+    assert len({tuple(op.type for op in g.ops) for g in graphs}) == 1
+    assert all(len(g.params) == len(graphs[0].params) for g in graphs)
+
+
+def test_names_need_not_match(model):
+    (model / "inference.pdmodel").rename(model / "a.bin")
+    (model / "inference.pdiparams").rename(model / "b.bin")
+    assert load_graph(str(model), "a.bin", "b.bin").ops
+
+
+def test_legacy_directory_with_one_file_per_parameter(model, small_graph):
+    (model / "inference.pdmodel").rename(model / "__model__")
+    (model / "inference.pdiparams").unlink()
+    for name, value in small_graph.params.items():
+        with open(model / name, "wb") as file:
+            write_combined(file, {name: value})
+    assert load_graph(str(model)).params.keys() == small_graph.params.keys()
+
+
+def test_several_candidates_are_listed(model):
+    shutil.copy(model / "inference.pdmodel", model / "other.pdmodel")
+    with pytest.raises(ModelError, match=r"inference\.pdmodel, other\.pdmodel"):
+        load_graph(str(model))
+    assert load_graph(str(model), "inference.pdmodel").ops
+    shutil.copy(model / "inference.pdiparams", model / "third.pdiparams")
+    with pytest.raises(ModelError, match="params_filename"):
+        load_graph(str(model), "other.pdmodel")
+
+
+def test_other_json_files_do_not_count(model):
+    (model / "config.json").write_text('{"a": 1}')
+    assert load_graph(str(model)).ops
+
+
+@pytest.mark.parametrize("args, message", [
+    (("nowhere/at/all",), "does not exist"), ((".", "absent.pdmodel"), "absent.pdmodel does not exist"),
+    ((".", "inference.pdmodel", "absent"), "absent does not exist"), (("missing_prefix",), "no program file")])
+def test_what_is_missing_is_named(model, monkeypatch, args, message):
+    monkeypatch.chdir(model)
+    with pytest.raises(ModelError, match=message):
+        load_graph(*args)
+
+
+def test_empty_directory(tmp_path):
+    with pytest.raises(ModelError, match="no program file.*holds nothing"):
+        load_graph(str(tmp_path))
