@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the grids of all weights and activations."""
+from typing import Dict
+
+import numpy as np
+import paddle
+
+from .config import QuantPost
+from .errors import DataError, ModelError
+from .graph.graph import Graph
+from .graph.ops import run_op
+from .quantizers.affine import Encoding
+from .quantizers.observers import ActivationObserver, weight_encoding
+from .reconstruct import MEASURE_CHUNK
+from .scheme import Scheme
+
+
+def weight_encodings(graph: Graph, scheme: Scheme, config: QuantPost) -> Dict[str, Encoding]:
+    """The grid of every quantised weight.
+
+    Raises:
+        ModelError: a weight holds NaN or Inf.
+    """
+    encodings = {}
+    for name, spec in scheme.weights.items():
+        try:
+            encodings[name] = weight_encoding(graph.params[name], spec, config.weight_observer, config.percentile)
+        except DataError as error:
+            raise ModelError(f"weight '{name}': {error}") from error
+    return encodings
+
+
+def activation_encodings(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray], config: QuantPost,
+                         progress=None) -> Dict[str, Encoding]:
+    """The grid of every quantised activation, from the float network's values.
+
+    Args:
+        graph(Graph): the folded graph.
+        scheme(Scheme): which activations to observe.
+        samples(dict): input name -> ``[N, ...]``.
+        config(QuantPost): observer settings; the first ``num_observe`` samples are used.
+        progress(callable, optional): called once per batch. Default: None.
+
+    Raises:
+        DataError: an activation holds NaN or Inf.
+    """
+    observers = {n: ActivationObserver(s.bits, s.symmetric, config.activation_observer, config.percentile,
+                                       allow_unsigned=s.unsigned_allowed) for n, s in scheme.activations.items()}
+    pending = _ops_until_last(graph, set(observers))
+    count = min(config.num_observe, len(next(iter(samples.values()))))
+    params = {n: paddle.to_tensor(v) for n, v in graph.params.items()}
+    for start in range(0, count, MEASURE_CHUNK):
+        stop = min(start + MEASURE_CHUNK, count)
+        _observe(pending, dict(params, **{n: paddle.to_tensor(v[start:stop]) for n, v in samples.items()}), observers)
+        if progress:
+            progress()
+    return {n: observer.encoding() for n, observer in observers.items()}
+
+
+def _observe(ops, values, observers):
+    last_use = {n: k for k, op in enumerate(ops) for n in op.input_names}
+    with paddle.no_grad():
+        for name in [n for n in observers if n in values]:
+            _update(observers[name], name, values[name])
+        for k, op in enumerate(ops):
+            for name, value in run_op(op, values).items():
+                values[name] = value
+                if name in observers:
+                    _update(observers[name], name, value)
+            for name in op.input_names:  # hold only what is still read
+                if last_use[name] == k:
+                    values.pop(name, None)
+
+
+def _update(observer, name, value):
+    try:
+        observer.update(value.numpy())
+    except DataError as error:
+        raise DataError(f"activation '{name}': {error}") from error
+
+
+def _ops_until_last(graph: Graph, names):
+    """The ops up to the one that produces the last observed activation."""
+    last = max([k for k, op in enumerate(graph.ops) if names & set(op.output_names)], default=-1)
+    return graph.ops[:last + 1]

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write a quantised network as a program of ``quantize_linear`` / ``dequantize_linear`` ops.
+
+Weights are stored as int8 codes whatever their bits (an 8-bit container: the
+scale attribute is step x 127), because Paddle Lite, Paddle Inference and
+paddle2onnx all read that form. An activation grid that ``quantize_linear``
+cannot express (zero point, or unsigned) is written as scale, clip, scale:
+exact in Paddle Inference, for simulation only.
+"""
+from typing import Dict, List
+
+import numpy as np
+
+from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
+from ..quantizers.affine import Encoding
+from ..quantizers.lsq import ROUNDER
+from ..reconstruct import NetworkState
+from ..scheme import FAKE_QUANTIZE, QUANTIZED, Scheme
+
+CONTAINER_BITS = 8
+CONTAINER_MAX = 127.0  # quantize_linear's Scale is the value of this code
+
+
+def qdq_graph(graph: Graph, scheme: Scheme, state: NetworkState) -> Graph:
+    """The graph with int8 weights and explicit activation quantisers.
+
+    Args:
+        graph(Graph): the folded float graph.
+        scheme(Scheme): what is quantised.
+        state(NetworkState): codes and encodings.
+
+    Returns:
+        Graph: a new graph; ``graph`` is unchanged.
+    """
+    result = graph.copy()
+    builder = _Builder(result)
+    for name, encoding in state.weight_encodings.items():
+        builder.weight(name, state.codes[name], encoding)
+    ops: List[Op] = []
+    for op in scheme.quantized_view(result.ops):
+        if op.type == FAKE_QUANTIZE:
+            name = op.input("X")
+            ops += builder.activation(name, state.activation_encodings[name])
+        else:
+            if scheme.is_quantized(op):
+                slot = WEIGHT_SLOTS[op.type][1]
+                op = Op(op.type, dict(op.inputs, **{slot: [builder.dequantized[op.input(slot)]]}), op.outputs, op.attrs)
+            ops.append(op)
+    result.ops = builder.prologue + ops
+    return result
+
+
+class _Builder:
+    """Adds the tensors and ops of one quantiser to a graph."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.prologue: List[Op] = []  # weights are dequantised first
+        self.dequantized: Dict[str, str] = {}
+
+    def weight(self, name: str, codes: np.ndarray, encoding: Encoding):
+        """Replace parameter ``name`` by int8 codes and dequantise it into ``name.dequantized``."""
+        graph, spec = self.graph, encoding.spec
+        shift = 0 if spec.signed else 2**(spec.bits - 1)  # unsigned codes are stored shifted into int8
+        stored = codes - shift
+        if stored.min() < -128 or stored.max() > 127 or not np.array_equal(stored, np.round(stored)):
+            raise AssertionError(f"codes of {name} are not int8 integers")  # ours to guarantee, never the user's fault
+        graph.params[name] = stored.astype(np.int8)
+        graph.tensors[name] = TensorInfo(name, codes.shape, "int8")
+        axis = spec.axis if spec.axis is not None else 0
+        channels = codes.shape[axis]
+        # One scale per channel even for per-tensor grids: Paddle Lite's batch-norm fusion corrupts memory otherwise.
+        scale = np.broadcast_to(encoding.scale, (channels,)).astype(np.float32)
+        out = self._tensor(name + ".dequantized", codes.shape)
+        self.prologue.append(Op("dequantize_linear",
+                                dict(X=[name], Scale=[self._param(name + ".scale", scale * CONTAINER_MAX)],
+                                     ZeroPoint=[self._param(name + ".zero_point", np.zeros(channels, np.float32))]),
+                                {"Y": [out]}, _attrs(axis, CONTAINER_BITS)))
+        offset = np.broadcast_to(encoding.zero_point - shift, (channels,)).astype(np.float32) * scale
+        if np.any(offset):
+            shifted = self._tensor(name + ".shifted", codes.shape)
+            self.prologue.append(Op("elementwise_add", dict(X=[out], Y=[self._param(name + ".offset", -offset)]),
+                                    {"Out": [shifted]}, {"axis": axis}))
+            out = shifted
+        self.dequantized[name] = out
+
+    def activation(self, name: str, encoding: Encoding) -> List[Op]:
+        """The ops that turn ``name`` into its quantised view."""
+        spec = encoding.spec
+        out = self._tensor(name + QUANTIZED, self.graph.tensors[name].shape)
+        if not spec.signed or float(encoding.zero_point) != 0.0:
+            return self._plain(name, encoding, out)
+        scale = self._param(name + ".scale", np.float32(encoding.scale).reshape(1) * np.float32(spec.qmax))
+        zero = self._param(name + ".zero_point", np.zeros(1, np.float32))
+        codes = self._tensor(name + ".codes", self.graph.tensors[name].shape)
+        shared = dict(Scale=[scale], ZeroPoint=[zero])  # one variable for both ops: Paddle Lite fuses only then
+        return [Op("quantize_linear", dict(X=[name], **shared), {"Y": [codes]}, _attrs(-1, spec.bits)),
+                Op("dequantize_linear", dict(X=[codes], **shared), {"Y": [out]}, _attrs(-1, spec.bits))]
+
+    def _plain(self, name: str, encoding: Encoding, out: str) -> List[Op]:
+        """The simulation's own three passes: adding ROUNDER rounds to integer, halves to even."""
+        step, shift = float(encoding.scale), float(encoding.zero_point) + ROUNDER
+        shape, spec = self.graph.tensors[name].shape, encoding.spec
+        rounded, clipped = self._tensor(name + ".rounded", shape), self._tensor(name + ".clipped", shape)
+        return [Op("scale", {"X": [name]}, {"Out": [rounded]}, dict(scale=1.0 / step, bias=shift, bias_after_scale=True)),
+                Op("clip", {"X": [rounded]}, {"Out": [clipped]}, dict(min=spec.qmin + ROUNDER, max=spec.qmax + ROUNDER)),
+                Op("scale", {"X": [clipped]}, {"Out": [out]}, dict(scale=step, bias=-shift, bias_after_scale=False))]
+
+    def _param(self, stem: str, value: np.ndarray) -> str:
+        name = self._tensor(stem, value.shape)
+        self.graph.params[name] = np.ascontiguousarray(value, np.float32)
+        return name
+
+    def _tensor(self, stem: str, shape) -> str:
+        name = self.graph.unique_name(stem)
+        self.graph.tensors[name] = TensorInfo(name, tuple(shape), "float32")
+        return name
+
+
+def _attrs(axis: int, bits: int):
+    # round_type 0: half to even, as in the simulation.
+    return dict(quant_axis=axis, bit_length=bits, round_type=0, is_test=True, only_observer=False)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of the Fisher reconstruction loss (BRECQ, arXiv 2102.05426, section 3.3).
+
+BRECQ weighs the squared error of a unit's output z by the squared gradient of
+the network's loss. The diagonal of the Fisher matrix of a softmax output p is
+``sum_i (dp_i/dz)^2 / p_i = E_r[(d(r . 2 sqrt p)/dz)^2]`` for random signs r;
+one backward pass per batch estimates it. (The public BRECQ code adds 1 to the
+gradient and so behaves like plain squared error.) Outputs that are not
+probabilities use ``r . y``: the Gauss-Newton diagonal of their squared error.
+"""
+from typing import Dict, List
+
+import numpy as np
+import paddle
+
+from .graph.graph import Graph
+from .graph.ops import run_op
+from .streams import ActivationStore
+
+CLIP = 100.0  # one element never weighs more than this many times the mean
+
+
+def importance(graph: Graph, ops, names: List[str], samples: Dict[str, np.ndarray], store: ActivationStore, seed: int,
+               chunk: int = 16) -> Dict[str, np.ndarray]:
+    """Squared gradients at ``names``, mean 1 per tensor, for every sample.
+
+    Args:
+        graph(Graph): the folded graph.
+        ops(list[Op]): its ops up to the last that dygraph can run.
+        names(list[str]): unit outputs.
+        samples(dict): input name -> ``[N, ...]``.
+        store(ActivationStore): holds the result.
+        seed(int): seed of the random signs.
+        chunk(int, optional): samples per backward pass. Default: 16.
+    """
+    rng = np.random.default_rng(seed)
+    params = {n: paddle.to_tensor(v) for n, v in graph.params.items()}
+    read = {n for op in ops for n in op.input_names}
+    ends = [n for op in ops for n in op.output_names if n not in read]
+    result: Dict[str, np.ndarray] = {}
+    count = len(next(iter(samples.values())))
+    for start in range(0, count, chunk):
+        values = dict(params)
+        for name, value in samples.items():
+            values[name] = paddle.to_tensor(value[start:start + chunk])
+            values[name].stop_gradient = not paddle.is_floating_point(values[name])
+        for op in ops:
+            values.update(run_op(op, values))
+        score = sum(_projected(values[n], rng) for n in ends if n in values and paddle.is_floating_point(values[n]))
+        grads = paddle.grad([score], [values[n] for n in names], allow_unused=True)
+        for name, grad in zip(names, grads):
+            squared = np.square(grad.numpy()) if grad is not None else np.ones(values[name].shape, np.float32)
+            if name not in result:
+                result[name] = store.allocate((count,) + squared.shape[1:])
+            result[name][start:start + chunk] = squared
+    for array in result.values():
+        array /= max(float(array.mean()), 1e-30)
+        np.clip(array, 0.0, CLIP, out=array)
+        array /= max(float(array.mean()), 1e-30)
+    return result
+
+
+def _projected(output: paddle.Tensor, rng) -> paddle.Tensor:
+    """Random projection whose squared gradient has the Fisher diagonal as expectation."""
+    signs = paddle.to_tensor(rng.choice(np.float32([-1, 1]), size=output.shape))
+    flat = output.detach()
+    probabilities = output.ndim > 1 and float(flat.min()) >= 0 and bool(
+        paddle.allclose(flat.sum(-1), paddle.ones(flat.shape[:-1]), atol=1e-3))
+    return (signs * (2.0 * paddle.sqrt(output + 1e-12) if probabilities else output)).sum()

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything of the post-training job that trains nothing: read, fold, probe, calibrate, cut, plan."""
+import dataclasses
+import time
+from typing import Dict, List
+
+from . import calibrate
+from .config import Config
+from .data import calibration_samples
+from .errors import ModelError
+from .graph.fold import fold
+from .graph.from_layer import graph_from_layer
+from .graph.graph import Graph, weight_name
+from .graph.load import load_graph
+from .graph.partition import Module, modules_of
+from .graph.probe import probe
+from .reconstruct import MEASURE_CHUNK, NetworkState
+from .report.progress import Progress, get_logger
+from .scheme import build_scheme
+from .streams import ActivationStore
+from .walk import Network
+
+PROBE_SAMPLES = 3
+
+
+class Clock:
+    """Seconds per stage."""
+
+    def __init__(self):
+        self.laps: Dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str):
+        now = time.perf_counter()
+        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
+        self._last = now
+
+
+@dataclasses.dataclass
+class Prepared:
+    """A job before its first training step.
+
+    ``state`` is the network with nearest rounding; ``float_tensors`` maps
+    weights that stay float to the reason.
+    """
+
+    config: Config
+    float_graph: Graph
+    network: Network
+    modules: List[Module]
+    state: NetworkState
+    float_tensors: Dict[str, str]
+    clock: Clock
+
+    @property
+    def graph(self) -> Graph:
+        return self.network.graph
+
+
+def read_model(model, config: Config) -> Graph:
+    """The float graph of a directory, a file prefix, a ``(Layer, input_spec)`` pair or a Graph."""
+    if isinstance(model, Graph):
+        return model
+    if model is None:
+        model = config.global_.model_dir
+    if model is None:
+        raise ModelError("no model given: set Global.model_dir, or pass a directory, a file prefix or a Layer")
+    if isinstance(model, (tuple, list)):
+        return graph_from_layer(*model)
+    if not isinstance(model, str):
+        raise ModelError(f"a {type(model).__name__} is no model: pass a directory, a file prefix or the pair "
+                         "(layer, input_spec) with a list of paddle.static.InputSpec")
+    return load_graph(model, config.global_.model_filename, config.global_.params_filename)
+
+
+def prepare(model, data_loader, config: Config) -> Prepared:
+    """Read the model and the data, find all grids, cut the graph into modules.
+
+    Raises:
+        MrecgError: see the functions called; nothing has been written yet.
+    """
+    clock = Clock()
+    float_graph = read_model(model, config)
+    graph = fold(float_graph)
+    samples = calibration_samples(graph, data_loader, config)
+    clock.lap("read")
+    scheme = build_scheme(graph, config.quant_post, config.global_.target)
+    found = probe(graph, {n: v[:PROBE_SAMPLES] for n, v in samples.items()})
+    float_tensors = _leave_unreached_float(graph, scheme, found)
+    observed = min(config.quant_post.num_observe, len(next(iter(samples.values()))))
+    with Progress("Calibration", -(-observed // MEASURE_CHUNK)) as bar:
+        state = NetworkState.nearest(
+            graph.params, calibrate.weight_encodings(graph, scheme, config.quant_post),
+            calibrate.activation_encodings(graph, scheme, samples, config.quant_post, bar.update))
+    granularity = "layer" if config.mrecg.granularity == "layer" else "block"
+    modules = modules_of(graph, found, scheme.is_quantized, granularity=granularity)
+    reached = [op for op in graph.ops if op not in found.unreached]
+    network = Network(graph, scheme, reached, found.constants, samples,
+                      ActivationStore(config.global_.memory_limit_mb), config.global_.seed)
+    clock.lap("calibrate")
+    return Prepared(config, float_graph, network, modules, state, float_tensors, clock)
+
+
+def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:
+    """Ops that dygraph cannot reach cannot be observed: their weights stay float; says which and why."""
+    reasons: Dict[str, str] = {}
+    if not found.unreached:
+        return reasons
+    culprits = ", ".join(sorted({op.type for op in found.unsupported}))
+    for op in graph.ops:
+        if op in found.unreached and scheme.is_quantized(op):
+            name = weight_name(op, graph)
+            del scheme.weights[name]
+            reasons[name] = f"behind unsupported op ({culprits})"
+    reached = set(graph.inputs) | {n for op in graph.ops if op not in found.unreached for n in op.output_names}
+    for name in [n for n in scheme.activations if n not in reached]:
+        del scheme.activations[name]
+    get_logger().info("not in the op table: %s; %d ops at and behind it run only in the exported program%s", culprits,
+                      len(found.unreached), f", {len(reasons)} weights there stay float" if reasons else "")
+    if not scheme.weights:
+        raise ModelError(f"nothing to quantise: every quantisable op lies behind an unsupported one ({culprits})")
+    return reasons
+

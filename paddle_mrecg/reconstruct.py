@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reconstruct one unit: the algorithm on a page.
+
+Given the unit's input in the float and in the quantised network, train the
+rounding of its weights (AdaRound) and the scales of its activations (LSQ) so
+that its output comes close to the float network's, quantising only a random
+part of the elements while training (QDrop). Several joined modules form one
+unit (MRECG); nothing below depends on how many.
+"""
+import dataclasses
+import math
+from typing import Dict, List, Optional
+
+import numpy as np
+import paddle
+
+from .config import MRECG
+from .quantizers.affine import Encoding, dequantize, quantize
+from .quantizers.drop import DropMask
+from .quantizers.lsq import ActivationQuantizer
+from .quantizers.rounding import SoftRounding
+from .streams import Stream
+from .unit_runner import UnitRunner
+
+MEASURE_CHUNK = 64  # samples per forward pass without gradients: large enough for the kernels, small enough for the cache
+
+
+@dataclasses.dataclass
+class NetworkState:
+    """The quantised network so far: grids of all weights and activations, and the weights' integer codes."""
+
+    weight_encodings: Dict[str, Encoding]
+    codes: Dict[str, np.ndarray]
+    activation_encodings: Dict[str, Encoding]
+    finished: set = dataclasses.field(default_factory=set)  # weights and activations that no later unit may change
+
+    @classmethod
+    def nearest(cls, params, weight_encodings, activation_encodings) -> "NetworkState":
+        """Every weight rounded to nearest: the start, and the baseline."""
+        codes = {n: quantize(params[n], e) for n, e in weight_encodings.items()}
+        return cls(dict(weight_encodings), codes, dict(activation_encodings))
+
+    def copy(self) -> "NetworkState":
+        return NetworkState(dict(self.weight_encodings), dict(self.codes), dict(self.activation_encodings),
+                            set(self.finished))
+
+    def weight(self, name: str) -> np.ndarray:
+        """The dequantised weight, float32."""
+        return dequantize(self.codes[name], self.weight_encodings[name]).astype(np.float32)
+
+    def quantizers(self, names) -> Dict[str, ActivationQuantizer]:
+        return {n: ActivationQuantizer(self.activation_encodings[n], learn=False, clip="none") for n in names}
+
+    def weights(self, names) -> Dict[str, paddle.Tensor]:
+        return {n: paddle.to_tensor(self.weight(n)) for n in names}
+
+
+@dataclasses.dataclass
+class Loss:
+    """A reconstruction loss and the float output's power in the same norm."""
+
+    error: float
+    power: float
+
+    @property
+    def relative(self) -> float:
+        return self.error / self.power if self.power > 0 else 0.0
+
+
+@dataclasses.dataclass
+class UnitProblem:
+    """What one unit is asked to reproduce.
+
+    ``targets`` are the float network's values of ``outputs`` for all samples;
+    ``importance`` (same shapes, mean 1) weighs squared errors when the loss is
+    ``fisher``, else None.
+    """
+
+    runner: UnitRunner
+    inputs: List[str]
+    outputs: List[str]
+    float_stream: Stream
+    quant_stream: Stream
+    targets: Dict[str, np.ndarray]
+    importance: Optional[Dict[str, np.ndarray]] = None
+
+
+def squared_error(output: paddle.Tensor, target: paddle.Tensor, importance=None) -> paddle.Tensor:
+    """||y - y_fp||^2 summed over channels, mean over samples and space (BRECQ eq. 10; MRECG.py line 66).
+
+    Written as one dot product: several times faster on a CPU than square, sum
+    and mean, forward and backward.
+    """
+    difference = (output - target).flatten()
+    weighted = difference if importance is None else difference * importance.flatten()
+    return paddle.dot(difference, weighted) * (1.0 / _positions(target.shape))
+
+
+def _positions(shape) -> int:
+    """Samples x spatial positions; the channel axis is 1 for images, the last one otherwise."""
+    channel = 1 if len(shape) == 4 else len(shape) - 1
+    return int(np.prod(shape)) // int(shape[channel]) if len(shape) > 1 else int(shape[0])
+
+
+def annealed_beta(step: int, iters: int, settings: MRECG) -> Optional[float]:
+    """Exponent b of the rounding term at ``step``: None during warm-up, then linear from beta_start to beta_end."""
+    begin = settings.warm_up * iters
+    if step < begin:
+        return None
+    progress = (step - begin) / max(1.0, iters - begin)
+    return settings.beta_end + (settings.beta_start - settings.beta_end) * max(0.0, 1.0 - progress)
+
+
+class UnitTrainer:
+    """Trains the roundings and scales of one unit.
+
+    Args:
+        problem(UnitProblem): inputs and targets.
+        state(NetworkState): the network so far; changed only by ``commit``.
+        settings(MRECG): the section of the config.
+        params(dict): float parameters.
+        seed(int): seed of sampling and dropping.
+    """
+
+    def __init__(self, problem: UnitProblem, state: NetworkState, settings: MRECG, params, seed: int):
+        self.problem, self.state, self.settings = problem, state, settings
+        self.rng = np.random.default_rng(seed)
+        self.mask = DropMask(settings.keep_prob, seed) if settings.keep_prob < 1 else None
+        runner = problem.runner
+        self.rounding = {n: SoftRounding(params[n], state.weight_encodings[n])
+                         for n in runner.weights if n not in state.finished}
+        frozen = [n for n in runner.weights if n in state.finished]
+        self.frozen_weights = state.weights(frozen)
+        learn = settings.scale_lr > 0 or settings.activation_clip == "symmetric_pact"
+        self.quantizers = {n: ActivationQuantizer(state.activation_encodings[n],
+                                                  learn=learn and n not in state.finished,
+                                                  clip=settings.activation_clip, mask=self.mask)
+                           for n in runner.activations}
+        depthwise = any(op.type == "depthwise_conv2d" for op in runner.ops)
+        self.round_weight = settings.round_weight_depthwise if depthwise else settings.round_weight
+
+    def warm_start(self, alphas: Dict[str, np.ndarray]):
+        """Continue from earlier rounding variables instead of from the float weights."""
+        for name, rounding in self.rounding.items():
+            if name in alphas:
+                rounding.load_alpha(alphas[name])
+
+    def train(self, iters: int, on_step=None):
+        """``iters`` Adam steps on roundings and scales; ``on_step(trainer, step, loss)`` after each."""
+        settings = self.settings
+        scales = [p for q in self.quantizers.values() for p in q.parameters()]
+        optimizers = [paddle.optimizer.Adam(settings.rounding_lr, parameters=[r.alpha for r in self.rounding.values()])]
+        schedule = None
+        if scales:
+            schedule = paddle.optimizer.lr.CosineAnnealingDecay(settings.scale_lr, T_max=max(1, iters))
+            optimizers.append(paddle.optimizer.Adam(schedule, parameters=scales))
+        for step in range(iters):
+            loss = self._loss(annealed_beta(step, iters, settings))
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.clear_grad()
+            if schedule:
+                schedule.step()
+            if on_step:
+                on_step(self, step, loss)
+
+    def _loss(self, beta) -> paddle.Tensor:
+        problem, keep = self.problem, self.settings.keep_prob
+        size = min(self.settings.batch_size, problem.quant_stream.num_samples)
+        index = self.rng.integers(problem.quant_stream.num_samples, size=size)
+        feed = _tensors(problem.quant_stream.batch(problem.inputs, index))
+        float_feed = _tensors(problem.float_stream.batch(problem.inputs, index)) if keep < 1 else None
+        weights = dict(self.frozen_weights)
+        for name, rounding in self.rounding.items():
+            weights[name] = rounding.soft(self.round_weight, beta)  # the rounding term's gradient comes along
+        output = problem.runner.run_quantized(feed, problem.outputs, weights, self.quantizers, keep_prob=keep,
+                                              float_feed=float_feed, mask=self.mask)
+        loss = None
+        for name in problem.outputs:
+            importance = problem.importance and paddle.to_tensor(problem.importance[name][index])
+            term = squared_error(output[name], paddle.to_tensor(problem.targets[name][index]), importance)
+            loss = term if loss is None else loss + term
+        return loss
+
+    def settled(self) -> float:
+        """Share of the roundings that are decided: h below 0.01 or above 0.99."""
+        h = np.concatenate([r.h().ravel() for r in self.rounding.values()])
+        return float(np.mean((h < 0.01) | (h > 0.99)))
+
+    def soft_weights(self) -> Dict[str, paddle.Tensor]:
+        with paddle.no_grad():
+            return dict(self.frozen_weights, **{n: r.soft() for n, r in self.rounding.items()})
+
+    def alphas(self) -> Dict[str, np.ndarray]:
+        return {n: r.alpha.numpy() for n, r in self.rounding.items()}
+
+    def h(self) -> Dict[str, np.ndarray]:
+        """The soft roundings, in [0, 1]."""
+        return {n: r.h() for n, r in self.rounding.items()}
+
+    def commit(self) -> NetworkState:
+        """The state with this unit's weights rounded hard and its scales fixed."""
+        state = self.state.copy()
+        for name, rounding in self.rounding.items():
+            state.codes[name] = rounding.codes()
+        for name, quantizer in self.quantizers.items():
+            if name not in state.finished:
+                state.activation_encodings[name] = quantizer.encoding()
+        state.finished.update(self.rounding, self.quantizers)
+        return state
+
+
+def measure(problem: UnitProblem, state: NetworkState, extra_outputs=(), extra_targets=None, weights=None):
+    """Loss of every output over all samples, nothing dropped, plus the unit's quantised outputs.
+
+    Args:
+        problem(UnitProblem): inputs and targets.
+        state(NetworkState): grids, codes and scales to run with.
+        extra_outputs(list[str], optional): inner tensors to measure too.
+        extra_targets(dict, optional): their float values for all samples.
+        weights(dict, optional): weights to use instead of the state's. Default: None.
+
+    Returns:
+        tuple: ``{tensor: Loss}`` and ``{output: array}``.
+    """
+    runner = problem.runner
+    fetch = list(problem.outputs) + [n for n in extra_outputs if n not in problem.outputs]
+    run = runner.numpy(runner.run_quantized, fetch, weights=weights or state.weights(runner.weights),
+                       quantizers=state.quantizers(runner.activations))
+    values = problem.quant_stream.computed(problem.inputs, fetch, run, MEASURE_CHUNK)
+    targets = dict(extra_targets or {}, **problem.targets)
+    losses = {n: array_loss(values[n], targets[n]) for n in fetch}
+    return losses, {n: values[n] for n in problem.outputs}
+
+
+def array_loss(values: np.ndarray, targets: np.ndarray) -> Loss:
+    """``squared_error`` over whole arrays, in chunks and float64."""
+    error = power = 0.0
+    for start in range(0, len(values), MEASURE_CHUNK):
+        part = slice(start, start + MEASURE_CHUNK)
+        target = np.asarray(targets[part], np.float32).ravel()
+        difference = np.asarray(values[part], np.float32).ravel() - target
+        error += float(np.dot(difference, difference))
+        power += float(np.dot(target, target))
+    positions = _positions(targets.shape)
+    if not (math.isfinite(error) and math.isfinite(power)):
+        return Loss(math.inf, max(power, 0.0) / positions if math.isfinite(power) else math.inf)
+    return Loss(error / positions, power / positions)
+
+
+def _tensors(arrays):
+    return {n: paddle.to_tensor(a) for n, a in arrays.items()}

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Walk through the network unit by unit with both streams; cost is linear in depth."""
+import dataclasses
+import time
+from typing import Callable, Dict, List, Optional
+
+import numpy as np
+
+from .config import MRECG
+from .graph.graph import Graph, Op
+from .graph.partition import Unit
+from .reconstruct import MEASURE_CHUNK, Loss, NetworkState, UnitProblem, UnitTrainer, measure
+from .scheme import Scheme
+from .streams import ActivationStore, Stream
+from .unit_runner import UnitRunner
+
+
+@dataclasses.dataclass
+class Network:
+    """Everything about the job that does not change while walking.
+
+    ``reached`` are the ops that dygraph can run, in order; ``importance`` is
+    set when the loss is ``fisher``.
+    """
+
+    graph: Graph
+    scheme: Scheme
+    reached: List[Op]
+    constants: Dict[str, np.ndarray]
+    samples: Dict[str, np.ndarray]
+    store: ActivationStore
+    seed: int = 0
+    importance: Optional[Dict[str, np.ndarray]] = None
+
+
+@dataclasses.dataclass
+class UnitResult:
+    """What happened to one unit; losses are sums over the unit's outputs."""
+
+    unit: Unit
+    iterations: int
+    seconds: float
+    nearest: Loss
+    soft: Loss
+    hard: Loss
+    inner: List[tuple]  # (module, nearest Loss, hard Loss) at the inner block ends of a joined unit
+    alphas: Dict[str, np.ndarray]
+    kept: bool  # False when nearest rounding was better and stayed
+    reused: bool = False  # taken over from an earlier pass or run
+
+    def to_dict(self) -> Dict:
+        """The numbers, JSON-able; the reverse is ``from_dict``."""
+        pack = dataclasses.astuple
+        return dict(iterations=self.iterations, seconds=self.seconds, kept=self.kept, nearest=pack(self.nearest),
+                    soft=pack(self.soft), hard=pack(self.hard),
+                    inner=[(m.index, pack(a), pack(b)) for m, a, b in self.inner])
+
+    @classmethod
+    def from_dict(cls, unit: Unit, entry: Dict, alphas) -> "UnitResult":
+        modules = {m.index: m for m in unit.modules}
+        inner = [(modules[m], Loss(*a), Loss(*b)) for m, a, b in entry["inner"]]
+        return cls(unit, entry["iterations"], entry["seconds"], Loss(*entry["nearest"]), Loss(*entry["soft"]),
+                   Loss(*entry["hard"]), inner, alphas, entry["kept"], reused=True)
+
+
+class Walker:
+    """Both streams, standing before the next unit.
+
+    Args:
+        network(Network): graph, scheme and samples.
+        state(NetworkState): grids, codes and scales to start from.
+    """
+
+    def __init__(self, network: Network, state: NetworkState):
+        self.network, self.state = network, state
+        self.float_stream = Stream(network.store, network.samples)
+        self.quant_stream = Stream(network.store, network.samples)
+        self.results: List[UnitResult] = []
+
+    def step(self, unit: Unit, later: List[Unit], settings: MRECG, iters: int, alphas=None,
+             on_step: Callable = None) -> UnitResult:
+        """Reconstruct ``unit`` and advance both streams through it.
+
+        Args:
+            unit(Unit): the next unit.
+            later(list[Unit]): the units after it; they say what stays alive.
+            settings(MRECG): the section of the config.
+            iters(int): optimiser steps; 0 leaves nearest rounding.
+            alphas(dict, optional): rounding variables to start from. Default: None.
+            on_step(callable, optional): called with (trainer, step, loss). Default: None.
+        """
+        begin = time.perf_counter()
+        problem, inner = self._problem(unit, settings)
+        inner_names = [n for _, names in inner for n in names]
+        inner_targets = {n: problem.targets.pop(n) for n in inner_names if n not in problem.outputs}
+        nearest, advanced = measure(problem, self.state, inner_names, inner_targets)
+        hard, soft, state, trained = nearest, nearest, self.state, {}
+        if iters and problem.runner.weights:
+            trainer = UnitTrainer(problem, self.state, settings, self.network.graph.params,
+                                  self.network.seed * 100003 + unit.start)
+            if alphas:
+                trainer.warm_start(alphas)
+            trainer.train(iters, on_step)
+            trained, committed = trainer.alphas(), trainer.commit()
+            soft, _ = measure(problem, committed, weights=trainer.soft_weights())
+            del trainer
+            hard, outputs = measure(problem, committed, inner_names, inner_targets)
+            if total(hard, unit).error < total(nearest, unit).error:
+                state, advanced = committed, outputs
+        kept = state is not self.state or not iters
+        if not kept:
+            hard = nearest
+        self.state = state if kept else self._finished(problem.runner)
+        self.float_stream.advance({n: problem.targets[n] for n in unit.outputs}, _needed(later))
+        self.quant_stream.advance(advanced, _needed(later))
+        result = UnitResult(unit, iters, time.perf_counter() - begin, total(nearest, unit), total(soft, unit),
+                            total(hard, unit),
+                            [(m, _total(nearest, names), _total(hard, names)) for m, names in inner], trained,
+                            kept)
+        self.results.append(result)
+        return result
+
+    def replay(self, later: List[Unit], state: NetworkState, result: UnitResult) -> UnitResult:
+        """Advance through a unit that is finished in ``state`` without training it."""
+        unit = result.unit
+        problem, _ = self._problem(unit, MRECG(), inner=False)
+        self.state = state
+        _, outputs = measure(problem, state)
+        self.float_stream.advance({n: problem.targets[n] for n in unit.outputs}, _needed(later))
+        self.quant_stream.advance(outputs, _needed(later))
+        self.results.append(result)
+        return result
+
+    def _problem(self, unit: Unit, settings: MRECG, inner: bool = True):
+        network = self.network
+        runner = UnitRunner(network.graph, network.graph.ops[unit.start:unit.stop], network.scheme, network.constants)
+        inner_ends = [(m, list(m.outputs)) for m in unit.modules[:-1]] if inner else []
+        fetch = list(dict.fromkeys(list(unit.outputs) + [n for _, names in inner_ends for n in names]))
+        targets = self.float_stream.computed(unit.inputs, fetch, runner.numpy(runner.run, fetch), MEASURE_CHUNK)
+        importance = network.importance if settings.loss == "fisher" else None
+        return UnitProblem(runner, list(unit.inputs), list(unit.outputs), self.float_stream, self.quant_stream, targets,
+                           importance), inner_ends
+
+    def _finished(self, runner: UnitRunner) -> NetworkState:
+        state = self.state.copy()
+        state.finished.update(runner.weights, runner.activations)
+        return state
+
+
+def total(losses: Dict[str, Loss], unit: Unit) -> Loss:
+    """The unit's loss: the sum over its outputs."""
+    return _total(losses, unit.outputs)
+
+
+def _total(losses, names) -> Loss:
+    return Loss(sum(losses[n].error for n in names), sum(losses[n].power for n in names))
+
+
+def _needed(later: List[Unit]):
+    return {name for unit in later for name in unit.inputs}

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A residual network of five quantisable ops, built by hand: small enough to reconstruct in a second."""
+import numpy as np
+
+from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
+
+CONV = dict(strides=[1, 1], paddings=[1, 1], dilations=[1, 1], groups=1, padding_algorithm="EXPLICIT",
+            data_format="NCHW")
+
+
+def tiny_graph(seed=0, channels=6, classes=4, size=8):
+    """image -> conv a -> [conv b, conv c, add] -> conv d (stride 2) -> pool -> fc -> softmax."""
+    rng = np.random.default_rng(seed)
+    graph = Graph([], {}, {}, ["image"], ["probability"])
+
+    def tensor(name, shape):
+        graph.tensors[name] = TensorInfo(name, shape)
+        return name
+
+    def param(name, *shape):
+        graph.params[name] = (rng.standard_normal(shape) / np.sqrt(max(1, np.prod(shape[1:])))).astype(np.float32)
+        return tensor(name, shape)
+
+    def conv(name, source, cin, cout, side, stride=1):
+        tensor(name + ".conv", (-1, cout, side, side)), tensor(name + ".sum", (-1, cout, side, side))
+        graph.ops.append(Op("conv2d", {"Input": [source], "Filter": [param(name + ".w", cout, cin, 3, 3)]},
+                            {"Output": [name + ".conv"]}, dict(CONV, strides=[stride, stride])))
+        graph.ops.append(Op("elementwise_add", {"X": [name + ".conv"], "Y": [param(name + ".b", cout)]},
+                            {"Out": [name + ".sum"]}, {"axis": 1}))
+        return name + ".sum"
+
+    def simple(kind, name, inputs, shape, **attrs):
+        graph.ops.append(Op(kind, inputs, {"Out": [tensor(name, shape)]}, attrs))
+        return name
+
+    tensor("image", (-1, 3, size, size))
+    full = (-1, channels, size, size)
+    a = simple("relu", "a.relu", {"X": [conv("a", "image", 3, channels, size)]}, full)
+    b = simple("relu", "b.relu", {"X": [conv("b", a, channels, channels, size)]}, full)
+    joined = simple("elementwise_add", "c.add", {"X": [conv("c", b, channels, channels, size)], "Y": [a]}, full, axis=-1)
+    c = simple("relu", "c.relu", {"X": [joined]}, full)
+    half = (-1, channels, size // 2, size // 2)
+    d = simple("relu", "d.relu", {"X": [conv("d", c, channels, channels, size // 2, stride=2)]}, half)
+    pooled = simple("pool2d", "pool", {"X": [d]}, (-1, channels, 1, 1), pooling_type="avg", ksize=[1, 1], adaptive=True,
+                    strides=[1, 1], paddings=[0, 0], global_pooling=False, exclusive=True, ceil_mode=False,
+                    padding_algorithm="EXPLICIT", data_format="NCHW")
+    flat = simple("flatten_contiguous_range", "flat", {"X": [pooled]}, (-1, channels), start_axis=1, stop_axis=3)
+    scores = simple("matmul_v2", "fc", {"X": [flat], "Y": [param("fc.w", channels, classes)]}, (-1, classes),
+                    trans_x=False, trans_y=False)
+    simple("softmax", "probability", {"X": [scores]}, (-1, classes), axis=-1)
+    return graph
+
+
+def tiny_samples(count=48, size=8, seed=1):
+    """Smooth random images, so that neighbouring pixels agree as in photographs."""
+    coarse = np.random.default_rng(seed).standard_normal((count, 3, size // 2, size // 2)).astype(np.float32)
+    return {"image": coarse.repeat(2, axis=2).repeat(2, axis=3)}
