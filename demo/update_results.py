@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fill measured results into markdown files and config headers, so that no number is typed by hand.
+
+Markdown: the text between ``<!-- results:quickstart/direction bits=W4A8 -->`` and ``<!-- /results -->`` becomes the
+table of ``demo/quickstart/results/direction.json``, restricted to the settings named after it. YAML: the comment
+lines below ``# result: quickstart/direction bits=W4A8`` that start with ``#   `` become one line per setting.
+A block whose results file does not exist (yet) is left as it is.
+"""
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Dict
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from demo.results import cell, load_results, markdown_table, provenance, summarise  # noqa: E402
+
+MARKDOWN_BLOCK = re.compile(r"(<!-- results:(?P<name>\S+)(?P<where>[^\n]*?) *-->\n).*?(<!-- /results -->)", re.DOTALL)
+YAML_BLOCK = re.compile(r"(^# result: (?P<name>\S+)(?P<where>[^\n]*)\n)((?:^#   [^\n]*\n)*)", re.MULTILINE)
+
+
+def find_results(name: str, demo_dir: Path) -> Path:
+    """``area/file`` -> ``<demo_dir>/area/results/file.json``."""
+    area, _, file = name.rpartition("/")
+    return demo_dir / area / "results" / f"{file}.json"
+
+
+def parse_where(text: str) -> Dict[str, str]:
+    """``bits=W4A8 data=rendered`` -> dict."""
+    return dict(pair.split("=", 1) for pair in text.split())
+
+
+def fill_markdown(text: str, demo_dir: Path) -> str:
+    """``text`` with every results block renewed."""
+    def renew(match):
+        path = find_results(match["name"], demo_dir)
+        if not path.exists():
+            return match[0]
+        return f"{match[1]}{markdown_table(load_results(path), parse_where(match['where']))}\n{match[4]}"
+    return MARKDOWN_BLOCK.sub(renew, text)
+
+
+def fill_yaml(text: str, demo_dir: Path) -> str:
+    """``text`` with every result header renewed."""
+    def renew(match):
+        path = find_results(match["name"], demo_dir)
+        if not path.exists():
+            return match[0]
+        results, where = load_results(path), parse_where(match["where"])
+        lines = []
+        for row in summarise(results["runs"], where):
+            varied = " ".join(str(v) for k, v in row["setting"].items() if k not in where)
+            numbers = ", ".join(f"{k} {cell(v)}" for k, v in row["measured"].items())
+            seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
+            lines.append(f"#   {varied + ': ' if varied else ''}{numbers} ({seeds})")
+        lines.append(f"#   measured {provenance(results)}")
+        return match[1] + "".join(line + "\n" for line in lines)
+    return YAML_BLOCK.sub(renew, text)
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when a file is out of date")
+    args = parser.parse_args(argv)
+    files = [ROOT / "README.md", *sorted((ROOT / "demo").rglob("*.md")), *sorted((ROOT / "configs").rglob("*.yaml"))]
+    stale = []
+    for path in (p for p in files if p.exists()):
+        before = path.read_text(encoding="utf-8")
+        after = (fill_yaml if path.suffix == ".yaml" else fill_markdown)(before, ROOT / "demo")
+        if after != before:
+            stale.append(path)
+            if not args.check:
+                path.write_text(after, encoding="utf-8")
+    for path in stale:
+        print(("out of date: " if args.check else "updated: ") + str(path.relative_to(ROOT)))
+    return int(args.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

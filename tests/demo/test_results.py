@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results files, their tables, and filling them into documents."""
+import pytest
+
+from demo import results, update_results
+
+MARKDOWN = "before\n<!-- results:area/numbers bits=W4A8 -->\nold\n<!-- /results -->\nafter\n"
+YAML = "# title\n# result: area/numbers bits=W4A8\n#   old\nGlobal:\n  seed: 0\n"
+
+
+@pytest.fixture
+def demo_dir(tmp_path):
+    runs = [results.run_record(dict(data=data, bits=bits), seed, {"float": 90.0, "MRECG": 80.0 + seed}, seconds=1.0)
+            for data in ("lines", "words") for bits in ("W4A8", "W3A8") for seed in (0, 2)]
+    results.save_results(tmp_path / "area" / "results" / "numbers.json", "python x.py", runs)
+    return tmp_path
+
+
+def test_mean_and_sample_deviation_over_seeds(demo_dir):
+    runs = results.load_results(demo_dir / "area/results/numbers.json")["runs"]
+    row, = results.summarise(runs, dict(data="lines", bits="W3A8"))
+    assert row["seeds"] == 2
+    assert row["measured"]["MRECG"] == (81.0, pytest.approx(2 ** 0.5))
+    assert results.cell(row["measured"]["MRECG"]) == "81.00 ± 1.41"
+    assert results.cell(row["measured"]["float"]) == "90.00"
+
+
+def test_markdown_block_is_filled_and_stays(demo_dir):
+    filled = update_results.fill_markdown(MARKDOWN, demo_dir)
+    assert "| lines | W4A8 | 90.00 | 81.00 ± 1.41 | 2 |" in filled
+    assert "W3A8" not in filled and "old" not in filled
+    assert filled.startswith("before\n") and filled.endswith("after\n")
+    assert update_results.fill_markdown(filled, demo_dir) == filled
+
+
+def test_yaml_header_is_filled_and_stays(demo_dir):
+    filled = update_results.fill_yaml(YAML, demo_dir)
+    assert "#   lines: float 90.00, MRECG 81.00 ± 1.41 (2 seeds)\n#   words: " in filled
+    assert "old" not in filled and filled.endswith("Global:\n  seed: 0\n")
+    assert update_results.fill_yaml(filled, demo_dir) == filled
+
+
+def test_blocks_without_results_stay_as_they_are(tmp_path):
+    assert update_results.fill_markdown(MARKDOWN, tmp_path) == MARKDOWN
+    assert update_results.fill_yaml(YAML, tmp_path) == YAML
+
+
+def test_two_blocks_in_one_document_are_kept_apart(demo_dir):
+    twice = MARKDOWN + "between\n" + MARKDOWN.replace("W4A8", "W3A8")
+    filled = update_results.fill_markdown(twice, demo_dir)
+    assert "between" in filled and "| lines | W3A8 |" in filled and "| lines | W4A8 |" in filled
+
+
+def test_recorded_command_carries_no_machine_path():
+    command = results.command_line("demo/x.py", ["--data_dir", "/home/me/cifar10", "--seeds", "0"])
+    assert command == "python demo/x.py --data_dir <cifar10> --seeds 0"
