@@ -61,9 +61,9 @@ class Curve:
 
     def at_block_ends(self) -> "Curve":
         """The same network with the loss at every module's own end: what joining really does to the inner blocks."""
-        plotted = zip(self.modules, self.losses, self.powers)
-        losses, powers = zip(*(self.inner.get(m, (loss, power)) for m, loss, power in plotted)) if self.modules else ((), ())
-        return Curve(self.label, self.modules, list(losses), list(powers), [(m, m) for m in self.modules])
+        ends = [self.inner.get(m, end) for m, end in zip(self.modules, zip(self.losses, self.powers))]
+        return Curve(self.label, self.modules, [loss for loss, _ in ends], [power for _, power in ends],
+                     [(m, m) for m in self.modules])
 
     def measures(self) -> Dict[str, Dict[str, float]]:
         """``oscillation`` absolute and relative, as plotted and at the block ends."""

@@ -117,7 +117,8 @@ def accuracy_picture(path: str, rows: Sequence[AccuracyRow], title: str, ylabel:
         ylabel(str, optional): what is measured. Default: ``accuracy (%)``.
     """
     methods = list(rows[0].values)
-    figure = Figure(figsize=(max(6.0, 2.0 + 1.1 * len(rows) * len(methods) * 0.75), 4.6), dpi=DPI, layout="constrained")
+    inches = min(14.0, max(6.0, 2.0 + 0.8 * len(rows) * len(methods)))
+    figure = Figure(figsize=(inches, 4.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(methods)
     for k, (method, color) in enumerate(zip(methods, (GREY, ORANGE, BLUE, GREEN))):

@@ -34,6 +34,7 @@ class Report:
         saved_by_reuse(dict): what data-dependent joining saved: ``iterations`` and ``seconds``.
         sizes(dict): ``float_file``, ``quantized_file`` (from ``file_sizes``) and ``codes`` (from ``code_sizes``).
         verification(dict): ``max_abs_diff`` and ``max_abs_output`` of simulation against exported program, ``samples``.
+        cpu_tuning(dict): start-up settings that were applied, from ``tune_cpu``.
         samples(dict): purpose -> number of samples.
         status(str): ``complete``, or ``interrupted`` when the units missing from ``units`` stayed at nearest rounding.
         notes(list[str]): sentences that the reader must not miss; printed below the table.
@@ -50,6 +51,7 @@ class Report:
     sizes: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     verification: Dict[str, float] = dataclasses.field(default_factory=dict)
     samples: Dict[str, int] = dataclasses.field(default_factory=dict)
+    cpu_tuning: Dict[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
     config: Dict[str, Any] = dataclasses.field(default_factory=dict)
     versions: Dict[str, str] = dataclasses.field(default_factory=lambda: installed_versions())
@@ -60,13 +62,17 @@ class Report:
 
     def curves(self) -> List[Curve]:
         """Loss per module without joining (first pass, or nothing was joined) and with it."""
-        curves = [Curve.of_units("without joining", self.first_pass)] if self.first_pass else []
+        curves = []
+        if self.first_pass:  # shorter than the final pass, and the reader of the picture must know it
+            iterations = max(u.iterations for u in self.first_pass)
+            curves = [Curve.of_units(f"without joining (first pass, {iterations} iterations)", self.first_pass)]
         joined = any(len(u.modules) > 1 for u in self.units)
         return curves + [Curve.of_units("with joining" if joined else "without joining", self.units)]
 
     def oscillation(self) -> Dict[str, Dict]:
-        """``Curve.measures`` of every curve."""
-        return {c.label.replace(" ", "_"): c.measures() for c in self.curves()}
+        """``Curve.measures`` of the curves ``first_pass`` (where there was one) and ``final``."""
+        keys = (["first_pass"] if self.first_pass else []) + ["final"]
+        return {key: curve.measures() for key, curve in zip(keys, self.curves())}
 
     def recovered(self, metric: str) -> Optional[float]:
         """Share of what nearest rounding lost that reconstruction won back; None when nothing was lost."""
@@ -125,8 +131,9 @@ class Report:
             values = [self.metrics.get(s, {}).get(name) for s in STAGES]
             change = None if None in (values[0], values[2]) else values[2] - values[0]
             recovered = self.recovered(name)
-            lines.append(f"{name:<{width}}" + "".join(f"{_number(v):>11}" for v in values) + f"{_number(change, '+'):>11}"
-                         + f"{'-' if recovered is None else f'{100 * recovered:.0f} %':>11}")
+            share = "-" if recovered is None else f"{100 * recovered:.0f} %"
+            lines.append(f"{name:<{width}}" + "".join(f"{_number(v):>11}" for v in values)
+                         + f"{_number(change, '+'):>11}{share:>11}")
         return lines + ["change: quantized - float; recovered: share of nearest rounding's loss won back"]
 
     def _size_lines(self) -> List[str]:

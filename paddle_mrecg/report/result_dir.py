@@ -33,7 +33,7 @@ class ResultDir:
     Args:
         save_dir(str): directory of the result.
         resume(bool, optional): keep the checkpoints of an interrupted run. Default: False.
-        inputs(list[str], optional): directories of the float model, which must not be overwritten. Default: ().
+        inputs(list[str], optional): directory or file prefix of the float model, never to be overwritten. Default: ().
 
     Raises:
         OutputError: at once when ``save_dir`` cannot be written, is a file, holds the float model or other files of a
@@ -50,8 +50,10 @@ class ResultDir:
     def __init__(self, save_dir: str, resume: bool = False, inputs: Sequence[str] = ()):
         self.save_dir = os.path.realpath(save_dir)
         self.shown = save_dir
-        if any(os.path.realpath(path) == self.save_dir for path in inputs):
-            raise OutputError(f"save_dir '{save_dir}' is the directory of the float model: choose another Global.save_dir")
+        folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in inputs]
+        if self.save_dir in map(os.path.realpath, folders):
+            raise OutputError(f"save_dir '{save_dir}' is the directory of the float model: choose another "
+                              "Global.save_dir")
         if os.path.exists(self.save_dir) and not os.path.isdir(self.save_dir):
             raise OutputError(f"save_dir '{save_dir}' is a file: choose another Global.save_dir")
         self._refuse_foreign()
@@ -102,7 +104,7 @@ class ResultDir:
         if not self._stuck:
             _remove(os.path.join(self.staging, CONTENT) if resumable else self.staging)
         self._lock.close()
-        if resumable:
+        if resumable and error is not None:
             get_logger().info("finished units are kept: run again with Global.resume=true to go on")
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             raise OutputError(f"writing to '{self.shown}' failed ({error.strerror}): free space or choose another "
@@ -124,7 +126,8 @@ class ResultDir:
 
     def _open(self, resume: bool):
         if os.path.exists(self.staging) and not os.path.exists(os.path.join(self.staging, MARKER)):
-            raise OutputError(f"'{self.staging}' is in the way and is not ours: move it or choose another Global.save_dir")
+            raise OutputError(f"'{self.staging}' is in the way and is not ours: move it or choose another "
+                              "Global.save_dir")
         os.makedirs(self.staging, exist_ok=True)
         self._lock = open(os.path.join(self.staging, MARKER), "a", encoding="utf-8")
         if fcntl:

@@ -35,8 +35,8 @@ def code_sizes(codes: Mapping[str, np.ndarray], bits: Mapping[str, int]) -> Dict
         bits(dict[str, int]): bits of every weight.
 
     Returns:
-        dict: bytes as ``float32``, ``int8``, ``packed`` (bits per weight exactly), ``zipped`` (zlib over the int8 codes)
-            and ``entropy_coded`` (ideal, without the code tables); ``entropy_bits`` is a dict per tensor.
+        dict: bytes as ``float32``, ``int8``, ``packed`` (bits per weight exactly), ``zipped`` (zlib over the int8
+            codes) and ``entropy_coded`` (ideal, without the code tables); ``entropy_bits`` is a dict per tensor.
     """
     entropy = {name: entropy_bits(c) for name, c in codes.items()}
     count = sum(int(c.size) for c in codes.values())

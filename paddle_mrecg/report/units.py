@@ -121,7 +121,8 @@ def write_units_csv(path: str, units: Sequence[UnitReport]):
         for k, inner in enumerate(unit.inner):
             row = dict(index=f"{unit.index}.{k}", name=inner.name, first_module=inner.module, last_module=inner.module,
                        loss_nearest=inner.loss_nearest, loss_hard=inner.loss_hard, power=inner.power,
-                       relative_nearest=inner.relative_nearest, relative_hard=inner.relative_hard, note="inside a joined unit, not trained")
+                       relative_nearest=inner.relative_nearest, relative_hard=inner.relative_hard,
+                       note="inside a joined unit, not trained")
             writer.writerow({c: _cell(v) for c, v in row.items()})
     write_text(path, text.getvalue())
 

@@ -5,18 +5,11 @@ import pytest
 from paddle_mrecg.report import Curve, UnitReport, oscillation
 from paddle_mrecg.report.units import InnerLoss
 
-FIGURE_6 = {
-    "adaround": [1.2, 2.80, 6.46, 6.22, 1.49, 2.20, 8.9, 2.18, 1.55, 2.29, 11.0, 3.7, 5.73, 10.9, 5.5, 8.95, 18.6],
-    "brecq": [0.95, 1.45, 6.99, 4.0, 5.15, 7.38, 5.28, 7.4, 8.15, 9.36, 7.25, 10.03, 14.55, 6.85, 10.88, 16.66, 10.7],
-    "modcap": [1.0, 1.7, 3.5, 3.5, 4.75, 5.15, 5.15, 6.9, 7.82, 7.0, 7.0, 9.65, 6.65, 6.65, 9.83, 10.7, 10.7],
-    "loss": [1.07, 1.54, 3.52, 3.54, 4.87, 5.33, 5.35, 7.03, 6.93, 6.93, 6.93, 6.52, 6.51, 6.52, 10.24, 10.69, 10.69],
-}
-
 
 @pytest.mark.parametrize("curve, variation, drops, peak", [
     ("adaround", 67, 25.0, 18.6), ("brecq", 51.5, 20.9, 16.7), ("modcap", 17.3, 3.8, 10.7), ("loss", 10.7, 0.5, 10.7)])
-def test_published_curves(curve, variation, drops, peak):
-    found = oscillation(FIGURE_6[curve])
+def test_published_curves(figure_6, curve, variation, drops, peak):
+    found = oscillation(figure_6[curve])
     assert found["total_variation"] == pytest.approx(variation, abs=0.5 if curve == "adaround" else 0.06)
     assert found["sum_of_drops"] == pytest.approx(drops, abs=0.06)
     assert found["max"] == pytest.approx(peak, abs=0.06)

@@ -11,7 +11,6 @@ from PIL import Image
 
 from paddle_mrecg.report import Curve
 from paddle_mrecg.report.pictures import BLUE, GREY, ORANGE, AccuracyRow, accuracy_picture, oscillation_picture
-from test_oscillation import FIGURE_6
 
 
 def has_color(image, color, count=50):
@@ -25,10 +24,10 @@ def curves(first, second, spans):
             Curve("with joining", modules, second, power, spans, {a: (first[a], 100.0) for a, b in spans if b > a})]
 
 
-def test_oscillation_picture_shows_both_curves(tmp_path):
+def test_oscillation_picture_shows_both_curves(figure_6, tmp_path):
     path = str(tmp_path / "oscillation.png")
     spans = [(0, 0), (1, 1), (2, 3), (4, 4), (5, 6), (7, 7), (8, 10), (11, 13), (14, 14), (15, 16)]
-    oscillation_picture(path, curves(FIGURE_6["brecq"], FIGURE_6["loss"], spans))
+    oscillation_picture(path, curves(figure_6["brecq"], figure_6["loss"], spans))
     image = np.asarray(Image.open(path))
     assert image.shape == (780, 1800, 3)
     for half in (image[:, :900], image[:, 900:]):

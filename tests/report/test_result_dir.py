@@ -108,6 +108,8 @@ def test_unusable_places_are_refused_at_once(tmp_path):
                          ("other", "not from a finished run")):
         with pytest.raises(OutputError, match=words):
             ResultDir(str(tmp_path / place), inputs=[str(tmp_path / "model")])
+    with pytest.raises(OutputError, match="float model"):
+        ResultDir(str(tmp_path / "model"), inputs=[str(tmp_path / "model" / "inference")])
     assert tree(tmp_path) == ["file", os.path.join("other", "model.pdmodel")]
 
 

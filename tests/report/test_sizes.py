@@ -8,7 +8,8 @@ import pytest
 from paddle_mrecg.report.sizes import code_sizes, entropy_bits, file_sizes
 
 
-@pytest.mark.parametrize("codes, bits", [([0, 0, 0, 0], 0.0), ([0, 1, 2, 3], 2.0), ([0, 0, 0, 1], 0.8112781), ([], 0.0)])
+@pytest.mark.parametrize("codes, bits", [([0, 0, 0, 0], 0.0),
+                                         ([0, 1, 2, 3], 2.0), ([0, 0, 0, 1], 0.8112781), ([], 0.0)])
 def test_entropy(codes, bits):
     assert entropy_bits(np.array(codes)) == pytest.approx(bits)
 

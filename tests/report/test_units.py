@@ -5,27 +5,20 @@ import csv
 import pytest
 
 from paddle_mrecg.report import UnitReport, unit_line, write_units_csv
-from paddle_mrecg.report.units import UNITS_COLUMNS, InnerLoss
+from paddle_mrecg.report.units import UNITS_COLUMNS
 
 
-def make_unit(**changes):
-    fields = dict(index=2, name="layer2.0+layer2.1", first_module=4, modules=["layer2.0", "layer2.1"], weights=5,
-                  params=1234, iterations=600, seconds=41.2, loss_nearest=0.0412, loss_soft=0.0149, loss_hard=0.0157,
-                  power=1.3, inner=[InnerLoss(4, "layer2.0", 0.09, 0.05, 2.0)])
-    return UnitReport(**dict(fields, **changes))
-
-
-def test_line_is_as_documented():
+def test_line_is_as_documented(make_unit):
     assert unit_line(make_unit(), 8) == ("3/8 layer2.0+layer2.1  loss 0.0412 -> 0.0157 "
                                          "(soft 0.0149, relative 1.2 %)  41 s")
 
 
-def test_line_tells_why_a_unit_is_special():
+def test_line_tells_why_a_unit_is_special(make_unit):
     line = unit_line(make_unit(reused=True, note="op 'multiclass_nms3' is not in the op table"), 8)
     assert line.endswith("[kept from the first pass; op 'multiclass_nms3' is not in the op table]")
 
 
-def test_csv_has_a_row_per_unit_and_per_inner_block_end(tmp_path):
+def test_csv_has_a_row_per_unit_and_per_inner_block_end(make_unit, tmp_path):
     path = tmp_path / "units.csv"
     write_units_csv(str(path), [make_unit(), make_unit(index=3, name="a, b", inner=[])])
     rows = list(csv.DictReader(path.open(newline="")))
@@ -38,12 +31,12 @@ def test_csv_has_a_row_per_unit_and_per_inner_block_end(tmp_path):
     assert rows[1]["iterations"] == ""
 
 
-def test_dict_round_trip_keeps_fields_and_adds_relative_losses():
+def test_dict_round_trip_keeps_fields_and_adds_relative_losses(make_unit):
     entry = make_unit().to_dict()
     assert entry["relative_soft"] == pytest.approx(0.0149 / 1.3)
     assert entry["inner"][0]["relative_hard"] == pytest.approx(0.025)
     assert UnitReport.from_dict(entry) == make_unit()
 
 
-def test_dead_output_has_relative_loss_zero():
+def test_dead_output_has_relative_loss_zero(make_unit):
     assert make_unit(power=0.0).relative_hard == 0.0

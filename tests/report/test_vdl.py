@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from paddle_mrecg.report.vdl import HISTOGRAM_VALUES, VisualDLWriter
-from test_units import make_unit
 
 
 class FakeWriter:
@@ -29,31 +28,31 @@ def fake(monkeypatch):
     monkeypatch.setitem(sys.modules, "visualdl", types.SimpleNamespace(LogWriter=FakeWriter))
 
 
-def use(board):
+def use(board, unit):
     board.step(3, 10, loss=0.5)
     board.step(3, 20, loss=0.4, round_term=1.0, beta=12.0, settled=0.25)
-    board.unit(make_unit())
+    board.unit(unit)
     board.histogram("h", np.zeros((10, HISTOGRAM_VALUES)), 0)
 
 
-def test_tags(fake):
+def test_tags(fake, make_unit):
     with VisualDLWriter("dir") as board:
-        use(board)
+        use(board, make_unit())
     calls = FakeWriter.last.calls
     assert [c["tag"] for c in calls[:5]] == [f"unit_003/{t}" for t in ("loss", "loss", "round_term", "beta", "settled")]
     assert dict(tag="units/loss_hard", value=0.0157, step=2) in calls
     assert calls[-1]["values"].shape == (HISTOGRAM_VALUES,) and FakeWriter.last.closed
 
 
-def test_switched_off(fake):
+def test_switched_off(fake, make_unit):
     FakeWriter.last = None
     with VisualDLWriter("dir", enabled=False) as board:
-        use(board)
+        use(board, make_unit())
     assert FakeWriter.last is None
 
 
 @pytest.mark.parametrize("broken", ["import", "write"])
-def test_broken_visualdl_is_one_notice(fake, monkeypatch, capsys, broken):
+def test_broken_visualdl_is_one_notice(fake, make_unit, monkeypatch, capsys, broken):
     if broken == "import":
         monkeypatch.setitem(sys.modules, "visualdl", None)
     else:
@@ -61,14 +60,14 @@ def test_broken_visualdl_is_one_notice(fake, monkeypatch, capsys, broken):
             raise TypeError("Descriptors cannot be created directly")
         monkeypatch.setattr(FakeWriter, "add_scalar", fail)
     with VisualDLWriter("dir") as board:
-        use(board)
+        use(board, make_unit())
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "no VisualDL records" in err
 
 
-def test_real_records(tmp_path):
+def test_real_records(make_unit, tmp_path):
     pytest.importorskip("visualdl")
     with VisualDLWriter(str(tmp_path)) as board:
-        use(board)
+        use(board, make_unit())
     records = list(tmp_path.glob("vdlrecords.*.log"))
     assert len(records) == 1 and records[0].stat().st_size > 500
