@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a graph on a few samples and learn what each tensor is.
+
+Only tensors with one slice per sample on axis 0 can be cached and re-sampled
+between units. Shapes in the program do not tell: batch dimensions are -1, and
+so are fused ones. So the graph runs twice, on 2 and on 3 samples.
+"""
+import dataclasses
+from typing import Dict, List, Tuple
+
+import numpy as np
+import paddle
+
+from ..errors import DataError, ModelError, UnsupportedOpError
+from .graph import Graph, Op
+from .ops import run_op
+
+_COUNTS = (2, 3)
+# A sample's slice must not depend on its neighbours; kernels may round differently for other batch sizes.
+_TOLERANCE = 1e-2
+
+
+@dataclasses.dataclass
+class Probe:
+    """What the tensors of a graph are; parameters are not listed.
+
+    Attributes:
+        shapes(dict[str, tuple]): shape for one sample; ``-1`` first for
+            ``sample`` tensors, the shape seen with 2 samples for the others.
+        kind(dict[str, str]): ``sample``: axis 0 is the batch, and slice i
+            depends on sample i only. ``constant``: depends on neither the
+            samples nor their number. ``other``: the rest (batch on another
+            axis or fused with one, numbers that depend on the batch size).
+        constants(dict[str, np.ndarray]): values of the ``constant`` tensors.
+        unreached(dict[Op, str]): ops that cannot run in dygraph, and why;
+            their results have no kind.
+        unsupported(list[Op]): those of them that are no follow-up of another.
+    """
+
+    shapes: Dict[str, Tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    kind: Dict[str, str] = dataclasses.field(default_factory=dict)
+    constants: Dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    unreached: Dict[Op, str] = dataclasses.field(default_factory=dict)
+    unsupported: List[Op] = dataclasses.field(default_factory=list)
+
+
+def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
+    """Run ``graph`` on 2 and on 3 samples and classify every tensor.
+
+    Args:
+        graph(Graph): the graph to run.
+        feed(dict[str, np.ndarray]): at least one sample per graph input,
+            batch first; fewer than three are repeated.
+
+    Returns:
+        Probe: shapes, kinds, constants and what could not run.
+
+    Raises:
+        DataError: an input is missing or not finite.
+        ModelError: an activation is not finite, or an op cannot run on
+            several samples.
+    """
+    result = Probe()
+    params = {name: paddle.to_tensor(value) for name, value in graph.params.items()}
+    runs = [_run(graph, dict(params, **_samples(graph, feed, count)), result) for count in _COUNTS]
+    data_free = set(graph.params)
+    for name in graph.inputs:
+        _classify(name, [values[name].numpy() for values in runs], False, result)
+    for op in graph.ops:
+        if op in result.unreached:
+            continue
+        free = op.type == "shape" or all(n in data_free for n in op.input_names)
+        for name in op.output_names:
+            if name not in runs[0]:  # by-products that the op table leaves out
+                continue
+            if free:
+                data_free.add(name)
+            _classify(name, [values[name].numpy() for values in runs], free, result)
+    return result
+
+
+def _samples(graph: Graph, feed, count: int) -> Dict[str, paddle.Tensor]:
+    chosen = {}
+    for name in graph.inputs:
+        if name not in feed or len(feed[name]) == 0:
+            raise DataError(f"no samples for the model's input '{name}'; the data has {sorted(feed)}")
+        value = np.asarray(feed[name])
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise DataError(f"the samples of input '{name}' hold NaN or Inf; check the preprocessing and the files")
+        chosen[name] = paddle.to_tensor(value[np.arange(count) % len(value)])
+    return chosen
+
+
+def _run(graph: Graph, values: Dict[str, paddle.Tensor], result: Probe) -> Dict[str, paddle.Tensor]:
+    """All values that can be computed; fills the unreached ops of ``result``."""
+    for op in graph.ops:
+        blocked = [n for n in op.input_names if n and n not in values]
+        if blocked:
+            result.unreached.setdefault(op, f"reads '{blocked[0]}', which could not be computed")
+            continue
+        try:
+            with paddle.no_grad():
+                written = run_op(op, values)
+        except UnsupportedOpError as error:
+            if op not in result.unreached:
+                result.unsupported.append(op)
+            result.unreached.setdefault(op, str(error))
+            continue
+        except Exception as error:  # whatever a kernel raises, the batch is the cause: one sample ran at export
+            count = len(values[graph.inputs[0]])
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            raise ModelError(f"op {op.type} -> '{op.output_names[0]}' fails on a batch of {count} samples ({reason}); export "
+                             "the model with a free batch dimension") from error
+        values.update(written)
+    return values
+
+
+def _classify(name: str, runs: List[np.ndarray], data_free: bool, result: Probe):
+    two, three = runs
+    same_shape = two.shape == three.shape
+    if data_free and same_shape and np.array_equal(two, three):
+        result.kind[name], result.shapes[name], result.constants[name] = "constant", two.shape, two
+        return
+    if not data_free:
+        _check_finite(name, three)
+    per_sample = (two.ndim > 0 and (len(two), len(three)) == _COUNTS and two.shape[1:] == three.shape[1:]
+                  and _close(two, three[:len(two)]))
+    result.kind[name] = "sample" if per_sample else "other"
+    result.shapes[name] = (-1,) + two.shape[1:] if per_sample else two.shape
+
+
+def _close(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.dtype.kind != "f":
+        return bool(np.array_equal(a, b))
+    scale = np.abs(a).max() if a.size else 0.0
+    return bool(np.abs(a - b).max() <= _TOLERANCE * scale) if a.size else True
+
+
+def _check_finite(name: str, value: np.ndarray):
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise ModelError(f"activation '{name}' holds NaN or Inf on the calibration samples although the inputs are finite; "
+                         "check the model's weights and the preprocessing")
