@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Post-training quantization with mixed reconstruction granularity (MRECG) for PaddlePaddle.
+
+Public names are loaded when they are first used: importing this package
+imports neither Paddle nor anything that reads files or changes settings.
+"""
+import importlib
+
+__version__ = "0.1.0"
+
+_PUBLIC = {  # name -> module
+    "quant_post_mrecg": "quant_post",
+    "plan_post": "quant_post",
+    "Result": "quant_post",
+    "load_config": "config_io",
+    "save_config": "config_io",
+    "Config": "config",
+    "load_graph": "graph.load",
+    "Report": "report",
+    "MrecgError": "errors",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'; it has {', '.join(__all__)}")
+
+
+def __dir__():
+    return sorted(set(globals()) | set(__all__))
