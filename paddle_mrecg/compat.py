@@ -8,7 +8,7 @@ import sys
 import warnings
 
 # glibc's mallopt parameters (malloc.h).
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _KEEP_FREE_BYTES = 2**31 - 1  # the largest value that mallopt's int takes
 _TOP_PAD_BYTES = 64 << 20
 _tuned = None
@@ -71,12 +71,9 @@ def _keep_freed_memory() -> bool:
         return False
     try:
         libc = ctypes.CDLL(None)
-        libc.gnu_get_libc_version  # musl has mallopt-less malloc: absent there
-        settings = ((_M_MMAP_MAX, 0), (_M_MMAP_THRESHOLD, _KEEP_FREE_BYTES), (_M_TRIM_THRESHOLD, _KEEP_FREE_BYTES),
-                    (_M_TOP_PAD, _TOP_PAD_BYTES))
-        # MMAP_THRESHOLD may be refused above glibc's own limit; MMAP_MAX=0 alone has the same effect.
-        done = {parameter: libc.mallopt(parameter, value) == 1 for parameter, value in settings}
-        return done[_M_MMAP_MAX] and done[_M_TRIM_THRESHOLD]
+        libc.gnu_get_libc_version  # absent from musl, whose allocator has no such settings
+        settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _KEEP_FREE_BYTES), (_M_TOP_PAD, _TOP_PAD_BYTES))
+        return all([libc.mallopt(parameter, value) == 1 for parameter, value in settings])
     except (OSError, AttributeError):
         return False
 

@@ -39,8 +39,8 @@ def graph_from_layer(layer, input_spec=None) -> Graph:
         raise
     except Exception as error:  # whatever the exporter raises, the cure is the same
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-        raise ModelError(f"{type(layer).__name__} cannot be exported with paddle.jit.save ({reason}): check input_spec, or "
-                         "export the model and give its directory") from error
+        raise ModelError(f"{type(layer).__name__} cannot be exported with paddle.jit.save ({reason}): check "
+                         "input_spec, or export the model and give its directory") from error
     finally:
         for sub, training in modes:
             sub.training = training

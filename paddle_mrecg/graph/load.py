@@ -37,7 +37,24 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None, params_file
     model_dir = os.fspath(model_dir)
     program, params = _locate(model_dir, model_filename, params_filename)
     read = read_pir if program.endswith(".json") else read_program
-    return read(program, params, allow_quantized)
+    graph = read(program, params, allow_quantized)
+    _check_connected(graph)
+    return graph
+
+
+def _check_connected(graph):
+    """Every tensor that is read must come from somewhere; a damaged program may parse and still not be whole."""
+    known = set(graph.inputs) | set(graph.params)
+    for op in graph.ops:
+        for name in op.input_names:
+            if name not in known:
+                raise ModelError(f"{graph.source} is damaged (op '{op.type}' reads '{name}', which nothing writes): "
+                                 "export the model again")
+        known.update(op.output_names)
+    missing = [name for name in graph.outputs if name not in known]
+    if missing or not graph.outputs or not graph.ops:
+        raise ModelError(f"{graph.source} has no complete path to its outputs {missing or graph.outputs}: export the "
+                         "model again with paddle.jit.save")
 
 
 def _locate(model_dir, model_filename, params_filename) -> Tuple[str, str]:

@@ -52,8 +52,8 @@ def read_combined(path: str, expected: Mapping[str, TensorInfo], model_path: str
                              f"the files do not belong together or the file is truncated; {_CURE}")
         params[name], position = _checked_record(data, position, path, expected[name])
     if position != len(data):
-        raise ModelError(f"{path} holds more than the {len(expected)} parameters of {model_path or 'the program'}: the files "
-                         f"do not belong together; {_CURE}")
+        raise ModelError(f"{path} holds more than the {len(expected)} parameters of {model_path or 'the program'}: "
+                         f"the files do not belong together; {_CURE}")
     return params
 
 
@@ -63,8 +63,8 @@ def read_separate(directory: str, expected: Mapping[str, TensorInfo]) -> Dict[st
     for name in sorted(expected):
         path = os.path.join(directory, name)
         if not os.path.isfile(path):
-            raise ModelError(f"parameter file {path} is missing: give the complete model directory, or name the combined "
-                             "parameter file in Global.params_filename")
+            raise ModelError(f"parameter file {path} is missing: give the complete model directory, or name the "
+                             "combined parameter file in Global.params_filename")
         data = _read_bytes(path)
         params[name], end = _checked_record(data, 0, path, expected[name])
         if end != len(data):
@@ -90,7 +90,8 @@ def _read_bytes(path):
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise ModelError(f"cannot read the parameter file {path} ({error.strerror}); check Global.params_filename") from error
+        raise ModelError(f"cannot read the parameter file {path} ({error.strerror}); "
+                         "check Global.params_filename") from error
 
 
 def _checked_record(data, position, path, info):
@@ -99,7 +100,8 @@ def _checked_record(data, position, path, info):
     except _Truncated as error:
         raise ModelError(f"{path} is truncated (it ends inside parameter '{info.name}'); {_CURE}") from error
     except _NotATensor as error:
-        raise ModelError(f"{path} is not a Paddle parameter file, or is damaged at parameter '{info.name}'; {_CURE}") from error
+        raise ModelError(f"{path} is not a Paddle parameter file, or is damaged at parameter '{info.name}'; "
+                         f"{_CURE}") from error
     if info.shape and tuple(value.shape) != tuple(info.shape):
         raise ModelError(f"{path}: parameter '{info.name}' has shape {list(value.shape)} but the program expects "
                          f"{list(info.shape)}: the files do not belong together; {_CURE}")

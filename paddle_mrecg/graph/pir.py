@@ -59,15 +59,16 @@ def _parse(path) -> List[dict]:
     except OSError as error:
         raise ModelError(f"cannot read the program file {path} ({error.strerror}); check Global.model_dir") from error
     except ValueError as error:
-        raise ModelError(f"{path} is not a complete JSON program (wrong file, or truncated): export the model again with "
-                         "paddle.jit.save") from error
+        raise ModelError(f"{path} is not a complete JSON program (wrong file, or truncated): export the model again "
+                         "with paddle.jit.save") from error
     try:
         if program["base_code"]["magic"] != "pir":
             raise KeyError("magic")
         regions = program["program"]["regions"]
         return regions[0]["blocks"][0]["ops"]
     except (KeyError, IndexError, TypeError) as error:
-        raise ModelError(f"{path} is JSON but not a Paddle PIR program: give the model that paddle.jit.save wrote") from error
+        raise ModelError(f"{path} is JSON but not a Paddle PIR program: give the model that paddle.jit.save "
+                         "wrote") from error
 
 
 class _Reader:
@@ -88,14 +89,15 @@ class _Reader:
         try:
             name = op["#"].split(".", 1)[-1]
             if name.split("_")[0] in _CONTROL_FLOW or op.get("regions"):
-                raise ModelError(f"{self.path} contains control flow (op '{name}'), which cannot be quantised: export the "
-                                 "model without data-dependent loops or branches")
+                raise ModelError(f"{self.path} contains control flow (op '{name}'), which cannot be quantised: export "
+                                 "the model without data-dependent loops or branches")
             if not allow_quantized and is_quantize_op(name):
                 raise ModelError(f"{self.path} is already quantised (op '{name}'): start from the float model")
             getattr(self, "_read_" + name, self._read_op)(name, op)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ModelError(f"{self.path}: op '{op.get('#') if isinstance(op, dict) else op}' is not in the form that Paddle "
-                             "3.3 writes: export the model again with Paddle 3.3") from error
+            kind = op.get("#") if isinstance(op, dict) else op
+            raise ModelError(f"{self.path}: op '{kind}' is not in the form that Paddle 3.3 writes: export the model "
+                             "again with Paddle 3.3") from error
 
     def finish(self) -> Graph:
         self.graph.inputs = [name for _, name in sorted(self._feeds)]
@@ -193,7 +195,7 @@ class _Reader:
         attrs = _attributes(op)
         operands = [i["%"] for i in op["I"]]
         if rule is None or len(operands) > len(rule.inputs):
-            inputs = {"X": [n for i in operands for n in _as_list(self._names[i])]}
+            inputs = {"X": [n for i in operands if i != _EMPTY for n in _as_list(self._names[i])]}
             self._emit(op["#"], inputs, {"Out": [n for o in op["O"] for n in _as_list(self._new(o, name))]}, attrs)
             return
         attrs = {rule.rename.get(k, k): v for k, v in attrs.items() if rule.rename.get(k, k)}
@@ -218,8 +220,8 @@ class _Reader:
         names = self._names[operand]
         names = (names if isinstance(names, list) else self._lists.get(operand)) if list_slot else None
         if names is None and not tensor_slot:
-            raise ModelError(f"{self.path}: '{attr}' is computed by the program itself, which is not supported: export the "
-                             "model with fixed sizes")
+            raise ModelError(f"{self.path}: '{attr}' is computed by the program itself, which is not supported: "
+                             "export the model with fixed sizes")
         inputs[list_slot if names else tensor_slot] = names or [self._names[operand]]
         count = len(names) if names else int(np.prod(self.graph.tensors[self._names[operand]].shape or (1,)))
         attrs[attr] = [-1] * max(count, 1)

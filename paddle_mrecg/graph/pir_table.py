@@ -41,7 +41,8 @@ RULES: Dict[str, Rule] = {
     "pool2d": _rule("pool2d", "X @ksize"),
     "matmul": _rule("matmul_v2", "X Y", rename={"transpose_x": "trans_x", "transpose_y": "trans_y"}),
     "bmm": _rule("bmm", "X Y"),
-    "dropout": _rule("dropout", "X - @dropout_prob", rename={"mode": "dropout_implementation", "seed": "", "fix_seed": ""}),
+    "dropout": _rule("dropout", "X - @dropout_prob",
+                     rename={"mode": "dropout_implementation", "seed": "", "fix_seed": ""}),
     "scale": _rule("scale", "X @scale//ScaleTensor"),
     "reshape": _rule("reshape2", "X @shape/ShapeTensor/Shape"),
     "transpose": _rule("transpose2", rename={"perm": "axis"}),
@@ -105,9 +106,9 @@ RULES.update({name: _rule(f"elementwise_{op}", "X Y", axis=-1) for name, op in {
     "add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "maximum": "max", "minimum": "min",
     "elementwise_pow": "pow", "floor_divide": "floordiv", "remainder": "mod", "fmax": "fmax", "fmin": "fmin"}.items()})
 RULES.update({name: _rule(name) for name in (
-    "relu", "sigmoid", "tanh", "silu", "gelu", "elu", "selu", "celu", "softplus", "softsign", "hardshrink", "softshrink",
-    "logsigmoid", "exp", "log", "log2", "log1p", "sqrt", "rsqrt", "square", "abs", "sin", "cos", "erf", "floor", "ceil",
-    "round", "reciprocal", "sign", "assign", "logical_not", "expm1", "tanh_shrink", "stanh", "thresholded_relu")})
+    "relu", "sigmoid", "tanh", "silu", "gelu", "elu", "selu", "celu", "softplus", "softsign", "hardshrink",
+    "softshrink", "logsigmoid", "exp", "log", "log2", "log1p", "sqrt", "rsqrt", "square", "abs", "sin", "cos", "erf", "floor",
+    "ceil", "round", "reciprocal", "sign", "assign", "logical_not", "expm1", "tanh_shrink", "stanh", "thresholded_relu")})
 RULES.update({name: _rule(name, "X Y") for name in (
     "equal", "not_equal", "less_than", "less_equal", "greater_than", "greater_equal", "logical_and", "logical_or")})
 # PIR writes some ops with a trailing underscore: they may reuse their input's memory.

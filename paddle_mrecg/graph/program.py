@@ -29,12 +29,14 @@ BY_PRODUCTS = {
     "dropout": ("Mask",),
     "max_pool2d_with_index": ("Mask",),
     "quantize_linear": ("OutState", "OutAccum", "OutScale"),
-    **dict.fromkeys(("reshape2", "transpose2", "squeeze2", "unsqueeze2", "flatten2", "flatten_contiguous_range"), ("XShape",)),
+    **dict.fromkeys(("reshape2", "transpose2", "squeeze2", "unsqueeze2", "flatten2", "flatten_contiguous_range"),
+                    ("XShape",)),
 }
 
 _CONTROL_FLOW = ("while", "conditional_block", "select_input", "recurrent", "pylayer")
-_VALUE_FIELD = ("i", "f", "s", "ints", "floats", "strings", "b", "bools", None, "l", None, "longs", "float64s", None, None,
-                "float64", "scalar", "scalars")
+# OpDesc.Attr's field for each AttrType; None: a block or a variable.
+_VALUE_FIELD = ("i", "f", "s", "ints", "floats", "strings", "b", "bools", None, "l", None, "longs", "float64s", None,
+                None, "float64", "scalar", "scalars")
 _VALUE_ATTRS = ("values", "fp32_values", "fp64_values", "int32_values", "int64_values", "int8_values", "bool_values")
 _FIRST_FIELD_TAG = b"\x0a"  # `blocks`, the first field of every ProgramDesc
 
@@ -92,8 +94,8 @@ def _parse(path):
 def _refuse(program, path, allow_quantized):
     for op in program.blocks[0].ops:
         if op.type in _CONTROL_FLOW or any(a.type in (8, 10) for a in op.attrs):
-            raise ModelError(f"{path} contains control flow (op '{op.type}'), which cannot be quantised: export the model "
-                             "without data-dependent loops or branches")
+            raise ModelError(f"{path} contains control flow (op '{op.type}'), which cannot be quantised: export the "
+                             "model without data-dependent loops or branches")
         if not allow_quantized and is_quantize_op(op.type):
             raise ModelError(f"{path} is already quantised (op '{op.type}'): start from the float model")
 
@@ -139,7 +141,9 @@ def _column(op):
 
 
 def _slots(entries) -> Dict[str, List[str]]:
-    return {e.parameter: list(e.arguments) for e in entries if e.arguments}
+    """Slot -> tensor names; ``@EMPTY@`` stands for a tensor that is not given."""
+    slots = {e.parameter: [n for n in e.arguments if n != "@EMPTY@"] for e in entries}
+    return {slot: names for slot, names in slots.items() if names}
 
 
 def _attributes(op):
@@ -149,8 +153,8 @@ def _attributes(op):
             continue
         field = _VALUE_FIELD[attr.type]
         if field is None:
-            raise ModelError(f"attribute '{attr.name}' of op '{op.type}' is computed by the program itself, which is not "
-                             "supported: export the model with fixed sizes")
+            raise ModelError(f"attribute '{attr.name}' of op '{op.type}' is computed by the program itself, which is "
+                             "not supported: export the model with fixed sizes")
         value = getattr(attr, field)
         if field == "scalar":
             value = _scalar(value)

@@ -12,8 +12,8 @@ def fold_constants(graph: Graph) -> None:
     kept = []
     for op in graph.ops:
         source, result = op.input("X"), op.output("Out")
-        fixed = op.type == "reshape2" and source in graph.params and set(op.inputs) == {"X"} and result not in graph.outputs
-        if not fixed:
+        is_fixed = op.type == "reshape2" and source in graph.params and set(op.inputs) == {"X"}
+        if not is_fixed or result in graph.outputs:
             kept.append(op)
             continue
         value = graph.params[source]
@@ -80,7 +80,8 @@ def affine_to_scale(graph: Graph) -> None:
         # A longer operand would raise the rank; an unknown rank is taken as at least one.
         if operand.ndim > max(len(info.shape) if info else 0, 1) or (op.type == "elementwise_div" and value == 0.0):
             continue
-        factor, bias = {"elementwise_add": (1.0, value), "elementwise_sub": (1.0, -value), "elementwise_mul": (value, 0.0),
+        factor, bias = {"elementwise_add": (1.0, value), "elementwise_sub": (1.0, -value),
+                        "elementwise_mul": (value, 0.0),
                         "elementwise_div": (1.0 / value if value else 0.0, 0.0)}[op.type]
         op.type, op.inputs = "scale", {"X": [data]}
         op.attrs = {"scale": factor, "bias": bias, "bias_after_scale": True}

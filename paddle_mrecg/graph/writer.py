@@ -16,13 +16,14 @@ from .program import BY_PRODUCTS
 
 _INT, _FLOAT, _STRING, _INTS, _FLOATS, _STRINGS, _BOOLEAN, _BOOLEANS, _LONG, _LONGS, _FLOAT64S, _FLOAT64 = (
     0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 12, 15)
-_SCALAR, _SCALARS = 16, 17
-_FIELDS = {_INT: ("i", int), _FLOAT: ("f", float), _STRING: ("s", str), _INTS: ("ints", int), _FLOATS: ("floats", float),
-           _STRINGS: ("strings", str), _BOOLEAN: ("b", bool), _BOOLEANS: ("bools", bool), _LONG: ("l", int),
-           _LONGS: ("longs", int), _FLOAT64S: ("float64s", float), _FLOAT64: ("float64", float)}
+_FIELDS = {_INT: ("i", int), _FLOAT: ("f", float), _STRING: ("s", str), _INTS: ("ints", int),
+           _FLOATS: ("floats", float), _STRINGS: ("strings", str), _BOOLEAN: ("b", bool),
+           _BOOLEANS: ("bools", bool), _LONG: ("l", int), _LONGS: ("longs", int),
+           _FLOAT64S: ("float64s", float), _FLOAT64: ("float64", float)}
 _LISTS = (_INTS, _FLOATS, _STRINGS, _BOOLEANS, _LONGS, _FLOAT64S)
 _TENSOR, _FEED_LIST, _FETCH_LIST = 7, 9, 10
 
+_NEVER_WRITTEN = ("ReserveSpace", "OutState", "OutAccum", "OutScale")  # by-products of training alone
 # Attributes that Paddle's own exporter leaves out and Paddle Lite's converter insists on.
 _REQUIRED_ATTRS = {"relu6": {"threshold": 6.0}}
 
@@ -110,7 +111,7 @@ def _add_tensor(block, name, shape, dtype, persistable=False, is_input=False):
 def _with_by_products(block, op, names):
     """The op with the outputs that Paddle insists on although nobody reads them."""
     slots = BY_PRODUCTS.get(op.type, ())
-    missing = [s for s in slots if s not in op.outputs and _is_required(op.type, s)]
+    missing = [s for s in slots if s not in op.outputs and s not in _NEVER_WRITTEN]
     if not missing:
         return op
     outputs = dict(op.outputs)
@@ -125,11 +126,6 @@ def _with_by_products(block, op, names):
         _add_tensor(block, name, (), "uint8" if slot == "Mask" else "float32")
         outputs[slot] = [name]
     return Op(op.type, op.inputs, outputs, op.attrs)
-
-
-def _is_required(op_type, slot):
-    # ReserveSpace is for cuDNN training. XShape is dispensable in the description but infer-shape wants it before 3.0.
-    return slot not in ("ReserveSpace", "OutState", "OutAccum", "OutScale")
 
 
 def _add_op(block, op):

@@ -60,7 +60,8 @@ def assert_equal_outputs(graph, folded, feed=None, tolerance=1e-4):
     [("elementwise_add", (1, 4, 1, 1), {"axis": -1})],
     [("elementwise_mul", (1,), {"axis": -1}), ("elementwise_add", (1,), {"axis": -1})],
     [("elementwise_mul", (4, 1, 1), {"axis": -1}), ("elementwise_sub", (1, 4, 1, 1), {"axis": -1})],
-    [BN, ("elementwise_div", (4,), {"axis": 1}), ("scale", None, {"scale": 3.0, "bias": 2.0, "bias_after_scale": False})],
+    [BN, ("elementwise_div", (4,), {"axis": 1}),
+     ("scale", None, {"scale": 3.0, "bias": 2.0, "bias_after_scale": False})],
     [("elementwise_add", (4, 1, 1), {"axis": 1}), BN, ("elementwise_mul", (1, 1, 1, 1), {"axis": -1})],
 ], ids=lambda steps: "-".join(s[0] for s in steps))
 def test_affine_chain_becomes_one_bias(steps):

@@ -17,7 +17,7 @@ def model(small_graph, tmp_path):
 
 
 def test_directory_prefix_and_file_are_the_same(model):
-    graphs = [load_graph(str(model)), load_graph(str(model / "inference")), load_graph(str(model / "inference.pdmodel"))]
+    graphs = [load_graph(str(path)) for path in (model, model / "inference", model / "inference.pdmodel")]
     assert len({tuple(op.type for op in g.ops) for g in graphs}) == 1
     assert all(len(g.params) == len(graphs[0].params) for g in graphs)
 
@@ -64,3 +64,10 @@ def test_what_is_missing_is_named(model, monkeypatch, args, message):
 def test_empty_directory(tmp_path):
     with pytest.raises(ModelError, match="no program file.*holds nothing"):
         load_graph(str(tmp_path))
+
+
+def test_program_with_a_hole_is_refused(model, small_graph):
+    del small_graph.ops[3]
+    save_program(small_graph, str(model / "inference"))
+    with pytest.raises(ModelError, match="which nothing writes"):
+        load_graph(str(model))

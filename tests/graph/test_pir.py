@@ -42,7 +42,8 @@ def _assert_same(old, new, feed):
     assert folded_old.params.keys() == folded_new.params.keys()
     for name, value in folded_old.params.items():
         np.testing.assert_array_equal(folded_new.params[name], value)
-    np.testing.assert_array_equal(executor_outputs(old, feed, old.outputs)[0], executor_outputs(new, feed, new.outputs)[0])
+    want, got = (executor_outputs(graph, feed, graph.outputs)[0] for graph in (old, new))
+    np.testing.assert_array_equal(got, want)
 
 
 @needs_pir
@@ -112,7 +113,8 @@ def _program(*middle):
            _op("1.data", [], [_tensor(2, [-1, 2])], _attr("name", "0.a_str", "x")),
            *middle,
            _op("1.fetch", [9], [_tensor(99, [-1, 4])], _attr("name", "0.a_str", "y"), _attr("col", "0.a_i32", 0))]
-    return {"base_code": {"magic": "pir", "version": 4}, "program": {"regions": [{"#": "r", "blocks": [{"args": [], "ops": ops}]}]}}
+    region = {"#": "r", "blocks": [{"args": [], "ops": ops}]}
+    return {"base_code": {"magic": "pir", "version": 4}, "program": {"regions": [region]}}
 
 
 @pytest.fixture
@@ -145,14 +147,16 @@ def test_program_written_by_hand(by_hand):
 
 
 def test_unknown_op_keeps_its_name(by_hand):
-    graph = read_pir(*by_hand(_program(MATMUL, _op("1.warp_drive", [3], [_tensor(9, [-1, 4])], _attr("n", "0.a_i32", 7)))))
+    unknown = _op("1.warp_drive", [3, 0], [_tensor(9, [-1, 4])], _attr("n", "0.a_i32", 7))
+    graph = read_pir(*by_hand(_program(MATMUL, unknown)))
     assert graph.ops[-1].type == "1.warp_drive"
     assert graph.ops[-1].attrs == {"n": 7}
     assert graph.ops[-1].input_names == graph.ops[0].output_names
 
 
 @pytest.mark.parametrize("text, message", [
-    ("", "not a complete JSON"), ('{"base_code": {"magic": "pir"', "not a complete JSON"), ("[1, 2]", "not a Paddle PIR"),
+    ("", "not a complete JSON"),
+    ('{"base_code": {"magic": "pir"', "not a complete JSON"), ("[1, 2]", "not a Paddle PIR"),
     ('{"a": 1}', "not a Paddle PIR"), (json.dumps(_program({"#": "1.relu"})), "is not in the form"),
     (json.dumps(_program(_op("1.if", [2], []))), "control flow"),
     (json.dumps(_program(_op("1.quantize_linear", [2], []))), "already quantised")])

@@ -161,7 +161,8 @@ def test_inputs_and_outputs_follow_the_column_order(tmp_path):
 
 def test_in_place_writes_get_names_of_their_own(tmp_path):
     graph = Graph([Op("relu", {"X": ["x"]}, {"Out": ["y"]}), Op("scale", {"X": ["y"]}, {"Out": ["y"]}, {"scale": 2.0}),
-                   Op("tanh", {"X": ["y"]}, {"Out": ["z"]})], {n: TensorInfo(n, (-1, 2)) for n in "xyz"}, {}, ["x"], ["z"])
+                   Op("tanh", {"X": ["y"]}, {"Out": ["z"]})],
+                  {n: TensorInfo(n, (-1, 2)) for n in "xyz"}, {}, ["x"], ["z"])
     _write(program_desc(graph), tmp_path / "m")
     read = read_program(str(tmp_path / "m"), str(tmp_path))
     written = [n for op in read.ops for n in op.output_names]

@@ -69,7 +69,8 @@ def test_same_graph_gives_same_bytes(small_graph, tmp_path):
 
 
 def _one_op(op_type, attrs):
-    return Graph([Op(op_type, {"X": ["x"]}, {"Out": ["y"]}, attrs)], {n: TensorInfo(n, (-1, 4)) for n in "xy"}, {}, ["x"], ["y"])
+    tensors = {n: TensorInfo(n, (-1, 4)) for n in "xy"}
+    return Graph([Op(op_type, {"X": ["x"]}, {"Out": ["y"]}, attrs)], tensors, {}, ["x"], ["y"])
 
 
 def _attrs_written(graph, path):
