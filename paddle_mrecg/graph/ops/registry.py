@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table: op type -> function of the op's tensors and attributes."""
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Set
+
+import paddle
+
+from ...errors import UnsupportedOpError
+from ..graph import Op
+from ..params import DTYPE_NAMES
+
+SUPPORTED: Set[str] = set()
+_TABLE: Dict[str, tuple] = {}
+
+
+class Call:
+    """One op about to run: ``call("X")`` is a tensor, ``call.attr("axis", -1)`` an attribute.
+
+    Args:
+        op(Op): the op.
+        values(Mapping[str, paddle.Tensor]): tensors by name, parameters included.
+    """
+
+    def __init__(self, op: Op, values: Mapping[str, paddle.Tensor]):
+        self.op, self._values = op, values
+
+    def __call__(self, slot: str) -> Optional[paddle.Tensor]:
+        """The tensor in ``slot``, None when the slot is empty."""
+        name = self.op.input(slot)
+        return self._values[name] if name else None
+
+    def all(self, slot: str) -> List[paddle.Tensor]:
+        """Every tensor in ``slot``."""
+        return [self._values[name] for name in self.op.inputs.get(slot, ())]
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        return self.op.attrs.get(name, default)
+
+    def ints(self, attr: str, tensor_slot: str = "", list_slot: str = "", default=()) -> List[int]:
+        """Integers that come as a list of scalar tensors, as one tensor or as an attribute, in this order."""
+        scalars = self.all(list_slot)
+        if scalars:
+            return [int(t.item()) for t in scalars]
+        tensor = self(tensor_slot)
+        if tensor is not None:
+            return [int(v) for v in tensor.flatten().tolist()]
+        value = self.attr(attr, default)
+        return list(value) if isinstance(value, (list, tuple)) else [value]
+
+    def number(self, attr: str, tensor_slot: str, default):
+        """A number that comes as a one-element tensor or as an attribute."""
+        tensor = self(tensor_slot)
+        return self.attr(attr, default) if tensor is None else tensor.item()
+
+    def dtype(self, attr: str = "dtype", default: str = "float32") -> str:
+        """A dtype attribute (ProgramDesc's number) as a numpy name; ``default`` where absent or -1."""
+        return DTYPE_NAMES.get(self.attr(attr, -1), default)
+
+    def unsupported(self, detail: str) -> UnsupportedOpError:
+        return UnsupportedOpError(self.op.type, f" with {detail}")
+
+
+def rule(*op_types: str, out: str = "Out") -> Callable:
+    """Register ``function(call)`` for ``op_types``.
+
+    Args:
+        op_types(str): the types that the function runs.
+        out(str, optional): the output slots, separated by spaces. A function for one slot returns its tensor, or a
+            list for a slot with several names; for several slots it returns a tuple. Default: ``Out``.
+    """
+    def register(function):
+        for op_type in op_types:
+            _TABLE[op_type] = (function, out.split())
+        SUPPORTED.update(op_types)
+        return function
+    return register
+
+
+def table(slots: str, functions: Mapping[str, Callable]) -> None:
+    """Register functions of nothing but the tensors in ``slots`` (separated by spaces), one line per op."""
+    names = slots.split()
+    for op_type, function in functions.items():
+        rule(op_type)(lambda call, function=function: function(*(call(name) for name in names)))
+
+
+def run_op(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
+    """Run one op.
+
+    Args:
+        op(Op): an op whose type is in ``SUPPORTED``.
+        values(Mapping[str, paddle.Tensor]): at least the op's inputs and parameters; not changed.
+
+    Returns:
+        dict[str, paddle.Tensor]: output name -> tensor. A tensor may be the very input (dropout, assign).
+
+    Raises:
+        UnsupportedOpError: the type, or a rare attribute of it, is not in the table.
+    """
+    if op.type not in _TABLE:
+        raise UnsupportedOpError(op.type)
+    function, slots = _TABLE[op.type]
+    result = function(Call(op, values))
+    outputs = {}
+    for slot, tensors in zip(slots, result if len(slots) > 1 else (result,)):
+        outputs.update(zip(op.outputs.get(slot, ()), tensors if isinstance(tensors, list) else [tensors]))
+    return outputs
+
+
+def run_ops(ops: Iterable[Op], values: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
+    """Run ops in order and add what they produce to ``values``, which is returned."""
+    for op in ops:
+        values.update(run_op(op, values))
+    return values

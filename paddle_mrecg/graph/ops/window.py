@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ops that pick elements: slices and look-ups."""
+import paddle
+import paddle.nn.functional as F
+
+from .registry import rule, table
+
+table("X Index", {"gather_nd": paddle.gather_nd, "index_sample": paddle.index_sample})
+
+
+@rule("slice")
+def slice_(call):
+    ranges = [call.ints(*names) for names in (("starts", "StartsTensor", "StartsTensorList"),
+                                              ("ends", "EndsTensor", "EndsTensorList"))]
+    return _decrease(call, paddle.slice(call("Input"), call.ints("axes"), *ranges))
+
+
+@rule("strided_slice")
+def strided_slice(call):
+    ranges = [call.ints(*names) for names in (("starts", "StartsTensor", "StartsTensorList"),
+                                              ("ends", "EndsTensor", "EndsTensorList"),
+                                              ("strides", "StridesTensor", "StridesTensorList"))]
+    return _decrease(call, paddle.strided_slice(call("Input"), call.ints("axes"), *ranges))
+
+
+def _decrease(call, part):
+    """Drop the axes that an integer index has used up."""
+    dropped = call.ints("decrease_axis")
+    return part.reshape([d for axis, d in enumerate(part.shape) if axis not in dropped]) if dropped else part
+
+
+@rule("gather")
+def gather(call):
+    return paddle.gather(call("X"), call("Index").flatten(), int(call.number("axis", "Axis", 0)))
+
+
+@rule("index_select")
+def index_select(call):
+    return paddle.index_select(call("X"), call("Index"), call.attr("dim", 0))
+
+
+@rule("lookup_table_v2")
+def embedding(call):
+    padding = call.attr("padding_idx", -1)
+    return F.embedding(call("Ids"), call("W"), None if padding == -1 else padding)
+
+
+@rule("one_hot_v2")
+def one_hot(call):
+    return F.one_hot(call("X"), int(call.number("depth", "depth_tensor", -1)))
+
+
+@rule("grid_sampler", out="Output")
+def grid_sample(call):
+    return F.grid_sample(call("X"), call("Grid"), call.attr("mode", "bilinear"), call.attr("padding_mode", "zeros"),
+                         call.attr("align_corners", True))
