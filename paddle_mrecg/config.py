@@ -7,6 +7,7 @@ README's table print (``doc``, the paper's ``symbol``) and what validation
 checks (``choices``, ``low``/``high``, both inclusive).
 """
 import dataclasses
+import functools
 from typing import Any, Dict, List, Optional
 
 
@@ -103,6 +104,19 @@ class QuantPost:
     num_observe: int = knob(256, "samples from which activation ranges are found", low=1)
 
 
+def _from_preset(cls):
+    """``cls(preset=name, ...)`` starts from ``PRESETS[name]``; what is given beside it wins."""
+    plain_init = cls.__init__
+
+    @functools.wraps(plain_init)
+    def __init__(self, **given):
+        plain_init(self, **{**PRESETS.get(given.get("preset"), {}), **given})
+
+    cls.__init__ = __init__
+    return cls
+
+
+@_from_preset
 @dataclasses.dataclass
 class MRECG:
     """Granularity (which modules are joined) and reconstruction (how a unit is trained).
@@ -131,6 +145,9 @@ class MRECG:
     scale_lr: float = knob(4e-5, "Adam step of activation scales, cosine to 0; 0 freezes them", low=0.0)
     round_weight: float = knob(0.01, "weight of the rounding term", "lambda", low=0.0)
     round_weight_depthwise: float = knob(0.1, "the same for units with depthwise convolutions", "lambda", low=0.0)
+    round_weight_relative: float = knob(0.0, "if positive, the weight of the rounding term is this many times the mean "
+                                        "gradient of the reconstruction loss, per layer, instead of round_weight: "
+                                        "independent of the loss's scale and of the number of steps", low=0.0)
     warm_up: float = knob(0.2, "share of the steps before the rounding term sets in", low=0.0, high=1.0)
     beta_start: float = knob(20.0, "exponent of the rounding term after warm-up", "b", low=1.0)
     beta_end: float = knob(2.0, "exponent at the last step, reached linearly", "b", low=1.0)

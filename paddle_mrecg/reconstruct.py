@@ -24,6 +24,8 @@ from .unit_runner import UnitRunner
 
 MEASURE_CHUNK = 64  # samples per forward pass without gradients: large enough for the kernels, small enough for the cache
 
+MEAN_SLOPE = 0.2  # of the rectified sigmoid's v = 2h - 1: 0.3 in the middle, 0.09 at the ends
+
 
 @dataclasses.dataclass
 class NetworkState:
@@ -137,7 +139,8 @@ class UnitTrainer:
                                                   clip=settings.activation_clip, mask=self.mask)
                            for n in runner.activations}
         depthwise = any(op.type == "depthwise_conv2d" for op in runner.ops)
-        self.round_weight = settings.round_weight_depthwise if depthwise else settings.round_weight
+        absolute = settings.round_weight_depthwise if depthwise else settings.round_weight
+        self.round_weight = dict.fromkeys(self.rounding, absolute)
 
     def warm_start(self, alphas: Dict[str, np.ndarray]):
         """Continue from earlier rounding variables instead of from the float weights."""
@@ -155,8 +158,11 @@ class UnitTrainer:
             schedule = paddle.optimizer.lr.CosineAnnealingDecay(settings.scale_lr, T_max=max(1, iters))
             optimizers.append(paddle.optimizer.Adam(schedule, parameters=scales))
         for step in range(iters):
-            loss = self._loss(annealed_beta(step, iters, settings))
+            beta = annealed_beta(step, iters, settings)
+            loss = self._loss(beta)
             loss.backward()
+            if settings.round_weight_relative > 0 and beta is None:
+                self._scale_round_weight(step)
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.clear_grad()
@@ -173,7 +179,7 @@ class UnitTrainer:
         float_feed = _tensors(problem.float_stream.batch(problem.inputs, index)) if keep < 1 else None
         weights = dict(self.frozen_weights)
         for name, rounding in self.rounding.items():
-            weights[name] = rounding.soft(self.round_weight, beta)  # the rounding term's gradient comes along
+            weights[name] = rounding.soft(self.round_weight[name], beta)  # the rounding term's gradient comes along
         output = problem.runner.run_quantized(feed, problem.outputs, weights, self.quantizers, keep_prob=keep,
                                               float_feed=float_feed, mask=self.mask)
         loss = None
@@ -182,6 +188,18 @@ class UnitTrainer:
             term = squared_error(output[name], paddle.to_tensor(problem.targets[name][index]), importance)
             loss = term if loss is None else loss + term
         return loss
+
+    def _scale_round_weight(self, step: int):
+        """Measure the reconstruction loss's gradient while the rounding term is still off.
+
+        The published lambda fits the published losses and 20,000 steps: where the loss is larger, or the steps are
+        few, roundings stay undecided and the hard network is worse than the soft one. Relative to the gradient that it
+        has to overcome, one value serves all layers.
+        """
+        for name, rounding in self.rounding.items():
+            gradient = float(paddle.abs(rounding.alpha.grad).mean()) / MEAN_SLOPE
+            weight = self.settings.round_weight_relative * gradient
+            self.round_weight[name] = weight if step == 0 else 0.9 * self.round_weight[name] + 0.1 * weight
 
     def settled(self) -> float:
         """Share of the roundings that are decided: h below 0.01 or above 0.99."""
