@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring a graph's ops into an order with narrow cuts, and say what is alive where.
+"""Bring a graph's ops into an order with narrow cuts.
 
-A *cut* before op ``p`` is described by the activations that were written
-before it and are read at or after it. Which cuts exist depends on the order of
-the ops: a ``shape`` op that runs long before the reshape that needs it keeps
-an integer alive that cannot be cached per sample.
+Which cuts exist depends on the order of the ops: a ``shape`` op that runs long
+before the reshape that needs it keeps an integer alive that cannot be cached
+per sample.
 """
-import dataclasses
 from typing import Callable, Dict, List, Set
 
+from .cuts import Liveness
 from .graph import Graph, Op
 from .probe import Probe
 
@@ -64,15 +63,9 @@ def _body(graph: Graph, probe: Probe, is_quantized) -> Set[Op]:
         inside = all(producers[n] in body for n in op.input_names if n in producers)
         # A layer whose result has the batch elsewhere than on axis 0 goes on until it is back there.
         goes_on = any(probe.kind.get(n) == "other" for n in op.input_names)
-        if op in needed or inside and (op.type in _TRAILING or goes_on or is_constant(op, probe)):
+        if op in needed or inside and (op.type in _TRAILING or goes_on or probe.is_constant(op)):
             body.add(op)
     return body
-
-
-def is_constant(op: Op, probe: Probe) -> bool:
-    """True when nothing that ``op`` writes depends on the samples."""
-    written = [n for n in op.output_names if n in probe.kind]
-    return bool(written) and all(probe.kind[n] == "constant" for n in written)
 
 
 def _just_in_time(graph: Graph, ranks: Dict[Op, int]) -> List[Op]:
@@ -103,37 +96,3 @@ def _just_in_time(graph: Graph, ranks: Dict[Op, int]) -> List[Op]:
             stack.append((op, True))
             stack.extend((producers[n], False) for n in reversed(op.input_names) if n in producers)
     return order
-
-
-@dataclasses.dataclass
-class Liveness:
-    """Widths of all cuts of the body.
-
-    Attributes:
-        width(list[int]): ``width[p]`` activations are alive before op ``p``.
-            What only the tail reads does not count: nothing has to carry it
-            on. A graph input counts once it has been read and will be again.
-        allowed(list[bool]): whether all of them can be cached per sample.
-    """
-
-    width: List[int]
-    allowed: List[bool]
-
-    def __init__(self, graph: Graph, probe: Probe, body: int):
-        born = {n: p + 1 for p, op in enumerate(graph.ops[:body]) for n in op.output_names}
-        last: Dict[str, int] = {}
-        for p, op in enumerate(graph.ops[:body]):
-            if is_constant(op, probe):
-                continue
-            for n in op.input_names:
-                if probe.kind.get(n, "constant") == "constant":
-                    continue
-                if n in graph.inputs:
-                    born.setdefault(n, p + 1)
-                last[n] = p
-        self.width, refused = [0] * (body + 1), [0] * (body + 1)
-        for n, end in last.items():
-            for p in range(born[n], end + 1):
-                self.width[p] += 1
-                refused[p] += probe.kind[n] != "sample"
-        self.allowed = [r == 0 for r in refused]

@@ -13,15 +13,12 @@ looked for between cuts of two activations, then three, and so on; modules and
 units have as many inputs and outputs as it takes.
 """
 import dataclasses
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
+from .cuts import Cutter
 from .graph import Graph, Op, weight_name
-from .order import Liveness, arrange, is_constant
+from .order import arrange
 from .probe import Probe
-
-STACKED_LAYERS = 3  # MQBench stacks this many layers that no shortcut spans
-REGION_LAYERS = 10  # a region with more is cut where two or more activations are alive; an Inception-v3 block has 10
-
 
 @dataclasses.dataclass
 class Module:
@@ -92,7 +89,7 @@ def modules_of(graph: Graph, probe: Probe, is_quantized: Callable[[Op], bool], g
         list[Module]: in execution order.
     """
     end = arrange(graph, probe, is_quantized)
-    cutter = _Cutter(graph, probe, is_quantized, end)
+    cutter = Cutter(graph, probe, is_quantized, end)
     starts = cutter.layer_starts() if granularity == "layer" else cutter.block_starts()
     bounds = list(zip(starts, starts[1:] + [end]))
     modules = [_module(graph, probe, is_quantized, k, bound) for k, bound in enumerate(bounds)]
@@ -102,101 +99,14 @@ def modules_of(graph: Graph, probe: Probe, is_quantized: Callable[[Op], bool], g
     return modules
 
 
-class _Cutter:
-    """Finds where modules start."""
-
-    def __init__(self, graph: Graph, probe: Probe, is_quantized, end: int):
-        self.ops, self.probe = graph.ops[:end], probe
-        self.liveness = Liveness(graph, probe, end)
-        self.quantized = [p for p in range(end) if is_quantized(graph.ops[p])]
-        self._counts = [0] * (end + 1)
-        for p, op in enumerate(self.ops):
-            self._counts[p + 1] = self._counts[p] + bool(is_quantized(op))
-        self.end = end
-
-    def count(self, start: int, stop: int) -> int:
-        """Quantised ops in an interval."""
-        return self._counts[stop] - self._counts[start]
-
-    def layer_starts(self) -> List[int]:
-        """One module per quantised op, wherever a cut lies between two of them."""
-        starts = [0]
-        for before, after in zip(self.quantized, self.quantized[1:]):
-            place = self._best_cut(before + 1, after)
-            if place is not None:
-                starts.append(place)
-        return starts if self.quantized else []
-
-    def block_starts(self) -> List[int]:
-        """Regions by themselves, layers stacked, everything without weights with what precedes it."""
-        starts: List[int] = []
-        last_end, layers, written = 0, 0, set()
-        for start, stop in self._pieces(0, self.end, 1):
-            count = self.count(start, stop)
-            is_layer = count == 1 and self._is_single(start, stop)
-            if count and not (starts and self._is_gate(start, stop)):
-                follows = any(n in written for op in self.ops[start:stop] for n in op.input_names)
-                if is_layer and 0 < layers < STACKED_LAYERS and follows:
-                    layers += 1
-                else:
-                    starts.append(self._best_cut(last_end, start) if starts else 0)
-                    layers, written = (1 if is_layer else 0), set()
-            if count:
-                last_end = stop
-            written.update(n for op in self.ops[start:stop] for n in op.output_names)
-        return starts
-
-    def _pieces(self, start: int, stop: int, width: int) -> List[Tuple[int, int]]:
-        """Intervals between cuts of at most ``width`` activations, finer where they hold too many layers."""
-        liveness = self.liveness
-        inner = [p for p in range(start + 1, stop) if liveness.allowed[p]]
-        cuts = [start] + [p for p in inner if liveness.width[p] <= width] + [stop]
-        pieces = []
-        for a, b in zip(cuts, cuts[1:]):
-            finer = self.count(a, b) > REGION_LAYERS and any(a < p < b for p in inner)
-            pieces += self._pieces(a, b, width + 1) if finer else [(a, b)]
-        return pieces
-
-    def _is_single(self, start: int, stop: int) -> bool:
-        return sum(not is_constant(op, self.probe) for op in self.ops[start:stop]) == 1
-
-    def _best_cut(self, low: int, high: int):
-        """The narrowest allowed cut in ``[low, high]``, the last of several; None when there is none."""
-        places = [p for p in range(low, high + 1) if self.liveness.allowed[p]]
-        return min(places, key=lambda p: (self.liveness.width[p], -p), default=None)
-
-    def _is_gate(self, start: int, stop: int) -> bool:
-        """Squeeze-and-excitation: its layers see one value per channel of the map that they scale.
-
-        It acts on the layer before it like an activation, and so belongs to it.
-        """
-        shapes = self.probe.shapes
-        read = {n for op in self.ops[start:stop] for n in op.input_names if self.probe.kind.get(n) == "sample"}
-        read -= {n for op in self.ops[start:stop] for n in op.output_names}
-        inner = [n for p in self.quantized if start <= p < stop for n in self.ops[p].output_names if n in shapes]
-        return len(read) == 1 and all(_size(shapes[n]) <= _channels(shapes[x]) < _size(shapes[x]) for x in read for n in inner)
-
-
-def _size(shape: Sequence[int]) -> int:
-    """Elements per sample."""
-    size = 1
-    for d in shape[1:]:
-        size *= d
-    return size
-
-
-def _channels(shape: Sequence[int]) -> int:
-    return shape[1] if len(shape) > 1 else 1
-
-
 def _module(graph: Graph, probe: Probe, is_quantized, index: int, bound: Tuple[int, int]) -> Module:
     start, stop = bound
-    inside = [op for op in graph.ops[start:stop] if not is_constant(op, probe)]
+    inside = [op for op in graph.ops[start:stop] if not probe.is_constant(op)]
     written = {n for op in inside for n in op.output_names}
     read = dict.fromkeys(n for op in inside for n in op.input_names)
     inputs = [n for n in read if n not in written and probe.kind.get(n, "constant") != "constant"]
     # The shape of a tensor can be asked for, without its values, in the tail.
-    read_later = {n for op in graph.ops[stop:] if op.type != "shape" and not is_constant(op, probe) for n in op.input_names}
+    read_later = {n for op in graph.ops[stop:] if op.type != "shape" and not probe.is_constant(op) for n in op.input_names}
     outputs = [n for op in inside for n in op.output_names
                if (n in read_later or n in graph.outputs) and probe.kind.get(n) == "sample"]
     chosen = [op for op in inside if is_quantized(op)]
@@ -237,3 +147,54 @@ def join(graph: Graph, modules: List[Module], groups: Sequence[Tuple[int, int]])
         outputs = [n for m in members for n in m.outputs if n in behind or any(r > j for r in readers.get(n, ()))]
         units.append(Unit(k, members, members[0].start, members[-1].stop, inputs, outputs))
     return units
+
+
+@dataclasses.dataclass
+class Plan:
+    """Which modules are joined, and why.
+
+    Attributes:
+        modules(list[Module]): all modules.
+        units(list[Unit]): what is reconstructed together.
+        policy(str): name of the granularity policy.
+        scores(list[float], optional): one per module: capacity or loss. Default: None.
+        reasons(list[str]): one per unit.
+        params(list[int]): quantised weight elements of each module.
+    """
+
+    modules: List[Module]
+    units: List[Unit]
+    policy: str
+    scores: Optional[List[float]]
+    reasons: List[str]
+    params: List[int]
+
+    @property
+    def groups(self) -> List[Tuple[int, int]]:
+        """First and last module of each unit."""
+        return [(u.modules[0].index, u.modules[-1].index) for u in self.units]
+
+    def to_dict(self) -> Dict:
+        """Everything, for ``plan.json``."""
+        modules = [dict(dataclasses.asdict(m), params=p) for m, p in zip(self.modules, self.params)]
+        for k, score in enumerate(self.scores or ()):
+            modules[k]["score"] = float(score)
+        units = [dict(index=u.index, modules=list(group), inputs=u.inputs, outputs=u.outputs, weights=u.weights, reason=reason)
+                 for u, group, reason in zip(self.units, self.groups, self.reasons)]
+        return dict(policy=self.policy, modules=modules, units=units)
+
+    def table(self) -> str:
+        """One line per unit, fixed width."""
+        head = ("unit", "modules", "ops", "weights", "params", "in/out", "score", "layers", "why")
+        rows = [self._row(u, group, reason) for u, group, reason in zip(self.units, self.groups, self.reasons)]
+        widths = [max(len(row[c]) for row in [head] + rows) for c in range(len(head))]
+        left = {1, 7, 8}
+        return "\n".join("  ".join(cell.ljust(w) if c in left else cell.rjust(w)
+                                   for c, (cell, w) in enumerate(zip(row, widths))).rstrip() for row in [head] + rows)
+
+    def _row(self, unit: Unit, group: Tuple[int, int], reason: str):
+        i, j = group
+        score = " ".join(f"{s:.4g}" for s in self.scores[i:j + 1]) if self.scores else ""
+        layers = _readable(unit.weights)
+        return (str(unit.index), str(i) if i == j else f"{i}-{j}", str(unit.stop - unit.start), str(len(unit.weights)),
+                f"{sum(self.params[i:j + 1]):,}", f"{len(unit.inputs)}/{len(unit.outputs)}", score, layers, reason)

@@ -43,6 +43,11 @@ class Probe:
     unreached: Dict[Op, str] = dataclasses.field(default_factory=dict)
     unsupported: List[Op] = dataclasses.field(default_factory=list)
 
+    def is_constant(self, op: Op) -> bool:
+        """True when nothing that ``op`` writes depends on the samples."""
+        written = [n for n in op.output_names if n in self.kind]
+        return bool(written) and all(self.kind[n] == "constant" for n in written)
+
 
 def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
     """Run ``graph`` on 2 and on 3 samples and classify every tensor.

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a graph can be cut, and which of these places start a module.
+
+A *cut* before op ``p`` is described by the activations that were written
+before it and are read at or after it: its width is their number.
+"""
+import dataclasses
+from typing import Dict, List, Sequence, Tuple
+
+from .graph import Graph
+from .probe import Probe
+
+STACKED_LAYERS = 3  # MQBench stacks this many layers that no shortcut spans
+REGION_LAYERS = 10  # a region with more is cut where two or more activations are alive; an Inception-v3 block has 10
+
+
+@dataclasses.dataclass
+class Liveness:
+    """Widths of all cuts of the body.
+
+    Attributes:
+        width(list[int]): ``width[p]`` activations are alive before op ``p``.
+            What only the tail reads does not count: nothing has to carry it
+            on. A graph input counts once it has been read and will be again.
+        allowed(list[bool]): whether all of them can be cached per sample.
+    """
+
+    width: List[int]
+    allowed: List[bool]
+
+    def __init__(self, graph: Graph, probe: Probe, body: int):
+        born = {n: p + 1 for p, op in enumerate(graph.ops[:body]) for n in op.output_names}
+        last: Dict[str, int] = {}
+        for p, op in enumerate(graph.ops[:body]):
+            if probe.is_constant(op):
+                continue
+            for n in op.input_names:
+                if probe.kind.get(n, "constant") == "constant":
+                    continue
+                if n in graph.inputs:
+                    born.setdefault(n, p + 1)
+                last[n] = p
+        self.width, refused = [0] * (body + 1), [0] * (body + 1)
+        for n, end in last.items():
+            for p in range(born[n], end + 1):
+                self.width[p] += 1
+                refused[p] += probe.kind[n] != "sample"
+        self.allowed = [r == 0 for r in refused]
+
+
+class Cutter:
+    """Finds where modules start."""
+
+    def __init__(self, graph: Graph, probe: Probe, is_quantized, end: int):
+        self.ops, self.probe = graph.ops[:end], probe
+        self.liveness = Liveness(graph, probe, end)
+        self.quantized = [p for p in range(end) if is_quantized(graph.ops[p])]
+        self._counts = [0] * (end + 1)
+        for p, op in enumerate(self.ops):
+            self._counts[p + 1] = self._counts[p] + bool(is_quantized(op))
+        self.end = end
+
+    def count(self, start: int, stop: int) -> int:
+        """Quantised ops in an interval."""
+        return self._counts[stop] - self._counts[start]
+
+    def layer_starts(self) -> List[int]:
+        """One module per quantised op, wherever a cut lies between two of them."""
+        starts = [0]
+        for before, after in zip(self.quantized, self.quantized[1:]):
+            place = self._best_cut(before + 1, after)
+            if place is not None:
+                starts.append(place)
+        return starts if self.quantized else []
+
+    def block_starts(self) -> List[int]:
+        """Regions by themselves, layers stacked, everything without weights with what precedes it."""
+        starts: List[int] = []
+        last_end, layers, written = 0, 0, set()
+        for start, stop in self._pieces(0, self.end, 1):
+            count = self.count(start, stop)
+            is_layer = count == 1 and self._is_single(start, stop)
+            if count and not (starts and self._is_gate(start, stop)):
+                follows = any(n in written for op in self.ops[start:stop] for n in op.input_names)
+                if is_layer and 0 < layers < STACKED_LAYERS and follows:
+                    layers += 1
+                else:
+                    starts.append(self._best_cut(last_end, start) if starts else 0)
+                    layers, written = (1 if is_layer else 0), set()
+            if count:
+                last_end = stop
+            written.update(n for op in self.ops[start:stop] for n in op.output_names)
+        return starts
+
+    def _pieces(self, start: int, stop: int, width: int) -> List[Tuple[int, int]]:
+        """Intervals between cuts of at most ``width`` activations, finer where they hold too many layers."""
+        liveness = self.liveness
+        inner = [p for p in range(start + 1, stop) if liveness.allowed[p]]
+        cuts = [start] + [p for p in inner if liveness.width[p] <= width] + [stop]
+        pieces = []
+        for a, b in zip(cuts, cuts[1:]):
+            finer = self.count(a, b) > REGION_LAYERS and any(a < p < b for p in inner)
+            pieces += self._pieces(a, b, width + 1) if finer else [(a, b)]
+        return pieces
+
+    def _is_single(self, start: int, stop: int) -> bool:
+        return sum(not self.probe.is_constant(op) for op in self.ops[start:stop]) == 1
+
+    def _best_cut(self, low: int, high: int):
+        """The narrowest allowed cut in ``[low, high]``, the last of several; None when there is none."""
+        places = [p for p in range(low, high + 1) if self.liveness.allowed[p]]
+        return min(places, key=lambda p: (self.liveness.width[p], -p), default=None)
+
+    def _is_gate(self, start: int, stop: int) -> bool:
+        """Squeeze-and-excitation: its layers see one value per channel of the map that they scale.
+
+        It acts on the layer before it like an activation, and so belongs to it.
+        """
+        shapes = self.probe.shapes
+        read = {n for op in self.ops[start:stop] for n in op.input_names if self.probe.kind.get(n) == "sample"}
+        read -= {n for op in self.ops[start:stop] for n in op.output_names}
+        inner = [n for p in self.quantized if start <= p < stop for n in self.ops[p].output_names if n in shapes]
+        return len(read) == 1 and all(_size(shapes[n]) <= _channels(shapes[x]) < _size(shapes[x]) for x in read for n in inner)
+
+
+def _size(shape: Sequence[int]) -> int:
+    """Elements per sample."""
+    size = 1
+    for d in shape[1:]:
+        size *= d
+    return size
+
+
+def _channels(shape: Sequence[int]) -> int:
+    return shape[1] if len(shape) > 1 else 1
