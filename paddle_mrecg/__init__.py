@@ -5,6 +5,7 @@ Public names are loaded when they are first used: importing this package
 imports neither Paddle nor anything that reads files or changes settings.
 """
 import importlib
+import zlib  # noqa: F401  Paddle 2.6 exports one of its own: with this first, PNG files can be read after importing Paddle
 
 __version__ = "0.1.0"
 

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read, check and write configs: YAML, dict and dataclasses are the same thing."""
+import copy
+import dataclasses
+import os
+from typing import Any, Dict, List, Tuple
+
+import yaml
+
+from .config import SECTIONS, Config
+from .config_rules import check_rules, preset_without_effect
+from .config_schema import Path, Problem, build_config, did_you_mean, dotted
+from .errors import ConfigError
+from .report.files import write_text
+
+HEADER = "# Every setting of this run, defaults and preset included; `paddle-mrecg quant --config` takes it again.\n"
+
+
+def load_config(source=None, overrides=()) -> Config:
+    """Read a config and check all of it.
+
+    Args:
+        source(str|dict|Config, optional): YAML file, mapping of sections, or a
+            Config (which is checked and copied). Default: None, all defaults.
+        overrides(list[str], optional): ``Section.key=value`` with the value in
+            YAML; they win over ``source``. Default: ().
+
+    Returns:
+        Config: a new object with the preset resolved.
+
+    Raises:
+        ConfigError: with everything that is wrong: unknown sections and keys,
+            wrong types, values out of range, settings that contradict each
+            other or would have no effect, a file that is missing or no YAML.
+
+    Examples:
+        >>> load_config({"MRECG": {"preset": "fast"}}, ["MRECG.num_iters=100"]).mrecg.num_iters
+        100
+    """
+    raw, lines, problems = _read(source)
+    problems += _apply_overrides(raw, lines, overrides, resolved=isinstance(source, Config))
+    config, more = build_config(raw)
+    problems += more
+    problems += check_rules(config, [p.path for p in problems])
+    if problems:
+        raise ConfigError([_sentence(p, lines, os.fspath(source) if lines and any(lines.values()) else "")
+                           for p in problems])
+    return config
+
+
+def config_to_dict(config: Config) -> Dict[str, Dict[str, Any]]:
+    """Sections of plain values, as YAML has them."""
+    return {section: dataclasses.asdict(getattr(config, field)) for section, field in SECTIONS.items()}
+
+
+def save_config(config: Config, path: str):
+    """Write a config so that loading it gives an equal one.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    text = yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True, width=120)
+    write_text(os.fspath(path), HEADER + text)
+
+
+def missing_for_command(config: Config) -> List[str]:
+    """What the command line still needs; from Python it may be passed as arguments instead."""
+    problems = []
+    if config.global_.model_dir is None:
+        problems.append("Global.model_dir: set it to the directory or file prefix of the exported model")
+    for name, data in (("Data", config.data), ("Evaluation.data", config.evaluation.data)):
+        if data is None:
+            continue
+        if data.image_dir is None and data.loader is None:
+            problems.append(f"{name}: set image_dir (a folder of images) or loader (module:function)")
+        elif data is config.evaluation.data and data.loader is None and data.label_file is None:
+            problems.append(f"{name}.label_file: set it; scores need labels")
+    return problems
+
+
+def _sentence(problem: Problem, lines: Dict[Path, int], where: str) -> str:
+    line = next((lines[problem.path[:n]] for n in range(len(problem.path), 0, -1) if problem.path[:n] in lines), None)
+    place = f" ({where}, line {line})" if line else " (command line)" if line == 0 else ""
+    return f"{dotted(problem.path)}{place}: {problem.message}"
+
+
+def _read(source) -> Tuple[Dict, Dict[Path, int], List[Problem]]:
+    """Sections as given, where each key stands, and keys that stand there twice."""
+    if source is None:
+        return {}, {}, []
+    if isinstance(source, Config):
+        return config_to_dict(source), {}, []
+    if isinstance(source, dict):
+        return copy.deepcopy(source), {}, []
+    if not isinstance(source, (str, os.PathLike)):
+        raise ConfigError(f"a config is a YAML file, a mapping or a Config, got a {type(source).__name__}")
+    try:
+        with open(source, encoding="utf-8") as file:
+            text = file.read()
+        raw, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise ConfigError(f"config file '{source}' cannot be read ({reason}); give the path of a YAML file") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"config file '{source}'{at} is no valid YAML ({getattr(error, 'problem', None) or error}); "
+                          "check indentation, colons and quotes there") from error
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"config file '{source}' must hold the sections {', '.join(SECTIONS)}, "
+                          f"got a {type(raw).__name__}")
+    lines, twice = {}, []
+    _positions(tree, (), lines, twice)
+    return raw, lines, twice
+
+
+def _positions(node, path: Path, lines: Dict[Path, int], twice: List[Problem]):
+    """Note the line of every key; YAML itself would silently keep the last of two equal ones."""
+    if isinstance(node, yaml.MappingNode):
+        for key, child in node.value:
+            here, line = path + (key.value,), key.start_mark.line + 1
+            if here in lines:
+                twice.append(Problem(here, f"is given twice, in lines {lines[here]} and {line}; keep one"))
+            lines[here] = line
+            _positions(child, here, lines, twice)
+    elif isinstance(node, yaml.SequenceNode):
+        for k, child in enumerate(node.value):
+            lines[path + (k,)] = child.start_mark.line + 1
+            _positions(child, path + (k,), lines, twice)
+
+
+def _apply_overrides(raw: Dict, lines: Dict[Path, int], overrides, resolved: bool) -> List[Problem]:
+    """Put ``Section.key=value`` into ``raw``; names and values are checked with the rest."""
+    problems, before = [], copy.deepcopy(raw.get("MRECG"))
+    for text in overrides:
+        name, equals, value = str(text).partition("=")
+        keys = tuple(name.strip().split("."))
+        if not equals or len(keys) < 2 or not all(keys):
+            hint = did_you_mean(name, SECTIONS) if not equals else ""
+            problems.append(Problem((str(text),), f"an override is Section.key=value, e.g. MRECG.num_iters=100.{hint}"))
+            continue
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            problems.append(Problem(keys, f"value '{value}' is no valid YAML; quote it"))
+            continue
+        problems += _put(raw, keys, value)
+        lines[keys] = 0  # stands in no file any more
+        if keys == ("MRECG", "preset") and isinstance(before, dict) and isinstance(value, str) and \
+                before.get("preset") != value and (resolved or preset_without_effect(value, before)):
+            problems.append(Problem(keys, f"'{value}' changes nothing: the config sets everything that the preset "
+                                          "would; remove those keys or start from another config"))
+    return problems
+
+
+def _put(raw: Dict, keys: Path, value) -> List[Problem]:
+    """Set a nested value, making missing mappings on the way."""
+    for depth, key in enumerate(keys[:-1]):
+        if raw.get(key) is None:
+            raw[key] = {}
+        raw = raw[key]
+        if not isinstance(raw, dict):
+            return [Problem(keys, f"{dotted(keys[:depth + 1])} is no mapping, so nothing inside it can be set; "
+                                  "give the whole value")]
+    raw[keys[-1]] = value
+    return []

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings that are fine one by one but not together.
+
+Three tables: what a target cannot run, what contradicts itself, and what would
+have no effect. A setting has no effect only where it differs from the value it
+would have if it were not given, so a saved, resolved config loads again.
+"""
+import dataclasses
+import re
+from typing import Callable, Iterator, List, NamedTuple, Tuple
+
+from .config import PRESETS, SECTIONS, Config, Data, QuantPost
+from .config_schema import Path, Problem, default_of, did_you_mean, dotted
+
+FLOAT_BITS = 32  # activation bits that mean "not quantised"
+LOSS_POLICIES = ("loss", "loss_peaks", "optimal")
+JOINING = ("modcap",) + LOSS_POLICIES
+ACTIVATION_BITS = ("activation_bits", "first_layer_activation_bits", "last_layer_activation_bits")
+HOOK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+CURE = "or set Global.target: simulation to try it without a device"
+
+
+class Conflict(NamedTuple):
+    """``key`` is wrong when ``broken``; ``others`` are the settings it clashes with."""
+
+    key: str
+    others: Tuple[str, ...]
+    broken: Callable[[Config], bool]
+    message: str
+
+
+class NoEffect(NamedTuple):
+    """``key`` is read only while ``selector`` has one of ``values``."""
+
+    key: str
+    selector: str
+    values: Tuple
+
+
+def _lite(config: Config) -> bool:
+    return config.global_.target == "paddle_lite"
+
+
+CONFLICTS = (
+    Conflict("QuantPost.weight_symmetric", ("Global.target",),
+             lambda c: _lite(c) and c.quant_post.weight_symmetric is False,
+             f"Paddle Lite's int8 kernels have no zero point for weights; use true, {CURE}"),
+    Conflict("QuantPost.activation_symmetric", ("Global.target",),
+             lambda c: _lite(c) and c.quant_post.activation_symmetric is False,
+             f"Paddle Lite's int8 kernels have no zero point for activations; use true, {CURE}"),
+    Conflict("QuantPost.percentile", ("QuantPost.weight_observer", "QuantPost.activation_observer"),
+             lambda c: (c.quant_post.percentile != default(c, "QuantPost.percentile") and
+                        "percentile" not in (c.quant_post.weight_observer, c.quant_post.activation_observer)),
+             "has no effect: it is read only by the observer 'percentile'; remove it, or set weight_observer or "
+             "activation_observer to percentile"),
+    Conflict("MRECG.units", ("MRECG.granularity",),
+             lambda c: c.mrecg.granularity == "explicit" and not c.mrecg.units,
+             "granularity explicit needs the list of units, e.g. units: [[0, 0], [1, 2], [3, 3]]; "
+             "`paddle-mrecg plan` with granularity block prints the modules' numbers"),
+    Conflict("MRECG.beta_end", ("MRECG.beta_start",), lambda c: c.mrecg.beta_end > c.mrecg.beta_start,
+             "must not exceed beta_start: the rounding term is annealed downwards"),
+    Conflict("MRECG.first_pass_ratio", ("MRECG.warm_start",),
+             lambda c: (c.mrecg.granularity in LOSS_POLICIES and c.mrecg.warm_start and c.mrecg.num_iters > 0 and
+                        c.mrecg.first_pass_ratio == 1.0),
+             "1 leaves no step for the joined units, which start from the first pass; use less, or warm_start: false"),
+    Conflict("MRECG.activation_clip", ("MRECG.scale_lr",),
+             lambda c: c.mrecg.activation_clip != "none" and c.mrecg.scale_lr == 0.0,
+             "scale_lr is 0, so the clip would never learn; set scale_lr above 0 (the preset may have set it to 0)"),
+    Conflict("Evaluation.data", ("Evaluation.evaluator",),
+             lambda c: c.evaluation.data is not None and c.evaluation.evaluator is not None,
+             "give data (for top1 and top5) or evaluator, not both"),
+    Conflict("Evaluation.evaluator_args", ("Evaluation.evaluator",),
+             lambda c: bool(c.evaluation.evaluator_args) and c.evaluation.evaluator is None,
+             "has no effect without Evaluation.evaluator"),
+    Conflict("Evaluation.label_offset", ("Evaluation.data",),
+             lambda c: c.evaluation.label_offset != 0 and c.evaluation.data is None,
+             "has no effect without Evaluation.data"),
+)
+
+NO_EFFECT = (
+    NoEffect("MRECG.units", "MRECG.granularity", ("explicit",)),
+    NoEffect("MRECG.top_k", "MRECG.granularity", ("modcap", "loss")),
+    NoEffect("MRECG.stride_factor", "MRECG.granularity", ("modcap",)),
+    NoEffect("MRECG.homogeneous_only", "MRECG.granularity", ("modcap",)),
+    NoEffect("MRECG.max_unit_modules", "MRECG.granularity", JOINING),
+    NoEffect("MRECG.relative_loss", "MRECG.granularity", LOSS_POLICIES),
+    NoEffect("MRECG.join_cost", "MRECG.granularity", ("optimal",)),
+    NoEffect("MRECG.first_pass_ratio", "MRECG.granularity", LOSS_POLICIES),
+    NoEffect("MRECG.warm_start", "MRECG.granularity", LOSS_POLICIES),
+)
+
+# Keys of an image reader that mean nothing to a `module:function` loader.
+IMAGE_KEYS = ("label_file", "input_shape", "resize_short", "crop", "layout", "scale", "mean", "std", "pad_value")
+
+
+def check_rules(config: Config, bad: List[Path]) -> Iterator[Problem]:
+    """Problems between settings.
+
+    Args:
+        config(Config): right in its types and ranges.
+        bad(list[tuple]): paths that have been complained about; rules that read them are not asked.
+    """
+    complained = {dotted(path[:2]) for path in bad}
+
+    def is_open(*keys):
+        return not complained & set(keys)
+
+    for rule in CONFLICTS:
+        if is_open(rule.key, *rule.others) and rule.broken(config):
+            yield Problem(tuple(rule.key.split(".")), rule.message)
+    for rule in NO_EFFECT:
+        if is_open(rule.key, rule.selector, "MRECG.preset") and value(config, rule.selector) not in rule.values and \
+                value(config, rule.key) != default(config, rule.key):
+            yield Problem(tuple(rule.key.split(".")), f"has no effect with {rule.selector} {value(config, rule.selector)}: "
+                          f"it is read only by {' and '.join(rule.values)}; remove it or change {rule.selector}")
+    if is_open("Global.target"):
+        yield from _bits_of_target(config)
+    yield from _op_types(config)
+    yield from _tiling(config.mrecg.units)
+    yield from _data(config.data, ("Data",))
+    if config.evaluation.data is not None:
+        yield from _data(config.evaluation.data, ("Evaluation", "data"))
+    if config.evaluation.evaluator is not None:
+        yield from _hook(config.evaluation.evaluator, ("Evaluation", "evaluator"))
+
+
+def value(config: Config, key: str):
+    """The setting ``Section.key`` of a config."""
+    section, name = key.split(".")
+    return getattr(getattr(config, SECTIONS[section]), name)
+
+
+def default(config: Config, key: str):
+    """The value that ``Section.key`` has when it is not given, the preset included."""
+    section, name = key.split(".")
+    if section == "MRECG" and name in PRESETS[config.mrecg.preset]:
+        return PRESETS[config.mrecg.preset][name]
+    return _default(type(getattr(config, SECTIONS[section])), name)
+
+
+def _default(cls, name):
+    return next(default_of(f) for f in dataclasses.fields(cls) if f.name == name)
+
+
+def _bits_of_target(config: Config):
+    """Activation bits that are no bits at all, or that the target does not enforce."""
+    given = [(("QuantPost", key), getattr(config.quant_post, key)) for key in ACTIVATION_BITS]
+    given += [(("QuantPost", "overrides", k, "activation_bits"), o.activation_bits)
+              for k, o in enumerate(config.quant_post.overrides) if o.activation_bits is not None]
+    for path, bits in given:
+        if 8 < bits != FLOAT_BITS:
+            yield Problem(path, f"must be 2 to 8, or {FLOAT_BITS} for float activations; got {bits}")
+        elif bits < 8 and _lite(config):
+            yield Problem(path, f"Paddle Lite's int8 kernels clip at ±127 whatever the bits, so {bits}-bit activations "
+                                f"would not be enforced on the device; use 8, {CURE}")
+    for k, override in enumerate(config.quant_post.overrides):
+        if not override.pattern:
+            yield Problem(("QuantPost", "overrides", k), "needs a pattern, e.g. pattern: 'conv2d_3*'")
+        if override.weight_bits is None and override.activation_bits is None:
+            yield Problem(("QuantPost", "overrides", k), "changes nothing: give weight_bits or activation_bits")
+
+
+def _op_types(config: Config):
+    known = _default(QuantPost, "quantizable_op_type")
+    for k, name in enumerate(config.quant_post.quantizable_op_type):
+        if name not in known:
+            yield Problem(("QuantPost", "quantizable_op_type", k),
+                          f"must be one of {', '.join(known)}; got '{name}'.{did_you_mean(name, known)}")
+    if not config.quant_post.quantizable_op_type:
+        yield Problem(("QuantPost", "quantizable_op_type"), "is empty, so nothing would be quantised")
+
+
+def _tiling(units):
+    """Units must follow each other without gaps; the graph checks the last one."""
+    start = 0
+    for k, unit in enumerate(units):
+        path = ("MRECG", "units", k)
+        if len(unit) != 2 or unit[0] > unit[1]:
+            yield Problem(path, f"must be [first module, last module], got {unit}")
+            return
+        if unit[0] != start:
+            yield Problem(path, f"must start at module {start}, got {unit}: units follow each other without gap or overlap")
+            return
+        start = unit[1] + 1
+
+
+def _data(data: Data, path: Path):
+    """One data section."""
+    def changed(key):
+        return getattr(data, key) != _default(Data, key)
+
+    if data.loader is None:
+        if data.loader_args:
+            yield Problem(path + ("loader_args",), "has no effect without loader")
+    else:
+        yield from _hook(data.loader, path + ("loader",))
+        if data.image_dir is not None:
+            yield Problem(path + ("image_dir",), "give image_dir or loader, not both")
+        for key in filter(changed, IMAGE_KEYS):
+            yield Problem(path + (key,), "has no effect with loader, which makes its own batches; remove it")
+    for key, crop in (("resize_short", "center"), ("pad_value", "pad")):
+        if changed(key) and data.crop != crop and data.loader is None:
+            yield Problem(path + (key,), f"has no effect with crop {data.crop}: it is read only by {crop}")
+    channels = 1 if data.layout == "GRAY" else 3
+    for key in ("mean", "std"):
+        if len(getattr(data, key)) != channels and data.loader is None:
+            yield Problem(path + (key,), f"needs {channels} value{'s' * (channels > 1)} for layout {data.layout}, "
+                                         f"got {getattr(data, key)}")
+    if any(v <= 0 for v in data.std):
+        yield Problem(path + ("std",), f"must be above 0, got {data.std}")
+    if data.input_shape is not None and (len(data.input_shape) != 3 or min(data.input_shape) < 1):
+        yield Problem(path + ("input_shape",), f"must be C, H, W, all at least 1; got {data.input_shape}")
+    elif data.input_shape is not None and data.input_shape[0] != channels and data.loader is None:
+        yield Problem(path + ("input_shape",), f"has {data.input_shape[0]} channels, layout {data.layout} has {channels}")
+
+
+def _hook(text: str, path: Path):
+    if not HOOK.fullmatch(text):
+        yield Problem(path, f"must be module:function, e.g. my_project.data:calibration; got '{text}'")
+
+
+def preset_without_effect(preset: str, given: dict) -> bool:
+    """True when the section sets every key of the preset itself, so that choosing the preset changes nothing."""
+    effect = PRESETS.get(preset, {})
+    return bool(effect) and set(effect) <= set(given)
+
+

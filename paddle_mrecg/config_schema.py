@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From plain dicts to the dataclasses of ``config``: names, types and ranges, every problem noted."""
+import dataclasses
+import math
+import typing
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+from rapidfuzz import process
+
+from .config import SECTIONS, Config
+
+Path = Tuple  # ("MRECG", "top_k"), ("QuantPost", "overrides", 0, "pattern")
+INVALID = object()  # stands for a value that has been complained about
+ALIKE = 60  # rapidfuzz score from which a name is worth suggesting
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+
+
+class Problem(NamedTuple):
+    """What is wrong with the setting at ``path``."""
+
+    path: Path
+    message: str
+
+
+class Setting(NamedTuple):
+    """One key of a section, for tables and help texts."""
+
+    section: str
+    key: str
+    type: str
+    default: Any
+    allowed: str
+    doc: str
+    symbol: str
+
+
+def dotted(path: Path) -> str:
+    """``MRECG.top_k``, ``QuantPost.overrides[0].pattern``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def did_you_mean(word, choices) -> str:
+    """`` Did you mean 'x'?`` or nothing."""
+    match = process.extractOne(str(word), list(choices), processor=str.lower, score_cutoff=ALIKE)
+    return f" Did you mean '{match[0]}'?" if match else ""
+
+
+def build_config(raw: Dict[str, Any]) -> Tuple[Config, List[Problem]]:
+    """Build a Config from sections; a bad value is replaced by its default and noted.
+
+    Args:
+        raw(dict): section -> key -> value, as YAML gives it.
+    """
+    problems, parts = [], {}
+    for section in raw:
+        if section not in SECTIONS:
+            problems.append(Problem((section,), f"unknown section; there are {', '.join(SECTIONS)}."
+                                    + did_you_mean(section, SECTIONS)))
+    hints = typing.get_type_hints(Config)
+    for section, field in SECTIONS.items():
+        parts[field] = _dataclass(hints[field], raw.get(section), (section,), problems)
+    return Config(**parts), problems
+
+
+def settings() -> List[Setting]:
+    """Every setting of every section, in the order of ``config``."""
+    rows = []
+    for section, field in SECTIONS.items():
+        cls = typing.get_type_hints(Config)[field]
+        hints = typing.get_type_hints(cls)
+        for f in dataclasses.fields(cls):
+            rows.append(Setting(section, f.name, type_name(hints[f.name]), default_of(f), _allowed(f.metadata),
+                                f.metadata["doc"], f.metadata["symbol"]))
+    return rows
+
+
+def default_of(field: dataclasses.Field):
+    """The default of a dataclass field, also when a factory makes it."""
+    return field.default_factory() if field.default is dataclasses.MISSING else field.default
+
+
+def type_name(hint) -> str:
+    """``int``, ``list of float``, ``Data``, ... as the documentation shows it; Optional is shown by the default."""
+    hint = _without_none(hint)[0]
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is list:
+        return f"list of {type_name(args[0])}"
+    return "mapping" if origin is dict else hint.__name__
+
+
+def _allowed(meta) -> str:
+    if meta["choices"]:
+        return ", ".join(map(str, meta["choices"]))
+    low, high = meta["low"], meta["high"]
+    if low is None:
+        return ""
+    return f"≥ {low}" if high is None else f"{low} to {high}"
+
+
+def _dataclass(cls, raw, path: Path, problems: List[Problem]):
+    """``cls`` from a mapping; unknown keys and bad values are noted and left out."""
+    if raw is None:  # an empty section
+        raw = {}
+    if not isinstance(raw, dict):
+        problems.append(Problem(path, f"must be a mapping of settings, got {_shown(raw)}"))
+        return cls()
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    given = {}
+    for key, value in raw.items():
+        here = path + (key,)
+        if key not in fields:
+            problems.append(Problem(here, "unknown key." + _home_of(key, fields)))
+            continue
+        value = _value(value, hints[key], fields[key].metadata, here, problems)
+        if value is not INVALID:
+            given[key] = value
+    return cls(**given)
+
+
+def _home_of(key, siblings) -> str:
+    """A similar key of this section, or the section that the key belongs to."""
+    for section, field in SECTIONS.items():
+        if any(f.name == key for f in dataclasses.fields(typing.get_type_hints(Config)[field])):
+            return f" It belongs in section {section}."
+    return did_you_mean(key, siblings)
+
+
+def _value(value, hint, meta, path: Path, problems: List[Problem]):
+    """``value`` as the type of ``hint``, checked against ``meta``; INVALID after noting a problem."""
+    hint, optional = _without_none(hint)
+    if value is None and optional:
+        return None
+    if dataclasses.is_dataclass(hint):
+        return _dataclass(hint, value, path, problems)
+    origin = typing.get_origin(hint)
+    if origin is list:
+        return _list(value, typing.get_args(hint)[0], meta, path, problems)
+    result = _mapping(value) if origin is dict else _scalar(value, hint)
+    if result is INVALID:
+        kind = WORDS[origin or hint]
+        problems.append(Problem(path, f"must be {kind}{' or left out' if value is None else ''}, got {_shown(value)}"))
+        return INVALID
+    complaint = _out_of_range(result, meta)
+    if complaint:
+        problems.append(Problem(path, complaint))
+        return INVALID
+    return result
+
+
+def _list(value, item_hint, meta, path: Path, problems: List[Problem]):
+    if not isinstance(value, (list, tuple)):
+        problems.append(Problem(path, f"must be a list, got {_shown(value)}"))
+        return INVALID
+    if meta["min_items"] and len(value) < meta["min_items"]:
+        problems.append(Problem(path, f"must have at least {meta['min_items']} entries, got {_shown(value)}"))
+        return INVALID
+    free = dict(meta, choices=None, low=None, high=None, min_items=None)
+    items = [_value(item, item_hint, free, path + (k,), problems) for k, item in enumerate(value)]
+    return INVALID if INVALID in items else items
+
+
+def _mapping(value):
+    return dict(value) if isinstance(value, dict) and all(isinstance(k, str) for k in value) else INVALID
+
+
+def _scalar(value, kind):
+    """YAML's value as ``kind``; YAML 1.1 reads ``1e-3`` as text, which is meant as a number."""
+    if kind is bool or isinstance(value, bool):
+        return value if kind is bool and isinstance(value, bool) else INVALID
+    if kind is str:
+        return value if isinstance(value, str) else INVALID
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) else math.nan
+    except (ValueError, OverflowError):
+        return INVALID
+    if not math.isfinite(number):
+        return INVALID
+    if kind is float:
+        return number
+    if isinstance(value, int):
+        return value
+    return int(number) if number.is_integer() else INVALID
+
+
+def _out_of_range(value, meta) -> str:
+    """What is wrong with a value of the right type, or nothing."""
+    choices, low, high = meta["choices"], meta["low"], meta["high"]
+    if choices and value not in choices:
+        return f"must be one of {', '.join(choices)}; got {_shown(value)}.{did_you_mean(value, choices)}"
+    if low is not None and value < low or high is not None and value > high:
+        return f"must be {f'at least {low}' if high is None else f'between {low} and {high}'}, got {_shown(value)}"
+    return ""
+
+
+def _without_none(hint):
+    """Optional[X] -> (X, True); X -> (X, False)."""
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Union and type(None) in args:
+        return next(a for a in args if a is not type(None)), True
+    return hint, False
+
+
+def _shown(value) -> str:
+    text = "nothing" if value is None else f"'{value}'" if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
