@@ -30,22 +30,26 @@ class Liveness:
 
     def __init__(self, graph: Graph, probe: Probe, body: int):
         born = {n: p + 1 for p, op in enumerate(graph.ops[:body]) for n in op.output_names}
-        last: Dict[str, int] = {}
+        reads: Dict[str, List[int]] = {}
         for p, op in enumerate(graph.ops[:body]):
-            if probe.is_constant(op):
-                continue
-            for n in op.input_names:
+            for n in () if probe.is_constant(op) else op.input_names:
                 if probe.kind.get(n, "constant") == "constant":
                     continue
                 if n in graph.inputs:
                     born.setdefault(n, p + 1)
-                last[n] = p
+                reads.setdefault(n, []).append(p)
+        self._spans = [(born[n], positions) for n, positions in reads.items()]
         self.width, refused = [0] * (body + 1), [0] * (body + 1)
-        for n, end in last.items():
-            for p in range(born[n], end + 1):
+        for n, positions in reads.items():
+            for p in range(born[n], positions[-1] + 1):
                 self.width[p] += 1
                 refused[p] += probe.kind[n] != "sample"
         self.allowed = [r == 0 for r in refused]
+
+    def bypassing(self, first: int, stop: int) -> int:
+        """Activations alive before op ``first`` and at ``stop`` that no op between reads, ``first`` excepted."""
+        return sum(born <= first and positions[-1] >= stop and not any(first < p < stop for p in positions)
+                   for born, positions in self._spans)
 
 
 class Cutter:
@@ -93,15 +97,28 @@ class Cutter:
         return starts
 
     def _pieces(self, start: int, stop: int, width: int) -> List[Tuple[int, int]]:
-        """Intervals between cuts of at most ``width`` activations, finer where they hold too many layers."""
+        """Intervals between cuts of at most ``width`` activations.
+
+        Finer where others bypass an interval: they do not make it a region of
+        its own. Finer, too, where a region holds too many layers.
+        """
         liveness = self.liveness
         inner = [p for p in range(start + 1, stop) if liveness.allowed[p]]
         cuts = [start] + [p for p in inner if liveness.width[p] <= width] + [stop]
         pieces = []
         for a, b in zip(cuts, cuts[1:]):
-            finer = self.count(a, b) > REGION_LAYERS and any(a < p < b for p in inner)
-            pieces += self._pieces(a, b, width + 1) if finer else [(a, b)]
+            levels = sorted({liveness.width[p] for p in inner if a < p < b})
+            if levels and self.count(a, b) > REGION_LAYERS:
+                pieces += self._pieces(a, b, levels[0])
+            elif levels and levels[0] <= liveness.bypassing(self._first(a), b) + 1:
+                pieces += self._pieces(a, b, levels[0])
+            else:
+                pieces.append((a, b))
         return pieces
+
+    def _first(self, start: int) -> int:
+        """The first op from ``start`` on that is no constant."""
+        return next((p for p in range(start, self.end) if not self.probe.is_constant(self.ops[p])), start)
 
     def _is_single(self, start: int, stop: int) -> bool:
         return sum(not self.probe.is_constant(op) for op in self.ops[start:stop]) == 1
@@ -116,20 +133,18 @@ class Cutter:
 
         It acts on the layer before it like an activation, and so belongs to it.
         """
-        shapes = self.probe.shapes
-        read = {n for op in self.ops[start:stop] for n in op.input_names if self.probe.kind.get(n) == "sample"}
-        read -= {n for op in self.ops[start:stop] for n in op.output_names}
+        shapes, ops = self.probe.shapes, self.ops[start:stop]
+        written = {n for op in ops for n in op.output_names}
+        read = {n for op in ops for n in op.input_names if self.probe.kind.get(n) == "sample"} - written
+        scaled = any(op.type == "elementwise_mul" and read & set(op.input_names) for op in ops)
         inner = [n for p in self.quantized if start <= p < stop for n in self.ops[p].output_names if n in shapes]
-        return len(read) == 1 and all(_size(shapes[n]) <= _channels(shapes[x]) < _size(shapes[x]) for x in read for n in inner)
+        return (scaled and len(read) == 1 and all(_area(shapes[n]) == 1 for n in inner)
+                and all(_area(shapes[n]) > 1 for n in read))
 
 
-def _size(shape: Sequence[int]) -> int:
-    """Elements per sample."""
-    size = 1
-    for d in shape[1:]:
-        size *= d
-    return size
-
-
-def _channels(shape: Sequence[int]) -> int:
-    return shape[1] if len(shape) > 1 else 1
+def _area(shape: Sequence[int]) -> int:
+    """Positions per channel of a batch, channel, ... shape."""
+    area = 1
+    for d in shape[2:]:
+        area *= d
+    return area

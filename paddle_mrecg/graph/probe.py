@@ -67,20 +67,22 @@ def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
     """
     result = Probe()
     params = {name: paddle.to_tensor(value) for name, value in graph.params.items()}
-    runs = [_run(graph, dict(params, **_samples(graph, feed, count)), result) for count in _COUNTS]
+    runs = [dict(params, **_samples(graph, feed, count)) for count in _COUNTS]
     data_free = set(graph.params)
     for name in graph.inputs:
-        _classify(name, [values[name].numpy() for values in runs], False, result)
+        _classify(name, runs, False, result)
+    last_reader = {name: op for op in graph.ops for name in op.input_names}
     for op in graph.ops:
-        if op in result.unreached:
-            continue
-        free = op.type == "shape" or all(n in data_free for n in op.input_names)
-        for name in op.output_names:
-            if name not in runs[0]:  # by-products that the op table leaves out
-                continue
+        written = _run(op, runs, result)
+        free = op.type == "shape" or all(n in data_free for n in op.input_names if n)
+        for name in written:
             if free:
                 data_free.add(name)
-            _classify(name, [values[name].numpy() for values in runs], free, result)
+            _classify(name, runs, free, result)
+        for name in [*op.input_names, *written]:
+            if last_reader.get(name) in (op, None):  # large images: hold no more than a forward pass does
+                for values in runs:
+                    values.pop(name, None)
     return result
 
 
@@ -96,32 +98,30 @@ def _samples(graph: Graph, feed, count: int) -> Dict[str, paddle.Tensor]:
     return chosen
 
 
-def _run(graph: Graph, values: Dict[str, paddle.Tensor], result: Probe) -> Dict[str, paddle.Tensor]:
-    """All values that can be computed; fills the unreached ops of ``result``."""
-    for op in graph.ops:
-        blocked = [n for n in op.input_names if n and n not in values]
-        if blocked:
-            result.unreached.setdefault(op, f"reads '{blocked[0]}', which could not be computed")
-            continue
+def _run(op: Op, runs: List[Dict[str, paddle.Tensor]], result: Probe) -> List[str]:
+    """Run one op in all runs; returns what it wrote, nothing when it cannot run."""
+    blocked = [n for n in op.input_names if n and n not in runs[0]]
+    if blocked:
+        result.unreached[op] = f"reads '{blocked[0]}', which could not be computed"
+        return []
+    for values, count in zip(runs, _COUNTS):
         try:
             with paddle.no_grad():
                 written = run_op(op, values)
         except UnsupportedOpError as error:
-            if op not in result.unreached:
-                result.unsupported.append(op)
-            result.unreached.setdefault(op, str(error))
-            continue
-        except Exception as error:  # whatever a kernel raises, the batch is the cause: one sample ran at export
-            count = len(values[graph.inputs[0]])
+            result.unsupported.append(op)
+            result.unreached[op] = str(error)
+            return []
+        except Exception as error:  # whatever a kernel raises: with the batch size of the export the op did run
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise ModelError(f"op {op.type} -> '{op.output_names[0]}' fails on a batch of {count} samples ({reason}); export "
                              "the model with a free batch dimension") from error
         values.update(written)
-    return values
+    return list(written)
 
 
-def _classify(name: str, runs: List[np.ndarray], data_free: bool, result: Probe):
-    two, three = runs
+def _classify(name: str, runs: List[Dict[str, paddle.Tensor]], data_free: bool, result: Probe):
+    two, three = (values[name].numpy() for values in runs)
     same_shape = two.shape == three.shape
     if data_free and same_shape and np.array_equal(two, three):
         result.kind[name], result.shapes[name], result.constants[name] = "constant", two.shape, two
