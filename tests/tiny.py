@@ -1,8 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A residual network of five quantisable ops, built by hand: small enough to reconstruct in a second."""
+import dataclasses
+
 import numpy as np
 
+from paddle_mrecg import calibrate
+from paddle_mrecg.config import MRECG, QuantPost
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
+from paddle_mrecg.graph.partition import join, modules_of
+from paddle_mrecg.graph.probe import probe
+from paddle_mrecg.reconstruct import NetworkState, UnitTrainer
+from paddle_mrecg.scheme import build_scheme
+from paddle_mrecg.streams import ActivationStore
+from paddle_mrecg.walk import Network, Walker
 
 CONV = dict(strides=[1, 1], paddings=[1, 1], dilations=[1, 1], groups=1, padding_algorithm="EXPLICIT",
             data_format="NCHW")
@@ -55,3 +65,40 @@ def tiny_samples(count=48, size=8, seed=1):
     """Smooth random images, so that neighbouring pixels agree as in photographs."""
     coarse = np.random.default_rng(seed).standard_normal((count, 3, size // 2, size // 2)).astype(np.float32)
     return {"image": coarse.repeat(2, axis=2).repeat(2, axis=3)}
+
+
+@dataclasses.dataclass
+class TinyJob:
+    """A graph that is calibrated and cut: what ``prepare`` returns, without files and readers."""
+
+    network: Network
+    state: NetworkState
+    modules: list
+
+    def units(self, *groups):
+        """Units of the given inclusive module ranges; every module by itself without any."""
+        return join(self.network.graph, self.modules, groups or [(k, k) for k in range(len(self.modules))])
+
+    def problem(self, unit, settings=None):
+        """What a unit that reads the network's inputs is asked to reproduce, and its trainer."""
+        problem, _ = Walker(self.network, self.state)._problem(unit, settings or MRECG())
+        return problem
+
+    def trainer(self, settings, unit=None, seed=0):
+        """A trainer of ``unit`` (the first by default)."""
+        problem = self.problem(unit or self.units()[0], settings)
+        return UnitTrainer(problem, self.state, settings, self.network.graph.params, seed)
+
+
+def tiny_job(graph=None, samples=None, target="simulation", granularity="block", seed=0, **quant_post):
+    """A ``TinyJob`` on ``graph`` and ``samples`` (the tiny ones by default) with settings of ``QuantPost``."""
+    graph, samples = graph or tiny_graph(), samples or tiny_samples()
+    config = QuantPost(**quant_post)
+    scheme = build_scheme(graph, config, target)
+    found = probe(graph, {n: v[:3] for n, v in samples.items()})
+    state = NetworkState.nearest(graph.params, calibrate.weight_encodings(graph, scheme, config),
+                                 calibrate.activation_encodings(graph, scheme, samples, config))
+    modules = modules_of(graph, found, scheme.is_quantized, granularity=granularity)
+    network = Network(graph, scheme, [op for op in graph.ops if op not in found.unreached], found.constants, samples,
+                      ActivationStore(256), seed)
+    return TinyJob(network, state, modules)
