@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image folders and label files, read with Pillow."""
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Tuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..config import Data
+from ..errors import DataError
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+class Item(NamedTuple):
+    """An image file and its label's text, if it has one."""
+
+    path: Path
+    label: Optional[str]
+
+
+def list_images(data: Data) -> List[Item]:
+    """The files of a data section, in the label file's order or by name.
+
+    Raises:
+        DataError: no folder or label file, no image, or a file in the list that is not there.
+    """
+    folder = Path(data.image_dir) if data.image_dir is not None else None
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"image_dir '{folder}' is no folder: give the folder of the images")
+    if data.label_file is not None:
+        return _read_label_file(Path(data.label_file), folder)
+    items = [Item(p, None) for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    if not items:
+        raise DataError(f"image_dir '{folder}' holds no image: files ending in {', '.join(SUFFIXES)} are looked for, "
+                        "also in folders below")
+    return items
+
+
+def _read_label_file(file: Path, folder: Optional[Path]) -> List[Item]:
+    """Lines ``path<tab>label`` or ``path label``; paths are relative to ``folder`` or the file's own."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise DataError(f"label_file '{file}' cannot be read ({reason})") from error
+    items = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        name, _, label = line.strip().partition("\t") if "\t" in line.strip() else _split_last_space(line.strip())
+        path = (folder or file.parent) / name.strip()
+        if not path.is_file():
+            raise DataError(f"label_file '{file}', line {number}: there is no file '{path}'; paths are relative to "
+                            "image_dir, or to the label file without one")
+        items.append(Item(path, label.strip() or None))
+    if not items:
+        raise DataError(f"label_file '{file}' is empty: give lines `path label`")
+    return items
+
+
+def _split_last_space(line: str) -> Tuple[str, str, str]:
+    name, space, label = line.rpartition(" ")
+    return (name, space, label) if space else (label, "", "")
+
+
+def class_number(item: Item) -> int:
+    """The label as a class index.
+
+    Raises:
+        DataError: there is none, or it is no whole number.
+    """
+    try:
+        return int(item.label)
+    except (TypeError, ValueError) as error:
+        got = "no label" if item.label is None else f"label '{item.label}'"
+        raise DataError(f"image '{item.path}' has {got}: top1 and top5 need class numbers; "
+                        "for other scores set Evaluation.evaluator") from error
+
+
+def read_image(path, data: Data, size: Tuple[int, int]) -> np.ndarray:
+    """One image as the model wants it.
+
+    Args:
+        path(str|Path): the file.
+        data(Data): how to resize, crop and normalise.
+        size(tuple): height and width, pixels.
+
+    Returns:
+        np.ndarray: float32 ``[C, H, W]``.
+
+    Raises:
+        DataError: no readable image, or smaller than the crop.
+    """
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file).convert("L" if data.layout == "GRAY" else "RGB")
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
+        cure = ("import paddle_mrecg before paddle" if "codec configuration" in str(error) else
+                "remove or replace it")  # the first: Paddle 2.6 hides the system's zlib from Pillow
+        raise DataError(f"image '{path}' cannot be read ({error}): {cure}") from error
+    pixels = np.asarray(_to_size(image, data, size, path), np.float32)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    if data.layout == "BGR":
+        pixels = pixels[::-1]
+    mean, std = (np.asarray(v, np.float32).reshape(-1, 1, 1) for v in (data.mean, data.std))
+    pixels = (pixels * np.float32(data.scale) - mean) / std
+    height, width = pixels.shape[1:]
+    return np.pad(pixels, ((0, 0), (0, size[0] - height), (0, size[1] - width)), constant_values=data.pad_value)
+
+
+def _to_size(image: Image.Image, data: Data, size: Tuple[int, int], path) -> Image.Image:
+    """Resize and crop; smaller than ``size`` only with crop ``pad``, where the caller fills up."""
+    height, width = size
+    if data.crop == "resize":
+        return image.resize((width, height), Image.BILINEAR)
+    if data.crop == "pad":
+        ratio = min(height / image.height, width / image.width)
+        fitted = (max(1, min(width, round(image.width * ratio))), max(1, min(height, round(image.height * ratio))))
+        return image.resize(fitted, Image.BILINEAR)
+    if data.resize_short is not None:
+        ratio = data.resize_short / min(image.size)
+        image = image.resize((max(1, round(image.width * ratio)), max(1, round(image.height * ratio))), Image.BILINEAR)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    if left < 0 or top < 0:
+        raise DataError(f"image '{path}' is {image.width}x{image.height}, smaller than the crop {width}x{height}: set "
+                        "resize_short to at least the longer of these, or crop to resize or pad")
+    return image.crop((left, top, left + width, top + height))
