@@ -22,23 +22,19 @@ def conv2d(call):
     x, weight, layout = call("Input"), call("Filter"), _layout(call)
     stride, dilation = list(call.attr("strides", (1, 1))), list(call.attr("dilations", (1, 1)))
     padding, groups = padding_of(call), call.attr("groups", 1)
-    if stride == dilation == [1, 1] and layout == "NCHW" and _has_fast_gradient(x, weight, padding, groups):
-        result = cpu.convolve(x, weight, padding[::2] if len(padding) == 4 else padding, groups)
+    symmetric = _symmetric(padding)
+    if symmetric and layout == "NCHW" and cpu.gains_from_convolve(x, weight, stride, symmetric, dilation, groups):
+        result = cpu.convolve(x, weight, symmetric, groups)
     else:
         result = F.conv2d(x, weight, None, stride, padding, dilation, groups, layout)
     return _add_bias(call, result, layout)
 
 
-def _has_fast_gradient(x, weight, padding, groups):
-    """True for a dense or plain depthwise convolution on the CPU, larger than 1x1, with symmetric padding."""
-    out_channels, _, height, width = weight.shape
-    if isinstance(padding, str) or height * width == 1 or groups not in (1, x.shape[1]) or not x.place.is_cpu_place():
-        return False
-    if len(padding) == 4:
-        if padding[0] != padding[1] or padding[2] != padding[3]:
-            return False
-        padding = padding[::2]
-    return (groups == 1 or out_channels == groups) and padding[0] < height and padding[1] < width
+def _symmetric(padding):
+    """[rows, columns] when both sides are padded alike, else None."""
+    if isinstance(padding, str) or len(padding) == 2:
+        return None if isinstance(padding, str) else padding
+    return padding[::2] if padding[::2] == padding[1::2] else None
 
 
 def _add_bias(call, result, layout):

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three operations whose CPU kernels have slow paths, rewritten with Paddle's fast ones.
+"""Operations whose CPU kernels have slow paths, rewritten with Paddle's fast ones.
 
 tests/benchmarks/bench_ops.py prints what each brings on the machine at hand.
-Elsewhere than on the CPU these functions call Paddle's kernels as they are.
 """
 import paddle
 import paddle.nn.functional as F
@@ -29,16 +28,16 @@ def channel_affine(x, mean, variance, weight=None, bias=None, epsilon=0.0, data_
 
 
 def channel_add(x, bias):
-    """[N, C, H, W] plus a constant [C]: exact, since 1 / sqrt(1 + 0) is 1."""
-    zero, one = _unit_statistics(x.shape[1])
+    """[N, C, H, W] plus a constant [C], rounded as ``x + bias`` is."""
+    zero, one, unit = _unit_statistics(x.shape[1])
     if x.stop_gradient or not paddle.is_grad_enabled():
-        return F.batch_norm(x, zero, one, None, bias, epsilon=0.0)
-    return _FrozenAdd.apply(x, zero, one, bias)
+        return F.batch_norm(x, zero, one, unit, bias, epsilon=0.0)
+    return _FrozenAdd.apply(x, zero, one, unit, bias)
 
 
 def channel_multiply(x, weight):
     """[N, C, H, W] times a constant [C]."""
-    zero, one = _unit_statistics(x.shape[1])
+    zero, one, _ = _unit_statistics(x.shape[1])
     return channel_affine(x, zero, one, weight)
 
 
@@ -46,9 +45,12 @@ _STATISTICS = {}
 
 
 def _unit_statistics(channels):
-    """Mean 0 and variance 1, made once per channel count."""
+    """Mean 0, variance 1 and the weight that makes up for the kernel's 1 / sqrt(1), which may be 1 + 2^-23."""
     if channels not in _STATISTICS:
-        _STATISTICS[channels] = paddle.zeros([channels]), paddle.ones([channels])
+        with paddle.no_grad():
+            zero, one = paddle.zeros([channels]), paddle.ones([channels])
+            gain = F.batch_norm(paddle.ones([1, channels, 1, 1]), zero, one, epsilon=0.0)
+            _STATISTICS[channels] = zero, one, (1.0 / gain).flatten()
     return _STATISTICS[channels]
 
 
@@ -67,27 +69,28 @@ class _FrozenAffine(PyLayer):
 
 class _FrozenAdd(PyLayer):
     @staticmethod
-    def forward(ctx, x, zero, one, bias):
-        return F.batch_norm(x, zero, one, None, bias, epsilon=0.0)
+    def forward(ctx, x, zero, one, unit, bias):
+        return F.batch_norm(x, zero, one, unit, bias, epsilon=0.0)
 
     @staticmethod
     def backward(ctx, grad):
-        return grad, None, None, None
+        return grad, None, None, None, None
 
 
 def convolve(x, weight, padding, groups):
     """A stride-1 convolution [N, C, H, W] whose input gradient is a convolution too.
 
     Paddle's CPU kernel unfolds patches fast when the padding is 0 or 1 and
-    slowly otherwise, and folds them back (the input's gradient) always slowly. So other paddings are written out,
-    and the input's gradient is the convolution of the output's with the
-    flipped kernels. The weight's gradient stays Paddle's.
+    slowly otherwise, and folds them back (the input's gradient) always slowly.
+    So other paddings are written out, and the input's gradient is the
+    convolution of the output's with the flipped kernels. The weight's gradient
+    stays Paddle's.
 
     Args:
         x(Tensor): the input.
         weight(Tensor): [O, C / groups, kh, kw].
         padding(list[int]): [top and bottom, left and right], less than the kernel.
-        groups(int): 1, or C = O (depthwise).
+        groups(int): divides C and O.
     """
     if x.stop_gradient or not paddle.is_grad_enabled():
         return _convolve(x, weight, padding, groups)
@@ -97,19 +100,35 @@ def convolve(x, weight, padding, groups):
     return _TrainedKernels.apply(x, result, weight.detach(), padding, groups)
 
 
+def gains_from_convolve(x, weight, stride, padding, dilation, groups):
+    """True where ``convolve`` applies and is faster: stride 1, no dilation, more than one tap, not on small maps.
+
+    Dense convolutions of small maps are bound by their matrix product, and transposing their many weights costs more
+    than folding the patches.
+    """
+    out_channels, _, height, width = weight.shape
+    if stride != [1, 1] or dilation != [1, 1] or height * width == 1 or not x.place.is_cpu_place():
+        return False
+    depthwise = groups == x.shape[1] == out_channels
+    return padding[0] < height and padding[1] < width and (depthwise or x.shape[2] * x.shape[3] >= _SMALL_MAP)
+
+
+_SMALL_MAP = 400  # pixels; measured break-even between 14x14 (no gain) and 28x28
+
+
 def _convolve(x, weight, padding, groups):
     top, left = padding
     if (top, left) not in ((0, 0), (1, 1)):
-        x, padding = F.pad(x, [left, left, top, top]), 0
+        x, padding = pad(x, [0, 0, 0, 0, top, top, left, left]), 0
     return F.conv2d(x, weight, None, 1, padding, 1, groups)
 
 
 def _input_gradient(grad, weight, padding, groups):
-    flipped = paddle.flip(weight, [2, 3])
-    if groups == 1:
-        flipped = flipped.transpose([1, 0, 2, 3])
+    out_channels, in_channels, height, width = weight.shape
+    grouped = paddle.flip(weight, [2, 3]).reshape([groups, -1, in_channels, height, width])
+    flipped = grouped.transpose([0, 2, 1, 3, 4]).reshape([-1, out_channels // groups, height, width])
     with paddle.no_grad():
-        return _convolve(grad, flipped, [k - 1 - p for k, p in zip(weight.shape[2:], padding)], groups)
+        return _convolve(grad, flipped, [height - 1 - padding[0], width - 1 - padding[1]], groups)
 
 
 class _ConstantKernels(PyLayer):
@@ -137,3 +156,30 @@ class _TrainedKernels(PyLayer):
     @staticmethod
     def backward(ctx, grad):
         return _input_gradient(grad, *ctx.arguments), grad, None
+
+
+def pad(x, amounts, value=0.0):
+    """Pad with a constant; the kernel that takes every dimension is several times faster than pad3d.
+
+    Args:
+        x(Tensor): any rank.
+        amounts(list[int]): before and after, for the first dimension to the last.
+        value(float, optional): the constant. Default: 0.0.
+    """
+    return F.pad(x, amounts, "constant", value)
+
+
+def repeat_pixels(x, rows, columns):
+    """Nearest upsampling of [N, C, H, W] by whole factors."""
+    n, c, height, width = x.shape
+    repeated = x.reshape([n, c, height, 1, width, 1]).expand([n, c, height, rows, width, columns])
+    return repeated.reshape([n, c, height * rows, width * columns])
+
+
+def slice_axis(x, axis, start, stop):
+    """``x[..., start:stop, ...]``; the gradient of a split is a concat, that of a slice a slow padding."""
+    size = x.shape[axis]
+    if x.stop_gradient or not paddle.is_grad_enabled() or not 0 <= start < stop <= size or stop - start == size:
+        return paddle.slice(x, [axis], [start], [stop])
+    sections = [part for part in (start, stop - start, size - stop) if part]
+    return paddle.split(x, sections, axis)[1 if start else 0]

@@ -2,6 +2,7 @@
 """Pooling, interpolation, padding and pixel shuffling."""
 import paddle.nn.functional as F
 
+from . import cpu
 from .conv import padding_of
 from .registry import rule
 
@@ -30,6 +31,9 @@ def _adaptive(x, size, average, layout):
     return F.adaptive_max_pool2d(x.transpose([0, 3, 1, 2]), size).transpose([0, 2, 3, 1])
 
 
+_POWERS_OF_TWO = {1.0, 2.0, 4.0, 8.0, 16.0}  # factors that float32 divides by without rounding
+
+
 @rule("nearest_interp_v2", "bilinear_interp_v2", "bicubic_interp_v2")
 def interpolate(call):
     """The size wanted comes from tensors, else from ``scale``, else from ``out_h`` and ``out_w``."""
@@ -43,28 +47,39 @@ def interpolate(call):
     if not size and not (scale and scale[0] > 0):
         size = [call.attr("out_h", -1), call.attr("out_w", -1)]
     layout = "NHWC" if call.attr("data_layout", "NCHW") == "NHWC" else "NCHW"
-    by = dict(size=size) if size else dict(scale_factor=scale * (2 // len(scale)))
+    scale = scale * (2 // max(len(scale), 1))
+    if not size and mode == "nearest" and layout == "NCHW" and set(scale) <= _POWERS_OF_TWO:
+        return cpu.repeat_pixels(call("X"), *map(int, scale))
+    by = dict(size=size) if size else dict(scale_factor=scale)
     return F.interpolate(call("X"), mode=mode, align_corners=corners, align_mode=call.attr("align_mode", 1),
                          data_format=layout, **by)
 
 
 @rule("pad3d")
 def pad3d(call):
-    mode, value = call.attr("mode", "constant"), call.attr("value", 0.0)
-    return F.pad(call("X"), call.ints("paddings", "Paddings"), mode, value, call.attr("data_format", "NCDHW"))
+    """``paddings`` go from the last dimension to the first: left, right, top, bottom, front, back."""
+    amounts, layout = call.ints("paddings", "Paddings"), call.attr("data_format", "NCDHW")
+    return _pad(call("X"), amounts, call.attr("mode", "constant"), call.attr("value", 0.0), layout)
 
 
 @rule("pad2d")
 def pad2d(call):
     top, bottom, left, right = call.ints("paddings", "Paddings")
     mode = call.attr("mode", "constant")
-    return F.pad(call("X"), [left, right, top, bottom], "replicate" if mode == "edge" else mode,
-                 call.attr("pad_value", 0.0), call.attr("data_format", "NCHW"))
+    return _pad(call("X"), [left, right, top, bottom], "replicate" if mode == "edge" else mode,
+                call.attr("pad_value", 0.0), call.attr("data_format", "NCHW"))
+
+
+def _pad(x, amounts, mode, value, layout):
+    if mode != "constant" or not layout.startswith("NC"):
+        return F.pad(x, amounts, mode, value, layout)
+    pairs = [amounts[i:i + 2] for i in range(0, len(amounts), 2)][::-1]
+    return cpu.pad(x, [0] * (2 * x.ndim - len(amounts)) + [n for pair in pairs for n in pair], value)
 
 
 @rule("pad")
 def pad(call):
-    return F.pad(call("X"), call.ints("paddings"), "constant", call.attr("pad_value", 0.0))
+    return cpu.pad(call("X"), call.ints("paddings"), call.attr("pad_value", 0.0))
 
 
 @rule("pixel_shuffle")

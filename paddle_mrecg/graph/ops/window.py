@@ -3,16 +3,26 @@
 import paddle
 import paddle.nn.functional as F
 
+from . import cpu
 from .registry import rule, table
 
 table("X Index", {"gather_nd": paddle.gather_nd, "index_sample": paddle.index_sample})
 
 
+_END = 2**31 - 1
+
+
 @rule("slice")
 def slice_(call):
-    ranges = [call.ints(*names) for names in (("starts", "StartsTensor", "StartsTensorList"),
-                                              ("ends", "EndsTensor", "EndsTensorList"))]
-    return _decrease(call, paddle.slice(call("Input"), call.ints("axes"), *ranges))
+    x, axes = call("Input"), call.ints("axes")
+    starts, ends = [call.ints(*names) for names in (("starts", "StartsTensor", "StartsTensorList"),
+                                                    ("ends", "EndsTensor", "EndsTensorList"))]
+    ends = [_END if (start, end) == (-1, 0) else end for start, end in zip(starts, ends)]  # x[-1] of old exporters
+    if len(axes) > 1:
+        return _decrease(call, paddle.slice(x, axes, starts, ends))
+    size = x.shape[axes[0]]
+    start, stop = (max(0, min(i + size if i < 0 else i, size)) for i in (starts[0], ends[0]))
+    return _decrease(call, cpu.slice_axis(x, axes[0], start, stop))
 
 
 @rule("strided_slice")
