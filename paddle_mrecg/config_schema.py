@@ -62,7 +62,7 @@ def build_config(raw: Dict[str, Any]) -> Tuple[Config, List[Problem]]:
     return Config(**parts), problems
 
 
-def settings() -> List[Setting]:
+def describe() -> List[Setting]:
     """Every setting of every section, in the order of ``config``."""
     rows = []
     for section, field in SECTIONS.items():
