@@ -39,6 +39,7 @@ class Liveness:
                     born.setdefault(n, p + 1)
                 reads.setdefault(n, []).append(p)
         self._spans = [(born[n], positions) for n, positions in reads.items()]
+        self._ends = [p for n, p in born.items() if n not in reads and probe.kind.get(n) == "sample"]
         self.width, refused = [0] * (body + 1), [0] * (body + 1)
         for n, positions in reads.items():
             for p in range(born[n], positions[-1] + 1):
@@ -50,6 +51,11 @@ class Liveness:
         """Activations alive before op ``first`` and at ``stop`` that no op between reads, ``first`` excepted."""
         return sum(born <= first and positions[-1] >= stop and not any(first < p < stop for p in positions)
                    for born, positions in self._spans)
+
+    def leaks(self, start: int, stop: int) -> bool:
+        """Whether ops ``start .. stop - 1`` end in more than one place, one of them in the tail (detection heads)."""
+        ends = sum(start < p <= stop for p in self._ends)
+        return ends > 1 or ends == 1 and any(start < born <= stop <= positions[-1] for born, positions in self._spans)
 
 
 class Cutter:
@@ -100,7 +106,8 @@ class Cutter:
         """Intervals between cuts of at most ``width`` activations.
 
         Finer where others bypass an interval: they do not make it a region of
-        its own. Finer, too, where a region holds too many layers.
+        its own. Finer, too, where branches do not join again, or where a
+        region holds too many layers.
         """
         liveness = self.liveness
         inner = [p for p in range(start + 1, stop) if liveness.allowed[p]]
@@ -108,7 +115,7 @@ class Cutter:
         pieces = []
         for a, b in zip(cuts, cuts[1:]):
             levels = sorted({liveness.width[p] for p in inner if a < p < b})
-            if levels and self.count(a, b) > REGION_LAYERS:
+            if levels and (self.count(a, b) > REGION_LAYERS or liveness.leaks(a, b)):
                 pieces += self._pieces(a, b, levels[0])
             elif levels and levels[0] <= liveness.bypassing(self._first(a), b) + 1:
                 pieces += self._pieces(a, b, levels[0])

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a tensor is follows from where it comes from, not from what it happens to hold."""
+import numpy as np
+import pytest
+
+from paddle_mrecg.errors import DataError, ModelError
+from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
+from paddle_mrecg.graph.load import load_graph
+from paddle_mrecg.graph.probe import probe
+
+
+def graph_of(*ops, params=None):
+    names = {n for op in ops for n in op.input_names + op.output_names} | {"x"}
+    return Graph(list(ops), {n: TensorInfo(n) for n in names}, dict(params or {}), ["x"], [ops[-1].output_names[0]])
+
+
+def simple(kind, source, result, **attrs):
+    return Op(kind, {"X": [source]}, {"Out": [result]}, attrs)
+
+
+def shape_of(source, result):
+    return Op("shape", {"Input": [source]}, {"Out": [result]})
+
+
+def part(source, result, start, end):
+    return Op("slice", {"Input": [source]}, {"Out": [result]}, dict(axes=[0], starts=[start], ends=[end], decrease_axis=[]))
+
+
+FEED = {"x": np.arange(24, dtype="float32").reshape(3, 2, 4)}
+
+
+def test_shape_chains_split_into_batch_and_constant():
+    found = probe(graph_of(simple("relu", "x", "y"), shape_of("y", "s"), part("s", "n", 0, 1), part("s", "hw", 1, 3)), FEED)
+    assert {n: found.kind[n] for n in "xysn"} == {"x": "sample", "y": "sample", "s": "other", "n": "other"}
+    assert found.kind["hw"] == "constant"
+    assert found.constants["hw"].tolist() == [2, 4]
+    assert found.shapes["y"] == (-1, 2, 4)
+
+
+def test_equal_values_from_data_are_not_constant():
+    zeros = graph_of(simple("scale", "x", "z", scale=0.0, bias=0.0, bias_after_scale=True))
+    assert probe(zeros, FEED).kind["z"] == "sample"
+
+
+def test_parameters_give_constants():
+    graph = graph_of(simple("relu", "w", "c"), Op("elementwise_add", {"X": ["x"], "Y": ["c"]}, {"Out": ["y"]}, {"axis": -1}),
+                     params={"w": np.array([-1.0, 2.0, 3.0, 4.0], "float32")})
+    found = probe(graph, FEED)
+    assert found.constants["c"].tolist() == [0.0, 2.0, 3.0, 4.0]
+    assert found.is_constant(graph.ops[0]) and not found.is_constant(graph.ops[1])
+
+
+def test_batch_elsewhere_or_fused_is_other():
+    graph = graph_of(simple("transpose2", "x", "t", axis=[1, 0, 2]), simple("reshape2", "x", "r", shape=[-1, 4]))
+    assert {n: probe(graph, FEED).kind[n] for n in "tr"} == {"t": "other", "r": "other"}
+
+
+def test_mixing_samples_is_other():
+    graph = graph_of(simple("softmax", "x", "y", axis=0))
+    for feed in (FEED, {"x": FEED["x"][:1]}):  # also when one sample stands for all
+        assert probe(graph, feed).kind["y"] == "other"
+
+
+def test_unsupported_ops_and_what_follows_are_unreached():
+    graph = graph_of(simple("relu", "x", "y"), simple("multiclass_nms3", "y", "boxes"), simple("relu", "boxes", "z"))
+    found = probe(graph, FEED)
+    assert found.unsupported == [graph.ops[1]]
+    assert list(found.unreached) == graph.ops[1:]
+    assert "multiclass_nms3" in found.unreached[graph.ops[1]] and "boxes" in found.unreached[graph.ops[2]]
+    assert "z" not in found.kind
+
+
+def test_bad_numbers_name_the_tensor():
+    with pytest.raises(DataError, match="'x'.*NaN"):
+        probe(graph_of(simple("relu", "x", "y")), {"x": np.full((2, 2), np.nan, "float32")})
+    with pytest.raises(DataError, match="no samples.*'x'"):
+        probe(graph_of(simple("relu", "x", "y")), {"z": FEED["x"]})
+    infinite = graph_of(simple("scale", "x", "y", scale=3e38, bias=0.0, bias_after_scale=True), simple("relu", "y", "z"))
+    with pytest.raises(ModelError, match="'y'.*NaN or Inf"):
+        probe(infinite, FEED)
+
+
+def test_fixed_batches_are_refused():
+    with pytest.raises(ModelError, match="reshape2.*batch"):
+        probe(graph_of(simple("reshape2", "x", "y", shape=[1, 8])), FEED)
+
+
+def test_attention_has_its_batch_on_another_axis(registry_model):
+    prefix, feed = registry_model("ocr_rec")
+    found = probe(load_graph(prefix), feed)
+    moved = [n for n, kind in found.kind.items() if kind == "other" and len(found.shapes[n]) == 5 and found.shapes[n][0] == 3]
+    assert moved and all(found.shapes[n][1] == 2 for n in moved)
+    assert not found.unreached
