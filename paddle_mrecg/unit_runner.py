@@ -28,7 +28,9 @@ class UnitRunner:
         self.fixed.update({n: paddle.to_tensor(constants[n]) for n in names if n in constants})
         self.weights = [n for n in dict.fromkeys(op.input(WEIGHT_SLOTS[op.type][1]) for op in self.ops
                                                   if scheme.is_quantized(op))]
-        self.direct_inputs = {n for op in self.quantized_ops if op.type != FAKE_QUANTIZE for n in op.input_names}
+        # In op order, for masks are drawn in this order: a set's would change from process to process.
+        self.direct_inputs = list(dict.fromkeys(n for op in self.quantized_ops if op.type != FAKE_QUANTIZE
+                                                for n in op.input_names))
         self.activations = [op.input("X") for op in self.quantized_ops if op.type == FAKE_QUANTIZE]
 
     def run(self, feed: Mapping[str, paddle.Tensor], fetch: Iterable[str]) -> Dict[str, paddle.Tensor]:
@@ -58,7 +60,7 @@ class UnitRunner:
         values = dict(self.fixed, **feed)
         values.update(weights)
         if float_feed:
-            for name in self.direct_inputs & set(feed):
+            for name in [n for n in self.direct_inputs if n in feed]:
                 values[name] = mask.mix(feed[name], float_feed[name])
         for op in self.quantized_ops:
             if op.type != FAKE_QUANTIZE:

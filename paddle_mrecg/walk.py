@@ -95,7 +95,9 @@ class Walker:
         inner_targets = {n: problem.targets.pop(n) for n in inner_names if n not in problem.outputs}
         nearest, advanced = measure(problem, self.state, inner_names, inner_targets)
         hard, soft, state, trained = nearest, nearest, self.state, {}
-        if iters and problem.runner.weights:
+        if self.state.finished.issuperset(problem.runner.weights):
+            iters = 0  # nothing is left to round: its weights, if any, were trained where they are read first
+        if iters:
             trainer = UnitTrainer(problem, self.state, settings, self.network.graph.params,
                                   self.network.seed * 100003 + unit.start)
             if alphas:
