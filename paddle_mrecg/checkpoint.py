@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import zipfile
 from typing import Dict, Optional
 
 import numpy as np
@@ -60,7 +61,7 @@ class Checkpoint:
                     if "alpha" in entry:
                         alphas[name] = file[f"alpha_{entry['alpha']}"]
                     state.finished.add(name)
-        except (OSError, KeyError, ValueError, EOFError):
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
             return None
         return state, header["summary"], alphas
 
@@ -73,6 +74,6 @@ def job_digest(settings: Dict, params: Dict[str, np.ndarray], samples: Dict[str,
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for table in (params, samples):
         for name in sorted(table):
-            digest.update(name.encode())
+            digest.update(f"{name} {table[name].dtype} {table[name].shape}".encode())
             digest.update(np.ascontiguousarray(table[name]).data)
     return digest.hexdigest()
