@@ -10,6 +10,7 @@ from .config import SECTIONS
 from .config_docs import markdown_tables, text_tables
 from .config_io import load_config, missing_for_command, save_config
 from .errors import ConfigError, MrecgError, OutputError
+from .startup import import_paddle
 
 OK, USER_ERROR, INTERRUPTED = 0, 2, 130
 
@@ -99,7 +100,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 def quant(args) -> int:
     """Quantise a model and report what it cost."""
     config = _complete_config(args)
-    _before_paddle(config)
+    import_paddle(config.global_.tune_cpu)
     from .quant_post import quant_post_mrecg
     result = quant_post_mrecg(config=config)
     if result.interrupted:
@@ -112,7 +113,7 @@ def quant(args) -> int:
 def plan(args) -> int:
     """Show which modules would be joined."""
     config = _complete_config(args)
-    _before_paddle(config)
+    import_paddle(config.global_.tune_cpu)
     from .quant_post import plan_post
     from .report.files import write_json
     result = plan_post(config=config)
@@ -196,14 +197,6 @@ def _complete_config(args):
     if missing:
         raise ConfigError(missing)
     return loaded
-
-
-def _before_paddle(loaded):
-    """What has to happen before Paddle is imported: allocator and MKL settings, and Pillow's libraries for 2.6."""
-    from .compat import tune_cpu
-    tune_cpu(loaded.global_.tune_cpu)
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    import PIL.Image  # noqa: F401
 
 
 def _make_parent(path: str):

@@ -115,6 +115,8 @@ def check_rules(config: Config, bad: List[Path]) -> Iterator[Problem]:
                           f"it is read only by {' and '.join(rule.values)}; remove it or change {rule.selector}")
     if is_open("Global.target"):
         yield from _bits_of_target(config)
+    if is_open("QuantPost.overrides"):
+        yield from _overrides(config)
     yield from _op_types(config)
     yield from _tiling(config.mrecg.units)
     yield from _data(config.data, ("Data",))
@@ -153,6 +155,9 @@ def _bits_of_target(config: Config):
         elif bits < 8 and _lite(config):
             yield Problem(path, f"Paddle Lite's int8 kernels clip at ±127 whatever the bits, so {bits}-bit activations "
                                 f"would not be enforced on the device; use 8, {CURE}")
+
+
+def _overrides(config: Config):
     for k, override in enumerate(config.quant_post.overrides):
         if not override.pattern:
             yield Problem(("QuantPost", "overrides", k), "needs a pattern, e.g. pattern: 'conv2d_3*'")

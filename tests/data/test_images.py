@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The image reader against hand-made images."""
+import numpy as np
+import pytest
+from PIL import Image
+
+from paddle_mrecg.config import Data
+from paddle_mrecg.data import open_loader
+from paddle_mrecg.data.images import list_images, read_image
+from paddle_mrecg.errors import DataError
+from paddle_mrecg.graph.graph import TensorInfo
+
+RAW = dict(scale=1.0, mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])
+
+
+@pytest.fixture
+def image(tmp_path):
+    """(array uint8) -> path of a lossless file."""
+    def write(pixels, name="a.png"):
+        Image.fromarray(np.asarray(pixels, np.uint8)).save(tmp_path / name)
+        return tmp_path / name
+    return write
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five 4x4 images; number k is 10 k everywhere. With a label file of both separators."""
+    (tmp_path / "below").mkdir()
+    names = ["0.png", "1.png", "below/2.png", "3 three.png", "4.bmp"]
+    for k, name in enumerate(names):
+        Image.new("RGB", (4, 4), (10 * k,) * 3).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image", encoding="utf-8")
+    lines = [f"{name}{sep}{k}" for k, (name, sep) in enumerate(zip(names, " \t \t "))]
+    (tmp_path / "labels.txt").write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+    return tmp_path
+
+
+def ramp(height, width):
+    """Pixel = 10 * row + column in red, 1 in green, 2 in blue."""
+    red = 10 * np.arange(height)[:, None] + np.arange(width)
+    return np.stack([red, np.ones_like(red), 2 * np.ones_like(red)], -1)
+
+
+def test_center_crop_takes_the_middle(image):
+    pixels = read_image(image(ramp(5, 7)), Data(**RAW), (3, 3))
+    assert pixels.dtype == np.float32
+    assert np.array_equal(pixels[0], ramp(5, 7)[1:4, 2:5, 0])
+
+
+def test_the_227_images_lose_their_first_and_last_rows(image):
+    pixels = read_image(image(np.full((227, 227, 3), np.arange(227)[:, None, None])), Data(**RAW), (224, 224))
+    assert pixels[0, 0, 0] == 1 and pixels[0, -1, 0] == 224
+
+
+def test_channel_order_and_grey(image):
+    path = image(ramp(3, 3))
+    assert np.array_equal(read_image(path, Data(layout="BGR", **RAW), (3, 3))[:, 0, 0], [2, 1, 0])
+    grey = read_image(path, Data(layout="GRAY", scale=1.0, mean=[0.0], std=[1.0]), (3, 3))
+    assert grey.shape == (1, 3, 3)
+
+
+def test_scale_mean_std_in_this_order(image):
+    data = Data(scale=0.5, mean=[1.0, 2.0, 3.0], std=[2.0, 4.0, 8.0])
+    pixels = read_image(image(np.full((2, 2, 3), 20)), data, (2, 2))
+    assert np.allclose(pixels[:, 0, 0], [(10 - 1) / 2, (10 - 2) / 4, (10 - 3) / 8])
+
+
+@pytest.mark.parametrize("size, kept", [((20, 10), (4, 2)), ((10, 20), (4, 8)), ((2, 1), (4, 2))])
+def test_pad_keeps_the_ratio_and_fills_right_and_bottom(image, size, kept):
+    pixels = read_image(image(np.full(size + (3,), 50)), Data(crop="pad", pad_value=-7.0, **RAW), (4, 8))
+    inside = np.zeros((4, 8), bool)
+    inside[:kept[0], :kept[1]] = True
+    assert np.all(pixels[:, inside] == 50) and np.all(pixels[:, ~inside] == -7)
+
+
+def test_resize_squeezes_and_resize_short_keeps_the_ratio(image):
+    wide = image(np.full((10, 40, 3), 9))
+    assert read_image(wide, Data(crop="resize", **RAW), (4, 4)).shape == (3, 4, 4)
+    assert read_image(wide, Data(resize_short=4, **RAW), (4, 16)).shape == (3, 4, 16)
+
+
+def test_turned_photographs_are_turned_back(tmp_path):
+    image = Image.fromarray(ramp(2, 4).astype(np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6  # orientation: the camera was held sideways
+    image.save(tmp_path / "a.png", exif=exif)
+    assert read_image(tmp_path / "a.png", Data(**RAW), (4, 2)).shape == (3, 4, 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 30])
+def test_an_unreadable_image_is_named(tmp_path, content):
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(DataError, match="bad.png' cannot be read"):
+        read_image(tmp_path / "bad.png", Data(), (2, 2))
+
+
+def test_a_truncated_image_is_named(image):
+    path = image(np.random.RandomState(0).randint(0, 255, (64, 64, 3)))
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_image(path, Data(), (2, 2))
+
+
+def test_an_image_smaller_than_the_crop_names_the_cure(image):
+    with pytest.raises(DataError, match="3x2, smaller than the crop 4x4: set resize_short"):
+        read_image(image(ramp(2, 3)), Data(), (4, 4))
+
+
+def test_a_folder_is_searched_recursively_by_suffix(folder):
+    assert [i.path.name for i in list_images(Data(image_dir=str(folder)))] == ["0.png", "1.png", "3 three.png", "4.bmp", "2.png"]
+
+
+def test_label_files_of_both_kinds(folder):
+    for image_dir in (None, str(folder)):
+        items = list_images(Data(image_dir=image_dir, label_file=str(folder / "labels.txt")))
+        assert [(i.path.name, i.label) for i in items] == [("0.png", "0"), ("1.png", "1"), ("2.png", "2"), ("3 three.png", "3"),
+                                                            ("4.bmp", "4")]
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(image_dir="absent"), "is no folder"),
+    (dict(image_dir="empty"), "holds no image"),
+    (dict(label_file="absent.txt"), "cannot be read"),
+    (dict(label_file="blank.txt"), "is empty"),
+    (dict(label_file="wrong.txt"), "line 2: there is no file"),
+])
+def test_folders_and_label_files_that_are_no_use(folder, change, words):
+    (folder / "empty").mkdir()
+    (folder / "blank.txt").write_text("\n", encoding="utf-8")
+    (folder / "wrong.txt").write_text("0.png 0\nnone.png 1\n", encoding="utf-8")
+    with pytest.raises(DataError, match=words):
+        list_images(Data(**{k: str(folder / v) for k, v in change.items()}))
+
+
+def opened(folder, labelled=True, seed=0, **change):
+    data = Data(**dict(dict(image_dir=str(folder), label_file=str(folder / "labels.txt"), batch_size=2, **RAW), **change))
+    return open_loader(data, [TensorInfo("x", (-1, 3, 4, 4))], seed, labelled)
+
+
+def test_every_image_comes_once_with_its_label_and_again_in_a_second_pass(folder):
+    loader = opened(folder)
+    assert len(loader) == 3
+    for _ in range(2):
+        pairs = [(int(x[0, 0, 0]), int(y)) for feed, labels in loader for x, y in zip(feed["x"], labels)]
+        assert sorted(pairs) == [(10 * k, k) for k in range(5)]
+
+
+def test_the_seed_draws_and_orders(folder):
+    def drawn(seed, count=3):
+        return [float(x[0, 0, 0]) for feed in opened(folder, False, seed, num_samples=count) for x in feed["x"]]
+    assert drawn(0) == drawn(0) and len(drawn(0)) == 3
+    assert len({tuple(drawn(seed)) for seed in range(8)}) > 3
+    assert drawn(0) == drawn(0, 5)[:3]
+
+
+@pytest.mark.parametrize("label, words", [("cat", "label 'cat'"), ("", "no label")])
+def test_scores_need_class_numbers(folder, label, words):
+    (folder / "labels.txt").write_text(f"0.png {label}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=words):
+        opened(folder)
+    assert len(list(opened(folder, labelled=False))) == 1
+
+
+@pytest.mark.parametrize("inputs, change, words", [
+    ([TensorInfo("x", (-1, 3, -1, -1))], {}, "set Data.input_shape"),
+    ([TensorInfo("x", (-1, 3, 8, 8))], dict(input_shape=[3, 4, 4]), "does not fit the model's input"),
+    ([TensorInfo("x", (-1, 1, 8, 8))], {}, "has 1 channels, Data.layout RGB gives 3"),
+    ([TensorInfo("x", (-1, 10))], {}, "no image"),
+    ([TensorInfo("x", (-1, 3, 4, 4)), TensorInfo("y", (-1, 2))], {}, "set Data.loader"),
+])
+def test_models_that_an_image_folder_does_not_fit(folder, inputs, change, words):
+    with pytest.raises(DataError, match=words):
+        open_loader(Data(image_dir=str(folder), **change), inputs, 0)
+
+
+def test_no_source_at_all():
+    with pytest.raises(DataError, match="set Data.image_dir or Data.loader, or pass data_loader"):
+        open_loader(Data(), [TensorInfo("x", (-1, 3, 4, 4))], 0)
