@@ -94,3 +94,11 @@ def _is_amd() -> bool:
             return any("AuthenticAMD" in line for line in lines)
     except OSError:
         return False
+
+
+def seed_everything(seed: int):
+    """Seed numpy's and Paddle's global generators; ours are seeded where they are made."""
+    import numpy as np
+    import paddle
+    np.random.seed(seed)
+    paddle.seed(seed)

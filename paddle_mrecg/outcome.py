@@ -31,6 +31,7 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict) -> Report:
     """
     prepared, network = job.prepared, job.prepared.network
     quantized = result_dir.path(PROGRAM)
+    inputs = [network.graph.tensors[n] for n in network.graph.inputs]
     save_program(qdq_graph(network.graph, network.scheme, job.state), quantized)
     report = _report(job, tuned)
     report.verification = verify(network, job.state, quantized)
@@ -41,7 +42,7 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict) -> Report:
         if evaluator:
             save_program(qdq_graph(network.graph, network.scheme, prepared.state), baselines["nearest"])
             for stage, prefix in dict(baselines, quantized=quantized).items():
-                report.metrics[stage] = evaluator(Predictor(prefix))
+                report.metrics[stage] = evaluator(Predictor(prefix, inputs))
                 get_logger().info("%s: %s", stage, ", ".join(f"{k} {v:.4f}" for k, v in report.metrics[stage].items()))
             prepared.clock.lap("evaluate")
         report.sizes = dict(float_file=_program_size(baselines["float"]), quantized_file=_program_size(quantized),
@@ -71,8 +72,8 @@ def _write_files(job, report: Report, result_dir):
 def _report(job, tuned: Dict) -> Report:
     config, network, state = job.config, job.prepared.network, job.state
     report = Report(seed=config.global_.seed, config=config_to_dict(config))
-    report.units = [unit_report(k, r) for k, r in enumerate(job.results)]
-    report.first_pass = [unit_report(k, r) for k, r in enumerate(job.first_pass)]
+    report.units = [unit_report(k, r, network.graph.params) for k, r in enumerate(job.results)]
+    report.first_pass = [unit_report(k, r, network.graph.params) for k, r in enumerate(job.first_pass)]
     scale = "per_channel" if config.quant_post.weight_per_channel else "per_tensor"
     report.weights = {n: dict(bits=s.bits, scale=scale) for n, s in network.scheme.weights.items()}
     report.activations = {n: dict(bits=e.spec.bits, signed=e.spec.signed) for n, e in state.activation_encodings.items()}
@@ -87,12 +88,12 @@ def _report(job, tuned: Dict) -> Report:
     return report
 
 
-def unit_report(index: int, result: UnitResult) -> UnitReport:
+def unit_report(index: int, result: UnitResult, params: Dict) -> UnitReport:
     """A unit's row."""
     unit = result.unit
     note = "" if result.kept else "training made the output worse; nearest rounding stays"
     return UnitReport(index, unit.name, unit.modules[0].index, [m.name for m in unit.modules], len(unit.weights),
-                      unit.params, result.iterations, result.seconds, result.nearest.error, result.soft.error,
+                      sum(params[n].size for n in unit.weights), result.iterations, result.seconds, result.nearest.error, result.soft.error,
                       result.hard.error, result.hard.power,
                       [InnerLoss(m.index, m.name, a.error, b.error, b.power) for m, a, b in result.inner],
                       result.reused, note)

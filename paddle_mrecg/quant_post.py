@@ -187,7 +187,7 @@ class Job:
                     bar.update(budget[k])
                 self.results.append(result)
                 self.state = walker.state
-                report = unit_report(k, result)
+                report = unit_report(k, result, self.prepared.graph.params)
                 self.board.unit(report)
                 get_logger().info(unit_line(report, len(units)))
 

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a saved program with Paddle Inference: what a deployment would see."""
-from typing import Dict, List
+import os
+from typing import List, Sequence
 
 import numpy as np
+
+from ..data import as_feed
+from ..graph.graph import TensorInfo
 
 
 class Predictor:
@@ -10,22 +14,30 @@ class Predictor:
 
     Args:
         prefix(str): path without the two suffixes.
-        threads(int, optional): CPU threads. Default: 1.
+        inputs(list[TensorInfo], optional): the model's inputs, for readers that
+            want their shapes. Default: None, names only.
+        threads(int, optional): CPU threads. Default: all cores.
     """
 
-    def __init__(self, prefix: str, threads: int = 1):
+    def __init__(self, prefix: str, inputs: Sequence[TensorInfo] = None, threads: int = None):
         from paddle import inference
         config = inference.Config(prefix + ".pdmodel", prefix + ".pdiparams")
         config.disable_gpu()
-        config.disable_mkldnn() if hasattr(config, "disable_mkldnn") else None
-        config.set_cpu_math_library_num_threads(threads)
+        config.set_cpu_math_library_num_threads(threads or os.cpu_count())
         config.disable_glog_info()
         self._predictor = inference.create_predictor(config)
         self.input_names = self._predictor.get_input_names()
+        if inputs is not None:
+            self.inputs = list(inputs)
+            self.input_names = [i.name for i in self.inputs]
 
-    def __call__(self, feed: Dict[str, np.ndarray]) -> List[np.ndarray]:
-        """Outputs in the program's order for ``feed`` (input name -> array)."""
-        for name in self.input_names:
-            self._predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(feed[name]))
+    def __call__(self, batch) -> List[np.ndarray]:
+        """Outputs in the program's order.
+
+        Args:
+            batch(array|list|dict): the inputs, in the model's order or by name.
+        """
+        for name, value in as_feed(batch, self.input_names).items():
+            self._predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(value))
         self._predictor.run()
         return [self._predictor.get_output_handle(name).copy_to_cpu() for name in self._predictor.get_output_names()]

@@ -4,8 +4,8 @@
 Weights are stored as int8 codes whatever their bits (an 8-bit container: the
 scale attribute is step x 127), because Paddle Lite, Paddle Inference and
 paddle2onnx all read that form. An activation grid that ``quantize_linear``
-cannot express (zero point, or unsigned) is written as scale, clip, scale:
-exact in Paddle Inference, for simulation only.
+cannot express (zero point, or unsigned) is written as scale, round, clip,
+scale: right in Paddle Inference, for simulation only.
 """
 from typing import Dict, List
 
@@ -13,7 +13,6 @@ import numpy as np
 
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ..quantizers.affine import Encoding
-from ..quantizers.lsq import ROUNDER
 from ..reconstruct import NetworkState
 from ..scheme import FAKE_QUANTIZE, QUANTIZED, Scheme
 
@@ -98,13 +97,14 @@ class _Builder:
                 Op("dequantize_linear", dict(X=[codes], **shared), {"Y": [out]}, _attrs(-1, spec.bits))]
 
     def _plain(self, name: str, encoding: Encoding, out: str) -> List[Op]:
-        """The simulation's own three passes: adding ROUNDER rounds to integer, halves to even."""
-        step, shift = float(encoding.scale), float(encoding.zero_point) + ROUNDER
+        """Scale, round, clip, scale; every number stays small, because oneDNN's scale is x * a + b in one rounding."""
+        step, zero = float(encoding.scale), float(encoding.zero_point)
         shape, spec = self.graph.tensors[name].shape, encoding.spec
-        rounded, clipped = self._tensor(name + ".rounded", shape), self._tensor(name + ".clipped", shape)
-        return [Op("scale", {"X": [name]}, {"Out": [rounded]}, dict(scale=1.0 / step, bias=shift, bias_after_scale=True)),
-                Op("clip", {"X": [rounded]}, {"Out": [clipped]}, dict(min=spec.qmin + ROUNDER, max=spec.qmax + ROUNDER)),
-                Op("scale", {"X": [clipped]}, {"Out": [out]}, dict(scale=step, bias=-shift, bias_after_scale=False))]
+        scaled, rounded, clipped = (self._tensor(f"{name}.{k}", shape) for k in ("scaled", "rounded", "clipped"))
+        return [Op("scale", {"X": [name]}, {"Out": [scaled]}, dict(scale=1.0 / step, bias=zero, bias_after_scale=True)),
+                Op("round", {"X": [scaled]}, {"Out": [rounded]}, {}),
+                Op("clip", {"X": [rounded]}, {"Out": [clipped]}, dict(min=float(spec.qmin), max=float(spec.qmax))),
+                Op("scale", {"X": [clipped]}, {"Out": [out]}, dict(scale=step, bias=-zero * step, bias_after_scale=True))]
 
     def _param(self, stem: str, value: np.ndarray) -> str:
         name = self._tensor(stem, value.shape)

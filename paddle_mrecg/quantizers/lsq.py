@@ -29,7 +29,7 @@ from .drop import DropMask
 CLIPS = ("none", "symmetric_pact")
 # float32 has no digits after the point between 2^23 and 2^24: adding 1.5 * 2^23 rounds to integer, halves to even,
 # on every Paddle version (paddle.round rounds halves away from zero up to 2.6), and costs no pass of its own.
-ROUNDER = 12582912.0
+_ROUNDER = 12582912.0
 _STEEP = 65536.0  # makes a 0/1 mask of the distance to the grid's end
 _SMALLEST = 1e-10
 
@@ -87,17 +87,14 @@ class ActivationQuantizer:
         """
         spec, zero = self._encoding.spec, float(self._encoding.zero_point)
         grid = (self.scale(), zero, float(spec.qmin), float(spec.qmax))
-        if self.learn:
-            y = _FakeQuantize.apply(x, self.parameter, grid, self.clip == "symmetric_pact", self._unit, self.grad_scale)
-        elif x.stop_gradient:
-            y = _forward(x, *grid)
-        else:
-            y = _FakeQuantize.apply(x, None, grid, False, 1.0, 1.0)
-        if keep_prob >= 1.0:
-            return y
+        mask = self._draw(x.shape, keep_prob) if keep_prob < 1.0 else None
+        rule = _Rule(grid, self.learn and self.clip == "symmetric_pact", self._unit, self.grad_scale)
+        return _FakeQuantize.apply(x, self.parameter, mask, float_x, rule)
+
+    def _draw(self, shape, keep_prob):
         if self.mask is None or self.mask.keep_prob != keep_prob:
             self.mask = DropMask(keep_prob)
-        return self.mask.mix(y, x if float_x is None else float_x)
+        return self.mask.draw(shape)
 
     def scale(self) -> float:
         """The current step size; a parameter that an optimiser pushed below zero is made positive again."""
@@ -127,40 +124,64 @@ def _symmetric(encoding: Encoding) -> Encoding:
     return Encoding(spec, max(-low, high) / spec.qmax, 0)
 
 
+# Below, what ends in "_" works in place: half the memory traffic, on tensors that nobody else has seen yet.
+
+
 def _forward(x, scale, zero, qmin, qmax):
-    rounded = paddle.scale(x, 1.0 / scale, zero + ROUNDER)
-    codes = paddle.clip(rounded, qmin + ROUNDER, qmax + ROUNDER)
-    return paddle.scale(codes, scale, -(zero + ROUNDER), bias_after_scale=False)
+    codes = paddle.scale(x, 1.0 / scale, zero + _ROUNDER).clip_(qmin + _ROUNDER, qmax + _ROUNDER)
+    return codes.scale_(scale, -(zero + _ROUNDER), bias_after_scale=False)
 
 
 def _inside(x, scale, zero, qmin, qmax):
     """1 where ``x`` rounds to a code of the grid, else 0."""
     middle, reach = 0.5 * (qmin + qmax), 0.5 * (qmax - qmin) + 0.5
-    distance = paddle.abs(paddle.scale(x, 1.0 / scale, zero - middle))
-    return paddle.clip(paddle.scale(distance, -_STEEP, _STEEP * reach), 0.0, 1.0)
+    distance = paddle.scale(x, 1.0 / scale, zero - middle).abs_()
+    return distance.scale_(-_STEEP, _STEEP * reach).clip_(0.0, 1.0)
 
 
 def _dot(a, b):
     return paddle.matmul(a.reshape([1, -1]), b.reshape([-1, 1])).reshape([1])
 
 
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """How to quantise (scale, zero point, qmin, qmax), and which gradient the parameter gets."""
+
+    grid: tuple
+    pact: bool
+    unit: float
+    grad_scale: float
+
+
 class _FakeQuantize(PyLayer):
-    """``parameter`` is the scale, alpha or None; its value is in ``grid`` already."""
+    """``y = other + mask * (quantised x - other)``; ``other`` None is ``x`` itself, ``mask`` None is 1 everywhere.
+
+    ``parameter`` is the scale, alpha or None; its value is in ``rule.grid`` already.
+    """
 
     @staticmethod
-    def forward(ctx, x, parameter, grid, pact, unit, grad_scale):
-        y = _forward(x, *grid)
-        ctx.save_for_backward(x, y)
-        ctx.setting = (grid, pact, unit, grad_scale, not x.stop_gradient, parameter is not None)
+    def forward(ctx, x, parameter, mask, other, rule):
+        y = _forward(x, *rule.grid)
+        if mask is not None:
+            base = x if other is None else other
+            y.subtract_(base).multiply_(mask).add_(base)
+        ctx.save_for_backward(x, y, mask)
+        ctx.rule, ctx.inputs = rule, [None if t is None else not t.stop_gradient for t in (x, parameter, mask, other)]
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        x, y = ctx.saved_tensor()
-        grid, pact, unit, grad_scale, wants_x, wants_parameter = ctx.setting
-        passed = grad * _inside(x, *grid)
-        if not wants_parameter:
-            return passed
-        # PACT: outside only, where y = +-alpha. LSQ: all of y less the straight-through part of x.
-        total = _dot(grad, y) - _dot(passed, y if pact else x)
-        return passed if wants_x else None, total * (grad_scale / (grid[0] * unit))
+        x, y, mask = ctx.saved_tensor()
+        rule, (wants_x, wants_parameter, masked, wants_other) = ctx.rule, ctx.inputs
+        kept = grad if masked is None else grad * mask
+        passed = _inside(x, *rule.grid).multiply_(kept)
+        total = None
+        if wants_parameter:
+            # PACT: outside only, where y = +-alpha. LSQ: all of y less the straight-through part of x.
+            # That y is not the quantised x where the mask is 0 does not matter: kept and passed are 0 there.
+            total = _dot(kept, y) - _dot(passed, y if rule.pact else x)
+            total = total * (rule.grad_scale / (rule.grid[0] * rule.unit))
+        if wants_x and masked is not None and wants_other is None:
+            passed.add_(grad).subtract_(kept)
+        gradients = passed if wants_x else None, total, None, grad - kept if wants_other else None
+        return tuple(g for g, wanted in zip(gradients, ctx.inputs) if wanted is not None)  # one per tensor given
