@@ -6,7 +6,7 @@ import paddle.nn.functional as F
 from .registry import rule, table
 
 table("X", {
-    "relu": F.relu, "sigmoid": F.sigmoid, "logsigmoid": F.log_sigmoid, "tanh": paddle.tanh, "silu": F.silu,
+    "relu": F.relu, "relu6": F.relu6, "sigmoid": F.sigmoid, "logsigmoid": F.log_sigmoid, "tanh": paddle.tanh, "silu": F.silu,
     "softsign": F.softsign, "tanh_shrink": F.tanhshrink, "exp": paddle.exp, "expm1": paddle.expm1, "log": paddle.log,
     "log2": paddle.log2, "log10": paddle.log10, "log1p": paddle.log1p, "sqrt": paddle.sqrt, "rsqrt": paddle.rsqrt,
     "square": paddle.square, "reciprocal": paddle.reciprocal, "abs": paddle.abs, "sign": paddle.sign,
@@ -32,7 +32,6 @@ _with_attrs("hard_shrink", F.hardshrink, threshold=0.5)
 _with_attrs("thresholded_relu", F.thresholded_relu, threshold=1.0)
 _with_attrs("stanh", paddle.stanh, scale_a=0.67, scale_b=1.7159)
 _with_attrs("mish", lambda x, threshold: F.mish(x), threshold=20.0)
-_with_attrs("relu6", lambda x, threshold: paddle.clip(x, 0.0, threshold), threshold=6.0)
 _with_attrs("brelu", paddle.clip, t_min=0.0, t_max=24.0)
 _with_attrs("hard_tanh", paddle.clip, t_min=-1.0, t_max=1.0)
 _with_attrs("hard_sigmoid", F.hardsigmoid, slope=0.2, offset=0.5)

@@ -3,6 +3,7 @@
 import paddle.nn.functional as F
 
 from . import cpu
+from .elementwise import add, multiply
 from .registry import rule
 
 
@@ -22,8 +23,16 @@ def layer_norm(call):
 
 @rule("group_norm", out="Y")
 def group_norm(call):
-    layout = "NHWC" if call.attr("data_layout", "NCHW") == "NHWC" else "NCHW"
-    return F.group_norm(call("X"), call.attr("groups", 1), call.attr("epsilon", 1e-5), call("Scale"), call("Bias"), layout)
+    """Layer norm of each group, then the affine part: Paddle 2.6 has no functional group norm."""
+    x, last = call("X"), call.attr("data_layout", "NCHW") == "NHWC"
+    x = x.transpose([0, 3, 1, 2]) if last else x
+    groups = x.reshape([x.shape[0], call.attr("groups", 1), -1])
+    result = F.layer_norm(groups, groups.shape[2:], epsilon=call.attr("epsilon", 1e-5)).reshape(x.shape)
+    per_channel = [1, -1] + [1] * (x.ndim - 2)
+    for slot, apply in (("Scale", multiply), ("Bias", add)):
+        if call(slot) is not None:
+            result = apply(result, call(slot).reshape(per_channel))
+    return result.transpose([0, 2, 3, 1]) if last else result
 
 
 @rule("instance_norm", out="Y")

@@ -15,6 +15,8 @@ def pool2d(call):
     average = call.op.type == "pool2d" and call.attr("pooling_type", "max") == "avg"
     if call.attr("adaptive", False) or call.attr("global_pooling", False):
         size = [1, 1] if call.attr("global_pooling", False) else call.ints("ksize")
+        if not average and call.op.type == "pool2d" and call.attr("adaptive", False):
+            raise call.unsupported("adaptive maximum")  # Paddle exports max_pool2d_with_index; its pool2d cannot do it
         return _adaptive(x, size, average, layout)
     kernel, stride, padding = call.ints("ksize"), list(call.attr("strides", (1, 1))), padding_of(call)
     padding, ceil = 0 if padding == "VALID" else padding, call.attr("ceil_mode", False)
