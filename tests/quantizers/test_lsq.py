@@ -170,6 +170,25 @@ def test_dropping_mixes_with_the_float_input_and_splits_the_gradient():
     np.testing.assert_allclose(dx, np.where(quantized & outside, 0.0, 1.0), atol=1e-6)
 
 
+@pytest.mark.parametrize("clip", ("none", "symmetric_pact"))
+def test_gradients_under_dropping_equal_those_of_the_written_out_mix(clip):
+    rng = np.random.default_rng(4)
+    x, other, grad = (rng.uniform(-4, 4, size=(30, 40)).astype(np.float32) for _ in range(3))
+    results = []
+    for fused in (True, False):
+        mask = DropMask(0.5, seed=1)
+        quantizer = ActivationQuantizer(Encoding(QuantSpec(2, True, True), 1.0, 0), learn=True, clip=clip, mask=mask)
+        tensors = [paddle.to_tensor(v, stop_gradient=False) for v in (x, other)]
+        if fused:
+            y = quantizer(tensors[0], keep_prob=0.5, float_x=tensors[1])
+        else:
+            y = mask.mix(quantizer(tensors[0]), tensors[1])
+        y.backward(paddle.to_tensor(grad))
+        results.append([y.numpy()] + [t.grad.numpy() for t in (*tensors, quantizer.parameter)])
+    for ours, plain in zip(*results):
+        np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-5)
+
+
 def test_bad_arguments():
     with pytest.raises(ConfigError, match="without axis"):
         ActivationQuantizer(Encoding(QuantSpec(4, True, True, axis=0), [0.1], [0]))
