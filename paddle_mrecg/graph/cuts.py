@@ -4,7 +4,6 @@
 A *cut* before op ``p`` is described by the activations that were written
 before it and are read at or after it: its width is their number.
 """
-import dataclasses
 from typing import Dict, List, Sequence, Tuple
 
 from .graph import Graph
@@ -14,7 +13,6 @@ STACKED_LAYERS = 3  # MQBench stacks this many layers that no shortcut spans
 REGION_LAYERS = 10  # a region with more is cut where two or more activations are alive; an Inception-v3 block has 10
 
 
-@dataclasses.dataclass
 class Liveness:
     """Widths of all cuts of the body.
 
@@ -24,9 +22,6 @@ class Liveness:
             on. A graph input counts once it has been read and will be again.
         allowed(list[bool]): whether all of them can be cached per sample.
     """
-
-    width: List[int]
-    allowed: List[bool]
 
     def __init__(self, graph: Graph, probe: Probe, body: int):
         born = {n: p + 1 for p, op in enumerate(graph.ops[:body]) for n in op.output_names}

@@ -15,8 +15,8 @@ from .probe import Probe
 # last bias or activation is reconstructed with its layer. Softmax and sigmoid
 # are not among them: the target of a classifier is its logits.
 _TRAILING = {
-    "elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div", "scale", "batch_norm", "layer_norm", "relu",
-    "relu6", "leaky_relu", "prelu", "hard_swish", "swish", "silu", "gelu", "mish", "elu", "pool2d"
+    "elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div", "scale", "batch_norm", "layer_norm",
+    "relu", "relu6", "leaky_relu", "prelu", "hard_swish", "swish", "silu", "gelu", "mish", "elu", "pool2d"
 }
 
 
@@ -45,7 +45,8 @@ def arrange(graph: Graph, probe: Probe, is_quantized: Callable[[Op], bool]) -> i
         graph.ops = sorted(ops, key=ranks.get)  # stable; an op never depends on one of higher rank
         liveness = Liveness(graph, probe, len(body))
         starts = [p for p in range(len(body)) if is_quantized(graph.ops[p])]
-        candidates.append((sum(liveness.width[p] + (0 if liveness.allowed[p] else len(starts)) for p in starts), graph.ops))
+        cost = sum(liveness.width[p] + (0 if liveness.allowed[p] else len(starts)) for p in starts)
+        candidates.append((cost, graph.ops))
     graph.ops = min(candidates, key=lambda c: c[0])[1]
     return len(body)
 

@@ -13,7 +13,7 @@ looked for between cuts of two activations, then three, and so on; modules and
 units have as many inputs and outputs as it takes.
 """
 import dataclasses
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from .cuts import Cutter
 from .graph import Graph, Op, weight_name
@@ -71,7 +71,8 @@ class Unit:
         return " + ".join(m.name for m in self.modules)
 
 
-def modules_of(graph: Graph, probe: Probe, is_quantized: Callable[[Op], bool], granularity: str = "block") -> List[Module]:
+def modules_of(graph: Graph, probe: Probe, is_quantized: Callable[[Op], bool],
+               granularity: str = "block") -> List[Module]:
     """Cut a graph into modules; reorders ``graph.ops`` in place, see ``order.arrange``.
 
     Every quantised op that was reached is in exactly one module, and modules
@@ -105,13 +106,17 @@ def _module(graph: Graph, probe: Probe, is_quantized, index: int, bound: Tuple[i
     written = {n for op in inside for n in op.output_names}
     read = dict.fromkeys(n for op in inside for n in op.input_names)
     inputs = [n for n in read if n not in written and probe.kind.get(n, "constant") != "constant"]
-    # The shape of a tensor can be asked for, without its values, in the tail.
-    read_later = {n for op in graph.ops[stop:] if op.type != "shape" and not probe.is_constant(op) for n in op.input_names}
+    read_later = _read_from(op for op in graph.ops[stop:] if not probe.is_constant(op))
     outputs = [n for op in inside for n in op.output_names
                if (n in read_later or n in graph.outputs) and probe.kind.get(n) == "sample"]
     chosen = [op for op in inside if is_quantized(op)]
     weights = list(dict.fromkeys(weight_name(op, graph) for op in chosen))
     return Module(index, start, stop, weights, inputs, outputs, len(chosen), _readable(weights))
+
+
+def _read_from(ops: Iterable[Op]) -> Set[str]:
+    """What ``ops`` read; asking for a shape needs no values."""
+    return {n for op in ops if op.type != "shape" for n in op.input_names}
 
 
 def _readable(weights: List[str]) -> str:
@@ -133,8 +138,7 @@ def join(graph: Graph, modules: List[Module], groups: Sequence[Tuple[int, int]])
     """
     if [k for i, j in groups for k in range(i, j + 1)] != list(range(len(modules))):
         raise ValueError(f"groups {list(groups)} do not tile {len(modules)} modules")
-    behind = {n for op in graph.ops[modules[-1].stop:] if op.type != "shape" for n in op.input_names} if modules else set()
-    behind.update(graph.outputs)
+    behind = _read_from(graph.ops[modules[-1].stop:] if modules else ()) | set(graph.outputs)
     readers: Dict[str, List[int]] = {}
     for module in modules:
         for n in module.inputs:
@@ -147,6 +151,11 @@ def join(graph: Graph, modules: List[Module], groups: Sequence[Tuple[int, int]])
         outputs = [n for m in members for n in m.outputs if n in behind or any(r > j for r in readers.get(n, ()))]
         units.append(Unit(k, members, members[0].start, members[-1].stop, inputs, outputs))
     return units
+
+
+def short_number(value: float) -> str:
+    """Four digits, or a whole number with commas."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 @dataclasses.dataclass
@@ -179,8 +188,8 @@ class Plan:
         modules = [dict(dataclasses.asdict(m), params=p) for m, p in zip(self.modules, self.params)]
         for k, score in enumerate(self.scores or ()):
             modules[k]["score"] = float(score)
-        units = [dict(index=u.index, modules=list(group), inputs=u.inputs, outputs=u.outputs, weights=u.weights, reason=reason)
-                 for u, group, reason in zip(self.units, self.groups, self.reasons)]
+        units = [dict(index=u.index, modules=list(group), inputs=u.inputs, outputs=u.outputs, weights=u.weights,
+                      reason=reason) for u, group, reason in zip(self.units, self.groups, self.reasons)]
         return dict(policy=self.policy, modules=modules, units=units)
 
     def table(self) -> str:
@@ -194,7 +203,7 @@ class Plan:
 
     def _row(self, unit: Unit, group: Tuple[int, int], reason: str):
         i, j = group
-        score = " ".join(f"{s:.4g}" for s in self.scores[i:j + 1]) if self.scores else ""
+        score = " ".join(short_number(s) for s in self.scores[i:j + 1]) if self.scores else ""
         layers = _readable(unit.weights)
         return (str(unit.index), str(i) if i == j else f"{i}-{j}", str(unit.stop - unit.start), str(len(unit.weights)),
                 f"{sum(self.params[i:j + 1]):,}", f"{len(unit.inputs)}/{len(unit.outputs)}", score, layers, reason)

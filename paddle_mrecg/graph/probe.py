@@ -114,8 +114,8 @@ def _run(op: Op, runs: List[Dict[str, paddle.Tensor]], result: Probe) -> List[st
             return []
         except Exception as error:  # whatever a kernel raises: with the batch size of the export the op did run
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-            raise ModelError(f"op {op.type} -> '{op.output_names[0]}' fails on a batch of {count} samples ({reason}); export "
-                             "the model with a free batch dimension") from error
+            raise ModelError(f"op {op.type} -> '{op.output_names[0]}' fails on a batch of {count} samples ({reason}); "
+                             "export the model with a free batch dimension") from error
         values.update(written)
     return list(written)
 
@@ -143,5 +143,5 @@ def _close(a: np.ndarray, b: np.ndarray) -> bool:
 
 def _check_finite(name: str, value: np.ndarray):
     if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise ModelError(f"activation '{name}' holds NaN or Inf on the calibration samples although the inputs are finite; "
-                         "check the model's weights and the preprocessing")
+        raise ModelError(f"activation '{name}' holds NaN or Inf on the calibration samples although the inputs are "
+                         "finite; check the model's weights and the preprocessing")

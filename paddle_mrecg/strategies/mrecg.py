@@ -14,7 +14,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 from ..config import MRECG
 from ..errors import ConfigError
 from ..graph.graph import Graph, Op, weight_name
-from ..graph.partition import Module, Plan, join
+from ..graph.partition import Module, Plan, join, short_number
 
 LOSS_POLICIES = ("loss", "loss_peaks", "optimal")
 
@@ -99,8 +99,8 @@ def explicit(units: Sequence[Sequence[int]], count: int) -> Groups:
             continue
         following = groups[-1][1] + 1 if groups else 0
         if unit[0] < following:
-            problems.append(f"MRECG.units: {list(unit)} begins before module {following}, where it may; give ascending ranges "
-                            "that do not overlap")
+            problems.append(f"MRECG.units: {list(unit)} begins before module {following}, the first one left; give "
+                            "ascending ranges that do not overlap")
             continue
         groups += [(k, k) for k in range(following, unit[0])] + [(unit[0], unit[1])]
     if problems:
@@ -159,8 +159,9 @@ def loss_peaks(losses: Sequence[float], max_modules: int, remeasure: Callable[[G
     """
     groups, current = singles(len(losses)), list(losses)
     for _ in itertools.count() if rounds is None else range(rounds):
-        drops = {i: (a - b) / a for i, (a, b) in enumerate(zip(current, current[1:])) if a > 0 and (a - b) / a > tolerance}
-        pairs = [groups[i][1] for i in sorted(drops, key=lambda i: (-drops[i], i))]
+        drops = [(a - b) / a if a > 0 else 0.0 for a, b in zip(current, current[1:])]
+        ranked = sorted(range(len(drops)), key=lambda i: (-drops[i], i))
+        pairs = [groups[i][1] for i in ranked if drops[i] > tolerance]
         joined = _unite(groups, pairs, max_modules)
         if joined == groups:
             break
@@ -244,4 +245,4 @@ def _reason(policy: str, group: Tuple[int, int], scores, relative: bool) -> str:
 
 
 def _short(value: float, percent: bool) -> str:
-    return f"{100 * value:.3g} %" if percent else f"{value:.4g}"
+    return f"{100 * value:.3g} %" if percent else short_number(value)

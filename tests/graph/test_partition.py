@@ -20,8 +20,8 @@ class Block(nn.Layer):
 
     def __init__(self, cin, cout, stride):
         super().__init__()
-        self.convs = nn.Sequential(nn.Conv2D(cin, cout, 1), nn.ReLU(), nn.Conv2D(cout, cout, 3, stride, 1, groups=2), nn.ReLU(),
-                                   nn.Conv2D(cout, cout, 1))
+        self.convs = nn.Sequential(nn.Conv2D(cin, cout, 1), nn.ReLU(),
+                                   nn.Conv2D(cout, cout, 3, stride, 1, groups=2), nn.ReLU(), nn.Conv2D(cout, cout, 1))
         self.shortcut = nn.Conv2D(cin, cout, 1, stride) if stride > 1 or cin != cout else nn.Identity()
 
     def forward(self, x):
@@ -161,7 +161,8 @@ def test_every_partition_of_a_pyramid_replays_exactly():
         check_replay(graph, found, feed, join(graph, modules, groups))
 
 
-@pytest.mark.parametrize("name, size", [("ocr_cls", 13), ("ocr_rec", 17), ("ocr_det", 22), ("lcnet_v2", 13), ("picodet", 35)])
+@pytest.mark.parametrize("name, size", [("ocr_cls", 13), ("ocr_rec", 17), ("ocr_det", 22), ("lcnet_v2", 13),
+                                        ("picodet", 35)])
 def test_real_models_are_tiled_and_replay_exactly(registry_model, name, size):
     prefix, feed = registry_model(name)
     graph = fold(load_graph(prefix))
@@ -214,6 +215,16 @@ def test_results_without_a_batch_axis_are_no_targets():
     graph, feed = read(TimeMajor(), side=4)
     found, modules = cut(graph, feed)
     assert [m.depth for m in modules] == [1]  # the last layer stays at nearest rounding
+
+
+def test_unsupported_ops_lie_in_no_module():
+    graph, feed = read(regnet())
+    place = next(k for k, op in enumerate(graph.ops) if op.type == "pool2d")
+    graph.ops[place].type = "an_op_of_the_future"
+    found, modules = cut(graph, feed)
+    assert len(modules) == 17  # all but the last layer, which reads what cannot be computed
+    assert modules[-1].stop == place and modules[-1].outputs == [graph.ops[place].input("X")]
+    assert set(graph.ops[place:]) == set(found.unreached)
 
 
 def test_groups_must_tile():

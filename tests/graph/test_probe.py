@@ -23,14 +23,16 @@ def shape_of(source, result):
 
 
 def part(source, result, start, end):
-    return Op("slice", {"Input": [source]}, {"Out": [result]}, dict(axes=[0], starts=[start], ends=[end], decrease_axis=[]))
+    attrs = dict(axes=[0], starts=[start], ends=[end], decrease_axis=[])
+    return Op("slice", {"Input": [source]}, {"Out": [result]}, attrs)
 
 
 FEED = {"x": np.arange(24, dtype="float32").reshape(3, 2, 4)}
 
 
 def test_shape_chains_split_into_batch_and_constant():
-    found = probe(graph_of(simple("relu", "x", "y"), shape_of("y", "s"), part("s", "n", 0, 1), part("s", "hw", 1, 3)), FEED)
+    ops = simple("relu", "x", "y"), shape_of("y", "s"), part("s", "n", 0, 1), part("s", "hw", 1, 3)
+    found = probe(graph_of(*ops), FEED)
     assert {n: found.kind[n] for n in "xysn"} == {"x": "sample", "y": "sample", "s": "other", "n": "other"}
     assert found.kind["hw"] == "constant"
     assert found.constants["hw"].tolist() == [2, 4]
@@ -43,7 +45,8 @@ def test_equal_values_from_data_are_not_constant():
 
 
 def test_parameters_give_constants():
-    graph = graph_of(simple("relu", "w", "c"), Op("elementwise_add", {"X": ["x"], "Y": ["c"]}, {"Out": ["y"]}, {"axis": -1}),
+    add = Op("elementwise_add", {"X": ["x"], "Y": ["c"]}, {"Out": ["y"]}, {"axis": -1})
+    graph = graph_of(simple("relu", "w", "c"), add,
                      params={"w": np.array([-1.0, 2.0, 3.0, 4.0], "float32")})
     found = probe(graph, FEED)
     assert found.constants["c"].tolist() == [0.0, 2.0, 3.0, 4.0]
@@ -75,7 +78,8 @@ def test_bad_numbers_name_the_tensor():
         probe(graph_of(simple("relu", "x", "y")), {"x": np.full((2, 2), np.nan, "float32")})
     with pytest.raises(DataError, match="no samples.*'x'"):
         probe(graph_of(simple("relu", "x", "y")), {"z": FEED["x"]})
-    infinite = graph_of(simple("scale", "x", "y", scale=3e38, bias=0.0, bias_after_scale=True), simple("relu", "y", "z"))
+    overflow = simple("scale", "x", "y", scale=3e38, bias=0.0, bias_after_scale=True)
+    infinite = graph_of(overflow, simple("relu", "y", "z"))
     with pytest.raises(ModelError, match="'y'.*NaN or Inf"):
         probe(infinite, FEED)
 
@@ -88,6 +92,6 @@ def test_fixed_batches_are_refused():
 def test_attention_has_its_batch_on_another_axis(registry_model):
     prefix, feed = registry_model("ocr_rec")
     found = probe(load_graph(prefix), feed)
-    moved = [n for n, kind in found.kind.items() if kind == "other" and len(found.shapes[n]) == 5 and found.shapes[n][0] == 3]
+    moved = [n for n, s in found.shapes.items() if found.kind[n] == "other" and len(s) == 5 and s[0] == 3]
     assert moved and all(found.shapes[n][1] == 2 for n in moved)
     assert not found.unreached

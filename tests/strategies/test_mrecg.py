@@ -70,7 +70,8 @@ def test_rising_losses_have_no_peaks_but_relative_ones_may():
     graph = tiny_graph()
     modules = cut(graph)
     losses, powers = [1.0, 2.0, 3.0], [20.0, 10.0, 40.0]
-    plan = {relative: make_plan(graph, modules, MRECG(relative_loss=relative), BITS, losses, powers) for relative in (True, False)}
+    plan = {relative: make_plan(graph, modules, MRECG(relative_loss=relative), BITS, losses, powers)
+            for relative in (True, False)}
     assert plan[False].groups == singles(3)
     assert plan[True].groups == [(0, 0), (1, 2)]
     assert plan[True].scores == pytest.approx([0.05, 0.2, 0.075])
