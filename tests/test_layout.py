@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of the code base, checked on the source: who imports whom, file sizes, forbidden calls, dead settings."""
+import ast
+import dataclasses
+import re
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+
+from paddle_mrecg.config import SECTIONS, Config
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "paddle_mrecg"
+TOP_LEVEL = {"setup.py", "paddle_mrecg", "configs", "demo", "tests", "README.md", "README_cn.md", "LICENSE", ".ci",
+             ".gitignore"}
+LIMIT = 300
+WIDTH = 130  # 120 is the aim
+LONGER = {"paddle_mrecg/graph/pir.py", "tests/graph/test_ops.py"}  # one table, one list of cases
+
+JOBS = ("quant_post", "prepare", "outcome", "cli", "__main__")
+ENGINE = ("walk", "reconstruct", "unit_runner", "streams", "calibrate", "checkpoint", "fisher")
+# Part of the package -> parts that it must not import. A part is a folder or a file of the package.
+FORBIDDEN = {
+    "graph": ("quantizers", "strategies", "export", "data", "report", "scheme", "evaluation", "config") + ENGINE + JOBS,
+    "quantizers": ("graph", "strategies", "export", "data", "report", "scheme", "evaluation", "config") + ENGINE + JOBS,
+    "strategies": ("quantizers", "export", "data", "report", "evaluation") + ENGINE + JOBS,
+    "export": ("strategies", "report", "evaluation") + JOBS,
+    "data": ("quantizers", "strategies", "export", "report", "evaluation", "scheme") + ENGINE + JOBS,
+    "report": ("graph", "quantizers", "strategies", "export", "data", "config", "config_io", "evaluation", "scheme") + ENGINE
+    + JOBS,
+    "evaluation": ("quantizers", "strategies", "export", "scheme") + ENGINE + JOBS,
+    "scheme": ("strategies", "export", "data", "report") + ENGINE + JOBS,
+    "reconstruct": ("strategies", "export", "data", "report", "evaluation") + JOBS,
+    "walk": ("strategies", "export", "data", "evaluation") + JOBS,
+    "config": ("graph", "quantizers", "strategies", "export", "data", "report", "evaluation", "scheme") + ENGINE + JOBS,
+    "errors": ("graph", "quantizers", "strategies", "export", "data", "report", "config", "scheme") + ENGINE + JOBS,
+    "compat": ("graph", "quantizers", "strategies", "export", "data", "report", "config", "scheme") + ENGINE + JOBS,
+}
+NUMPY_ONLY = ("quantizers/affine.py", "quantizers/observers.py", "quantizers/ranges.py", "graph/graph.py", "config.py",
+              "config_io.py", "config_rules.py", "config_schema.py", "config_docs.py", "errors.py", "cli.py", "__init__.py")
+
+
+def sources(folder=ROOT):
+    """Python files that belong to the project."""
+    folders = [folder] if folder != ROOT else [ROOT / name for name in ("paddle_mrecg", "demo", "tests")]
+    found = [p for f in folders for p in sorted(f.rglob("*.py")) if "__pycache__" not in p.parts]
+    assert len(found) > 20
+    return found + ([ROOT / "setup.py"] if folder == ROOT else [])
+
+
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(path, module_level=False):
+    """Dotted names that a file imports, those of the package absolute."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    package = parts if path.name == "__init__.py" else parts[:-1]
+    package = package[:-1] if path.name == "__init__.py" else package
+    syntax = tree(path)
+    for node in (syntax.body if module_level else ast.walk(syntax)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[:len(package) - node.level + 1]) if node.level else []
+            base += node.module.split(".") if node.module else []
+            yield ".".join(base)
+            yield from (".".join(base + [alias.name]) for alias in node.names)
+
+
+def part_of(path):
+    """``graph`` for files below graph/, else the file's stem."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def test_layers_import_only_downwards():
+    broken = []
+    for path in sources(PACKAGE):
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[0] == "paddle_mrecg" and len(parts) > 1 and parts[1] in FORBIDDEN.get(part_of(path), ()):
+                broken.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not broken, "\n".join(broken)
+
+
+def test_strategies_do_not_import_each_other():
+    for path in (PACKAGE / "strategies").glob("*.py"):
+        others = {p.stem for p in (PACKAGE / "strategies").glob("*.py")} - {path.stem, "__init__"}
+        assert not {n.split(".")[2] for n in imports(path) if n.startswith("paddle_mrecg.strategies.")} & others
+
+
+def test_paddleslim_stays_in_its_own_folder():
+    for path in sources(PACKAGE):
+        if part_of(path) != "slim":
+            assert not [n for n in imports(path) if n.split(".")[0] == "paddleslim"], path
+
+
+def test_light_files_do_not_import_paddle():
+    for name in NUMPY_ONLY:
+        assert not [n for n in imports(PACKAGE / name) if n.split(".")[0] == "paddle"], name
+
+
+@pytest.mark.parametrize("module", ["paddle_mrecg", "paddle_mrecg.cli", "paddle_mrecg.config_io"])
+def test_importing_has_no_side_effects(module):
+    code = (f"import os, sys, warnings, logging; env, path, filters = dict(os.environ), list(sys.path), list(warnings.filters)\n"
+            f"level = logging.getLogger().level; import {module}\n"
+            "assert not {'paddle', 'paddleslim', 'matplotlib', 'visualdl'} & set(sys.modules)\n"
+            "assert env == dict(os.environ) and path == sys.path and level == logging.getLogger().level\n"
+            "assert filters == warnings.filters and not logging.getLogger().handlers")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_public_names():
+    code = ("import paddle_mrecg as m; names = set(m.__all__); assert names <= set(dir(m))\n"
+            "[getattr(m, n) for n in names]\n"
+            "try: m.quant_post\n"
+            "except AttributeError: pass")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=ROOT)
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    import paddle_mrecg
+    with pytest.raises(AttributeError, match="no attribute 'quantise'; it has"):
+        paddle_mrecg.quantise
+
+
+def test_files_stay_short():
+    long = {str(p.relative_to(ROOT)): n for p in sources() for n in [len(p.read_text(encoding="utf-8").splitlines())]
+            if n > LIMIT}
+    assert set(long) <= LONGER, f"longer than {LIMIT} lines: {long}"
+
+
+def test_lines_and_first_lines():
+    for path in sources():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert not lines or lines[0] == "# SPDX-License-Identifier: Apache-2.0", f"{path}: licence line"
+        assert not lines or ast.get_docstring(tree(path)), f"{path}: module docstring"
+        wide = [n for n, line in enumerate(lines, 1) if len(line) > WIDTH and "tests" not in path.relative_to(ROOT).parts]
+        assert not wide, f"{path}: more than {WIDTH} columns in line {wide}"
+
+
+def test_no_file_is_called_utils():
+    assert not [p for p in sources() if p.stem in ("utils", "util", "helpers", "common", "misc")]
+
+
+def test_no_code_is_made_from_data():
+    for path in sources():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call):
+                function = node.func
+                name = function.id if isinstance(function, ast.Name) else ""
+                assert name not in ("eval", "exec"), f"{path}:{node.lineno} calls {name}"
+                if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+                    assert (function.value.id, function.attr) not in (("yaml", "load"), ("yaml", "unsafe_load"),
+                                                                      ("os", "system")), f"{path}:{node.lineno}"
+                for keyword in node.keywords:
+                    allowed = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+                    assert keyword.arg != "allow_pickle" or allowed, f"{path}:{node.lineno} allows pickles"
+        if "tests" not in path.relative_to(ROOT).parts:  # tests make pickles to see them refused
+            assert not {n.split(".")[0] for n in imports(path)} & {"pickle", "dill", "cloudpickle", "marshal"}, path
+
+
+def test_user_input_is_never_asserted():
+    for path in sources(PACKAGE):
+        for node in ast.walk(tree(path)):
+            assert not isinstance(node, ast.Assert), f"{path}:{node.lineno}: raise an MrecgError"
+
+
+def tracked_files():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_top_level_is_fixed():
+    assert {p.relative_to(ROOT).parts[0] for p in tracked_files()} <= TOP_LEVEL
+
+
+def test_no_absolute_paths_of_a_machine():
+    path_of_a_machine = re.compile(r"(?<![\w.:/])/(?:home|root|work|Users|tmp|mnt|opt)/(?!me/)\w")
+    for path in tracked_files():
+        if path.suffix in (".py", ".yaml", ".md", ".sh", ".json", ".csv") or path.name == "run":
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                assert not path_of_a_machine.search(line), f"{path}:{number}: {line.strip()}"
+
+
+def all_fields():
+    """Section.key of every setting, also of the nested Override."""
+    hints = typing.get_type_hints(Config)
+    classes = {section: hints[field] for section, field in SECTIONS.items()}
+    classes["QuantPost.overrides[]"] = typing.get_args(typing.get_type_hints(classes["QuantPost"])["overrides"])[0]
+    return [f"{section}.{f.name}" for section, cls in classes.items() for f in dataclasses.fields(cls)]
+
+
+def test_no_dead_settings():
+    """Every setting is read somewhere besides the code that loads, checks and documents settings."""
+    readers = [p for p in sources(PACKAGE) if not p.name.startswith("config")]
+    read = {node.attr for p in readers for node in ast.walk(tree(p)) if isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Load)}
+    # A preset does its work when the config is built.
+    dead = [name for name in all_fields() if name.split(".")[-1] not in read and name != "MRECG.preset"]
+    assert not dead, f"read nowhere: {dead}"
