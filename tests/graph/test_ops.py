@@ -92,9 +92,11 @@ def test_depthwise_transposed_convolution():
 @pytest.mark.parametrize("attrs", [
     dict(ksize=[3, 3], strides=[2, 2], paddings=[1, 1]), dict(ksize=[3, 3], strides=[2, 2], ceil_mode=True),
     dict(ksize=[3, 3], strides=[2, 2], paddings=[1, 1], exclusive=False), dict(ksize=[2, 2], global_pooling=True),
-    dict(ksize=[3, 3], strides=[1, 1], padding_algorithm="SAME"), dict(ksize=[3, 3], strides=[2, 2], padding_algorithm="VALID", paddings=[1, 1]),
+    dict(ksize=[3, 3], strides=[1, 1], padding_algorithm="SAME"),
+    dict(ksize=[3, 3], strides=[2, 2], padding_algorithm="VALID", paddings=[1, 1]),
     dict(ksize=[3, 3], strides=[2, 2], paddings=[0, 1, 1, 0], exclusive=False),
-    dict(ksize=[3, 3], strides=[2, 2], data_format="NHWC"), dict(ksize=[3, 3], global_pooling=True, data_format="NHWC")])
+    dict(ksize=[3, 3], strides=[2, 2], data_format="NHWC"),
+    dict(ksize=[3, 3], global_pooling=True, data_format="NHWC")])
 def test_pooling(kind, attrs):
     check("pool2d", {"X": X}, pooling_type=kind, **attrs)
 
@@ -108,7 +110,8 @@ def test_adaptive_pooling(size):
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 @pytest.mark.parametrize("inputs, attrs", [
-    ({}, dict(scale=[2.0, 2.0])), ({}, dict(scale=[2.0, 4.0])), ({}, dict(scale=[1.5, 1.5])), ({}, dict(out_h=10, out_w=5)),
+    ({}, dict(scale=[2.0, 2.0])), ({}, dict(scale=[2.0, 4.0])), ({}, dict(scale=[1.5, 1.5])),
+    ({}, dict(out_h=10, out_w=5)),
     ({"OutSize": ints(9, 11)}, dict(out_h=3, out_w=3)), ({"SizeTensor": [ints(9), ints(11)]}, {}),
     ({"Scale": np.array([3.0], "float32")}, {}), ({}, dict(scale=[2.0, 2.0], align_mode=0)),
     ({}, dict(scale=[2.0, 2.0], data_layout="NHWC"))])
@@ -121,8 +124,9 @@ def test_interpolation_with_aligned_corners():
 
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "max", "min"])
-@pytest.mark.parametrize("shape, axis", [((6,), 1), ((6, 7), 1), ((2,), 0), ((8,), -1), ((7, 8), 2), ((6, 1, 1), -1), ((6, 1, 1), 1),
-                                         ((2, 6, 1, 1), -1), ((1,), -1), ((2, 6, 1, 8), -1)])
+@pytest.mark.parametrize("shape, axis", [
+    ((6,), 1), ((6, 7), 1), ((2,), 0), ((8,), -1), ((7, 8), 2), ((6, 1, 1), -1), ((6, 1, 1), 1), ((2, 6, 1, 1), -1),
+    ((1,), -1), ((2, 6, 1, 8), -1)])
 def test_elementwise_axis(name, shape, axis):
     check(f"elementwise_{name}", {"X": X, "Y": floats(*shape, seed=1, low=0.5)}, axis=axis)
 
@@ -146,11 +150,13 @@ def test_scale(attrs):
 
 
 @pytest.mark.parametrize("op_type, attrs", [
-    *((name, {}) for name in ("relu", "relu6", "sigmoid", "tanh", "silu", "swish", "hard_swish", "hard_sigmoid", "leaky_relu",
-                              "gelu", "elu", "celu", "selu", "softplus", "softshrink", "hard_shrink", "thresholded_relu",
-                              "stanh", "mish", "brelu", "softsign", "tanh_shrink", "logsigmoid", "exp", "square", "abs",
-                              "floor", "ceil", "sign", "sin", "cos", "erf", "pow", "softmax", "log_softmax")),
-    ("leaky_relu", dict(alpha=0.3)), ("gelu", dict(approximate=True)), ("elu", dict(alpha=0.5)),
+    *((name, {}) for name in (
+        "relu", "relu6", "sigmoid", "tanh", "silu", "swish", "hard_swish", "hard_sigmoid", "leaky_relu", "gelu", "elu",
+        "celu", "selu", "softplus", "softshrink", "hard_shrink", "thresholded_relu", "stanh", "mish", "brelu",
+        "softsign", "tanh_shrink", "logsigmoid", "exp", "square", "abs", "floor", "ceil", "sign", "sin", "cos", "erf",
+        "pow", "softmax", "log_softmax")),
+    ("leaky_relu", dict(alpha=0.3)), ("gelu", dict(approximate=True)),
+    ("elu", dict(alpha=0.5)),
     ("hard_sigmoid", dict(slope=0.1666667, offset=0.5)), ("swish", dict(beta=1.0)),
     ("softplus", dict(beta=2.0, threshold=1.0)), ("brelu", dict(t_min=-1.0, t_max=1.0)), ("pow", dict(factor=2.0)),
     ("softmax", dict(axis=1)), ("log_softmax", dict(axis=2)), ("clip", dict(min=-0.5, max=1.0))])
@@ -192,7 +198,8 @@ def test_normalisation():
     check("layer_norm", {"X": X, "Scale": floats(56), "Bias": floats(56)}, {"Y": 1}, begin_norm_axis=2, epsilon=1e-3)
     check("layer_norm", {"X": X}, {"Y": 1})
     check("group_norm", {"X": X, "Scale": six[0], "Bias": six[1]}, {"Y": 1}, groups=3, epsilon=1e-3)
-    check("group_norm", {"X": X.transpose(0, 2, 3, 1), "Scale": six[0], "Bias": six[1]}, {"Y": 1}, groups=2, data_layout="NHWC")
+    check("group_norm", {"X": X.transpose(0, 2, 3, 1), "Scale": six[0], "Bias": six[1]}, {"Y": 1}, groups=2,
+          data_layout="NHWC")
     check("instance_norm", {"X": X, "Scale": six[0], "Bias": six[1]}, {"Y": 1}, epsilon=1e-3)
 
 
@@ -214,8 +221,9 @@ def test_old_matmul():
 
 
 @pytest.mark.parametrize("name", ["mean", "sum", "max", "min"])
-@pytest.mark.parametrize("attrs", [dict(dim=[2, 3], keep_dim=True), dict(dim=[2, 3]), dict(dim=[-1]), dict(dim=[1], keep_dim=True),
-                                   dict(dim=[], reduce_all=True), dict(dim=[0], reduce_all=True, keep_dim=True), {}])
+@pytest.mark.parametrize("attrs", [
+    dict(dim=[2, 3], keep_dim=True), dict(dim=[2, 3]), dict(dim=[-1]), dict(dim=[1], keep_dim=True),
+    dict(dim=[], reduce_all=True), dict(dim=[0], reduce_all=True, keep_dim=True), {}])
 def test_reduction(name, attrs):
     check(f"reduce_{name}", {"X": X}, **attrs)
 
@@ -261,8 +269,10 @@ def test_layout():
     ({}, dict(axes=[1], starts=[1], ends=[3])), ({}, dict(axes=[1], starts=[-2], ends=[2**31 - 1])),
     ({}, dict(axes=[0], starts=[1], ends=[2], decrease_axis=[0])), ({}, dict(axes=[1, 3], starts=[0, 2], ends=[2, -1])),
     ({"StartsTensor": ints(2), "EndsTensor": ints(4)}, dict(axes=[1], starts=[-1], ends=[-1], infer_flags=[-1])),
-    ({"StartsTensorList": [ints(1)], "EndsTensorList": [ints(5)]}, dict(axes=[2], starts=[-1], ends=[-1], infer_flags=[-1])),
-    ({}, dict(axes=[1], starts=[-100], ends=[2])), ({}, dict(axes=[1], starts=[-1], ends=[2**31 - 1], decrease_axis=[1]))])
+    ({"StartsTensorList": [ints(1)], "EndsTensorList": [ints(5)]},
+     dict(axes=[2], starts=[-1], ends=[-1], infer_flags=[-1])),
+    ({}, dict(axes=[1], starts=[-100], ends=[2])),
+    ({}, dict(axes=[1], starts=[-1], ends=[2**31 - 1], decrease_axis=[1]))])
 def test_slice(inputs, attrs):
     check("slice", dict(Input=X, **inputs), **attrs)
 
@@ -281,7 +291,8 @@ def test_padding(mode):
     constant = dict(constant_values=0.5) if mode == "constant" else {}
     expected = np.pad(X, [(0, 0), (0, 0), (1, 0), (2, 1)], mode, **constant)  # no Paddle of today runs pad2d
     np.testing.assert_array_equal(run_op(op, {"x": paddle.to_tensor(X)})["y"].numpy(), expected)
-    check("pad3d", {"X": X[:, :, None]}, paddings=[1, 0, 2, 1, 0, 0], mode="replicate" if mode == "edge" else mode, value=0.5)
+    check("pad3d", {"X": X[:, :, None]}, paddings=[1, 0, 2, 1, 0, 0],
+          mode="replicate" if mode == "edge" else mode, value=0.5)
 
 
 def test_padding_of_every_dimension():
@@ -292,7 +303,8 @@ def test_making_and_asking():
     check("fill_constant", {}, shape=[2, 3], value=1.5, dtype=FLOAT32)
     check("fill_constant", {}, shape=[1], value=0.0, str_value="9007199254740993", dtype=INT64)
     check("fill_constant", {"ShapeTensorList": [ints(2), ints(3)]}, shape=[-1, -1], str_value="inf", dtype=FLOAT32)
-    check("fill_constant_batch_size_like", {"Input": X}, shape=[1, 4], value=2.0, dtype=FLOAT32, input_dim_idx=1, output_dim_idx=1)
+    check("fill_constant_batch_size_like", {"Input": X}, shape=[1, 4], value=2.0, dtype=FLOAT32,
+          input_dim_idx=1, output_dim_idx=1)
     check("fill_any_like", {"X": X}, value=3.0, dtype=-1)
     check("range", {"Start": ints(2), "End": ints(9), "Step": ints(3)})
     check("shape", {"Input": X})

@@ -39,7 +39,8 @@ def seed():
 def test_convolution(train_x, train_w, channels, out, kernel, padding, groups):
     x, w = tensor(2, channels, 9, 8, trained=train_x), tensor(out, channels // groups, *kernel, trained=train_w)
     trained = [t for t in (x, w) if not t.stop_gradient]
-    assert_same(lambda: cpu.convolve(x, w, padding, groups), lambda: F.conv2d(x, w, None, 1, padding, 1, groups), trained)
+    assert_same(lambda: cpu.convolve(x, w, padding, groups),
+                lambda: F.conv2d(x, w, None, 1, padding, 1, groups), trained)
 
 
 def test_convolution_is_used_and_trains_through_further_ops():
@@ -112,7 +113,8 @@ def test_repeat_pixels():
 
 def test_pad():
     x = tensor(2, 3, 4, 5)
-    assert_same(lambda: cpu.pad(x, [0, 0, 0, 0, 1, 2, 3, 4], 0.5), lambda: F.pad(x, [3, 4, 1, 2], value=0.5), [x], rtol=0)
+    assert_same(lambda: cpu.pad(x, [0, 0, 0, 0, 1, 2, 3, 4], 0.5),
+                lambda: F.pad(x, [3, 4, 1, 2], value=0.5), [x], rtol=0)
 
 
 @pytest.mark.parametrize("keep_dim", [True, False])
