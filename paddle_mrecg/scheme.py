@@ -7,7 +7,7 @@ quantiser, however many ops read it.
 """
 import dataclasses
 import fnmatch
-from typing import Dict, List
+from typing import Dict, List, Set
 
 from .config import QuantPost
 from .errors import ConfigError, ModelError
@@ -87,7 +87,8 @@ def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
     act_symmetric = lite if config.activation_symmetric is None else config.activation_symmetric
     shared = (not lite) if config.quantize_shared is None else config.quantize_shared
     ops = [op for op in graph.ops if op.type in config.quantizable_op_type and weight_name(op, graph)]
-    chosen = _without_skipped(ops, graph, config)
+    tied = _read_otherwise(graph, ops)
+    chosen = _without_skipped([op for op in ops if weight_name(op, graph) not in tied], graph, config)
     weights: Dict[str, QuantSpec] = {}
     activations: Dict[str, ActivationSpec] = {}
     for k, op in enumerate(chosen):
@@ -103,6 +104,16 @@ def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
                 act_bits = max(act_bits, activations[source].bits)
             activations[source] = ActivationSpec(act_bits, act_symmetric, unsigned_allowed=not lite)
     return Scheme(weights, activations, shared)
+
+
+def _read_otherwise(graph: Graph, ops: List[Op]) -> Set[str]:
+    """Parameters that also serve as something else than a weight of ``ops``; they stay float.
+
+    A tied embedding would have to be stored twice, as codes and as floats.
+    """
+    chosen = set(ops)
+    return {n for op in graph.ops for slot, names in op.inputs.items() for n in names
+            if n in graph.params and not (op in chosen and slot == WEIGHT_SLOTS[op.type][1])}
 
 
 def _names(op: Op, graph: Graph) -> List[str]:

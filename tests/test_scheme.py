@@ -4,6 +4,7 @@ import pytest
 
 from paddle_mrecg.config import Override, QuantPost
 from paddle_mrecg.errors import ConfigError, ModelError
+from paddle_mrecg.graph.graph import Op
 from paddle_mrecg.scheme import FAKE_QUANTIZE, build_scheme
 
 from .tiny import tiny_graph
@@ -62,3 +63,10 @@ def test_shortcuts_read_the_float_tensor_unless_shared(target, shared):
     raw = [op.output_names[0] for op in view if "a.relu" in op.input_names and op.type != FAKE_QUANTIZE]
     assert raw == shared
     assert sum(op.type == FAKE_QUANTIZE and op.input("X") == "a.relu" for op in view) == 1, "one quantiser per tensor"
+
+
+def test_parameters_that_are_read_otherwise_too_stay_float():
+    graph = tiny_graph()
+    graph.ops.insert(0, Op("relu", {"X": ["d.w"]}, {"Out": ["positive"]}))
+    scheme = build_scheme(graph, QuantPost(), "paddle_lite")
+    assert set(scheme.weights) == {"a.w", "b.w", "c.w", "fc.w"}

@@ -3,10 +3,12 @@
 import dataclasses
 
 import numpy as np
+import paddle
 
 from paddle_mrecg import calibrate
 from paddle_mrecg.config import MRECG, QuantPost
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
+from paddle_mrecg.graph.ops import run_ops
 from paddle_mrecg.graph.partition import join, modules_of
 from paddle_mrecg.graph.probe import probe
 from paddle_mrecg.reconstruct import NetworkState, UnitTrainer
@@ -102,3 +104,13 @@ def tiny_job(graph=None, samples=None, target="simulation", granularity="block",
     network = Network(graph, scheme, [op for op in graph.ops if op not in found.unreached], found.constants, samples,
                       ActivationStore(256), seed)
     return TinyJob(network, state, modules)
+
+
+def graph_of(ops, params, samples, outputs):
+    """A Graph from its ops; the shapes of the tensors come from running it on two samples."""
+    tensors = {n: TensorInfo(n, v.shape) for n, v in params.items()}
+    values = {n: paddle.to_tensor(v[:2]) for n, v in samples.items()}
+    for name, value in run_ops(ops, dict(values, **{n: paddle.to_tensor(v) for n, v in params.items()})).items():
+        if name not in params:
+            tensors[name] = TensorInfo(name, (-1,) + tuple(value.shape[1:]))
+    return Graph(ops, tensors, dict(params), list(samples), list(outputs))
