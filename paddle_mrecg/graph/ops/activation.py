@@ -9,7 +9,9 @@ table("X", {
     "relu": F.relu, "relu6": F.relu6, "sigmoid": F.sigmoid, "logsigmoid": F.log_sigmoid, "tanh": paddle.tanh,
     "silu": F.silu, "softsign": F.softsign, "tanh_shrink": F.tanhshrink, "exp": paddle.exp, "expm1": paddle.expm1,
     "log": paddle.log, "log2": paddle.log2, "log10": paddle.log10, "log1p": paddle.log1p, "sqrt": paddle.sqrt,
-    "rsqrt": paddle.rsqrt, "square": paddle.square, "reciprocal": paddle.reciprocal, "abs": paddle.abs, "sign": paddle.sign, "floor": paddle.floor, "ceil": paddle.ceil, "round": paddle.round, "sin": paddle.sin, "cos": paddle.cos, "erf": paddle.erf, "logical_not": paddle.logical_not})
+    "rsqrt": paddle.rsqrt, "square": paddle.square, "reciprocal": paddle.reciprocal, "abs": paddle.abs,
+    "sign": paddle.sign, "floor": paddle.floor, "ceil": paddle.ceil, "round": paddle.round, "sin": paddle.sin,
+    "cos": paddle.cos, "erf": paddle.erf, "logical_not": paddle.logical_not})
 
 
 def _with_attrs(op_type, function, **defaults):
