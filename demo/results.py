@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 FORMAT_VERSION = 1
+COUNTS = ("units", "iterations", "seconds")  # costs: shown without decimals
 
 
 def run_record(setting: Dict[str, str], seed: int, measured: Dict[str, float], **extra) -> Dict:
@@ -75,12 +76,13 @@ def summarise(runs: List[Dict], where: Optional[Dict[str, str]] = None) -> List[
     return summary
 
 
-def cell(value) -> str:
-    """``mean ± deviation``; the deviation is left out for one seed or when it is nought."""
+def cell(value, name: str = "") -> str:
+    """``mean ± deviation`` of the measure ``name``; the deviation is left out for one seed or when it is nought."""
     if value is None:
         return "–"
     mean, deviation = value
-    return f"{mean:.2f}" + (f" ± {deviation:.2f}" if deviation else "")
+    digits = 0 if name in COUNTS else 2
+    return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if deviation else "")
 
 
 def markdown_table(results: Dict, where: Optional[Dict[str, str]] = None) -> str:
@@ -91,7 +93,7 @@ def markdown_table(results: Dict, where: Optional[Dict[str, str]] = None) -> str
     lines = ["| " + " | ".join([*settings, *measures, "seeds"]) + " |",
              "|" + "---|" * len(settings) + "---:|" * (len(measures) + 1)]
     for row in summary:
-        cells = [str(row["setting"].get(k, "–")) for k in settings] + [cell(row["measured"].get(k)) for k in measures]
+        cells = [str(row["setting"].get(k, "–")) for k in settings] + [cell(row["measured"].get(k), k) for k in measures]
         lines.append("| " + " | ".join([*cells, str(row["seeds"])]) + " |")
     return "\n".join([*lines, "", provenance(results)])
 

@@ -52,7 +52,7 @@ def fill_yaml(text: str, demo_dir: Path) -> str:
         lines = []
         for row in summarise(results["runs"], where):
             varied = " ".join(str(v) for k, v in row["setting"].items() if k not in where)
-            numbers = ", ".join(f"{k} {cell(v)}" for k, v in row["measured"].items())
+            numbers = ", ".join(f"{k} {cell(v, k)}" for k, v in row["measured"].items())
             seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
             lines.append(f"#   {varied + ': ' if varied else ''}{numbers} ({seeds})")
         lines.append(f"#   measured {provenance(results)}")
