@@ -16,14 +16,15 @@ class Predictor:
         prefix(str): path without the two suffixes.
         inputs(list[TensorInfo], optional): the model's inputs, for readers that
             want their shapes. Default: None, names only.
-        threads(int, optional): CPU threads. Default: all cores.
+        threads(int, optional): CPU threads. Default: OMP_NUM_THREADS, else all
+            cores; more threads than free cores is many times slower.
     """
 
     def __init__(self, prefix: str, inputs: Sequence[TensorInfo] = None, threads: int = None):
         from paddle import inference
         config = inference.Config(prefix + ".pdmodel", prefix + ".pdiparams")
         config.disable_gpu()
-        config.set_cpu_math_library_num_threads(threads or os.cpu_count())
+        config.set_cpu_math_library_num_threads(threads or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()))
         config.disable_glog_info()
         self._predictor = inference.create_predictor(config)
         self.input_names = self._predictor.get_input_names()
