@@ -11,7 +11,7 @@ import paddle
 from ..errors import ConfigError
 
 POOL = 1 << 22  # elements, 16 MiB of float32
-_SPREAD = 1 << 20  # at least so many different windows
+_SPREAD = 1 << 20  # so many different windows are enough for masks of any size
 
 
 class DropMask:
@@ -20,7 +20,7 @@ class DropMask:
     Args:
         keep_prob(float): probability of a one, in [0, 1].
         seed(int, optional): same seed, same sequence of masks. Default: 0.
-        pool(int, optional): numbers drawn in advance; bounds the memory. Default: POOL.
+        pool(int, optional): numbers drawn in advance; masks that need more make the pool grow. Default: POOL.
 
     Raises:
         ConfigError: ``keep_prob`` outside [0, 1].
@@ -31,18 +31,19 @@ class DropMask:
             raise ConfigError(f"keep_prob {keep_prob}: choose a probability between 0 and 1")
         self.keep_prob = keep_prob
         self._rng = np.random.default_rng(seed)
-        self._pool = paddle.to_tensor((self._rng.random(pool, np.float32) < keep_prob).astype(np.float32))
+        self._pool = self._numbers(pool)
+
+    def _numbers(self, size) -> paddle.Tensor:
+        return paddle.to_tensor((self._rng.random(size, np.float32) < self.keep_prob).astype(np.float32))
 
     def draw(self, shape) -> paddle.Tensor:
-        """A float32 mask of ``shape``."""
-        left, windows = int(np.prod(shape)), []
-        size = self._pool.shape[0]
-        while left:
-            count = min(left, max(1, size - _SPREAD, size // 2))
-            start = int(self._rng.integers(size - count + 1))
-            windows.append(self._pool[start:start + count])
-            left -= count
-        return (windows[0] if len(windows) == 1 else paddle.concat(windows)).reshape(shape)
+        """A float32 mask of ``shape``; it may share memory with other masks, so do not write to it."""
+        count, size = int(np.prod(shape)), self._pool.shape[0]
+        if count + min(count, _SPREAD) > size:  # a window costs nothing, putting several together a copy each time
+            size = count + min(count, _SPREAD)
+            self._pool = self._numbers(size)
+        start = int(self._rng.integers(size - count + 1))
+        return self._pool[start:start + count].reshape(shape)
 
     def mix(self, quantized: paddle.Tensor, float_x: paddle.Tensor) -> paddle.Tensor:
         """``quantized`` where the mask is one, ``float_x`` elsewhere; differentiable in both."""

@@ -42,6 +42,12 @@ def test_masks_larger_than_the_pool():
     assert not np.array_equal(values.ravel()[:1000], values.ravel()[1000:2000])
 
 
+def test_a_pool_that_grew_keeps_drawing_different_masks():
+    mask = DropMask(0.5, pool=1000)
+    first, second, small = (mask.draw(shape).numpy().ravel() for shape in ([80, 100], [80, 100], [10]))
+    assert 0.4 < np.mean(first == second) < 0.6 and small.size == 10
+
+
 def test_mix_takes_each_element_from_one_side():
     mask = DropMask(0.25, seed=1)
     a, b = paddle.full([100, 100], 3.0), paddle.full([100, 100], -1.0)
