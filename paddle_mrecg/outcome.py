@@ -84,7 +84,8 @@ def _report(job, tuned: Dict) -> Report:
     report.saved_by_reuse = job.saved_by_reuse()
     worse = [u.name for u in report.units if u.note]
     if worse:
-        report.notes.append(f"{len(worse)} units stayed at nearest rounding, which was better there: " + ", ".join(worse))
+        report.notes.append(f"{len(worse)} units stayed at nearest rounding, which was better there: "
+                            + ", ".join(worse))
     return report
 
 
