@@ -11,7 +11,7 @@ if ! "$python" -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3
     exit 2
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-ready='import importlib.metadata as m; [m.version(name) for name in ("paddlepaddle", "paddle-mrecg", "rapidocr-paddle")]'
+ready='import importlib.metadata as m; [m.version(n) for n in ("paddlepaddle", "paddle-mrecg", "rapidocr-paddle")]'
 if ! "$venv/bin/python" -c "$ready" 2>/dev/null; then
     echo "installing into $venv, once: about a minute on a fast line ..."
     pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)

