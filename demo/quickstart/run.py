@@ -106,7 +106,7 @@ def parse_args(argv=None):
     parser.add_argument("--data", nargs="+", choices=("rendered", "words"), default=["rendered"],
                         help="rendered lines, or real word crops (needs the measuring data)")
     parser.add_argument("--num_calib", type=int, default=512, help="unlabelled calibration samples")
-    parser.add_argument("--num_eval", type=int, default=2000, help="held-out rendered lines")
+    parser.add_argument("--num_eval", type=int, default=1000, help="held-out rendered lines")
     parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--results", help="write all runs to this JSON, e.g. demo/quickstart/results/direction.json")
     args = parser.parse_args(argv)
