@@ -4,7 +4,7 @@
 Weights are stored as int8 codes whatever their bits (an 8-bit container: the
 scale attribute is step x 127), because Paddle Lite, Paddle Inference and
 paddle2onnx all read that form. An activation grid that ``quantize_linear``
-cannot express (zero point, or unsigned) is written as scale, round, clip,
+cannot express (zero point, or unsigned) is written as scale, clip, shift,
 scale: right in Paddle Inference, for simulation only.
 """
 from typing import Dict, List
@@ -13,6 +13,7 @@ import numpy as np
 
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ..quantizers.affine import Encoding
+from ..quantizers.lsq import ROUNDER
 from ..reconstruct import NetworkState
 from ..scheme import FAKE_QUANTIZE, QUANTIZED, Scheme
 
@@ -97,14 +98,20 @@ class _Builder:
                 Op("dequantize_linear", dict(X=[codes], **shared), {"Y": [out]}, _attrs(-1, spec.bits))]
 
     def _plain(self, name: str, encoding: Encoding, out: str) -> List[Op]:
-        """Scale, round, clip, scale; every number stays small, because oneDNN's scale is x * a + b in one rounding."""
-        step, zero = float(encoding.scale), float(encoding.zero_point)
+        """Scale, clip, shift, scale; adding ROUNDER rounds to integer, halves to even.
+
+        oneDNN computes ``scale`` as x * a + b in one rounding, so the large number is taken off by a step of its own
+        where a is 1, and its ``round`` is a hundred times slower than all of these.
+        """
+        step, shift = float(encoding.scale), float(encoding.zero_point) + ROUNDER
         shape, spec = self.graph.tensors[name].shape, encoding.spec
-        scaled, rounded, clipped = (self._tensor(f"{name}.{k}", shape) for k in ("scaled", "rounded", "clipped"))
-        return [Op("scale", {"X": [name]}, {"Out": [scaled]}, dict(scale=1.0 / step, bias=zero, bias_after_scale=True)),
-                Op("round", {"X": [scaled]}, {"Out": [rounded]}, {}),
-                Op("clip", {"X": [rounded]}, {"Out": [clipped]}, dict(min=float(spec.qmin), max=float(spec.qmax))),
-                Op("scale", {"X": [clipped]}, {"Out": [out]}, dict(scale=step, bias=-zero * step, bias_after_scale=True))]
+        rounded, clipped, codes = (self._tensor(f"{name}.{k}", shape) for k in ("rounded", "clipped", "codes"))
+
+        def scale(source, target, factor, bias):
+            return Op("scale", {"X": [source]}, {"Out": [target]}, dict(scale=factor, bias=bias, bias_after_scale=True))
+        return [scale(name, rounded, 1.0 / step, shift),
+                Op("clip", {"X": [rounded]}, {"Out": [clipped]}, dict(min=spec.qmin + ROUNDER, max=spec.qmax + ROUNDER)),
+                scale(clipped, codes, 1.0, -shift), scale(codes, out, step, 0.0)]
 
     def _param(self, stem: str, value: np.ndarray) -> str:
         name = self._tensor(stem, value.shape)

@@ -29,7 +29,7 @@ from .drop import DropMask
 CLIPS = ("none", "symmetric_pact")
 # float32 has no digits after the point between 2^23 and 2^24: adding 1.5 * 2^23 rounds to integer, halves to even,
 # on every Paddle version (paddle.round rounds halves away from zero up to 2.6), and costs no pass of its own.
-_ROUNDER = 12582912.0
+ROUNDER = 12582912.0
 _STEEP = 65536.0  # makes a 0/1 mask of the distance to the grid's end
 _SMALLEST = 1e-10
 
@@ -128,8 +128,8 @@ def _symmetric(encoding: Encoding) -> Encoding:
 
 
 def _forward(x, scale, zero, qmin, qmax):
-    codes = paddle.scale(x, 1.0 / scale, zero + _ROUNDER).clip_(qmin + _ROUNDER, qmax + _ROUNDER)
-    return codes.scale_(scale, -(zero + _ROUNDER), bias_after_scale=False)
+    codes = paddle.scale(x, 1.0 / scale, zero + ROUNDER).clip_(qmin + ROUNDER, qmax + ROUNDER)
+    return codes.scale_(scale, -(zero + ROUNDER), bias_after_scale=False)
 
 
 def _inside(x, scale, zero, qmin, qmax):
