@@ -85,12 +85,13 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     samples = calibration_samples(graph, data_loader, config)
     clock.lap("read")
     scheme = build_scheme(graph, config.quant_post, config.global_.target)
+    weights = calibrate.weight_encodings(graph, scheme, config.quant_post)
     found = probe(graph, {n: v[:PROBE_SAMPLES] for n, v in samples.items()})
     float_tensors = _leave_unreached_float(graph, scheme, found)
     observed = min(config.quant_post.num_observe, len(next(iter(samples.values()))))
     with Progress("Calibration", -(-observed // MEASURE_CHUNK)) as bar:
         state = NetworkState.nearest(
-            graph.params, calibrate.weight_encodings(graph, scheme, config.quant_post),
+            graph.params, {n: e for n, e in weights.items() if n in scheme.weights},
             calibrate.activation_encodings(graph, scheme, samples, config.quant_post, bar.update))
     granularity = "layer" if config.mrecg.granularity == "layer" else "block"
     modules = modules_of(graph, found, scheme.is_quantized, granularity=granularity)

@@ -64,7 +64,10 @@ def _locate(model_dir, model_filename, params_filename) -> Tuple[str, str]:
         if not os.path.isfile(program):
             raise ModelError(f"program file {program} does not exist; {_listing(directory)}")
     else:
-        program = _only(_programs(directory, stem), "program", "model_filename", directory)
+        names = _programs(directory, stem)
+        if stem and not names:
+            raise ModelError(f"no program file {os.path.join(directory, stem)} (.pdmodel, .json); {_listing(directory)}")
+        program = _only(names, "program", "model_filename", directory)
     if params_filename:
         params = os.path.join(directory, params_filename)
         if not os.path.isfile(params):
