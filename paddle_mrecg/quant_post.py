@@ -183,7 +183,7 @@ class Job:
             for k, unit in enumerate(units):
                 bar.text(unit.name)
                 result = self._step(walker, f"{k}", unit, units[k + 1:], budget[k], warm, self._watch(k, budget[k], bar))
-                if result.reused:
+                if result.reused or not result.iterations:
                     bar.update(budget[k])
                 self.results.append(result)
                 self.state = walker.state
