@@ -13,7 +13,7 @@ from .fisher import importance
 from .graph.partition import Plan, Unit
 from .outcome import PROGRAM, unit_report, write_outcome
 from .prepare import Prepared, prepare
-from .reconstruct import annealed_beta
+from .reconstruct import NetworkState, annealed_beta
 from .report.progress import Progress, get_logger, unit_line
 from .report.result import Report
 from .report.result_dir import ResultDir
@@ -126,6 +126,7 @@ class Job:
         self.state = prepared.state
         self._stored = set()
         self.first_pass: List[UnitResult] = []
+        self._final: List[NetworkState] = []  # after each module of a first pass that is as long as the second
         self.results: List[UnitResult] = []
         self.plan: Optional[Plan] = None
         self.interrupted = False
@@ -161,6 +162,8 @@ class Job:
             for k, unit in enumerate(units):
                 bar.text(unit.name)
                 self._step(walker, f"first_{k}", unit, units[k + 1:], iters)
+                if settings.first_pass_ratio == 1.0:
+                    self._final.append(walker.state)
                 bar.update()
         self._stored.clear()  # the second pass starts from nearest rounding again
         self.first_pass = walker.results
@@ -177,12 +180,19 @@ class Job:
     def _walk_units(self):
         settings, units = self.config.mrecg, self.plan.units
         walker = Walker(self.prepared.network, self.prepared.state)
-        budget = [self._iters(unit) for unit in units]
+        # A warm start has done its share in the first pass already: every policy costs the same number of steps.
+        left = 1.0 - settings.first_pass_ratio if self.first_pass and settings.warm_start else 1.0
+        budget = [self._iters(unit, left) for unit in units]
         warm = {n: a for r in self.first_pass for n, a in r.alphas.items()} if settings.warm_start else {}
         with Progress("Reconstruction", sum(budget), "iter") as bar:
             for k, unit in enumerate(units):
                 bar.text(unit.name)
-                result = self._step(walker, f"{k}", unit, units[k + 1:], budget[k], warm, self._watch(k, budget[k], bar))
+                if self._is_final(k):
+                    result = walker.replay(units[k + 1:], self._final[k],
+                                           dataclasses.replace(self.first_pass[k], unit=unit, reused=True))
+                else:
+                    result = self._step(walker, f"{k}", unit, units[k + 1:], budget[k], warm,
+                                        self._watch(k, budget[k], bar))
                 if result.reused or not result.iterations:
                     bar.update(budget[k])
                 self.results.append(result)
@@ -190,6 +200,10 @@ class Job:
                 report = unit_report(k, result, self.prepared.graph.params)
                 self.board.unit(report)
                 get_logger().info(unit_line(report, len(units)))
+
+    def _is_final(self, index: int) -> bool:
+        """Before the first joined unit nothing differs from a full first pass: training again would give the same bytes."""
+        return bool(self._final) and all(len(u.modules) == 1 for u in self.plan.units[:index + 1])
 
     def _step(self, walker: Walker, key: str, unit: Unit, later, iters: int, warm=None, watch=None) -> UnitResult:
         """The stored result of an interrupted run, or a new one."""
@@ -204,20 +218,23 @@ class Job:
         self.checkpoint.save(key, walker.state, sorted(names), result.to_dict(), result.alphas)
         return result
 
-    def _iters(self, unit: Unit) -> int:
-        """Steps of a unit; a warm start has done its share in the first pass already."""
-        settings = self.config.mrecg
-        spent = settings.first_pass_ratio if self.first_pass and settings.warm_start else 0.0
-        per_module = int(round(settings.num_iters * (1.0 - spent)))
-        return per_module * (len(unit.modules) if settings.iters_scaling == "per_module" else 1)
+    def _iters(self, unit: Unit, share: float = 1.0) -> int:
+        """Optimiser steps of a unit that spends ``share`` of num_iters."""
+        per_module = int(round(self.config.mrecg.num_iters * share))
+        return per_module * (len(unit.modules) if self.config.mrecg.iters_scaling == "per_module" else 1)
 
     def saved_by_reuse(self) -> Dict[str, float]:
-        """What measuring the modules with few steps and starting from them saves against two full passes."""
+        """What a short first pass, or taking over its finished units, saves against two full passes.
+
+        Iterations count once for every module that a step runs through.
+        """
         if not self.first_pass:
             return {}
-        two_passes = 2 * self.config.mrecg.num_iters * len(self.plan.modules)
-        spent = sum(r.iterations * len(r.unit.modules) for r in self.first_pass + self.results)
-        seconds = sum(r.seconds for r in self.first_pass + self.results)
+        units = [r.unit for r in self.first_pass + self.results]
+        two_passes = sum(self._iters(unit) * len(unit.modules) for unit in units)
+        trained = self.first_pass + [r for k, r in enumerate(self.results) if not self._is_final(k)]
+        spent = sum(r.iterations * len(r.unit.modules) for r in trained)
+        seconds = sum(r.seconds for r in trained)
         return dict(iterations=two_passes - spent, seconds=seconds * (two_passes / max(1, spent) - 1.0))
 
     def _watch(self, index: int, iters: int, bar: Progress) -> Callable:

@@ -224,6 +224,17 @@ def test_every_policy_runs(granularity, model_dir, tmp_path):
     assert [u.weights for u in plan_post(model_dir, batches(), config).units], "and so does the plan alone"
 
 
+def test_a_full_first_pass_is_taken_over_up_to_the_first_joined_unit(model_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("paddle_mrecg.strategies.mrecg.loss_peaks", lambda *_: [(0, 0), (1, 2)])
+    given = dict(granularity="loss_peaks", first_pass_ratio=1.0, warm_start=False)
+    reused = quant_post_mrecg(model_dir, batches(), settings(**given), str(tmp_path / "reused"))
+    again = quant_post_mrecg(model_dir, batches(), settings(granularity="explicit", units=[[0, 0], [1, 2]]),
+                             str(tmp_path / "again"))
+    assert [u.reused for u in reused.report.units] == [True, False]
+    assert reused.report.saved_by_reuse["iterations"] == TRAINING["num_iters"]
+    assert content(reused.save_dir) == content(again.save_dir), "training the first unit again would change nothing"
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_runs(preset, model_dir, tmp_path):
     iters = 0 if preset == "nearest" else 10
