@@ -418,6 +418,8 @@ def test_an_unsupported_op_at_the_end_changes_nothing_before_it(tmp_path):
     graph.outputs.append("d.relu")
     result = quant_post_mrecg(_with_unsupported(graph, "d.relu"), batches(), settings(), str(tmp_path / "out"))
     assert set(result.report.weights) == {"a.w", "b.w", "c.w", "d.w"} and result.plan.modules[-1].outputs == ["d.relu"]
+    checked = result.report.verification
+    assert checked["outputs"] and checked["max_abs_diff"] <= 1e-6 * checked["max_abs_output"], "compared where possible"
 
 
 def test_an_unsupported_op_before_everything_is_refused(tmp_path):

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does the written program compute what was simulated?"""
-from typing import Dict
+import dataclasses
+import os
+import tempfile
+from typing import Dict, List, Sequence
 
 import numpy as np
 
+from ..graph.graph import Graph, Op
+from ..graph.load import load_graph
+from ..graph.writer import save_program
 from ..reconstruct import NetworkState
 from ..unit_runner import UnitRunner
 from .predictor import Predictor
@@ -14,29 +20,58 @@ SAMPLES = 8
 def verify(network, state: NetworkState, prefix: str) -> Dict[str, float]:
     """Compare the simulation in dygraph with the program in Paddle Inference on a few calibration samples.
 
+    Where dygraph cannot reach the program's outputs (behind an NMS), the last tensors that it can reach are compared.
+
     Args:
         network(Network): graph, scheme and samples.
         state(NetworkState): what was exported.
         prefix(str): the program's path without suffix.
 
     Returns:
-        dict: ``max_abs_diff`` and ``max_abs_output`` over all float outputs that dygraph can compute, ``mean_abs_diff``,
-            and ``samples``. Differences of one activation step come from values that lie on a rounding boundary and
-            fall to either side by the last bit of a sum.
+        dict: ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` over the ``outputs`` compared tensors, and
+            ``samples``. Differences of one activation step come from values that lie on a rounding boundary and fall
+            to either side by the last bit of a sum.
     """
-    graph = network.graph
     feed = {n: v[:SAMPLES] for n, v in network.samples.items()}
-    runner = UnitRunner(graph, network.reached, network.scheme, network.constants)
-    produced = {n for op in runner.ops for n in op.output_names} | set(network.constants)
-    outputs = [n for n in graph.outputs if n in produced]
-    exported = dict(zip(graph.outputs, Predictor(prefix)(feed)))
-    simulate = runner.numpy(runner.run_quantized, outputs, weights=state.weights(runner.weights),
+    runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)
+    names = _ends(runner, network.graph)
+    simulate = runner.numpy(runner.run_quantized, names, weights=state.weights(runner.weights),
                             quantizers=state.quantizers(runner.activations))
-    simulated = simulate(feed) if outputs else {}
+    simulated = simulate(feed)
+    written = _written(network.graph, names, prefix, feed)
     worst = largest = mean = 0.0
-    for name in outputs:
-        difference = np.abs(simulated[name].astype(np.float64) - exported[name])
+    for name in names:
+        difference = np.abs(simulated[name].astype(np.float64) - written[name])
         worst, mean = max(worst, float(difference.max())), max(mean, float(difference.mean()))
         largest = max(largest, float(np.abs(simulated[name]).max()))
     return dict(max_abs_diff=worst, mean_abs_diff=mean, max_abs_output=largest, samples=len(next(iter(feed.values()))),
-                outputs=len(outputs))
+                outputs=len(names))
+
+
+def _written(graph: Graph, names: List[str], prefix: str, feed) -> Dict[str, np.ndarray]:
+    """What the written program computes for ``names``, its outputs or tensors inside."""
+    if set(names) <= set(graph.outputs):
+        return dict(zip(graph.outputs, Predictor(prefix)(feed)))
+    stored = load_graph(prefix, allow_quantized=True)
+    with tempfile.TemporaryDirectory() as folder:
+        inside = os.path.join(folder, "inside")
+        save_program(dataclasses.replace(stored, ops=_needed(stored, names), outputs=names), inside)
+        return dict(zip(names, Predictor(inside)(feed)))
+
+
+def _ends(runner: UnitRunner, graph: Graph) -> List[str]:
+    """The graph's outputs that the runner computes, else the tensors that none of its ops reads."""
+    produced = [n for op in runner.ops for n in op.output_names]
+    outputs = [n for n in graph.outputs if n in produced]
+    read = {n for op in runner.ops for n in op.input_names}
+    return outputs or [n for n in produced if n not in read]
+
+
+def _needed(graph: Graph, names: Sequence[str]) -> List[Op]:
+    """The ops that ``names`` depend on."""
+    wanted, ops = set(names), []
+    for op in reversed(graph.ops):
+        if wanted & set(op.output_names):
+            wanted.update(op.input_names)
+            ops.append(op)
+    return ops[::-1]
