@@ -37,6 +37,7 @@ def parse():
     parser.add_argument("--keep_prob", type=float, default=0.5)
     parser.add_argument("--units", type=int, default=6, help="train this many units, spread over the network")
     parser.add_argument("--no_tune", action="store_true", help="leave the allocator and MKL as they are")
+    parser.add_argument("--cpu_time", action="store_true", help="count CPU seconds: for machines that others use too")
     parser.add_argument("--levers", action="store_true", help="compare with and without tune_cpu")
     parser.add_argument("--json", help="write the numbers to this file")
     return parser.parse_args()
@@ -45,18 +46,18 @@ def parse():
 class Meter:
     """Adds up the seconds that are spent inside methods."""
 
-    def __init__(self):
-        self.seconds = collections.Counter()
+    def __init__(self, clock):
+        self.clock, self.seconds = clock, collections.Counter()
 
     def watch(self, owner, method, label):
         plain = getattr(owner, method)
 
         def timed(*args, **kwargs):
-            start = time.perf_counter()
+            start = self.clock()
             try:
                 return plain(*args, **kwargs)
             finally:
-                self.seconds[label] += time.perf_counter() - start
+                self.seconds[label] += self.clock() - start
         setattr(owner, method, timed)
 
     def take(self):
@@ -153,7 +154,8 @@ def measure(arguments):
     trainable = [k for k, u in enumerate(units) if any(m.weights for m in u.modules)]
     count = min(arguments.units, len(trainable))
     chosen = {trainable[round(i * (len(trainable) - 1) / max(1, count - 1))] for i in range(count)}
-    meter, walker, rows, shares = Meter(), Walker(network, state), [], collections.Counter()
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    meter, walker, rows, shares = Meter(clock), Walker(network, state), [], collections.Counter()
     for owner, method, label in ((Stream, "batch", "batch"), (UnitTrainer, "_loss", "forward"),
                                  (paddle.Tensor, "backward", "backward"), (paddle.optimizer.Adam, "step", "adam")):
         meter.watch(owner, method, label)
@@ -161,14 +163,14 @@ def measure(arguments):
         steps = []
 
         def on_step(trainer, step, loss):
-            steps.append((time.perf_counter(), meter.take()))
+            steps.append((clock(), meter.take()))
             if step == arguments.iters - 1:
                 shares.update(forward_shares(trainer))
 
-        start = time.perf_counter()
+        start = clock()
         walker.step(unit, units[k + 1:], settings, arguments.iters if k in chosen else 0, on_step=on_step)
         if k in chosen:
-            rows.append(_row(unit, steps, time.perf_counter() - start))
+            rows.append(_row(unit, steps, clock() - start))
             print(_line(rows[-1]), flush=True)
     return dict(model=arguments.model, paddle=paddle.__version__, batch_size=arguments.batch_size, tuned=tuned,
                 units=rows, forward_share={n: s / sum(shares.values()) for n, s in shares.most_common()},
@@ -178,14 +180,15 @@ def measure(arguments):
 def _row(unit, steps, seconds):
     steps = steps[2:] if len(steps) > 4 else steps  # the first two steps allocate
     times = [b[0] - a[0] for a, b in zip(steps, steps[1:])]
-    row = {label: 1e3 * statistics.median(s[1][label] for s in steps) for label in ("batch", "forward", "backward", "adam")}
+    row = {n: 1e3 * statistics.median(s[1][n] for s in steps) for n in ("batch", "forward", "backward", "adam")}
     row["forward"] -= row["batch"]
     return dict(unit=unit.name, step=1e3 * statistics.median(times), **row, other=seconds - sum(times))
 
 
 def _line(row):
-    return (f"{row['unit']:24.24s} {row['step']:9.2f} ms/step: batch {row['batch']:7.2f}  forward {row['forward']:8.2f}  "
-            f"backward {row['backward']:8.2f}  adam {row['adam']:7.2f}   around the training {row['other']:.2f} s")
+    return (f"{row['unit']:24.24s} {row['step']:9.2f} ms/step: batch {row['batch']:7.2f}  "
+            f"forward {row['forward']:8.2f}  backward {row['backward']:8.2f}  adam {row['adam']:7.2f}   "
+            f"around the training {row['other']:.2f} s")
 
 
 def _peak_mb():
@@ -209,7 +212,8 @@ def main():
         print(f"{arguments.model}: the levers make a step {result['ratio']:.2f} times faster")
     else:
         result = measure(arguments)
-        print(", ".join(f"{n} {100 * s:.0f} %" for n, s in list(result["forward_share"].items())[:8]), "of the forward pass")
+        shares = list(result["forward_share"].items())[:8]
+        print(", ".join(f"{n} {100 * s:.0f} %" for n, s in shares), "of the forward pass")
         print(f"{arguments.model}, paddle {result['paddle']}: {result['step_ms']:.1f} ms for one step of every unit, "
               f"peak memory {result['peak_mb']:.0f} MB")
     if arguments.json:
