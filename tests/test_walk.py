@@ -31,8 +31,8 @@ def walk(job, units, settings=QUICK, iters=25, after=None):
 def frozen(state, names=None):
     """Codes and encodings of ``names``, comparable."""
     names = sorted(state.finished if names is None else names)
-    return {n: state.codes[n].astype(np.int16).tobytes() if n in state.codes else str(state.activation_encodings[n].to_dict())
-            for n in names}
+    return {n: state.codes[n].astype(np.int16).tobytes() if n in state.codes else
+            str(state.activation_encodings[n].to_dict()) for n in names}
 
 
 @pytest.fixture(scope="module")

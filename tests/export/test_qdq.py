@@ -92,7 +92,8 @@ def test_paddle_lite_form_is_quantize_and_dequantize_with_shared_scales():
     pairs = [op for op in graph.ops if op.type == "quantize_linear"]
     assert sorted(op.input("X") for op in pairs) == sorted(job.state.activation_encodings)
     for quantize in pairs:
-        dequantize_op, = [op for op in graph.ops if op.type == "dequantize_linear" and op.input("X") == quantize.output("Y")]
+        dequantize_op, = graph.consumers()[quantize.output("Y")]
+        assert dequantize_op.type == "dequantize_linear"
         for slot in ("Scale", "ZeroPoint"):
             assert quantize.inputs[slot] == dequantize_op.inputs[slot], "Paddle Lite fuses by the variable's name"
     for op in graph.ops:
@@ -200,7 +201,8 @@ def matrix_product_of_a_sequence():
 
 def one_product_per_head():
     ops = [_matmul("x", "w", "h"), _relu("h", "r"), _matmul("r", "v", "y")]
-    return graph_of(ops, {"w": _weight(6, 8), "v": _weight(2, 8, 3, seed=2)}, _rows(16, 2, 5, 6), ["y"]), _rows(16, 2, 5, 6)
+    samples = _rows(16, 2, 5, 6)
+    return graph_of(ops, {"w": _weight(6, 8), "v": _weight(2, 8, 3, seed=2)}, samples, ["y"]), samples
 
 
 def a_weight_that_something_else_reads():

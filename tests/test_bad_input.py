@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad models, data, settings and places are refused in one sentence; unsupported ops are lived with."""
+import os
+
+import numpy as np
+import pytest
+
+from paddle_mrecg.errors import ConfigError, DataError, ModelError, MrecgError, OutputError
+from paddle_mrecg.export.predictor import Predictor
+from paddle_mrecg.export.qdq import qdq_graph
+from paddle_mrecg.graph.graph import Op, TensorInfo
+from paddle_mrecg.graph.writer import save_program
+from paddle_mrecg.quant_post import quant_post_mrecg
+
+from .jobs import batches, model_dir, settings  # noqa: F401
+from .tiny import tiny_graph, tiny_job, tiny_samples
+
+
+def _refused(kind, match, folder, *args, **kwargs):
+    with pytest.raises(kind, match=match) as caught:
+        quant_post_mrecg(*args, **dict(dict(config=settings(), save_dir=str(folder / "out")), **kwargs))
+    assert isinstance(caught.value, MrecgError) and "\n" not in str(caught.value), "one sentence"
+    assert sorted(os.listdir(folder)) == [], "nothing half-written"
+
+
+def _nan():
+    images = [b["image"].copy() for b in batches()]
+    images[1][3, 0, 0, 0] = np.nan
+    return images
+
+
+@pytest.mark.parametrize("loader, match", [
+    ([], "empty"), (batches()[:0], "empty"), (iter(()), "empty"), (_nan(), "NaN"),
+    ([np.zeros((4, 3, 9, 8), np.float32)], "shape"), ([np.zeros((4, 8, 8, 3), np.float32)], "shape"),
+    ([np.zeros((4, 3, 8, 8), np.uint8)], "uint8"), ([{"picture": np.zeros((4, 3, 8, 8), np.float32)}], "image"),
+    (batches(16)[0]["image"][:4], "too few"), (None, "no data"), (3, "int"), ("images", "str")], ids=str)
+def test_bad_data_is_refused_in_one_sentence(loader, match, model_dir, tmp_path):
+    _refused(DataError, match, tmp_path, model_dir, loader)
+
+
+def test_bad_models_are_refused_in_one_sentence(model_dir, tmp_path_factory, tmp_path):
+    _refused(ModelError, "nowhere", tmp_path, os.path.join(model_dir, "nowhere"), batches())
+    _refused(ModelError, "model_dir", tmp_path, None, batches())
+    _refused(ModelError, "int", tmp_path, 7, batches())
+    for suffix in (".pdmodel", ".pdiparams"):
+        for share in (0.0, 0.5, 0.99):
+            broken = tmp_path_factory.mktemp("broken")
+            save_program(tiny_graph(), str(broken / "inference"))
+            path = str(broken / "inference") + suffix
+            with open(path, "rb") as file:
+                whole = file.read()
+            with open(path, "wb") as file:
+                file.write(whole[:int(share * len(whole))])
+            _refused(ModelError, "inference", tmp_path, str(broken), batches())
+
+
+def test_a_quantised_model_is_no_float_model(tmp_path_factory, tmp_path):
+    job, prefix = tiny_job(), str(tmp_path_factory.mktemp("quantised") / "model")
+    save_program(qdq_graph(job.network.graph, job.network.scheme, job.state), prefix)
+    _refused(ModelError, "already quantised", tmp_path, prefix, batches())
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    graph = tiny_graph()
+    graph.params["c.w"][0, 0, 0, 0] = np.nan
+    _refused(ModelError, "c.w", tmp_path, graph, batches())
+
+
+def test_a_model_with_nothing_to_quantise_is_refused(tmp_path):
+    graph = tiny_graph()
+    graph.ops, graph.outputs = [op for op in graph.ops if op.type == "softmax"], ["probability"]
+    graph.ops[0].inputs["X"] = ["image"]
+    graph.params.clear()
+    _refused(ModelError, "nothing to quantise", tmp_path, graph, batches())
+
+
+def test_bad_settings_are_refused(model_dir, tmp_path):
+    _refused(ConfigError, "activation_bits", tmp_path, model_dir, batches(),
+             config=settings({"QuantPost": {"activation_bits": 4}}))
+    _refused(ConfigError, "nothing.*", tmp_path, model_dir, batches(),
+             config=settings({"QuantPost": {"skip": ["nothing.*"]}}))
+    _refused(ConfigError, "units", tmp_path, model_dir, batches(),
+             config=settings(granularity="explicit", units=[[0, 0], [2, 2]]))
+
+
+def test_places_that_cannot_be_written_are_refused(model_dir, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "below", model_dir):
+        with pytest.raises(OutputError):
+            quant_post_mrecg(model_dir, batches(), settings(), str(place))
+    assert os.listdir(tmp_path) == ["file"]
+    assert sorted(os.listdir(model_dir)) == ["inference.pdiparams", "inference.pdmodel"]
+
+
+def test_an_error_during_the_run_leaves_nothing(model_dir, tmp_path):
+    def broken(predict):
+        raise DataError("the evaluator is broken")
+    with pytest.raises(DataError):
+        quant_post_mrecg(model_dir, batches(), settings(), str(tmp_path / "out"), evaluator=broken)
+    assert not os.path.exists(tmp_path / "out")
+
+
+def _with_unsupported(graph, behind):
+    """Insert an op that dygraph cannot run, which Paddle Inference can, behind tensor ``behind``."""
+    info = graph.tensors[behind]
+    copy = graph.tensors["copied"] = TensorInfo("copied", info.shape)
+    for op in graph.ops:
+        for names in op.inputs.values():
+            names[:] = [copy.name if n == behind else n for n in names]
+    graph.outputs = [copy.name if n == behind else n for n in graph.outputs]
+    place = next((k for k, op in enumerate(graph.ops) if behind in op.output_names), -1)
+    graph.ops.insert(place + 1, Op("lrn", {"X": [behind]}, {"Out": [copy.name], "MidOut": ["middle"]},
+                                   dict(n=3, k=1.0, alpha=1e-4, beta=0.75, data_format="NCHW")))
+    graph.tensors["middle"] = TensorInfo("middle", info.shape)
+    return graph
+
+
+def test_an_unsupported_op_in_the_middle_leaves_what_follows_float(tmp_path):
+    result = quant_post_mrecg(_with_unsupported(tiny_graph(), "c.relu"), batches(), settings(), str(tmp_path / "out"))
+    assert set(result.report.weights) == {"a.w", "b.w", "c.w"}
+    assert set(result.report.float_tensors) == {"d.w", "fc.w"} and "lrn" in result.report.float_tensors["d.w"]
+    assert np.isfinite(Predictor(result.prefix)(tiny_samples(4))[0]).all()
+
+
+def test_an_unsupported_op_at_the_end_changes_nothing_before_it(tmp_path):
+    graph = tiny_graph()
+    graph.outputs.append("d.relu")
+    result = quant_post_mrecg(_with_unsupported(graph, "d.relu"), batches(), settings(), str(tmp_path / "out"))
+    assert set(result.report.weights) == {"a.w", "b.w", "c.w", "d.w"} and result.plan.modules[-1].outputs == ["d.relu"]
+    checked = result.report.verification
+    assert checked["outputs"] and checked["max_abs_diff"] <= 1e-6 * checked["max_abs_output"], "compared where possible"
+
+
+def test_an_unsupported_op_before_everything_is_refused(tmp_path):
+    _refused(ModelError, "lrn", tmp_path, _with_unsupported(tiny_graph(), "image"), batches())
