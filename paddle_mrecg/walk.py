@@ -93,45 +93,43 @@ class Walker:
         problem, inner = self._problem(unit, settings)
         inner_names = [n for _, names in inner for n in names]
         inner_targets = {n: problem.targets.pop(n) for n in inner_names if n not in problem.outputs}
-        nearest, advanced = measure(problem, self.state, inner_names, inner_targets)
-        hard, soft, state, trained = nearest, nearest, self.state, {}
+        before, outputs = measure(problem, self.state, inner_names, inner_targets)
         if self.state.finished.issuperset(problem.runner.weights):
             iters = 0  # nothing is left to round: its weights, if any, were trained where they are read first
+        after, soft, trained, kept = before, before, {}, True
+        state = self._finished(problem.runner)
         if iters:
             trainer = UnitTrainer(problem, self.state, settings, self.network.graph.params,
                                   self.network.seed * 100003 + unit.start)
-            if alphas:
-                trainer.warm_start(alphas)
+            trainer.warm_start(alphas or {})
             trainer.train(iters, on_step)
             trained, committed = trainer.alphas(), trainer.commit()
             soft, _ = measure(problem, committed, weights=trainer.soft_weights())
-            del trainer
-            hard, outputs = measure(problem, committed, inner_names, inner_targets)
-            if total(hard, unit).error < total(nearest, unit).error:
-                state, advanced = committed, outputs
-        kept = state is not self.state or not iters
-        if not kept:
-            hard = nearest
-        self.state = state if kept else self._finished(problem.runner)
-        self.float_stream.advance({n: problem.targets[n] for n in unit.outputs}, _needed(later))
-        self.quant_stream.advance(advanced, _needed(later))
-        result = UnitResult(unit, iters, time.perf_counter() - begin, total(nearest, unit), total(soft, unit),
-                            total(hard, unit),
-                            [(m, _total(nearest, names), _total(hard, names)) for m, names in inner], trained,
-                            kept)
-        self.results.append(result)
-        return result
+            del trainer  # its optimiser's moments, before the next pass over all samples
+            hard, trained_outputs = measure(problem, committed, inner_names, inner_targets)
+            kept = total(hard, unit).error < total(before, unit).error
+            if kept:
+                after, state, outputs = hard, committed, trained_outputs
+        self.state = state
+        self._advance(problem, outputs, later)
+        self.results.append(UnitResult(
+            unit, iters, time.perf_counter() - begin, total(before, unit), total(soft, unit), total(after, unit),
+            [(m, _total(before, names), _total(after, names)) for m, names in inner], trained, kept))
+        return self.results[-1]
 
     def replay(self, later: List[Unit], state: NetworkState, result: UnitResult) -> UnitResult:
         """Advance through a unit that is finished in ``state`` without training it."""
-        unit = result.unit
-        problem, _ = self._problem(unit, MRECG(), inner=False)
+        problem, _ = self._problem(result.unit, MRECG(), inner=False)
         self.state = state
-        _, outputs = measure(problem, state)
-        self.float_stream.advance({n: problem.targets[n] for n in unit.outputs}, _needed(later))
-        self.quant_stream.advance(outputs, _needed(later))
+        self._advance(problem, measure(problem, state)[1], later)
         self.results.append(result)
         return result
+
+    def _advance(self, problem: UnitProblem, outputs: Dict[str, np.ndarray], later: List[Unit]):
+        """Move both streams behind the unit."""
+        needed = {name for unit in later for name in unit.inputs}
+        self.float_stream.advance({n: problem.targets[n] for n in problem.outputs}, needed)
+        self.quant_stream.advance(outputs, needed)
 
     def _problem(self, unit: Unit, settings: MRECG, inner: bool = True):
         network = self.network
@@ -156,7 +154,3 @@ def total(losses: Dict[str, Loss], unit: Unit) -> Loss:
 
 def _total(losses, names) -> Loss:
     return Loss(sum(losses[n].error for n in names), sum(losses[n].power for n in names))
-
-
-def _needed(later: List[Unit]):
-    return {name for unit in later for name in unit.inputs}
