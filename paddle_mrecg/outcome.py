@@ -94,7 +94,7 @@ def unit_report(index: int, result: UnitResult, params: Dict) -> UnitReport:
     unit = result.unit
     note = "" if result.kept else "training made the output worse; nearest rounding stays"
     return UnitReport(index, unit.name, unit.modules[0].index, [m.name for m in unit.modules], len(unit.weights),
-                      sum(params[n].size for n in unit.weights), result.iterations, result.seconds, result.nearest.error, result.soft.error,
-                      result.hard.error, result.hard.power,
+                      sum(params[n].size for n in unit.weights), result.iterations, result.seconds,
+                      result.nearest.error, result.soft.error, result.hard.error, result.hard.power,
                       [InnerLoss(m.index, m.name, a.error, b.error, b.power) for m, a, b in result.inner],
                       result.reused, note)
