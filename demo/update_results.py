@@ -64,7 +64,8 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when a file is out of date")
     args = parser.parse_args(argv)
-    files = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "demo").rglob("*.md")), *sorted((ROOT / "configs").rglob("*.yaml"))]
+    files = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "demo").rglob("*.md")),
+             *sorted((ROOT / "configs").rglob("*.yaml"))]
     stale = []
     for path in (p for p in files if p.exists()):
         before = path.read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything of the post-training job that trains nothing: read, fold, probe, calibrate, cut, plan."""
 import dataclasses
+import os
 import time
 from typing import Dict, List
 
@@ -67,6 +68,8 @@ def read_model(model, config: Config) -> Graph:
         raise ModelError("no model given: set Global.model_dir, or pass a directory, a file prefix or a Layer")
     if isinstance(model, (tuple, list)):
         return graph_from_layer(*model)
+    if isinstance(model, os.PathLike):
+        model = os.fspath(model)
     if not isinstance(model, str):
         raise ModelError(f"a {type(model).__name__} is no model: pass a directory, a file prefix or the pair "
                          "(layer, input_spec) with a list of paddle.static.InputSpec")

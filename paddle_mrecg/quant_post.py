@@ -77,7 +77,8 @@ def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = 
     tuned = tune_cpu(config.global_.tune_cpu)
     seed_everything(config.global_.seed)
     evaluator = evaluator or make_evaluator(config.evaluation, config.global_.seed)
-    inputs = [model] if isinstance(model, str) else [config.global_.model_dir] if config.global_.model_dir else []
+    source = model if isinstance(model, (str, os.PathLike)) else config.global_.model_dir
+    inputs = [os.fspath(source)] if source else []
     with ResultDir(config.global_.save_dir, config.global_.resume, inputs) as result_dir:
         job = Job(prepare(model, data_loader, config), result_dir)
         with contextlib.closing(job.prepared.network.store), contextlib.closing(job.board):

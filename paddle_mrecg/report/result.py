@@ -36,7 +36,6 @@ class Report:
         verification(dict): ``max_abs_diff`` and ``max_abs_output`` of simulation against exported program, ``samples``.
         cpu_tuning(dict): start-up settings that were applied, from ``tune_cpu``.
         samples(dict): purpose -> number of samples.
-        cpu_tuning(dict): what ``compat.tune_cpu`` applied at start-up.
         status(str): ``complete``, or ``interrupted`` when the units missing from ``units`` stayed at nearest rounding.
         notes(list[str]): sentences that the reader must not miss; printed below the table.
     """
@@ -52,7 +51,6 @@ class Report:
     sizes: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     verification: Dict[str, float] = dataclasses.field(default_factory=dict)
     samples: Dict[str, int] = dataclasses.field(default_factory=dict)
-    cpu_tuning: Dict[str, Any] = dataclasses.field(default_factory=dict)
     cpu_tuning: Dict[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
     config: Dict[str, Any] = dataclasses.field(default_factory=dict)
