@@ -159,6 +159,9 @@ class MRECG:
                                 choices=("none", "symmetric_pact"))
 
 
+# Granularities that need every module's loss, from a first pass.
+LOSS_POLICIES = ("loss", "loss_peaks", "optimal")
+
 PRESETS: Dict[str, Dict[str, Any]] = {
     # AdaRound (arXiv 2004.10568): layer by layer, weights only.
     "adaround": dict(granularity="layer", keep_prob=1.0, scale_lr=0.0, batch_size=32, num_iters=10000),

@@ -9,11 +9,10 @@ import dataclasses
 import re
 from typing import Callable, Iterator, List, NamedTuple, Tuple
 
-from .config import PRESETS, SECTIONS, Config, Data, QuantPost
+from .config import LOSS_POLICIES, PRESETS, SECTIONS, Config, Data, QuantPost
 from .config_schema import Path, Problem, default_of, did_you_mean, dotted
 
 FLOAT_BITS = 32  # activation bits that mean "not quantised"
-LOSS_POLICIES = ("loss", "loss_peaks", "optimal")
 JOINING = ("modcap",) + LOSS_POLICIES
 ACTIVATION_BITS = ("activation_bits", "first_layer_activation_bits", "last_layer_activation_bits")
 HOOK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")

@@ -7,6 +7,7 @@ from typing import Callable, Dict, List, Optional
 
 from .checkpoint import Checkpoint, job_digest
 from .compat import seed_everything, tune_cpu
+from .config import LOSS_POLICIES
 from .config_io import config_to_dict, load_config
 from .evaluation import make_evaluator
 from .fisher import importance
@@ -18,7 +19,7 @@ from .report.progress import Progress, get_logger, unit_line
 from .report.result import Report
 from .report.result_dir import ResultDir
 from .report.vdl import VisualDLWriter
-from .strategies.mrecg import LOSS_POLICIES, make_plan
+from .strategies.mrecg import make_plan
 from .walk import UnitResult, Walker
 
 BOARD_POINTS = 50  # points per curve and unit in VisualDL

@@ -11,12 +11,10 @@ with the paper is said with each.
 import itertools
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from ..config import MRECG
+from ..config import LOSS_POLICIES, MRECG
 from ..errors import ConfigError
 from ..graph.graph import Graph, Op, weight_name
 from ..graph.partition import Module, Plan, join, short_number
-
-LOSS_POLICIES = ("loss", "loss_peaks", "optimal")
 
 # Joined units end at 0.88 to 1.00 times the loss that their last module reached alone (figure 6 of the paper,
 # digitised). So a predicted drop of a few percent is no evidence of a peak, and joining gains about 4 % per join.
@@ -36,7 +34,7 @@ def make_plan(graph: Graph, modules: List[Module], config: MRECG, bits: Dict[str
         config(MRECG): ``granularity`` and the settings of that policy.
         bits(dict[str, int]): weight name -> bits.
         losses(Sequence[float], optional): loss of each module when it is
-            reconstructed alone; the policies of ``LOSS_POLICIES`` need it.
+            reconstructed alone; the policies of ``config.LOSS_POLICIES`` need it.
             Default: None.
         powers(Sequence[float], optional): power of each module's float output
             in the same norm, for ``config.relative_loss``. Default: None.
