@@ -147,7 +147,7 @@ class MRECG:
     round_weight_depthwise: float = knob(0.1, "the same for units with depthwise convolutions", "lambda", low=0.0)
     round_weight_relative: float = knob(0.0, "if positive, the weight of the rounding term is this many times the mean "
                                         "gradient of the reconstruction loss, per layer, instead of round_weight: "
-                                        "independent of the loss's scale and of the number of steps", low=0.0)
+                                        "follows the loss's scale", low=0.0)
     warm_up: float = knob(0.2, "share of the steps before the rounding term sets in", low=0.0, high=1.0)
     beta_start: float = knob(20.0, "exponent of the rounding term after warm-up", "b", low=1.0)
     beta_end: float = knob(2.0, "exponent at the last step, reached linearly", "b", low=1.0)

@@ -245,6 +245,8 @@ class Job:
 
         def on_step(trainer, step, loss):
             bar.update()
+            if not self.config.global_.visualdl:
+                return  # nobody reads what the rest computes
             if step % every == 0 or step == iters - 1:
                 self.board.step(index, step, float(loss), beta=annealed_beta(step, iters, trainer.settings),
                                 settled=trainer.settled())

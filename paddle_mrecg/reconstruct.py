@@ -193,8 +193,8 @@ class UnitTrainer:
         """Measure the reconstruction loss's gradient while the rounding term is still off.
 
         The published lambda fits the published losses and 20,000 steps: where the loss is larger, or the steps are
-        few, roundings stay undecided and the hard network is worse than the soft one. Relative to the gradient that it
-        has to overcome, one value serves all layers.
+        few, roundings stay undecided and the hard network is worse than the soft one. This weight follows the gradient
+        that it has to overcome; the best factor still differs between layers, which is why the option is off by default.
         """
         for name, rounding in self.rounding.items():
             gradient = float(paddle.abs(rounding.alpha.grad).mean()) / MEAN_SLOPE
@@ -203,7 +203,7 @@ class UnitTrainer:
 
     def settled(self) -> float:
         """Share of the roundings that are decided: h below 0.01 or above 0.99."""
-        h = np.concatenate([r.h().ravel() for r in self.rounding.values()])
+        h = np.concatenate([h.ravel() for h in self.h().values()])
         return float(np.mean((h < 0.01) | (h > 0.99)))
 
     def soft_weights(self) -> Dict[str, paddle.Tensor]:
