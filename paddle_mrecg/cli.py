@@ -7,8 +7,8 @@ from typing import List, Optional
 
 from . import __version__
 from .config import SECTIONS
-from .config_docs import markdown_tables, text_tables
-from .config_io import load_config, missing_for_command, save_config
+from .config.docs import markdown_tables, text_tables
+from .config.io import load_config, missing_for_command, save_config
 from .errors import ConfigError, MrecgError, OutputError
 from .startup import import_paddle
 
@@ -115,7 +115,7 @@ def plan(args) -> int:
     config = _complete_config(args)
     import_paddle(config.global_.tune_cpu)
     from .quant_post import plan_post
-    from .report.files import write_json
+    from .files import write_json
     result = plan_post(config=config)
     path = args.output or config.global_.save_dir.rstrip("/") + ".plan.json"
     _make_parent(path)

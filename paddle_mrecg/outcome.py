@@ -4,18 +4,18 @@ import os
 import tempfile
 from typing import Callable, Dict
 
-from .config_io import config_to_dict, save_config
+from .config.io import config_to_dict, save_config
+from .engine.walk import UnitResult
 from .export.predictor import Predictor
 from .export.qdq import qdq_graph
 from .export.verify import verify
+from .files import write_json
 from .graph.writer import save_program
-from .report.files import write_json
 from .report.pictures import oscillation_picture
 from .report.progress import get_logger
 from .report.result import Report
 from .report.sizes import code_sizes, file_sizes
 from .report.units import InnerLoss, UnitReport, write_units_csv
-from .walk import UnitResult
 
 PROGRAM = "model"  # stem of the written program
 

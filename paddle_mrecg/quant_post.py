@@ -5,22 +5,22 @@ import dataclasses
 import os
 from typing import Callable, Dict, List, Optional
 
-from .checkpoint import Checkpoint, job_digest
 from .compat import seed_everything, tune_cpu
 from .config import LOSS_POLICIES
-from .config_io import config_to_dict, load_config
-from .evaluation import make_evaluator
-from .fisher import importance
+from .config.io import config_to_dict, load_config
+from .data.evaluation import make_evaluator
+from .engine.checkpoint import Checkpoint, job_digest
+from .engine.fisher import importance
+from .engine.prepare import Prepared, prepare
+from .engine.reconstruct import NetworkState, annealed_beta
+from .engine.walk import UnitResult, Walker
 from .graph.partition import Plan, Unit
 from .outcome import PROGRAM, unit_report, write_outcome
-from .prepare import Prepared, prepare
-from .reconstruct import NetworkState, annealed_beta
 from .report.progress import Progress, get_logger, unit_line
 from .report.result import Report
 from .report.result_dir import ResultDir
 from .report.vdl import VisualDLWriter
 from .strategies.mrecg import make_plan
-from .walk import UnitResult, Walker
 
 BOARD_POINTS = 50  # points per curve and unit in VisualDL
 

@@ -9,7 +9,7 @@ import paddle
 import pytest
 
 from paddle_mrecg.config import MRECG, PRESETS, Config, Global, QuantPost
-from paddle_mrecg.config_io import load_config, save_config
+from paddle_mrecg.config.io import load_config, save_config
 from paddle_mrecg.export.predictor import Predictor
 from paddle_mrecg.quant_post import plan_post, quant_post_mrecg
 from paddle_mrecg.report.result import Report

@@ -7,7 +7,7 @@ import pytest
 
 from paddle_mrecg.export.predictor import Predictor
 from paddle_mrecg.quant_post import quant_post_mrecg
-from paddle_mrecg.walk import Walker
+from paddle_mrecg.engine.walk import Walker
 
 from .jobs import batches, content, model_dir, reference, settings  # noqa: F401
 from .tiny import tiny_samples

@@ -22,7 +22,7 @@ DEFAULT_CONFIG = str(sources.ROOT / "configs/classification/cifar_resnet20_mrecg
 
 def job_config(model: str, config_path: str, overrides=(), data_dir: str = None, seed: int = 0):
     """The config with this machine's data folders and the seed filled in."""
-    from paddle_mrecg.config_io import load_config
+    from paddle_mrecg.config.io import load_config
     config = load_config(config_path, list(overrides))
     config.global_.seed = seed
     if model.startswith("cifar"):

@@ -86,7 +86,7 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     import paddle
     from paddle_mrecg import quant_post_mrecg
-    from paddle_mrecg.config_io import load_config
+    from paddle_mrecg.config.io import load_config
     paddle.set_device(args.devices)
     runs = []
     try:

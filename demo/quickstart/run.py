@@ -52,7 +52,7 @@ def word_crops(num_calib: int):
 def quantise(args, bits: int, seed: int, calibrate, evaluate, save_dir: Path):
     """One job; returns the report."""
     from paddle_mrecg import quant_post_mrecg
-    from paddle_mrecg.config_io import load_config
+    from paddle_mrecg.config.io import load_config
     config = load_config(args.config_path)
     config.quant_post.weight_bits = bits
     config.global_.seed = seed

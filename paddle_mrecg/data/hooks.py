@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any, Callable, Dict
 
-from ..config_schema import did_you_mean
+from ..config.schema import did_you_mean
 from ..errors import DataError
 
 

@@ -11,11 +11,11 @@ from typing import Dict, List
 
 import numpy as np
 
+from ..engine.reconstruct import NetworkState
+from ..engine.scheme import FAKE_QUANTIZE, QUANTIZED, Scheme
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ..quantizers.affine import Encoding
 from ..quantizers.lsq import ROUNDER
-from ..reconstruct import NetworkState
-from ..scheme import FAKE_QUANTIZE, QUANTIZED, Scheme
 
 CONTAINER_BITS = 8
 CONTAINER_MAX = 127.0  # quantize_linear's Scale is the value of this code

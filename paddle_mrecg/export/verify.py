@@ -7,11 +7,11 @@ from typing import Dict, List, Sequence
 
 import numpy as np
 
+from ..engine.reconstruct import NetworkState
+from ..engine.unit_runner import UnitRunner
 from ..graph.graph import Graph, Op
 from ..graph.load import load_graph
 from ..graph.writer import save_program
-from ..reconstruct import NetworkState
-from ..unit_runner import UnitRunner
 from .predictor import Predictor
 
 SAMPLES = 8

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from .files import write_png
+from ..files import write_png
 from .oscillation import Curve, oscillation
 
 GREY, ORANGE, BLUE, GREEN = "#5f6368", "#D55E00", "#0072B2", "#009E73"

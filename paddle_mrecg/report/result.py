@@ -9,7 +9,7 @@ import sys
 from typing import Any, Dict, List, Optional
 
 from ..errors import DataError
-from .files import write_json
+from ..files import write_json
 from .oscillation import Curve
 from .progress import duration
 from .units import UnitReport

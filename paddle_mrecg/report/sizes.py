@@ -9,7 +9,7 @@ from typing import Dict, Mapping, Sequence
 
 import numpy as np
 
-from .files import deflate
+from ..files import deflate
 
 
 def entropy_bits(codes: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 """What happened to one unit, and the table of all units.
 
 Losses are ||y - y_fp||^2 summed over channels, mean over samples and space
-(reconstruct.py), measured on all calibration samples with nothing dropped.
+(engine/reconstruct.py), measured on all calibration samples with nothing dropped.
 """
 import csv
 import dataclasses
@@ -10,7 +10,7 @@ import io
 import math
 from typing import Dict, List, Sequence
 
-from .files import write_text
+from ..files import write_text
 
 
 @dataclasses.dataclass

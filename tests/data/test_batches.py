@@ -6,7 +6,7 @@ import numpy as np
 import paddle
 import pytest
 
-from paddle_mrecg.config_io import load_config
+from paddle_mrecg.config.io import load_config
 from paddle_mrecg.data import as_feed, calibration_samples, collect_samples
 from paddle_mrecg.errors import DataError
 from paddle_mrecg.graph.graph import TensorInfo

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from paddle_mrecg.config_io import load_config
+from paddle_mrecg.config.io import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))

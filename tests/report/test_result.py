@@ -64,7 +64,7 @@ def test_failed_save_leaves_the_old_report_and_no_temporary_file(make_report, tm
     path.write_text("old")
     def fail(*_):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr("paddle_mrecg.report.files.os.replace", fail)
+    monkeypatch.setattr("paddle_mrecg.files.os.replace", fail)
     with pytest.raises(OutputError, match="No space left"):
         make_report().save(str(path))
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["report.json"]

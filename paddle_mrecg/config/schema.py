@@ -7,7 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 from rapidfuzz import process
 
-from .config import SECTIONS, Config
+from .fields import SECTIONS, Config
 
 Path = Tuple  # ("MRECG", "top_k"), ("QuantPost", "overrides", 0, "pattern")
 INVALID = object()  # stands for a value that has been complained about

@@ -4,16 +4,16 @@ import numpy as np
 import paddle
 import pytest
 
-from paddle_mrecg.checkpoint import Checkpoint
+from paddle_mrecg.engine.checkpoint import Checkpoint
 from paddle_mrecg.config import MRECG
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.quantizers.drop import DropMask
-from paddle_mrecg.reconstruct import UnitTrainer, array_loss
-from paddle_mrecg.scheme import FAKE_QUANTIZE
-from paddle_mrecg.unit_runner import UnitRunner
-from paddle_mrecg.walk import UnitResult, Walker
+from paddle_mrecg.engine.reconstruct import UnitTrainer, array_loss
+from paddle_mrecg.engine.scheme import FAKE_QUANTIZE
+from paddle_mrecg.engine.unit_runner import UnitRunner
+from paddle_mrecg.engine.walk import UnitResult, Walker
 
-from .tiny import tiny_job
+from tests.tiny import tiny_job
 
 QUICK = MRECG(rounding_lr=5e-2, scale_lr=1e-3, keep_prob=1.0, batch_size=16, round_weight_relative=3.0)
 

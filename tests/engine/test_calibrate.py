@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from paddle_mrecg import calibrate
+from paddle_mrecg.engine import calibrate
 from paddle_mrecg.config import QuantPost
 from paddle_mrecg.errors import DataError, ModelError
 from paddle_mrecg.quantizers.observers import ActivationObserver, weight_encoding
-from paddle_mrecg.reconstruct import MEASURE_CHUNK
-from paddle_mrecg.scheme import Scheme, build_scheme
-from paddle_mrecg.unit_runner import UnitRunner
+from paddle_mrecg.engine.reconstruct import MEASURE_CHUNK
+from paddle_mrecg.engine.scheme import Scheme, build_scheme
+from paddle_mrecg.engine.unit_runner import UnitRunner
 
-from .tiny import tiny_graph, tiny_samples
+from tests.tiny import tiny_graph, tiny_samples
 
 
 def values_of(graph, samples, names):

@@ -7,9 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
-from paddle_mrecg.checkpoint import Checkpoint, job_digest
+from paddle_mrecg.engine.checkpoint import Checkpoint, job_digest
 
-from .tiny import tiny_job
+from tests.tiny import tiny_job
 
 
 @pytest.fixture()

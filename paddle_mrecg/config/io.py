@@ -7,11 +7,11 @@ from typing import Any, Dict, List, Tuple
 
 import yaml
 
-from .config import SECTIONS, Config
-from .config_rules import check_rules, preset_without_effect
-from .config_schema import Path, Problem, build_config, did_you_mean, dotted
-from .errors import ConfigError
-from .report.files import write_text
+from ..errors import ConfigError
+from ..files import write_text
+from .fields import SECTIONS, Config
+from .rules import check_rules, preset_without_effect
+from .schema import Path, Problem, build_config, did_you_mean, dotted
 
 HEADER = "# Every setting of this run, defaults and preset included; `paddle-mrecg quant --config` takes it again.\n"
 

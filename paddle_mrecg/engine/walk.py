@@ -6,9 +6,9 @@ from typing import Callable, Dict, List, Optional
 
 import numpy as np
 
-from .config import MRECG
-from .graph.graph import Graph, Op
-from .graph.partition import Unit
+from ..config import MRECG
+from ..graph.graph import Graph, Op
+from ..graph.partition import Unit
 from .reconstruct import MEASURE_CHUNK, Loss, NetworkState, UnitProblem, UnitTrainer, measure
 from .scheme import Scheme
 from .streams import ActivationStore, Stream

@@ -4,10 +4,11 @@ from typing import Callable, Dict, Iterable, List, Optional
 
 import numpy as np
 
-from .config import Data, Evaluation
-from .data import call_hook, open_loader
-from .errors import DataError
-from .graph.graph import TensorInfo
+from ..config import Data, Evaluation
+from ..errors import DataError
+from ..graph.graph import TensorInfo
+from .hooks import call_hook
+from .sources import open_loader
 
 Predict = Callable[[Dict[str, np.ndarray]], List[np.ndarray]]
 

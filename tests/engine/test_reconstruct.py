@@ -5,12 +5,12 @@ import paddle
 import pytest
 
 from paddle_mrecg.config import MRECG
-from paddle_mrecg.fisher import importance
+from paddle_mrecg.engine.fisher import importance
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
-from paddle_mrecg.reconstruct import annealed_beta, array_loss, measure, squared_error
-from paddle_mrecg.streams import ActivationStore
+from paddle_mrecg.engine.reconstruct import annealed_beta, array_loss, measure, squared_error
+from paddle_mrecg.engine.streams import ActivationStore
 
-from .tiny import tiny_graph, tiny_job, tiny_samples
+from tests.tiny import tiny_graph, tiny_job, tiny_samples
 
 WEIGHTS_ONLY = dict(activation_bits=32, first_layer_activation_bits=32, last_layer_activation_bits=32)
 QUICK = dict(rounding_lr=1e-2, keep_prob=1.0, batch_size=16)

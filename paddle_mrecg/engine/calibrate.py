@@ -5,12 +5,12 @@ from typing import Dict
 import numpy as np
 import paddle
 
-from .config import QuantPost
-from .errors import DataError, ModelError
-from .graph.graph import Graph
-from .graph.ops import run_op
-from .quantizers.affine import Encoding
-from .quantizers.observers import ActivationObserver, weight_encoding
+from ..config import QuantPost
+from ..errors import DataError, ModelError
+from ..graph.graph import Graph
+from ..graph.ops import run_op
+from ..quantizers.affine import Encoding
+from ..quantizers.observers import ActivationObserver, weight_encoding
 from .reconstruct import MEASURE_CHUNK
 from .scheme import Scheme
 

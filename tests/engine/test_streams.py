@@ -4,7 +4,7 @@ import gc
 
 import numpy as np
 
-from paddle_mrecg.streams import ActivationStore, Stream
+from paddle_mrecg.engine.streams import ActivationStore, Stream
 
 
 def test_arrays_beyond_the_limit_go_to_disk_and_keep_their_values():

@@ -9,10 +9,10 @@ import dataclasses
 import fnmatch
 from typing import Dict, List, Set
 
-from .config import QuantPost
-from .errors import ConfigError, ModelError
-from .graph.graph import WEIGHT_SLOTS, Graph, Op, activation_name, channel_axis, weight_name
-from .quantizers.affine import QuantSpec
+from ..config import QuantPost
+from ..errors import ConfigError, ModelError
+from ..graph.graph import WEIGHT_SLOTS, Graph, Op, activation_name, channel_axis, weight_name
+from ..quantizers.affine import QuantSpec
 
 QUANTIZED = "@quantized"  # suffix of the quantised view of a tensor
 FAKE_QUANTIZE = "fake_quantize"  # pseudo-op: one activation quantiser

@@ -13,8 +13,8 @@ from typing import Dict, List
 import numpy as np
 import paddle
 
-from .graph.graph import Graph
-from .graph.ops import run_op
+from ..graph.graph import Graph
+from ..graph.ops import run_op
 from .streams import ActivationStore
 
 CLIP = 100.0  # one element never weighs more than this many times the mean

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from paddle_mrecg.config import MRECG, PRESETS, Config, Global, QuantPost
-from paddle_mrecg.config_docs import markdown_tables, text_tables
-from paddle_mrecg.config_io import config_to_dict, load_config, missing_for_command, save_config
-from paddle_mrecg.config_schema import describe
+from paddle_mrecg.config.docs import markdown_tables, text_tables
+from paddle_mrecg.config.io import config_to_dict, load_config, missing_for_command, save_config
+from paddle_mrecg.config.schema import describe
 from paddle_mrecg.errors import ConfigError
 
 SIMULATION = {"target": "simulation"}

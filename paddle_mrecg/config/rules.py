@@ -9,8 +9,8 @@ import dataclasses
 import re
 from typing import Callable, Iterator, List, NamedTuple, Tuple
 
-from .config import LOSS_POLICIES, PRESETS, SECTIONS, Config, Data, QuantPost
-from .config_schema import Path, Problem, default_of, did_you_mean, dotted
+from .fields import LOSS_POLICIES, PRESETS, SECTIONS, Config, Data, QuantPost
+from .schema import Path, Problem, default_of, did_you_mean, dotted
 
 FLOAT_BITS = 32  # activation bits that mean "not quantised"
 JOINING = ("modcap",) + LOSS_POLICIES

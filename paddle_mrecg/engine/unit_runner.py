@@ -5,8 +5,8 @@ from typing import Dict, Iterable, List, Mapping
 import numpy as np
 import paddle
 
-from .graph.graph import Graph, Op, WEIGHT_SLOTS
-from .graph.ops import run_op
+from ..graph.graph import Graph, Op, WEIGHT_SLOTS
+from ..graph.ops import run_op
 from .scheme import FAKE_QUANTIZE, QUANTIZED, Scheme
 
 

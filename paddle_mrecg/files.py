@@ -9,7 +9,7 @@ import sys
 import zlib
 from typing import Any
 
-from ..errors import OutputError
+from .errors import OutputError
 
 
 def write_bytes(path: str, data: bytes):

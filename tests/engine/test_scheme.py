@@ -5,9 +5,9 @@ import pytest
 from paddle_mrecg.config import Override, QuantPost
 from paddle_mrecg.errors import ConfigError, ModelError
 from paddle_mrecg.graph.graph import Op
-from paddle_mrecg.scheme import FAKE_QUANTIZE, build_scheme
+from paddle_mrecg.engine.scheme import FAKE_QUANTIZE, build_scheme
 
-from .tiny import tiny_graph
+from tests.tiny import tiny_graph
 
 
 def test_first_and_last_layer_have_their_own_bits():

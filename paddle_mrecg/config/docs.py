@@ -6,8 +6,8 @@ from typing import Iterator, List
 
 import yaml
 
-from .config import PRESETS, SECTIONS, Config
-from .config_schema import Setting, describe
+from .fields import PRESETS, SECTIONS, Config
+from .schema import Setting, describe
 
 COLUMNS = ("key", "type", "default", "allowed", "symbol", "meaning")
 

@@ -8,7 +8,7 @@ from typing import Dict, Optional
 
 import numpy as np
 
-from .quantizers.affine import Encoding
+from ..quantizers.affine import Encoding
 from .reconstruct import NetworkState
 
 

@@ -14,11 +14,11 @@ from typing import Dict, List, Optional
 import numpy as np
 import paddle
 
-from .config import MRECG
-from .quantizers.affine import Encoding, dequantize, quantize
-from .quantizers.drop import DropMask
-from .quantizers.lsq import ActivationQuantizer
-from .quantizers.rounding import SoftRounding
+from ..config import MRECG
+from ..quantizers.affine import Encoding, dequantize, quantize
+from ..quantizers.drop import DropMask
+from ..quantizers.lsq import ActivationQuantizer
+from ..quantizers.rounding import SoftRounding
 from .streams import Stream
 from .unit_runner import UnitRunner
 

@@ -5,18 +5,18 @@ import os
 import time
 from typing import Dict, List
 
+from ..config import Config
+from ..data import calibration_samples
+from ..errors import ModelError
+from ..graph.fold import fold
+from ..graph.from_layer import graph_from_layer
+from ..graph.graph import Graph, weight_name
+from ..graph.load import load_graph
+from ..graph.partition import Module, modules_of
+from ..graph.probe import probe
+from ..report.progress import Progress, get_logger
 from . import calibrate
-from .config import Config
-from .data import calibration_samples
-from .errors import ModelError
-from .graph.fold import fold
-from .graph.from_layer import graph_from_layer
-from .graph.graph import Graph, weight_name
-from .graph.load import load_graph
-from .graph.partition import Module, modules_of
-from .graph.probe import probe
 from .reconstruct import MEASURE_CHUNK, NetworkState
-from .report.progress import Progress, get_logger
 from .scheme import build_scheme
 from .streams import ActivationStore
 from .walk import Network

@@ -8,7 +8,7 @@ from PIL import Image
 
 from paddle_mrecg.config import Data, Evaluation
 from paddle_mrecg.errors import DataError
-from paddle_mrecg.evaluation import classification_metrics, make_evaluator
+from paddle_mrecg.data.evaluation import classification_metrics, make_evaluator
 from paddle_mrecg.graph.graph import TensorInfo
 
 
