@@ -30,12 +30,13 @@ ALLOWED = {
     "quantizers": ("errors", "compat"),
     "data": ("errors", "config", "graph"),
     "report": ("errors", "files"),
+    "quanters": ("errors", "compat", "quantizers"),
     "strategies": ("errors", "config", "graph"),
     "engine": ("errors", "compat", "config", "graph", "quantizers", "data", "report"),
     "export": ("errors", "compat", "files", "graph", "quantizers", "data", "engine"),
 }
 NUMPY_ONLY = ("quantizers/affine.py", "quantizers/observers.py", "quantizers/ranges.py", "graph/graph.py", "config/fields.py",
-              "config/io.py", "config/rules.py", "config/schema.py", "config/docs.py", "files.py", "errors.py", "cli.py",
+              "config/io.py", "config/rules.py", "config/schema.py", "config/docs.py", "config/training.py", "files.py", "errors.py", "cli.py",
               "__init__.py")
 
 
