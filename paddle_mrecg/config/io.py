@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read, check and write configs: YAML, dict and dataclasses are the same thing."""
 import copy
-import dataclasses
 import os
 from typing import Any, Dict, List, Tuple
 
@@ -11,7 +10,7 @@ from ..errors import ConfigError
 from ..files import write_text
 from .fields import SECTIONS, Config
 from .rules import check_rules, preset_without_effect
-from .schema import Path, Problem, build_config, did_you_mean, dotted
+from .schema import Path, Problem, build_config, did_you_mean, dotted, settings_of
 
 HEADER = "# Every setting of this run, defaults and preset included; `paddle-mrecg quant --config` takes it again.\n"
 
@@ -50,7 +49,7 @@ def load_config(source=None, overrides=()) -> Config:
 
 def config_to_dict(config: Config) -> Dict[str, Dict[str, Any]]:
     """Sections of plain values, as YAML has them."""
-    return {section: dataclasses.asdict(getattr(config, field)) for section, field in SECTIONS.items()}
+    return {section: settings_of(getattr(config, field)) for section, field in SECTIONS.items()}
 
 
 def save_config(config: Config, path: str):

@@ -69,9 +69,19 @@ def describe() -> List[Setting]:
         cls = typing.get_type_hints(Config)[field]
         hints = typing.get_type_hints(cls)
         for f in dataclasses.fields(cls):
-            rows.append(Setting(section, f.name, type_name(hints[f.name]), default_of(f), _allowed(f.metadata),
+            rows.append(Setting(section, key_of(f), type_name(hints[f.name]), default_of(f), _allowed(f.metadata),
                                 f.metadata["doc"], f.metadata["symbol"]))
     return rows
+
+
+def key_of(field: dataclasses.Field) -> str:
+    """The key in YAML: the field's name, without the underscore of ``lambda_`` and other words of Python."""
+    return field.name.rstrip("_")
+
+
+def settings_of(section) -> Dict[str, Any]:
+    """A section as YAML has it: plain values by ``key_of``; the reverse of reading it."""
+    return dataclasses.asdict(section, dict_factory=lambda items: {name.rstrip("_"): value for name, value in items})
 
 
 def default_of(field: dataclasses.Field):
@@ -105,23 +115,24 @@ def _dataclass(cls, raw, path: Path, problems: List[Problem]):
         problems.append(Problem(path, f"must be a mapping of settings, got {_shown(raw)}"))
         return cls()
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    fields = {key_of(f): f for f in dataclasses.fields(cls)}
     given = {}
     for key, value in raw.items():
         here = path + (key,)
         if key not in fields:
             problems.append(Problem(here, "unknown key." + _home_of(key, fields)))
             continue
-        value = _value(value, hints[key], fields[key].metadata, here, problems)
+        field = fields[key]
+        value = _value(value, hints[field.name], field.metadata, here, problems)
         if value is not INVALID:
-            given[key] = value
+            given[field.name] = value
     return cls(**given)
 
 
 def _home_of(key, siblings) -> str:
     """A similar key of this section, or the section that the key belongs to."""
     for section, field in SECTIONS.items():
-        if any(f.name == key for f in dataclasses.fields(typing.get_type_hints(Config)[field])):
+        if any(key_of(f) == key for f in dataclasses.fields(typing.get_type_hints(Config)[field])):
             return f" It belongs in section {section}."
     return did_you_mean(key, siblings)
 

@@ -64,7 +64,12 @@ class QuantAware:
 class BinRegularization:
     """Pull the weights of every quantisation bin onto its level (ICCV 2021)."""
 
-    weight: float = knob(0.5, "weight of the term in the loss", "lambda", low=0.0)
+    lambda_: float = knob(0.5, "weight of the term in the loss", "lambda", low=0.0)
+    schedule: str = knob("S2", "S1: from the start; S2: after `start`, when the steps have settled; S3: epochs alternate "
+                         "between training the scales and the regularized weights", choices=("S1", "S2", "S3"))
+    start: float = knob(1 / 3, "S2: first epoch with the term; below 1 it is a share of all epochs", low=0.0)
+    unbiased: bool = knob(False, "divide the variance of a bin of V weights by V - 1, not V")
+    grad_to_scale: bool = knob(True, "train the step sizes on the term too")
 
 
 @dataclasses.dataclass
