@@ -36,8 +36,8 @@ ALLOWED = {
     "export": ("errors", "compat", "files", "graph", "quantizers", "data", "engine"),
 }
 NUMPY_ONLY = ("quantizers/affine.py", "quantizers/observers.py", "quantizers/ranges.py", "graph/graph.py", "config/fields.py",
-              "config/io.py", "config/rules.py", "config/schema.py", "config/docs.py", "config/training.py", "files.py", "errors.py", "cli.py",
-              "__init__.py")
+              "config/io.py", "config/rules.py", "config/schema.py", "config/docs.py", "config/training.py", "files.py",
+              "errors.py", "cli.py", "__init__.py")
 
 
 def sources(folder=ROOT):

@@ -18,6 +18,7 @@ from paddle.quantization import BaseQuanter
 from ..errors import ConfigError
 from ..quantizers.affine import Encoding, QuantSpec
 from .initial import Samples, initial_step
+from .kernels import Grid, codes_of
 
 ROLES = ("activation", "weight")
 SMALLEST_STEP = 1e-10
@@ -126,10 +127,18 @@ class Quanter(BaseQuanter):
             self._samples.add(x)
             return x
         if not self.initialized:
-            self.initialize(Samples.of(x))
+            samples = Samples(self.axis, whole=self.role == "weight")
+            samples.add(x)
+            self.initialize(samples)
         with paddle.amp.auto_cast(enable=False):
-            y = self._quantize(x if x.dtype == paddle.float32 else x.cast("float32"))
+            x32 = x if x.dtype == paddle.float32 else x.cast("float32")
+            if self.training or self.role == "weight":
+                self._follow(x32)
+            y = self._quantize(x32)
             return y if x.dtype == y.dtype else y.cast(x.dtype)
+
+    def _follow(self, x: paddle.Tensor):
+        """Bring an untrained range up to date; learned grids have none."""
 
     def _quantize(self, x: paddle.Tensor) -> paddle.Tensor:
         raise NotImplementedError
@@ -137,8 +146,11 @@ class Quanter(BaseQuanter):
     def codes(self, x: paddle.Tensor) -> paddle.Tensor:
         """Integer codes of ``x`` as float32, without gradient."""
         with paddle.no_grad(), paddle.amp.auto_cast(enable=False):
-            y = self._quantize(x.detach().cast("float32"))
-            return paddle.round(y / self.along(self.step(), x.ndim) + self.along(self.zero_points(), x.ndim))
+            x = x.detach().cast("float32")
+            if self.role == "weight":
+                self._follow(x)
+            spec, zero = self.spec, None if self.symmetric else self.zero_points()
+            return codes_of(x, self.step(), zero, Grid(spec.qmin, spec.qmax, self.axis))
 
     def along(self, values: paddle.Tensor, ndim: int) -> paddle.Tensor:
         """Per-channel ``values`` shaped to broadcast over a tensor of ``ndim`` dimensions."""
@@ -158,7 +170,7 @@ class Quanter(BaseQuanter):
     @contextlib.contextmanager
     def observing(self):
         """Within this context tensors pass unchanged and are looked at; the grid is found from them at its end."""
-        self._samples = Samples(self.axis)
+        self._samples = Samples(self.axis, whole=self.role == "weight")
         try:
             yield self
             if self._samples.count:

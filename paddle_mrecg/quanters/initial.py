@@ -17,22 +17,16 @@ class Samples:
     """What calibration batches showed of one tensor.
 
     Args:
-        axis(int, optional): axis with one grid per index (weights, which are kept whole); None keeps at most
-            ``KEPT`` evenly spaced values, and the extremes. Default: None.
+        axis(int, optional): axis with one grid per index. Default: None.
+        whole(bool, optional): keep the last tensor with all its values (weights), not an even selection of every
+            tensor's (activations). Default: False.
     """
 
-    def __init__(self, axis: Optional[int] = None):
-        self.axis = axis
+    def __init__(self, axis: Optional[int] = None, whole: bool = False):
+        self.axis, self.whole = axis, whole
         self.abs_max: List[float] = []  # of each batch
         self.low, self.high, self.count = np.inf, -np.inf, 0
         self._kept: List[np.ndarray] = []
-
-    @classmethod
-    def of(cls, x, axis: Optional[int] = None) -> "Samples":
-        """Those of a single tensor."""
-        samples = cls(axis)
-        samples.add(x)
-        return samples
 
     def add(self, x: paddle.Tensor):
         """Look at one more batch.
@@ -47,18 +41,26 @@ class Samples:
         self.low, self.high, self.count = min(self.low, low), max(self.high, high), self.count + 1
         self.abs_max.append(max(-low, high))
         if self.axis is not None:
-            self._kept = [np.moveaxis(values, self.axis, 0).reshape(values.shape[self.axis], -1)]
+            values = np.moveaxis(values, self.axis, 0)
+        rows = values.reshape(values.shape[0] if self.axis is not None else 1, -1)
+        if self.whole:
+            self._kept = [rows]
         else:
-            flat = values.reshape(-1)
-            self._kept.append(flat[::-(-flat.size // KEPT)].copy())
+            self._kept.append(_thinned(rows))
 
     def rows(self) -> np.ndarray:
-        """``[channels, values]``, one row without axis."""
-        if self.axis is not None:
-            return self._kept[-1]
-        values = np.concatenate(self._kept)
-        values = values[::-(-values.size // KEPT)]
-        return np.concatenate([values, np.array([self.low, self.high], np.float32)])[None]
+        """``[channels, values]``, one row without axis; the extremes are among the values."""
+        rows = np.concatenate(self._kept, axis=1)
+        if self.whole:
+            return rows
+        ends = np.full([len(rows), 2], [self.low, self.high], np.float32)
+        return np.concatenate([_thinned(rows), ends], axis=1)
+
+
+def _thinned(rows: np.ndarray) -> np.ndarray:
+    """At most ``KEPT`` values of each row; an odd stride meets all columns of images whose sides are powers of two."""
+    stride = -(-rows.shape[1] // KEPT)
+    return rows[:, ::stride if stride == 1 else stride | 1].copy()
 
 
 def initial_step(rows: np.ndarray, spec: QuantSpec, init: str) -> np.ndarray:

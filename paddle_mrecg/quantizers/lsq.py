@@ -127,14 +127,15 @@ def _symmetric(encoding: Encoding) -> Encoding:
 # Below, what ends in "_" works in place: half the memory traffic, on tensors that nobody else has seen yet.
 
 
-def _forward(x, scale, zero, qmin, qmax):
+def on_grid(x, scale, zero, qmin, qmax):
+    """``(clip(round(x / scale + zero), qmin, qmax) - zero) * scale`` for Python numbers; ``x`` is float32."""
     codes = paddle.scale(x, 1.0 / scale, zero + ROUNDER).clip_(qmin + ROUNDER, qmax + ROUNDER)
     return codes.scale_(scale, -(zero + ROUNDER), bias_after_scale=False)
 
 
-def _inside(x, scale, zero, qmin, qmax):
-    """1 where ``x`` rounds to a code of the grid, else 0."""
-    middle, reach = 0.5 * (qmin + qmax), 0.5 * (qmax - qmin) + 0.5
+def inside(x, scale, zero, qmin, qmax, margin=0.5):
+    """1 where ``x / scale + zero`` is at most ``margin`` beyond ``qmin .. qmax``, else 0; 0.5: where it rounds to a code."""
+    middle, reach = 0.5 * (qmin + qmax), 0.5 * (qmax - qmin) + margin
     distance = paddle.scale(x, 1.0 / scale, zero - middle).abs_()
     return distance.scale_(-_STEEP, _STEEP * reach).clip_(0.0, 1.0)
 
@@ -161,7 +162,7 @@ class _FakeQuantize(PyLayer):
 
     @staticmethod
     def forward(ctx, x, parameter, mask, other, rule):
-        y = _forward(x, *rule.grid)
+        y = on_grid(x, *rule.grid)
         if mask is not None:
             base = x if other is None else other
             y.subtract_(base).multiply_(mask).add_(base)
@@ -174,7 +175,7 @@ class _FakeQuantize(PyLayer):
         x, y, mask = ctx.saved_tensor()
         rule, (wants_x, wants_parameter, masked, wants_other) = ctx.rule, ctx.inputs
         kept = grad if masked is None else grad * mask
-        passed = _inside(x, *rule.grid).multiply_(kept)
+        passed = inside(x, *rule.grid).multiply_(kept)
         total = None
         if wants_parameter:
             # PACT: outside only, where y = +-alpha. LSQ: all of y less the straight-through part of x.
