@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from paddle_mrecg.config import SECTIONS, Config
+from paddle_mrecg.config.training import TRAINING_SECTIONS, TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "paddle_mrecg"
@@ -36,7 +37,8 @@ ALLOWED = {
     "export": ("errors", "compat", "files", "graph", "quantizers", "data", "engine"),
 }
 NUMPY_ONLY = ("quantizers/affine.py", "quantizers/observers.py", "quantizers/ranges.py", "graph/graph.py", "config/fields.py",
-              "config/io.py", "config/rules.py", "config/schema.py", "config/docs.py", "config/training.py", "files.py",
+              "config/io.py", "config/rules.py", "config/schema.py", "config/docs.py", "config/training.py",
+              "config/training_rules.py", "files.py",
               "errors.py", "cli.py", "__init__.py")
 
 
@@ -190,6 +192,9 @@ def all_fields():
     """Section.key of every setting, also of the nested Override."""
     hints = typing.get_type_hints(Config)
     classes = {section: hints[field] for section, field in SECTIONS.items()}
+    training = typing.get_type_hints(TrainingConfig)
+    classes.update({section: next(t for t in (*typing.get_args(training[field]), training[field]) if t is not type(None))
+                    for section, field in TRAINING_SECTIONS.items()})
     classes["QuantPost.overrides[]"] = typing.get_args(typing.get_type_hints(classes["QuantPost"])["overrides"])[0]
     return [f"{section}.{f.name}" for section, cls in classes.items() for f in dataclasses.fields(cls)]
 

@@ -10,7 +10,9 @@ from ..errors import ConfigError
 from ..files import write_text
 from .fields import SECTIONS, Config
 from .rules import check_rules, preset_without_effect
-from .schema import Path, Problem, build_config, did_you_mean, dotted, settings_of
+from .schema import JOBS, Path, Problem, build_config, did_you_mean, dotted, settings_of
+from .training import TRAINING_SECTIONS, TrainingConfig
+from .training_rules import check_training_rules
 
 HEADER = "# Every setting of this run, defaults and preset included; `paddle-mrecg quant --config` takes it again.\n"
 
@@ -36,20 +38,44 @@ def load_config(source=None, overrides=()) -> Config:
         >>> load_config({"MRECG": {"preset": "fast"}}, ["MRECG.num_iters=100"]).mrecg.num_iters
         100
     """
-    raw, lines, problems = _read(source)
+    raw, lines, problems = _read(source, SECTIONS)
     problems += _apply_overrides(raw, lines, overrides, resolved=isinstance(source, Config))
     config, more = build_config(raw)
     problems += more
     problems += check_rules(config, [p.path for p in problems])
-    if problems:
-        raise ConfigError([_sentence(p, lines, os.fspath(source) if lines and any(lines.values()) else "")
-                           for p in problems])
+    _complain(problems, lines, source)
     return config
 
 
-def config_to_dict(config: Config) -> Dict[str, Dict[str, Any]]:
-    """Sections of plain values, as YAML has them."""
-    return {section: settings_of(getattr(config, field)) for section, field in SECTIONS.items()}
+def load_training_config(source=None, overrides=()) -> TrainingConfig:
+    """``load_config`` for the quant-aware job: sections QuantAware, BinRegularization and SymmetricPACT.
+
+    Args: and raises as ``load_config``; ``source`` may be a TrainingConfig.
+
+    Examples:
+        >>> config = load_training_config({"QuantAware": {"weight_bits": 2}, "BinRegularization": None})
+        >>> config.quant_aware.weight_bits, config.bin_regularization.schedule, config.symmetric_pact
+        (2, 'S2', None)
+    """
+    raw, lines, problems = _read(source, TRAINING_SECTIONS)
+    problems += _apply_overrides(raw, lines, overrides, resolved=isinstance(source, TrainingConfig))
+    config, more = build_config(raw, TrainingConfig)
+    problems += more
+    problems += check_training_rules(config, [p.path for p in problems])
+    _complain(problems, lines, source)
+    return config
+
+
+def _complain(problems: List[Problem], lines: Dict[Path, int], source):
+    if problems:
+        raise ConfigError([_sentence(p, lines, os.fspath(source) if lines and any(lines.values()) else "")
+                           for p in problems])
+
+
+def config_to_dict(config) -> Dict[str, Dict[str, Any]]:
+    """Sections of plain values, as YAML has them, of a Config or a TrainingConfig."""
+    parts = {section: getattr(config, field) for section, field in JOBS[type(config)].items()}
+    return {section: settings_of(part) for section, part in parts.items() if part is not None}
 
 
 def save_config(config: Config, path: str):
@@ -83,11 +109,11 @@ def _sentence(problem: Problem, lines: Dict[Path, int], where: str) -> str:
     return f"{dotted(problem.path)}{place}: {problem.message}"
 
 
-def _read(source) -> Tuple[Dict, Dict[Path, int], List[Problem]]:
+def _read(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem]]:
     """Sections as given, where each key stands, and keys that stand there twice."""
     if source is None:
         return {}, {}, []
-    if isinstance(source, Config):
+    if type(source) in JOBS:
         return config_to_dict(source), {}, []
     if isinstance(source, dict):
         return copy.deepcopy(source), {}, []
@@ -108,7 +134,7 @@ def _read(source) -> Tuple[Dict, Dict[Path, int], List[Problem]]:
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
-        raise ConfigError(f"config file '{source}' must hold the sections {', '.join(SECTIONS)}, "
+        raise ConfigError(f"config file '{source}' must hold the sections {', '.join(sections)}, "
                           f"got a {type(raw).__name__}")
     lines, twice = {}, []
     _positions(tree, (), lines, twice)

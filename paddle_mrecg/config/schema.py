@@ -8,8 +8,10 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 from rapidfuzz import process
 
 from .fields import SECTIONS, Config
+from .training import TRAINING_SECTIONS, TrainingConfig
 
 Path = Tuple  # ("MRECG", "top_k"), ("QuantPost", "overrides", 0, "pattern")
+JOBS = {Config: SECTIONS, TrainingConfig: TRAINING_SECTIONS}
 INVALID = object()  # stands for a value that has been complained about
 ALIKE = 60  # rapidfuzz score from which a name is worth suggesting
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
@@ -45,21 +47,25 @@ def did_you_mean(word, choices) -> str:
     return f" Did you mean '{match[0]}'?" if match else ""
 
 
-def build_config(raw: Dict[str, Any]) -> Tuple[Config, List[Problem]]:
-    """Build a Config from sections; a bad value is replaced by its default and noted.
+def build_config(raw: Dict[str, Any], cls=Config) -> Tuple[Any, List[Problem]]:
+    """Build the config of a job from sections; a bad value is replaced by its default and noted.
 
     Args:
         raw(dict): section -> key -> value, as YAML gives it.
+        cls(type, optional): Config or TrainingConfig, whose optional sections are None unless they are given.
+            Default: Config.
     """
-    problems, parts = [], {}
+    problems, parts, sections = [], {}, JOBS[cls]
     for section in raw:
-        if section not in SECTIONS:
-            problems.append(Problem((section,), f"unknown section; there are {', '.join(SECTIONS)}."
-                                    + did_you_mean(section, SECTIONS)))
-    hints = typing.get_type_hints(Config)
-    for section, field in SECTIONS.items():
-        parts[field] = _dataclass(hints[field], raw.get(section), (section,), problems)
-    return Config(**parts), problems
+        if section not in sections:
+            problems.append(Problem((section,), f"unknown section; there are {', '.join(sections)}."
+                                    + did_you_mean(section, sections)))
+    hints = typing.get_type_hints(cls)
+    for section, field in sections.items():
+        hint, optional = _without_none(hints[field])
+        if section in raw or not optional:
+            parts[field] = _dataclass(hint, raw.get(section), (section,), problems)
+    return cls(**parts), problems
 
 
 def describe() -> List[Setting]:
@@ -120,7 +126,7 @@ def _dataclass(cls, raw, path: Path, problems: List[Problem]):
     for key, value in raw.items():
         here = path + (key,)
         if key not in fields:
-            problems.append(Problem(here, "unknown key." + _home_of(key, fields)))
+            problems.append(Problem(here, "unknown key." + _home_of(key, path[0], fields)))
             continue
         field = fields[key]
         value = _value(value, hints[field.name], field.metadata, here, problems)
@@ -129,10 +135,12 @@ def _dataclass(cls, raw, path: Path, problems: List[Problem]):
     return cls(**given)
 
 
-def _home_of(key, siblings) -> str:
-    """A similar key of this section, or the section that the key belongs to."""
-    for section, field in SECTIONS.items():
-        if any(key_of(f) == key for f in dataclasses.fields(typing.get_type_hints(Config)[field])):
+def _home_of(key, section, siblings) -> str:
+    """A similar key of this section, or the section of the same job that the key belongs to."""
+    cls, sections = next(job for job in JOBS.items() if section in job[1])
+    hints = typing.get_type_hints(cls)
+    for section, field in sections.items():
+        if any(key_of(f) == key for f in dataclasses.fields(_without_none(hints[field])[0])):
             return f" It belongs in section {section}."
     return did_you_mean(key, siblings)
 

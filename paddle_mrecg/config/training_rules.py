@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of quant-aware training that are fine one by one but not together, and what unset ones mean."""
+import dataclasses
+from typing import Iterator, List
+
+from .rules import FLOAT_BITS
+from .schema import Path, Problem, default_of, did_you_mean, dotted
+from .training import LAYER_TYPES, BinRegularization, QuantAware, SymmetricPACT, TrainingConfig
+
+ACTIVATION_BITS = ("activation_bits", "first_layer_activation_bits", "last_layer_activation_bits")
+
+
+def resolved(settings: QuantAware) -> QuantAware:
+    """A copy in which no setting is unset but ``bias_bits`` (None: float biases)."""
+    friendly = settings.hardware_friendly
+    weight_quanter = settings.weight_quanter or ("tqt" if friendly else "lsq")
+    meant = dict(weight_quanter=weight_quanter, activation_quanter=settings.activation_quanter or weight_quanter,
+                 quantize_additions=friendly, fold_batch_norm=friendly, bias_bits=8 if friendly else None)
+    for end in ("first", "last"):
+        meant[f"{end}_layer_weight_bits"] = settings.weight_bits if friendly else 8
+        meant[f"{end}_layer_activation_bits"] = settings.activation_bits if friendly else 8
+    return dataclasses.replace(settings, **{k: v for k, v in meant.items() if getattr(settings, k) is None})
+
+
+def check_training_rules(config: TrainingConfig, bad: List[Path]) -> Iterator[Problem]:
+    """Problems between settings.
+
+    Args:
+        config(TrainingConfig): right in its types and ranges.
+        bad(list[tuple]): paths that have been complained about; rules that read them are not asked.
+    """
+    complained = {dotted(path[:2]) for path in bad}
+    rules = (_bits, _overrides, _layer_types, _quanters, _hardware, _pact, _schedule)
+    for problem in (p for rule in rules for p in rule(config)):
+        if dotted(problem.path[:2]) not in complained and "QuantAware" not in complained:
+            yield problem
+
+
+def _bits(config):
+    """Activation bits that are no bits at all, or that the target does not enforce."""
+    settings, lite = resolved(config.quant_aware), config.quant_aware.target == "paddle_lite"
+    given = [(("QuantAware", key), getattr(settings, key)) for key in ACTIVATION_BITS]
+    given += [(("QuantAware", "overrides", k, "activation_bits"), o.activation_bits)
+              for k, o in enumerate(settings.overrides) if o.activation_bits is not None]
+    for path, bits in given:
+        unset = getattr(config.quant_aware, path[1]) is None
+        if 8 < bits != FLOAT_BITS and not unset:
+            yield Problem(path, f"must be 2 to 8, or {FLOAT_BITS} for float activations; got {bits}")
+        elif bits < 8 and lite and not unset:
+            yield Problem(path, f"Paddle Lite's int8 kernels clip at ±127 whatever the bits, so {bits}-bit activations "
+                                "would not be enforced on the device; use 8, or set QuantAware.target: simulation to try "
+                                "it without a device")
+
+
+def _overrides(config):
+    for k, override in enumerate(config.quant_aware.overrides):
+        if not override.pattern:
+            yield Problem(("QuantAware", "overrides", k), "needs a pattern, e.g. pattern: 'features.*'")
+        if override.weight_bits is None and override.activation_bits is None:
+            yield Problem(("QuantAware", "overrides", k), "changes nothing: give weight_bits or activation_bits")
+
+
+def _layer_types(config):
+    for k, name in enumerate(config.quant_aware.quantizable_layer_type):
+        if name not in LAYER_TYPES:
+            yield Problem(("QuantAware", "quantizable_layer_type", k),
+                          f"must be one of {', '.join(LAYER_TYPES)}; got '{name}'.{did_you_mean(name, LAYER_TYPES)}")
+    if not config.quant_aware.quantizable_layer_type:
+        yield Problem(("QuantAware", "quantizable_layer_type"), "is empty, so nothing would be quantised")
+
+
+def _quanters(config):
+    settings, meant = config.quant_aware, resolved(config.quant_aware)
+    plus = meant.activation_quanter == "lsq_plus"
+    if plus and settings.activation_offset and settings.target == "paddle_lite":
+        yield Problem(("QuantAware", "activation_quanter"), "lsq_plus trains an offset, and Paddle Lite's int8 kernels have "
+                      "no zero point for activations; set activation_offset: false, or QuantAware.target: simulation to "
+                      "try it without a device")
+    if plus and settings.activation_offset and settings.activation_init == "lsq":
+        yield Problem(("QuantAware", "activation_init"), "lsq gives no offset to start from; use mse or abs_max, or set "
+                      "activation_offset: false")
+    if not plus and not settings.activation_offset:
+        yield _no_effect("activation_offset", "it is read only by activation_quanter lsq_plus")
+    if meant.weight_quanter == "abs_max" and settings.weight_init != _default("weight_init"):
+        yield _no_effect("weight_init", "weight_quanter abs_max follows the weight's present range")
+    if meant.activation_quanter in ("abs_max", "symmetric_pact") and settings.activation_init != _default("activation_init"):
+        yield _no_effect("activation_init", f"activation_quanter {meant.activation_quanter} starts in its own way")
+    if {meant.weight_quanter, meant.activation_quanter} <= {"abs_max", "symmetric_pact"} and settings.scale_lr != 1.0:
+        yield _no_effect("scale_lr", "neither quanter learns a step")
+
+
+def _hardware(config):
+    settings = config.quant_aware
+    if settings.hardware_friendly:
+        for key in ("weight_quanter", "activation_quanter"):
+            if getattr(settings, key) not in (None, "tqt"):
+                yield Problem(("QuantAware", key), "hardware_friendly asks for power-of-two scales, which only tqt has; leave "
+                              "it out, or set hardware_friendly: false and turn on the switches that you want")
+        for key in ("quantize_additions", "fold_batch_norm"):
+            if getattr(settings, key) is False:
+                yield Problem(("QuantAware", key), "contradicts hardware_friendly, which turns it on; set "
+                              "hardware_friendly: false and turn on the switches that you want")
+
+
+def _pact(config):
+    quanter, pact = resolved(config.quant_aware).activation_quanter, config.symmetric_pact
+    if pact is None:
+        return
+    if quanter != "symmetric_pact":
+        yield Problem(("SymmetricPACT",), f"has no effect with activation_quanter {quanter}; set "
+                      "QuantAware.activation_quanter: symmetric_pact or remove the section")
+    for key, init in (("momentum", "abs_max"), ("percentile", "percentile")):
+        field = next(f for f in dataclasses.fields(SymmetricPACT) if f.name == key)
+        if getattr(pact, key) != default_of(field) and pact.init != init:
+            yield Problem(("SymmetricPACT", key), f"has no effect with init {pact.init}; remove it or set init: {init}")
+
+
+def _schedule(config):
+    bins, settings = config.bin_regularization, resolved(config.quant_aware)
+    if bins is not None and bins.schedule != "S2" and bins.start != BinRegularization().start:
+        yield Problem(("BinRegularization", "start"), f"has no effect with schedule {bins.schedule}; remove it or use S2")
+    if bins is not None and bins.schedule == "S3" and settings.fold_batch_norm:
+        yield Problem(("BinRegularization", "schedule"), "S3 stops weights by epochs, but those regularized here are products "
+                      "of weights and batch norms; use S1 or S2, or fold_batch_norm: false")
+
+
+def _no_effect(key, reason):
+    return Problem(("QuantAware", key), f"has no effect: {reason}; remove it")
+
+
+def _default(key):
+    return next(default_of(f) for f in dataclasses.fields(QuantAware) if f.name == key)
