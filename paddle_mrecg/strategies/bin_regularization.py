@@ -49,8 +49,19 @@ def bin_reg_loss(weight: paddle.Tensor, quanter, unbiased: bool = False, grad_to
     Returns:
         Tensor: scalar, float32, at least 0.
     """
+    return _total_loss([(weight, quanter)], unbiased, grad_to_scale)
+
+
+def _total_loss(pairs, unbiased, grad_to_scale):
+    """The sum of ``bin_reg_loss`` over (weight, quanter), as one node of the autograd graph."""
+    with paddle.amp.auto_cast(enable=False):  # half precision would lose the small shares of full bins
+        weights, steps = [weight for weight, _ in pairs], [_step(quanter, grad_to_scale) for _, quanter in pairs]
+        return _BinRegLoss.apply([quanter for _, quanter in pairs], unbiased, *weights, *steps)
+
+
+def _step(quanter, grad_to_scale):
     step = quanter.step()
-    return _BinRegLoss.apply(weight, step if grad_to_scale else step.detach(), quanter, unbiased)
+    return step if grad_to_scale else step.detach()
 
 
 def inject(weight: paddle.Tensor, quanter, factor: Union[float, Callable[[], float]], unbiased: bool = False,
@@ -62,8 +73,7 @@ def inject(weight: paddle.Tensor, quanter, factor: Union[float, Callable[[], flo
     Args:
         factor(float or callable): number, or a function that is asked for it when gradients are computed.
     """
-    step = quanter.step()
-    return _Inject.apply(weight, step if grad_to_scale else step.detach(), quanter, factor, unbiased)
+    return _Inject.apply(weight, _step(quanter, grad_to_scale), quanter, factor, unbiased)
 
 
 class _Bins(NamedTuple):
@@ -76,7 +86,7 @@ class _Bins(NamedTuple):
 
     @classmethod
     def of(cls, weight, step, quanter) -> "_Bins":
-        weight = weight if weight.dtype == paddle.float32 else weight.astype("float32")
+        weight = _as(weight, paddle.float32)
         codes, low, high = quanter.codes(weight), quanter.qmin, quanter.qmax
         bins = (codes - low).astype("int32").reshape([-1])  # int32: counted in half the time of int64
         counts = paddle.bincount(bins, minlength=high - low + 1).astype("float32")
@@ -98,12 +108,22 @@ class _Bins(NamedTuple):
 
     def step_gradient(self, gradient, quanter) -> paddle.Tensor:
         """dL/ds from dL/dv, shape [1] or [channels], with LSQ's factor."""
-        product, axis = self.codes * gradient, quanter.axis
-        total = product.sum().reshape([1]) if axis is None else product.sum([k for k in range(product.ndim) if k != axis])
+        axis, shape = quanter.axis, self.codes.shape
+        total = (_dot(self.codes, gradient).reshape([1]) if axis is None else
+                 (self.codes * gradient).sum([k for k in range(len(shape)) if k != axis]))
         return total * -quanter.gradient_scale(self.codes)
 
     def _look_up(self, table):
         return paddle.gather(table, self.bins).reshape(self.error.shape)
+
+
+def _as(x, dtype):
+    return x if x.dtype == dtype else x.astype(dtype)  # astype copies
+
+
+def _dot(a, b):
+    """The sum of products, in one pass."""
+    return paddle.matmul(a.reshape([1, -1]), b.reshape([-1, 1])).reshape([])
 
 
 def _along(step, ndim, axis):
@@ -111,25 +131,25 @@ def _along(step, ndim, axis):
     return step if axis is None else step.reshape([-1 if k == axis else 1 for k in range(ndim)])
 
 
-# Both layers switch mixed precision off: shares of full bins underflow in half precision.
-
-
 class _BinRegLoss(PyLayer):
 
     @staticmethod
-    def forward(ctx, weight, step, quanter, unbiased):
-        with paddle.amp.auto_cast(enable=False):
+    def forward(ctx, quanters, unbiased, *weights_and_steps):
+        count = len(quanters)
+        weights, steps = weights_and_steps[:count], weights_and_steps[count:]
+        ctx.gradients, losses = [None] * (2 * count), []
+        for k, (weight, step, quanter) in enumerate(zip(weights, steps, quanters)):
             bins = _Bins.of(weight, step, quanter)
             gradient = bins.gradient(unbiased)
-            by_step = None if step.stop_gradient else bins.step_gradient(gradient, quanter)
-            loss = (bins.error * gradient).sum() * 0.5
-        ctx.save_for_backward(None if weight.stop_gradient else gradient, by_step)
-        ctx.dtypes = weight.dtype, step.dtype
-        return loss
+            losses.append(_dot(bins.error, gradient))
+            ctx.gradients[k] = None if weight.stop_gradient else gradient
+            ctx.gradients[count + k] = None if step.stop_gradient else bins.step_gradient(gradient, quanter)
+        ctx.dtypes = [x.dtype for x in weights_and_steps]
+        return paddle.add_n(losses) * 0.5
 
     @staticmethod
     def backward(ctx, grad):
-        return tuple(None if g is None else (g * grad).astype(dtype) for g, dtype in zip(ctx.saved_tensor(), ctx.dtypes))
+        return tuple(None if g is None else _as(g * grad, dtype) for g, dtype in zip(ctx.gradients, ctx.dtypes))
 
 
 class _Inject(PyLayer):
@@ -147,74 +167,39 @@ class _Inject(PyLayer):
         with paddle.amp.auto_cast(enable=False):
             bins = _Bins.of(weight, step, quanter)
             added = bins.gradient(unbiased).scale_(factor() if callable(factor) else factor)
-            by_step = None if step.stop_gradient else bins.step_gradient(added, quanter).astype(step.dtype)
-            return None if weight.stop_gradient else grad + added.astype(grad.dtype), by_step
+            by_step = None if step.stop_gradient else bins.step_gradient(added, quanter)
+            return None if weight.stop_gradient else grad + _as(added, grad.dtype), by_step
 
 
 class Phase(NamedTuple):
     """What an epoch does."""
+
     regularize: bool
     train_weights: bool = True
     train_scales: bool = True
 
 
-class Schedule:
-    """Which phase an epoch is in; ``phase`` is None until ``on_epoch`` is called."""
+def phase_of(settings: BinRegularization, epoch: int, epochs: int) -> Phase:
+    """What the schedule does in ``epoch``, 0 to ``epochs - 1``.
 
-    phase: Optional[Phase] = None
-
-    def on_epoch(self, epoch: int, epochs: int) -> Phase:
-        """Go to ``epoch``, 0 to ``epochs - 1``."""
-        raise NotImplementedError
-
-
-class FromStart(Schedule):
-    """S1: bin regularization from the first step on; needs no ``on_epoch``."""
-
-    phase = Phase(regularize=True)
-
-    def on_epoch(self, epoch: int, epochs: int) -> Phase:
-        return self.phase
-
-
-class AfterStart(Schedule):
-    """S2, the paper's choice: first let the steps settle, since bins that move pull to wrong levels.
-
-    Args:
-        start(float): first epoch with bin regularization; below 1 it is a share of all epochs.
+    * S1: bin regularization from the start.
+    * S2, the paper's choice: from ``start`` on, when the steps have settled; bins that move pull to wrong levels.
+    * S3: epochs 0, 2, ... train the scales and not the quantised weights; 1, 3, ... the weights, with bin
+      regularization, and not the scales. The task's loss is there in all epochs, and what is not quantised (biases,
+      batch norms) always trains.
     """
-
-    def __init__(self, start: float):
-        self.start = start
-
-    def on_epoch(self, epoch: int, epochs: int) -> Phase:
-        self.phase = Phase(epoch >= (round(self.start * epochs) if self.start < 1 else self.start))
-        return self.phase
-
-
-class Alternating(Schedule):
-    """S3: epochs 0, 2, ... train the scales and not the quantised weights; 1, 3, ... the weights with bin regularization.
-
-    The task's loss is there in all epochs, and what is not quantised (biases,
-    batch norms) always trains. What rests is marked ``stop_gradient``, so a
-    ``DataParallel`` model needs ``find_unused_parameters=True``.
-    """
-
-    def on_epoch(self, epoch: int, epochs: int) -> Phase:
+    if settings.schedule == "S3":
         odd = epoch % 2 == 1
-        self.phase = Phase(regularize=odd, train_weights=odd, train_scales=not odd)
-        return self.phase
-
-
-def make_schedule(settings: BinRegularization) -> Schedule:
-    """The schedule that ``settings`` name."""
-    return dict(S1=FromStart, S2=lambda: AfterStart(settings.start), S3=Alternating)[settings.schedule]()
+        return Phase(regularize=odd, train_weights=odd, train_scales=not odd)
+    start = 0 if settings.schedule == "S1" else settings.start
+    return Phase(epoch >= (round(start * epochs) if start < 1 else start))
 
 
 class BinRegularizer:
     """Bin regularization of a model's quantised weights.
 
-    Either add ``loss()`` to the training loss, or quantise ``inject(weight, quanter)`` instead of every weight.
+    Either add ``loss()`` to the training loss, or quantise ``inject(weight, quanter)`` instead of every weight. What
+    rests in schedule S3 is marked ``stop_gradient``; a ``DataParallel`` model then needs ``find_unused_parameters=True``.
 
     Args:
         layers(iterable of (str, Layer)): quantised layers by name, with ``weight``, ``weight_quanter`` and
@@ -227,7 +212,8 @@ class BinRegularizer:
     """
 
     def __init__(self, layers: Iterable[Tuple[str, paddle.nn.Layer]], settings: BinRegularization):
-        self.layers, self.settings, self.schedule = list(layers), settings, make_schedule(settings)
+        self.layers, self.settings = list(layers), settings
+        self.phase = Phase(True) if settings.schedule == "S1" else None  # unknown before the first on_epoch
         self._options = dict(unbiased=settings.unbiased, grad_to_scale=settings.grad_to_scale)
         self.gradient_factor: Union[float, Callable[[], float]] = 1.0
         quanters = [q for _, layer in self.layers for q in (layer.weight_quanter, layer.activation_quanter) if q is not None]
@@ -236,8 +222,8 @@ class BinRegularizer:
 
     def on_epoch(self, epoch: int, epochs: int):
         """To be called before every epoch, 0 to ``epochs - 1``."""
-        phase = self.schedule.on_epoch(epoch, epochs)
-        for tensors, trains in ((self._weights, phase.train_weights), (self._scales, phase.train_scales)):
+        self.phase = phase_of(self.settings, epoch, epochs)
+        for tensors, trains in ((self._weights, self.phase.train_weights), (self._scales, self.phase.train_scales)):
             for tensor in tensors:
                 tensor.stop_gradient = not trains
 
@@ -248,17 +234,17 @@ class BinRegularizer:
         Raises:
             ConfigError: ``on_epoch`` has not been called, and the schedule depends on it.
         """
-        if self.schedule.phase is None:
+        if self.phase is None:
             raise ConfigError(f"bin regularization with schedule {self.settings.schedule} must know the epoch: call "
                               "on_epoch(epoch, epochs) before every epoch, or choose schedule S1")
-        return self.schedule.phase.regularize and self.settings.lambda_ > 0
+        return self.phase.regularize and self.settings.lambda_ > 0
 
     def loss(self) -> paddle.Tensor:
         """``lambda`` times the sum of ``bin_reg_loss`` over the layers, a scalar; 0 while it is not active."""
         if not self.active:
             return paddle.zeros([], "float32")
-        losses = [bin_reg_loss(layer.weight, layer.weight_quanter, **self._options) for _, layer in self.layers]
-        return paddle.add_n(losses) * self.settings.lambda_
+        return _total_loss([(layer.weight, layer.weight_quanter) for _, layer in self.layers],
+                           **self._options) * self.settings.lambda_
 
     def inject(self, weight: paddle.Tensor, quanter) -> paddle.Tensor:
         """``weight`` with the gradient of ``loss()`` added in backward; to be called wherever it is quantised.

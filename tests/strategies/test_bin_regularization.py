@@ -6,8 +6,7 @@ import pytest
 
 from paddle_mrecg.config.training import BinRegularization
 from paddle_mrecg.errors import ConfigError
-from paddle_mrecg.strategies.bin_regularization import (BinRegularizer, bin_reg_loss, bin_statistics, inject,
-                                                        make_schedule)
+from paddle_mrecg.strategies.bin_regularization import BinRegularizer, bin_reg_loss, bin_statistics, inject, phase_of
 
 BITS = (2, 3, 4, 8)
 
@@ -185,8 +184,7 @@ def test_half_precision_weights_are_regularized_in_float32(make_quanter):
 
 def test_schedules():
     def active(epochs, **settings):
-        schedule = make_schedule(BinRegularization(**settings))
-        return [schedule.on_epoch(epoch, epochs) for epoch in range(epochs)]
+        return [phase_of(BinRegularization(**settings), epoch, epochs) for epoch in range(epochs)]
     assert [p.regularize for p in active(3, schedule="S1")] == [True] * 3
     assert [p.regularize for p in active(90)].index(True) == 30  # S2 by default, a third
     assert [p.regularize for p in active(6, schedule="S2", start=4)] == [False] * 4 + [True] * 2
