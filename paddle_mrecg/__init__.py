@@ -19,6 +19,8 @@ _PUBLIC = {  # name -> module
     "load_graph": "graph.load",
     "Report": "report",
     "MrecgError": "errors",
+    "register": "slim.registration",
+    "unregister": "slim.registration",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -20,6 +20,7 @@ from .report.progress import Progress, get_logger, unit_line
 from .report.result import Report
 from .report.result_dir import ResultDir
 from .report.vdl import VisualDLWriter
+from .slim.translate_post import accept_slim_config
 from .strategies.mrecg import make_plan
 
 BOARD_POINTS = 50  # points per curve and unit in VisualDL
@@ -57,8 +58,9 @@ def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = 
         data_loader(iterable, optional): batches of calibration inputs: arrays,
             tensors, lists or dicts of them, ``paddle.io.DataLoader`` included.
             Default: what the ``Data`` section describes.
-        config(str|dict|Config, optional): YAML file, dict of sections or
-            dataclass. Default: all defaults.
+        config(str|dict|Config, optional): YAML file, dict of sections,
+            dataclass, or a flat config dict of PaddleSlim
+            (``{"weight_bits": 4, "algo": "KL"}``). Default: all defaults.
         save_dir(str, optional): overrides ``Global.save_dir``.
         evaluator(callable, optional): ``evaluator(predict) -> {metric: value}``,
             ``predict`` mapping a batch to the list of outputs; run on the
@@ -72,7 +74,7 @@ def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = 
         ConfigError, ModelError, DataError, OutputError: with one sentence
             that names the cure; nothing is left half-written.
     """
-    config = load_config(config)
+    config = load_config(accept_slim_config(config))
     if save_dir:
         config.global_.save_dir = save_dir
     tuned = tune_cpu(config.global_.tune_cpu)
@@ -91,7 +93,7 @@ def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = 
 
 def plan_post(model=None, data_loader=None, config=None) -> Plan:
     """The partition without reconstruction; loss policies use the losses of nearest rounding, in seconds."""
-    config = load_config(config)
+    config = load_config(accept_slim_config(config))
     seed_everything(config.global_.seed)
     prepared = prepare(model, data_loader, config)
     with contextlib.closing(prepared.network.store):

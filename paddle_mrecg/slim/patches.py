@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replace attributes of somebody else's modules and classes, and put every one of them back."""
+import sys
+import types
+from typing import Any, Callable, List, NamedTuple
+
+from ..report.progress import get_logger
+
+ABSENT = object()  # the owner had no such attribute
+
+
+class Patch(NamedTuple):
+    """``owner.name`` was ``original`` and is ``replacement``."""
+
+    owner: Any
+    name: str
+    original: Any
+    replacement: Any
+
+
+class Patches:
+    """The table of what has been replaced, in order."""
+
+    def __init__(self):
+        self.table: List[Patch] = []
+
+    def replace(self, owner, name: str, replacement):
+        """Set ``owner.name``; what the owner itself held, or that it held nothing, is noted."""
+        self.table.append(Patch(owner, name, vars(owner).get(name, ABSENT), replacement))
+        setattr(owner, name, replacement)
+
+    def replace_everywhere(self, original: Callable, replacement: Callable):
+        """Replace a function in every module that holds it, under whatever name.
+
+        ``from paddleslim.quant import quant_post_static`` leaves a second
+        reference in the importing module: a switch that reached only the
+        first would depend on the order of imports.
+        """
+        for module in list(sys.modules.values()):
+            if isinstance(module, types.ModuleType):
+                for name in [n for n, value in list(vars(module).items()) if value is original]:
+                    self.replace(module, name, replacement)
+
+    def restore(self):
+        """Put everything back, last first; an attribute that somebody else has replaced since is left to them."""
+        while self.table:
+            owner, name, original, replacement = self.table.pop()
+            if vars(owner).get(name, ABSENT) is not replacement:
+                get_logger().warning("%s.%s has been replaced by somebody else since: it stays", owner.__name__, name)
+            elif original is ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``paddleslim.dygraph.quant.PTQ(round_type='mrecg')``: calibrate by calling the model, reconstruct when saving."""
+import copy
+import functools
+from typing import Callable, List
+
+import numpy as np
+import paddle
+
+from ..config.io import load_config
+from ..errors import DataError, ModelError
+from .modes import dynamic_mode
+from .results import quantize_to
+from .translate_post import POST, post_sections
+from .translation import Ignored, To, translate
+
+NAME = "mrecg"
+STATE = "_paddle_mrecg"  # attribute of a PTQ object that is ours
+# Arguments that only this class has; the rest is called as in PaddleSlim's functions.
+QUANTIZERS = {
+    "activation_quantizer": To("QuantPost", "activation_observer", {"KLQuantizer": "kl", "HistQuantizer": "percentile",
+                                                                    "AbsmaxQuantizer": "min_max"}),
+    "weight_quantizer": To("QuantPost", "weight_per_channel", {"PerChannelAbsmaxQuantizer": True, "AbsmaxQuantizer": False}),
+    "quant_bits": POST["activation_bits"],
+    "bins": Ignored("the histogram's resolution is chosen by the observer"),
+    "upsample_bins": Ignored("the same"),
+}
+
+
+class MrecgPTQ:
+    """What a ``PTQ`` with ``round_type='mrecg'`` does.
+
+    Args:
+        activation_quantizer(str, optional): PaddleSlim's name of how activation ranges are found: KLQuantizer,
+            HistQuantizer (with hist_percent) or AbsmaxQuantizer. Default: least error (our ``mse``).
+        weight_quantizer(str, optional): PerChannelAbsmaxQuantizer or AbsmaxQuantizer (per tensor). Default: per channel.
+        **given: settings of PaddleSlim (of the quantizer's constructor too) and ours by name.
+
+    Raises:
+        ConfigError: a setting is unknown or wrong.
+    """
+
+    def __init__(self, **given):
+        own = {name: given.pop(name) for name in QUANTIZERS if name in given}
+        sections = post_sections({"weight_bits": 8, **({} if "quant_bits" in own else {"activation_bits": 8}), **given})
+        self.sections = translate(own, QUANTIZERS, sections)
+        self.limit = load_config(self.sections).data.num_samples
+        self.samples: List[list] = []
+        self.count = 0
+        self._hook = None
+
+    def quantize(self, model, inplace=False, fuse=False, fuse_list=None):
+        """A model that remembers what it is called with; ``fuse`` is always done, batch norms are folded."""
+        if not isinstance(model, paddle.nn.Layer):
+            raise ModelError(f"a {type(model).__name__} is no paddle.nn.Layer")
+        model = model if inplace else copy.deepcopy(model)
+        self.samples, self.count = [], 0
+        self._hook = model.register_forward_pre_hook(self._remember)
+        return model
+
+    def _remember(self, layer, inputs):
+        if self.count >= self.limit:
+            return
+        if not inputs:
+            raise DataError("the quantized model was called with keyword arguments only: calibrate with positional inputs")
+        self.samples.append([np.array(v.numpy() if hasattr(v, "numpy") else v) for v in inputs])
+        self.count += len(self.samples[-1][0])
+
+    def save_quantized_model(self, model, path, input_spec=None):
+        """Reconstruct on the remembered inputs and save ``<path>.pdmodel`` and ``<path>.pdiparams``.
+
+        Raises:
+            DataError: the model has not been called since ``quantize``; and see ``quant_post_mrecg``.
+        """
+        if not self.samples:
+            raise DataError("the quantized model has not been called yet: run calibration batches through it before "
+                            "save_quantized_model")
+        self._hook.remove()
+        spec = _specs(self.samples[0]) if input_spec is None else input_spec
+        with dynamic_mode():
+            return quantize_to(path, (model, spec), self.samples, self.sections)
+
+
+def _specs(sample):
+    """Specs of the inputs that the model was called with; the batch is free."""
+    return [paddle.static.InputSpec([None, *array.shape[1:]], array.dtype) for array in sample]
+
+
+def install(patches):
+    """Replace three methods of PaddleSlim's class, in place: whoever imported the class has the new ones."""
+    from paddleslim.dygraph.quant import PTQ
+
+    original_init = PTQ.__init__
+
+    @functools.wraps(original_init)
+    def __init__(self, *args, **kwargs):
+        if kwargs.get("round_type") != NAME:
+            original_init(self, *args, **kwargs)
+            return
+        kwargs = dict(zip(("activation_quantizer", "weight_quantizer"), args), **kwargs)
+        del kwargs["round_type"]
+        setattr(self, STATE, MrecgPTQ(**kwargs))
+
+    patches.replace(PTQ, "__init__", __init__)
+    for name in ("quantize", "save_quantized_model"):
+        patches.replace(PTQ, name, ours_or(getattr(PTQ, name), name))
+
+
+def ours_or(original: Callable, name: str) -> Callable:
+    """A method that calls ``name`` of the object's ``STATE`` where it has one, else ``original``."""
+    @functools.wraps(original)
+    def method(self, *args, **kwargs):
+        ours = vars(self).get(STATE)
+        return original(self, *args, **kwargs) if ours is None else getattr(ours, name)(*args, **kwargs)
+
+    return method
