@@ -32,9 +32,10 @@ ALLOWED = {
     "data": ("errors", "config", "graph"),
     "report": ("errors", "files"),
     "quanters": ("errors", "compat", "quantizers"),
+    "training": ("errors", "compat", "config", "quantizers", "quanters", "strategies"),
     "strategies": ("errors", "config", "graph"),
     "engine": ("errors", "compat", "config", "graph", "quantizers", "data", "report"),
-    "export": ("errors", "compat", "files", "graph", "quantizers", "data", "engine"),
+    "export": ("errors", "compat", "files", "graph", "quantizers", "data", "engine", "quanters", "training"),
 }
 NUMPY_ONLY = ("quantizers/affine.py", "quantizers/observers.py", "quantizers/ranges.py", "graph/graph.py", "config/fields.py",
               "config/io.py", "config/rules.py", "config/schema.py", "config/docs.py", "config/training.py",

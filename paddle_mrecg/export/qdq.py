@@ -33,7 +33,7 @@ def qdq_graph(graph: Graph, scheme: Scheme, state: NetworkState) -> Graph:
         Graph: a new graph; ``graph`` is unchanged.
     """
     result = graph.copy()
-    builder = _Builder(result)
+    builder = QdqBuilder(result)
     for name, encoding in state.weight_encodings.items():
         builder.weight(name, state.codes[name], encoding)
     ops: List[Op] = []
@@ -50,7 +50,16 @@ def qdq_graph(graph: Graph, scheme: Scheme, state: NetworkState) -> Graph:
     return result
 
 
-class _Builder:
+def plain_quantizer(graph: Graph, name: str, encoding: Encoding) -> List[Op]:
+    """Ops of arithmetic alone that quantise tensor ``name``; the last one's output is the quantised view.
+
+    For grids that ``quantize_linear`` cannot express, and for ops that a runtime must not run in int8.
+    """
+    builder = QdqBuilder(graph)
+    return builder._plain(name, encoding, builder._tensor(name + QUANTIZED, graph.tensors[name].shape))
+
+
+class QdqBuilder:
     """Adds the tensors and ops of one quantiser to a graph."""
 
     def __init__(self, graph: Graph):

@@ -6,7 +6,7 @@ from paddle.quantization.factory import quanter
 
 from .base import SMALLEST_STEP, Quanter
 from .initial import Samples
-from .kernels import FakeQuantize, Grid
+from .kernels import FakeQuantize, Grid, power_of_two
 
 
 @quanter("AbsMax")
@@ -17,15 +17,17 @@ class AbsMaxQuanter(Quanter):
 
     Args: those of ``Quanter`` without ``init``, and
         momentum(float, optional): of the moving average. Default: 0.9, as in PaddleSlim.
+        power_of_two(bool, optional): take the next larger power of two as step. Default: False.
     """
 
-    def __init__(self, layer=None, *, momentum=0.9, **arguments):
+    def __init__(self, layer=None, *, momentum=0.9, power_of_two=False, **arguments):
         super().__init__(layer, **dict(arguments, init="abs_max"))
-        self.momentum = momentum
+        self.momentum, self.power_of_two = momentum, power_of_two
         self.register_buffer("abs_max", paddle.ones([self.channels], "float32"))
 
     def step(self):
-        return paddle.clip(self.abs_max / float(self.qmax), min=SMALLEST_STEP)
+        step = paddle.clip(self.abs_max / float(self.qmax), min=SMALLEST_STEP)
+        return power_of_two(paddle.ceil(paddle.log2(step))) if self.power_of_two else step
 
     def step_parameters(self):
         return []

@@ -59,6 +59,7 @@ class Quanter(BaseQuanter):
         self._given_signed = given
         QuantSpec(bits, given is not False, True, narrow=narrow)  # complains about bits and narrow
         self.register_buffer("grid", paddle.full([1], _UNKNOWN, "int32"))
+        self.held = False  # a frozen model's ranges follow nothing any more
         self._samples = None  # collects while observing
 
     # What the grid is ------------------------------------------------------------------------------------------------
@@ -132,10 +133,13 @@ class Quanter(BaseQuanter):
             self.initialize(samples)
         with paddle.amp.auto_cast(enable=False):
             x32 = x if x.dtype == paddle.float32 else x.cast("float32")
-            if self.training or self.role == "weight":
+            if self._follows():
                 self._follow(x32)
             y = self._quantize(x32)
             return y if x.dtype == y.dtype else y.cast(x.dtype)
+
+    def _follows(self) -> bool:
+        return not self.held and (self.training or self.role == "weight")
 
     def _follow(self, x: paddle.Tensor):
         """Bring an untrained range up to date; learned grids have none."""
@@ -147,7 +151,7 @@ class Quanter(BaseQuanter):
         """Integer codes of ``x`` as float32, without gradient."""
         with paddle.no_grad(), paddle.amp.auto_cast(enable=False):
             x = x.detach().cast("float32")
-            if self.role == "weight":
+            if self.role == "weight" and self._follows():
                 self._follow(x)
             spec, zero = self.spec, None if self.symmetric else self.zero_points()
             return codes_of(x, self.step(), zero, Grid(spec.qmin, spec.qmax, self.axis))

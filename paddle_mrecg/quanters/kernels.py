@@ -15,6 +15,7 @@ Nothing but input and output is kept for the backward pass; both are alive anywa
 import dataclasses
 from typing import Optional
 
+import numpy as np
 import paddle
 from paddle.autograd import PyLayer
 
@@ -103,6 +104,11 @@ def codes_of(x: paddle.Tensor, step: paddle.Tensor, zero: Optional[paddle.Tensor
     codes = paddle.scale(y, 1.0 / scale, shift + ROUNDER) if isinstance(scale, float) else \
         (y * (1.0 / scale) + shift).scale_(1.0, ROUNDER)
     return codes.scale_(1.0, -ROUNDER)
+
+
+def power_of_two(exponent: paddle.Tensor) -> paddle.Tensor:
+    """Exactly 2 to an integer power; Paddle's own ``pow`` is off by the last bit for some."""
+    return paddle.to_tensor(np.exp2(exponent.numpy()).astype(np.float32), place=exponent.place)
 
 
 def _operands(x, step, zero, grid):

@@ -10,6 +10,7 @@ alpha's distance from its start (a step of 2e-7 is lost in float32 at alpha =
 more activations.
 """
 import dataclasses
+from typing import Callable, Union
 
 import numpy as np
 import paddle
@@ -30,12 +31,12 @@ class Injection:
 
     Args:
         enabled(bool, optional): default: False, the penalty is part of the loss.
-        factor(float, optional): multiplies what is added: the loss scale under AMP, 1/k with gradients accumulated
-            over k batches. Default: 1.0.
+        factor(float or callable, optional): multiplies what is added: the loss scale under AMP, 1/k with gradients
+            accumulated over k batches; a function is asked during the backward pass. Default: 1.0.
     """
 
     enabled: bool = False
-    factor: float = 1.0
+    factor: Union[float, Callable[[], float]] = 1.0
 
 
 @quanter("SymmetricPACT")
@@ -96,7 +97,7 @@ class SymmetricPACTQuanter(Quanter):
     def _quantize(self, x):
         alpha, spec = self.alpha(), self.spec
         if self.injection.enabled:
-            alpha = _AddGradient.apply(alpha, self.decay * self.injection.factor)
+            alpha = _AddGradient.apply(alpha, self.decay, self.injection)
         return _ClipAndQuantize.apply(x, alpha, Grid(spec.qmin, spec.qmax))
 
 
@@ -120,15 +121,16 @@ class _ClipAndQuantize(PyLayer):
 
 
 class _AddGradient(PyLayer):
-    """Identity whose backward adds ``factor * x`` to the gradient."""
+    """Identity whose backward adds ``decay * x`` to the gradient, times the factor of ``injection``."""
 
     @staticmethod
-    def forward(ctx, x, factor):
+    def forward(ctx, x, decay, injection):
         ctx.save_for_backward(x)
-        ctx.factor = factor
+        ctx.decay, ctx.injection = decay, injection
         return x.clone()
 
     @staticmethod
     def backward(ctx, grad):
         x, = ctx.saved_tensor()
-        return grad + ctx.factor * x
+        factor = ctx.injection.factor
+        return grad + ctx.decay * (factor() if callable(factor) else factor) * x

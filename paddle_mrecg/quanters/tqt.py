@@ -8,7 +8,7 @@ from paddle.autograd import PyLayer
 from paddle.quantization.factory import quanter
 
 from .base import Quanter
-from .kernels import FakeQuantize, Grid
+from .kernels import FakeQuantize, Grid, power_of_two
 
 
 @quanter("TQT")
@@ -52,8 +52,7 @@ class _PowerOfTwo(PyLayer):
 
     @staticmethod
     def forward(ctx, log2_threshold, levels_log2):
-        # numpy: Paddle's pow is off by the last bit for some exponents, and a step must be a power of two exactly.
-        step = paddle.to_tensor(np.exp2(np.ceil(log2_threshold.numpy()) - levels_log2).astype(np.float32))
+        step = power_of_two(paddle.ceil(log2_threshold) - float(levels_log2))
         ctx.save_for_backward(step)
         return step
 

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolutions and linear layers that quantise their weight and input.
+
+A layer becomes quantised by changing its class in place, to a subclass of its
+own with quanters as sublayers. It stays the same object: names of parameters
+and keys of the state dict, references that the model keeps, hooks and
+``isinstance`` all hold, and float checkpoints load.
+"""
+import contextlib
+import functools
+from typing import Iterator, List, Optional, Tuple
+
+import paddle
+from paddle import nn
+
+LAYER_TYPES = {"Conv2D": nn.Conv2D, "Conv2DTranspose": nn.Conv2DTranspose, "Linear": nn.Linear}
+
+
+class QuantizedLayer:
+    """What a layer gains; mixed in before its own class.
+
+    Attributes:
+        weight_quanter(Quanter): quantises the weight.
+        activation_quanter(Quanter or None): quantises the input; None leaves it float.
+        bias_quanter(Quanter or None): quantises the bias.
+        inject(callable or None): ``(weight, weight_quanter) -> weight`` before the weight is quantised; adds gradients.
+    """
+
+    def float_weight(self) -> paddle.Tensor:
+        """What ``weight_quanter`` quantises."""
+        return self.weight
+
+    def float_bias(self) -> Optional[paddle.Tensor]:
+        """What ``bias_quanter`` quantises, or None."""
+        return self.bias
+
+    def forward(self, x, *args, **kwargs):
+        x = x if self.activation_quanter is None else self.activation_quanter(x)
+        with shadowed(self, weight=self.quantized_weight(self.float_weight()), bias=self.quantized_bias(self.float_bias())):
+            return super().forward(x, *args, **kwargs)
+
+    def quantized_weight(self, weight):
+        weight = weight if self.inject is None else self.inject(weight, self.weight_quanter)
+        return self.weight_quanter(weight)
+
+    def quantized_bias(self, bias):
+        return bias if bias is None or self.bias_quanter is None else self.bias_quanter(bias)
+
+    def quanters(self) -> List[nn.Layer]:
+        """Those that are there."""
+        return [q for q in (self.weight_quanter, self.activation_quanter, self.bias_quanter) if q is not None]
+
+
+@contextlib.contextmanager
+def shadowed(layer, **tensors):
+    """Within this context attributes of ``layer`` are ``tensors``: the float layer's own ``forward`` reads those."""
+    before = {name: layer.__dict__[name] for name in tensors if name in layer.__dict__}  # a bias of None is no parameter
+    layer.__dict__.update(tensors)
+    try:
+        yield
+    finally:
+        for name in tensors:
+            del layer.__dict__[name]
+        layer.__dict__.update(before)
+
+
+@functools.lru_cache(maxsize=None)
+def mixed_class(mixin, base):
+    """The subclass of both, one per pair; ``float_class`` leads back."""
+    return type(f"{mixin.__name__}{base.__name__}", (mixin, base), {"mixin": mixin, "float_class": base})
+
+
+def attach(layer, weight_quanter, activation_quanter=None, bias_quanter=None):
+    """Make ``layer`` a quantised one, in place; what was mixed in before stays in front."""
+    cls = type(layer)
+    if hasattr(cls, "float_class"):
+        layer.__class__ = mixed_class(cls.mixin, mixed_class(QuantizedLayer, cls.float_class))
+    else:
+        layer.__class__ = mixed_class(QuantizedLayer, cls)
+    layer.weight_quanter, layer.activation_quanter, layer.bias_quanter = weight_quanter, activation_quanter, bias_quanter
+    layer.inject = None
+
+
+def detach(layer):
+    """Make a quantised layer, or what else was mixed in, a float one again; the present parameters stay."""
+    while hasattr(type(layer), "float_class"):
+        layer.__class__ = type(layer).float_class
+    for name in ("weight_quanter", "activation_quanter", "bias_quanter", "inject"):
+        layer._sub_layers.pop(name, None)
+        layer.__dict__.pop(name, None)
+
+
+def quantizable(model, types: List[str]) -> List[Tuple[str, nn.Layer]]:
+    """Layers that compute as the types of that name do: these themselves, and subclasses with the same ``forward``."""
+    forwards = {LAYER_TYPES[name].forward for name in types}
+    return [(name, layer) for name, layer in model.named_sublayers(include_self=True) if type(layer).forward in forwards]
+
+
+def quantized_layers(model) -> Iterator[Tuple[str, nn.Layer]]:
+    """Name and layer of every quantised layer; see ``QuantizedLayer`` for what they have.
+
+    Args:
+        model(paddle.nn.Layer): what ``quant_aware_prepare`` returned, in ``paddle.DataParallel`` or not.
+    """
+    return ((name, layer) for name, layer in model.named_sublayers(include_self=True) if isinstance(layer, QuantizedLayer))
