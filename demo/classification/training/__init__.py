@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the small trainer: data, networks, schedule, average of weights, checkpoints, loop."""

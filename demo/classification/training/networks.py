@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Classifiers by name: those of ``paddle.vision.models``, the CIFAR ResNets, and mobile networks for 32x32 pixels."""
+from typing import Callable, Dict, List, Optional
+
+import paddle
+from paddle import nn, vision
+
+from demo.classification.cifar_resnet import DEPTHS, CifarResNet
+from paddle_mrecg.config.schema import did_you_mean
+from paddle_mrecg.errors import ConfigError
+
+BATCH_NORM_MOMENTUM = 0.9  # MobileNetV3's 0.99 forgets the start of a short training only after epochs
+
+
+def cifar_mobilenet_v2(num_classes: int, scale: float = 0.5) -> nn.Layer:
+    """MobileNetV2 for small images: the second of its five halvings is left out, so 32x32 pixels end as 2x2."""
+    return _for_small_images(vision.models.mobilenet_v2(scale=scale, num_classes=num_classes), kept_sizes=[1])
+
+
+def cifar_mobilenet_v3_small(num_classes: int, scale: float = 0.5) -> nn.Layer:
+    """MobileNetV3-small for small images, likewise."""
+    return _for_small_images(vision.models.mobilenet_v3_small(scale=scale, num_classes=num_classes), kept_sizes=[1])
+
+
+def _for_small_images(network: nn.Layer, kept_sizes: List[int]) -> nn.Layer:
+    """Let the convolutions with stride 2 at places ``kept_sizes`` keep the size of their input."""
+    halving = [layer for layer in network.sublayers() if isinstance(layer, nn.Conv2D) and layer._stride[0] == 2]
+    for place in kept_sizes:
+        halving[place]._stride = [1, 1]
+    for layer in network.sublayers():
+        if isinstance(layer, nn.BatchNorm2D):
+            layer._momentum = BATCH_NORM_MOMENTUM
+    return network
+
+
+OURS: Dict[str, Callable] = {
+    "cifar_mobilenet_v2": cifar_mobilenet_v2,
+    "cifar_mobilenet_v3_small": cifar_mobilenet_v3_small,
+    **{f"cifar_resnet{depth}": lambda num_classes, depth=depth: CifarResNet(depth, num_classes) for depth in DEPTHS},
+}
+
+
+def names() -> List[str]:
+    """Every name that ``build`` knows."""
+    return sorted([*OURS, *(name for name in vision.models.__all__ if name.islower())])
+
+
+def build(name: str, num_classes: int, scale: Optional[float] = None) -> nn.Layer:
+    """A fresh classifier, and parameters that are named alike whenever it is built, as optimizer states need them.
+
+    Args:
+        name(str): one of ``names()``.
+        num_classes(int): outputs.
+        scale(float, optional): factor on the numbers of channels, of MobileNets. Default: None, the network's own.
+
+    Raises:
+        ConfigError: no such network, or it has no ``scale``.
+    """
+    if name not in names():
+        raise ConfigError(f"no network '{name}'.{did_you_mean(name, names())} There are {', '.join(names())}")
+    options = {} if scale is None else dict(scale=scale)
+    with paddle.utils.unique_name.guard():
+        try:
+            return OURS.get(name, getattr(vision.models, name, None))(num_classes=num_classes, **options)
+        except TypeError as error:
+            if scale is None:
+                raise
+            raise ConfigError(f"network '{name}' has no scale: leave out --scale, or take a MobileNet") from error
