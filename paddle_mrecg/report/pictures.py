@@ -59,7 +59,7 @@ def oscillation_picture(path: str, curves: Sequence[Curve], title: str = "Recons
         _tidy(axes)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=TEXT)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _percent(curve: Curve) -> List[float]:
@@ -139,7 +139,7 @@ def accuracy_picture(path: str, rows: Sequence[AccuracyRow], title: str, ylabel:
     _tidy(axes)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=TEXT)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _tidy(axes):
@@ -150,7 +150,8 @@ def _tidy(axes):
     axes.tick_params(labelsize=TEXT - 1)
 
 
-def _save(figure: Figure, path: str):
+def save_figure(figure: Figure, path: str):
+    """Write a figure as PNG; raises OutputError."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     write_png(path, np.asarray(canvas.buffer_rgba())[..., :3])

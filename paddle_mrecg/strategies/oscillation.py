@@ -22,6 +22,8 @@ from ..errors import ConfigError, DataError, ModelError
 
 REDUCTIONS = ("sum", "mean")
 MOST_BITS = 4  # finer grids oscillate too, but by steps that hardly matter
+BATCH_NORMS = (paddle.nn.BatchNorm, paddle.nn.BatchNorm1D, paddle.nn.BatchNorm2D, paddle.nn.BatchNorm3D,
+               paddle.nn.SyncBatchNorm)
 
 
 def cosine(epoch: int, epochs: int, start: float, begin: float, end: float) -> float:
@@ -111,8 +113,13 @@ class Dampening:
         """The weighted sum over the layers, a scalar."""
         if self.now == 0.0:
             return paddle.zeros([], "float32")
-        return self.now * paddle.add_n([dampening_loss(layer.weight, layer.weight_quanter, self.reduction)
+        return self.now * paddle.add_n([dampening_loss(_float_weight(layer), layer.weight_quanter, self.reduction)
                                         for _, layer in self.layers])
+
+
+def _float_weight(layer):
+    """What the weight's quanter quantises: with a batch norm folded in, a product."""
+    return layer.float_weight() if hasattr(layer, "float_weight") else layer.weight
 
 
 class FreezingState(paddle.nn.Layer):
@@ -165,7 +172,8 @@ class IterativeFreezing(paddle.nn.Layer):
             frequency, so it must be well below the thresholds. Default: 0.001.
 
     Raises:
-        ConfigError: ``momentum`` is not below ``end``: a single oscillation would freeze a weight.
+        ConfigError: ``momentum`` is not below the thresholds: a single oscillation would freeze a weight.
+        ModelError: batch norms are folded into the weights, which then have no level of their own to rest on.
 
     Examples:
         .. code-block:: python
@@ -187,6 +195,10 @@ class IterativeFreezing(paddle.nn.Layer):
                               f"{threshold} and {end}, or a single oscillation would freeze a weight")
         self.threshold, self.end, self.momentum, self.now = threshold, end, momentum, threshold
         self._layers = [(name, layer) for name, layer in layers if layer.weight_quanter.bits <= MOST_BITS]
+        folded = [name for name, layer in self._layers if _float_weight(layer) is not layer.weight]
+        if folded:
+            raise ModelError(f"the weight of layer '{folded[0]}' is quantised as a product with its batch norm and cannot be "
+                             "frozen; set QuantAware.fold_batch_norm: false, or use Dampening")
         self.states = paddle.nn.LayerDict({name: FreezingState(layer.weight_quanter.codes(layer.weight))
                                            for name, layer in self._layers})
 
@@ -232,7 +244,7 @@ def reestimate_batch_norm(model: paddle.nn.Layer, batches: Iterable, count: int 
     """
     forward = forward or (lambda model, batch: model(batch[0] if isinstance(batch, (list, tuple)) else batch))
     norms = [layer for layer in model.sublayers(include_self=True)
-             if isinstance(layer, paddle.nn.layer.norm._BatchNormBase) and not layer._use_global_stats]
+             if isinstance(layer, BATCH_NORMS) and not layer._use_global_stats]
     if not norms:
         raise ModelError("there is no batch norm whose statistics could be estimated again; leave this step out")
     before = [(layer, layer.training) for layer in model.sublayers(include_self=True)]

@@ -141,12 +141,19 @@ def test_thresholds_that_one_oscillation_would_pass_are_refused(make_layer, make
         IterativeFreezing([("layer", layer_of(make_layer, make_quanter, [1]))], 0.1, 0.01, momentum=0.02)
 
 
+def test_a_weight_with_its_batch_norm_folded_in_is_refused(make_layer, make_quanter):
+    layer = layer_of(make_layer, make_quanter, [1])
+    layer.float_weight = lambda: layer.weight * 2.0
+    with pytest.raises(ModelError, match="layer 'conv'.*fold_batch_norm: false"):
+        IterativeFreezing([("conv", layer)])
+
+
 # Batch norm -----------------------------------------------------------------------------------------------------------
 
 
-def network():
+def network(norm=paddle.nn.BatchNorm2D):
     paddle.seed(0)
-    return paddle.nn.Sequential(paddle.nn.Conv2D(2, 3, 1), paddle.nn.BatchNorm2D(3, momentum=0.99), paddle.nn.Dropout(0.5),
+    return paddle.nn.Sequential(paddle.nn.Conv2D(2, 3, 1), norm(3, momentum=0.99), paddle.nn.Dropout(0.5),
                                 paddle.nn.Conv2D(3, 2, 1), paddle.nn.BatchNorm2D(2, use_global_stats=True))
 
 
@@ -154,8 +161,9 @@ def batches(count):
     return [paddle.to_tensor(np.random.default_rng(k).normal(k, 1 + k, (4, 2, 5, 5)).astype(np.float32)) for k in range(count)]
 
 
-def test_batch_norm_gets_the_average_over_batches():
-    model, data = network(), batches(4)
+@pytest.mark.parametrize("norm", [paddle.nn.BatchNorm2D, paddle.nn.BatchNorm])
+def test_batch_norm_gets_the_average_over_batches(norm):
+    model, data = network(norm), batches(4)
     model[3].eval()  # a mode of its own
     fixed = model[4]._mean.numpy()
     reestimate_batch_norm(model, ([x, None] for x in data), count=3)
