@@ -82,6 +82,7 @@ NO_EFFECT = (
     NoEffect("MRECG.stride_factor", "MRECG.granularity", ("modcap",)),
     NoEffect("MRECG.homogeneous_only", "MRECG.granularity", ("modcap",)),
     NoEffect("MRECG.max_unit_modules", "MRECG.granularity", JOINING),
+    NoEffect("MRECG.inner_weight", "MRECG.granularity", JOINING + ("explicit",)),
     NoEffect("MRECG.relative_loss", "MRECG.granularity", LOSS_POLICIES),
     NoEffect("MRECG.join_cost", "MRECG.granularity", ("optimal",)),
     NoEffect("MRECG.first_pass_ratio", "MRECG.granularity", LOSS_POLICIES),

@@ -73,9 +73,10 @@ class Loss:
 class UnitProblem:
     """What one unit is asked to reproduce.
 
-    ``targets`` are the float network's values of ``outputs`` for all samples;
-    ``importance`` (same shapes, mean 1) weighs squared errors when the loss is
-    ``fisher``, else None.
+    ``targets`` are the float network's values of ``outputs`` for all samples,
+    ``inner_targets`` those at the inner block ends of a joined unit;
+    ``importance`` (shapes of ``targets``, mean 1) weighs squared errors when
+    the loss is ``fisher``, else None.
     """
 
     runner: UnitRunner
@@ -84,6 +85,7 @@ class UnitProblem:
     float_stream: Stream
     quant_stream: Stream
     targets: Dict[str, np.ndarray]
+    inner_targets: Dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     importance: Optional[Dict[str, np.ndarray]] = None
 
 
@@ -141,6 +143,16 @@ class UnitTrainer:
         depthwise = any(op.type == "depthwise_conv2d" for op in runner.ops)
         absolute = settings.round_weight_depthwise if depthwise else settings.round_weight
         self.round_weight = dict.fromkeys(self.rounding, absolute)
+        self.inner_weights = self._inner_weights()
+
+    def _inner_weights(self) -> Dict[str, float]:
+        """Factors that make ``inner_weight`` times an inner target's relative error count as much as the output's."""
+        factor, inner = self.settings.inner_weight, self.problem.inner_targets
+        if not factor or not inner:
+            return {}
+        power = {n: _power(v) for n, v in inner.items()}
+        output = sum(_power(v) for v in self.problem.targets.values())
+        return {n: factor * output / p for n, p in power.items() if p > 0}
 
     def warm_start(self, alphas: Dict[str, np.ndarray]):
         """Continue from earlier rounding variables instead of from the float weights."""
@@ -180,13 +192,16 @@ class UnitTrainer:
         weights = dict(self.frozen_weights)
         for name, rounding in self.rounding.items():
             weights[name] = rounding.soft(self.round_weight[name], beta)  # the rounding term's gradient comes along
-        output = problem.runner.run_quantized(feed, problem.outputs, weights, self.quantizers, keep_prob=keep,
+        fetch = problem.outputs + list(self.inner_weights)
+        output = problem.runner.run_quantized(feed, fetch, weights, self.quantizers, keep_prob=keep,
                                               float_feed=float_feed, mask=self.mask)
         loss = None
         for name in problem.outputs:
             importance = problem.importance and paddle.to_tensor(problem.importance[name][index])
             term = squared_error(output[name], paddle.to_tensor(problem.targets[name][index]), importance)
             loss = term if loss is None else loss + term
+        for name, weight in self.inner_weights.items():
+            loss = loss + squared_error(output[name], paddle.to_tensor(problem.inner_targets[name][index])) * weight
         return loss
 
     def _scale_round_weight(self, step: int):
@@ -229,25 +244,23 @@ class UnitTrainer:
         return state
 
 
-def measure(problem: UnitProblem, state: NetworkState, extra_outputs=(), extra_targets=None, weights=None):
-    """Loss of every output over all samples, nothing dropped, plus the unit's quantised outputs.
+def measure(problem: UnitProblem, state: NetworkState, weights=None):
+    """Loss of every output and inner target over all samples, nothing dropped, plus the unit's quantised outputs.
 
     Args:
         problem(UnitProblem): inputs and targets.
         state(NetworkState): grids, codes and scales to run with.
-        extra_outputs(list[str], optional): inner tensors to measure too.
-        extra_targets(dict, optional): their float values for all samples.
         weights(dict, optional): weights to use instead of the state's. Default: None.
 
     Returns:
         tuple: ``{tensor: Loss}`` and ``{output: array}``.
     """
     runner = problem.runner
-    fetch = list(problem.outputs) + [n for n in extra_outputs if n not in problem.outputs]
+    targets = {**problem.targets, **problem.inner_targets}
+    fetch = list(targets)
     run = runner.numpy(runner.run_quantized, fetch, weights=weights or state.weights(runner.weights),
                        quantizers=state.quantizers(runner.activations))
     values = problem.quant_stream.computed(problem.inputs, fetch, run, MEASURE_CHUNK)
-    targets = dict(extra_targets or {}, **problem.targets)
     losses = {n: array_loss(values[n], targets[n]) for n in fetch}
     return losses, {n: values[n] for n in problem.outputs}
 
@@ -265,6 +278,13 @@ def array_loss(values: np.ndarray, targets: np.ndarray) -> Loss:
     if not (math.isfinite(error) and math.isfinite(power)):
         return Loss(math.inf, max(power, 0.0) / positions if math.isfinite(power) else math.inf)
     return Loss(error / positions, power / positions)
+
+
+def _power(target: np.ndarray) -> float:
+    """``||y||^2`` summed over channels, mean over samples and space."""
+    flat = (np.asarray(target[start:start + MEASURE_CHUNK], np.float32).ravel()
+            for start in range(0, len(target), MEASURE_CHUNK))
+    return sum(float(np.dot(part, part)) for part in flat) / _positions(target.shape)
 
 
 def _tensors(arrays):

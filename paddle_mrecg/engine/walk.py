@@ -91,9 +91,7 @@ class Walker:
         """
         begin = time.perf_counter()
         problem, inner = self._problem(unit, settings)
-        inner_names = [n for _, names in inner for n in names]
-        inner_targets = {n: problem.targets.pop(n) for n in inner_names if n not in problem.outputs}
-        before, outputs = measure(problem, self.state, inner_names, inner_targets)
+        before, outputs = measure(problem, self.state)
         if self.state.finished.issuperset(problem.runner.weights):
             iters = 0  # nothing is left to round: its weights, if any, were trained where they are read first
         after, soft, trained, kept = before, before, {}, True
@@ -106,7 +104,7 @@ class Walker:
             trained, committed = trainer.alphas(), trainer.commit()
             soft, _ = measure(problem, committed, weights=trainer.soft_weights())
             del trainer  # its optimiser's moments, before the next pass over all samples
-            hard, trained_outputs = measure(problem, committed, inner_names, inner_targets)
+            hard, trained_outputs = measure(problem, committed)
             kept = total(hard, unit).error < total(before, unit).error
             if kept:
                 after, state, outputs = hard, committed, trained_outputs
@@ -137,9 +135,10 @@ class Walker:
         inner_ends = [(m, list(m.outputs)) for m in unit.modules[:-1]] if inner else []
         fetch = list(dict.fromkeys(list(unit.outputs) + [n for _, names in inner_ends for n in names]))
         targets = self.float_stream.computed(unit.inputs, fetch, runner.numpy(runner.run, fetch), MEASURE_CHUNK)
+        inner_targets = {n: targets.pop(n) for n in fetch if n not in unit.outputs}
         importance = network.importance if settings.loss == "fisher" else None
         return UnitProblem(runner, list(unit.inputs), list(unit.outputs), self.float_stream, self.quant_stream, targets,
-                           importance), inner_ends
+                           inner_targets, importance), inner_ends
 
     def _finished(self, runner: UnitRunner) -> NetworkState:
         state = self.state.copy()

@@ -30,6 +30,19 @@ def test_with_weights_only_training_starts_from_the_float_output(target):
             assert losses[name].relative < 1e-10 < 1e-6 < nearest[name].relative
 
 
+def test_inner_targets_count_as_much_as_the_output_in_relative_terms():
+    job = tiny_job(weight_bits=3)
+    unit, = job.units((0, len(job.modules) - 1))[:1]
+    trainers = {w: job.trainer(MRECG(keep_prob=1.0, inner_weight=w), unit) for w in (0.0, 0.5, 1.0)}
+    loss = {w: float(t._loss(None)) for w, t in trainers.items()}
+    assert not trainers[0.0].inner_weights and set(trainers[1.0].inner_weights) == set(trainers[1.0].problem.inner_targets)
+    problem = trainers[1.0].problem
+    power = {n: array_loss(v, v).power for n, v in {**problem.targets, **problem.inner_targets}.items()}
+    output = sum(power[n] for n in problem.targets)
+    assert trainers[1.0].inner_weights == pytest.approx({n: output / power[n] for n in problem.inner_targets})
+    assert loss[0.0] < loss[0.5] and loss[0.5] - loss[0.0] == pytest.approx(0.5 * (loss[1.0] - loss[0.0]), rel=1e-4)
+
+
 def test_beta_is_off_during_warm_up_and_then_falls_linearly():
     settings = MRECG(warm_up=0.2, beta_start=20.0, beta_end=2.0)
     betas = [annealed_beta(step, 1000, settings) for step in range(1001)]
