@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replace attributes of somebody else's modules and classes, and put every one of them back."""
+import functools
 import sys
 import types
 from typing import Any, Callable, List, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, Callable, List, NamedTuple
 from ..report.progress import get_logger
 
 ABSENT = object()  # the owner had no such attribute
+STATE = "_paddle_mrecg"  # attribute of an object of PaddleSlim's that ours stands behind
 
 
 class Patch(NamedTuple):
@@ -51,3 +53,13 @@ class Patches:
                 delattr(owner, name)
             else:
                 setattr(owner, name, original)
+
+
+def ours_or(original: Callable, name: str) -> Callable:
+    """A method that calls ``name`` of the object's ``STATE`` where it has one, else ``original``."""
+    @functools.wraps(original)
+    def method(self, *args, **kwargs):
+        ours = vars(self).get(STATE)
+        return original(self, *args, **kwargs) if ours is None else getattr(ours, name)(*args, **kwargs)
+
+    return method

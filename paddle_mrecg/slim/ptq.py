@@ -2,7 +2,7 @@
 """``paddleslim.dygraph.quant.PTQ(round_type='mrecg')``: calibrate by calling the model, reconstruct when saving."""
 import copy
 import functools
-from typing import Callable, List
+from typing import List
 
 import numpy as np
 import paddle
@@ -10,12 +10,12 @@ import paddle
 from ..config.io import load_config
 from ..errors import DataError, ModelError
 from .modes import dynamic_mode
+from .patches import STATE, ours_or
 from .results import quantize_to
 from .translate_post import POST, post_sections
 from .translation import Ignored, To, translate
 
 NAME = "mrecg"
-STATE = "_paddle_mrecg"  # attribute of a PTQ object that is ours
 # Arguments that only this class has; the rest is called as in PaddleSlim's functions.
 QUANTIZERS = {
     "activation_quantizer": To("QuantPost", "activation_observer", {"KLQuantizer": "kl", "HistQuantizer": "percentile",
@@ -105,12 +105,3 @@ def install(patches):
     for name in ("quantize", "save_quantized_model"):
         patches.replace(PTQ, name, ours_or(getattr(PTQ, name), name))
 
-
-def ours_or(original: Callable, name: str) -> Callable:
-    """A method that calls ``name`` of the object's ``STATE`` where it has one, else ``original``."""
-    @functools.wraps(original)
-    def method(self, *args, **kwargs):
-        ours = vars(self).get(STATE)
-        return original(self, *args, **kwargs) if ours is None else getattr(ours, name)(*args, **kwargs)
-
-    return method

@@ -23,14 +23,28 @@ def quantize_to(prefix: str, model, batches, sections: Sections, evaluator=None)
     Raises:
         OutputError: the program cannot be written; and see ``quant_post_mrecg``.
     """
+    result = quant_post_mrecg(model, batches, sections, reports_of(prefix), evaluator)
+    place_program(result.prefix, prefix)
+    return result
+
+
+def reports_of(prefix: str) -> str:
+    """The folder beside ``prefix`` that takes the whole result; its parent is made.
+
+    Raises:
+        OutputError: the parent cannot be made.
+    """
     try:
         os.makedirs(os.path.dirname(os.path.abspath(prefix)), exist_ok=True)
     except OSError as error:
         raise OutputError(f"'{prefix}' cannot be written ({error.strerror}): choose another place") from error
-    result = quant_post_mrecg(model, batches, sections, prefix + REPORTS, evaluator)
+    return prefix + REPORTS
+
+
+def place_program(source: str, prefix: str):
+    """Give the program ``source`` its second name; parameters first, so that a new program never has old ones."""
     for suffix in (".pdiparams", ".pdmodel"):
-        _replace(result.prefix + suffix, prefix + suffix)
-    return result
+        _replace(source + suffix, prefix + suffix)
 
 
 def _replace(source: str, target: str):

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``paddleslim.dygraph.quant.QAT(config={...})`` with our quanters, clip and bin regularization.
+
+PaddleSlim's class rebuilds the model from abs-max quantisers when it saves, so
+nothing learned by others survives. With one of our names in its config, an
+object of that class trains and saves through the quant-aware job instead; the
+training loop around it stays as it is.
+"""
+import copy
+import functools
+import os
+
+import paddle
+
+from ..config.io import load_training_config
+from ..errors import ConfigError, ModelError
+from ..quant_aware import Exported, export_quantized, quant_aware_prepare
+from ..training.layers import quantized_layers
+from .modes import dynamic_mode
+from .patches import STATE, ours_or
+from .results import place_program, reports_of
+from .translate_training import names_ours, training_sections
+
+
+class MrecgQAT:
+    """What a ``QAT`` with one of our names in its config does.
+
+    The penalty's gradients enter inside the quanters (mode ``injection``), and bin regularization acts from the start
+    (schedule S1), because the training loop knows nothing of either. For a schedule that depends on the epoch, call
+    ``qat.penalty.on_epoch(epoch, epochs)`` before every epoch.
+
+    Args:
+        config(dict): PaddleSlim's keys, those of our section QuantAware, and ``bin_regularization`` and
+            ``symmetric_pact`` with the keys of those sections.
+        **layers: PaddleSlim's arguments for layers of the user's own; must be None.
+
+    Attributes:
+        penalty(Penalty): of the model that was quantised last.
+
+    Raises:
+        ConfigError: everything that is wrong with the config.
+    """
+
+    def __init__(self, config, **layers):
+        given = [name for name, layer in layers.items() if layer is not None]
+        if given:
+            raise ConfigError(f"{' and '.join(given)} cannot stand beside our strategies in config; give one of the two")
+        sections = training_sections(config)
+        sections["QuantAware"].setdefault("penalty_mode", "injection")
+        if "BinRegularization" in sections:
+            sections["BinRegularization"] = {"schedule": "S1", **(sections["BinRegularization"] or {})}
+        self.settings = load_training_config(sections)
+        self.penalty = None
+
+    def quantize(self, model, inplace=True):
+        """The model with quantised layers; activation ranges are found from the first batch that it is called with."""
+        if not isinstance(model, paddle.nn.Layer):
+            raise ModelError(f"a {type(model).__name__} is no paddle.nn.Layer")
+        model = model if inplace else copy.deepcopy(model)
+        model, self.penalty = quant_aware_prepare(model, self.settings)
+        self._learning_rates(model)
+        return model
+
+    def _learning_rates(self, model):
+        """Steps and clips: their own factors on the learning rate and no weight decay, in any optimizer."""
+        pact = self.settings.symmetric_pact
+        for quanter in [q for _, layer in quantized_layers(model) for q in layer.quanters()]:
+            for parameters, factor in ((quanter.step_parameters(), self.settings.quant_aware.scale_lr),
+                                       (quanter.clip_parameters(), pact.lr if pact else 1.0)):
+                for parameter in parameters:
+                    parameter.optimize_attr["learning_rate"] = factor
+                    parameter.regularizer = paddle.regularizer.L2Decay(0.0)
+
+    def save_quantized_model(self, model, path, input_spec=None) -> Exported:
+        """Freeze and save ``<path>.pdmodel`` and ``<path>.pdiparams``; encodings and report go into ``<path>.mrecg``.
+
+        Raises:
+            ModelError: no ``input_spec``; and see ``export_quantized``.
+        """
+        if input_spec is None:
+            raise ModelError("save_quantized_model needs input_spec: pass a list of paddle.static.InputSpec, one per input")
+        specs = [paddle.static.InputSpec.from_tensor(s) if isinstance(s, paddle.Tensor) else s for s in input_spec]
+        with dynamic_mode():
+            exported = export_quantized(model, reports_of(path), specs)
+        place_program(os.path.join(exported.save_dir, "model"), path)
+        return exported
+
+
+def install(patches):
+    """Replace three methods of PaddleSlim's class, in place: whoever imported the class has the new ones."""
+    from paddleslim.dygraph.quant import QAT
+
+    original_init = QAT.__init__
+
+    @functools.wraps(original_init)
+    def __init__(self, config=None, *args, **kwargs):
+        if not names_ours(config):
+            original_init(self, config, *args, **kwargs)
+            return
+        layers = dict(zip(("weight_preprocess", "act_preprocess", "weight_quantize", "act_quantize"), args), **kwargs)
+        setattr(self, STATE, MrecgQAT(config, **layers))
+        self.config = config
+
+    patches.replace(QAT, "__init__", __init__)
+    patches.replace(QAT, "penalty", property(_penalty))
+    for name in ("quantize", "save_quantized_model"):
+        patches.replace(QAT, name, ours_or(getattr(QAT, name), name))
+
+
+def _penalty(qat):
+    """What is added to the loss: ``paddle_mrecg``'s Penalty; None for PaddleSlim's own training."""
+    ours = vars(qat).get(STATE)
+    return ours and ours.penalty
