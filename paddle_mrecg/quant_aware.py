@@ -13,11 +13,12 @@ from .config.io import load_training_config
 from .config.training import SymmetricPACT
 from .config.training_rules import resolved
 from .errors import ConfigError, DataError, ModelError
-from .export.training import training_graph
 from .export.predictor import Predictor
+from .export.training import check_target, training_graph
 from .files import write_json
 from .graph.writer import save_program
 from .report.result_dir import ResultDir
+from .slim.translate_training import accept_slim_config
 from .training.additions import QuantizedAdditions, addition_quanters, attach_additions, count_additions
 from .training.build import Builder, without_skipped
 from .training.fold import FoldedBatchNorm, FoldedConv, fold_batch_norms
@@ -36,8 +37,8 @@ def quant_aware_prepare(model, config=None, calibration=None):
 
     Args:
         model(paddle.nn.Layer): a float model, trained or not.
-        config(str|dict|TrainingConfig, optional): sections QuantAware, BinRegularization and SymmetricPACT. Default:
-            None, all defaults.
+        config(str|dict|TrainingConfig, optional): sections QuantAware, BinRegularization and SymmetricPACT, or a flat
+            config dict of PaddleSlim's QAT. Default: None, all defaults.
         calibration(iterable|callable, optional): a few batches from which activation ranges are found, each what the
             model takes: a tensor or array, a dict of keyword arguments, or a tuple whose first entry is the input; or a
             function that is called with the model and runs it. Default: None, the first batch seen decides;
@@ -51,7 +52,7 @@ def quant_aware_prepare(model, config=None, calibration=None):
         ModelError: nothing to quantise, or a model that is quantised already.
         DataError: calibration without a batch, or with NaN or infinity.
     """
-    config = load_training_config(config)
+    config = load_training_config(accept_slim_config(config))
     settings = resolved(config.quant_aware)
     if any(quantized_layers(model)):
         raise ModelError("the model is quantised already: give the float model, or load its checkpoint into it")
@@ -207,7 +208,7 @@ class Exported:
     verification: Dict[str, float]
 
 
-def export_quantized(model, save_dir: str, input_spec, samples=None) -> Exported:
+def export_quantized(model, save_dir: str, input_spec, samples=None, target: str = "simulation") -> Exported:
     """Freeze a model and write it as a program of ``quantize_linear`` / ``dequantize_linear``, as the post-training job does.
 
     Writes ``model.pdmodel`` and ``model.pdiparams`` (weights as int8 codes), ``encodings.json`` and ``report.json``, all of
@@ -218,18 +219,20 @@ def export_quantized(model, save_dir: str, input_spec, samples=None) -> Exported
         save_dir(str): directory of the result.
         input_spec(list[paddle.static.InputSpec]): one per input, the first dimension free.
         samples(list[array], optional): one array per input to compare on. Default: None, normally distributed ones.
+        target(str, optional): 'paddle_lite' refuses grids that its int8 kernels do not have. Default: 'simulation'.
 
     Returns:
         Exported: where, and how far model and program differ.
 
     Raises:
         ModelError: nothing is quantised, or the model cannot be exported.
-        ConfigError: an activation has an offset and the model was prepared for Paddle Lite.
+        ConfigError: ``target`` cannot run an activation's grid.
         OutputError: ``save_dir`` cannot be written.
     """
     frozen = freeze(model)
     samples = [_random(spec) for spec in input_spec] if samples is None else [np.asarray(s) for s in samples]
     graph, encodings = training_graph(frozen, input_spec)
+    check_target({n: e for n, e in encodings.items() if n not in graph.params}, target)
     with ResultDir(save_dir) as result:
         prefix = result.path(PROGRAM)
         save_program(graph, prefix)

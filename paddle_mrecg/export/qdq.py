@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write a quantised network as a program of ``quantize_linear`` / ``dequantize_linear`` ops.
 
-Weights are stored as int8 codes whatever their bits (an 8-bit container: the
-scale attribute is step x 127), because Paddle Lite, Paddle Inference and
-paddle2onnx all read that form. An activation grid that ``quantize_linear``
+Codes are int8 whatever their bits (an 8-bit container: the scale attribute is
+step x 127), because Paddle Lite, Paddle Inference and paddle2onnx all read that
+form; an activation of fewer bits is clipped to its range first. An activation grid that ``quantize_linear``
 cannot express (zero point, or unsigned) is written as scale, clip, shift,
 scale: right in Paddle Inference, for simulation only.
 """
@@ -84,7 +84,7 @@ class QdqBuilder:
         self.prologue.append(Op("dequantize_linear",
                                 dict(X=[name], Scale=[self._param(name + ".scale", scale * CONTAINER_MAX)],
                                      ZeroPoint=[self._param(name + ".zero_point", np.zeros(channels, np.float32))]),
-                                {"Y": [out]}, _attrs(axis, CONTAINER_BITS)))
+                                {"Y": [out]}, _attrs(axis)))
         offset = np.broadcast_to(encoding.zero_point - shift, (channels,)).astype(np.float32) * scale
         if np.any(offset):
             shifted = self._tensor(name + ".shifted", codes.shape)
@@ -99,12 +99,16 @@ class QdqBuilder:
         out = self._tensor(name + QUANTIZED, self.graph.tensors[name].shape)
         if not spec.signed or float(encoding.zero_point) != 0.0:
             return self._plain(name, encoding, out)
-        scale = self._param(name + ".scale", np.float32(encoding.scale).reshape(1) * np.float32(spec.qmax))
+        scale = self._param(name + ".scale", np.float32(encoding.scale).reshape(1) * np.float32(CONTAINER_MAX))
         zero = self._param(name + ".zero_point", np.zeros(1, np.float32))
-        codes = self._tensor(name + ".codes", self.graph.tensors[name].shape)
+        ops, source, shape = [], name, self.graph.tensors[name].shape
+        if spec.qmin > -CONTAINER_MAX - 1:  # fewer bits: Paddle 3 takes its range from elsewhere than bit_length
+            source, (low, high) = self._tensor(name + ".clipped", shape), encoding.range
+            ops.append(Op("clip", {"X": [name]}, {"Out": [source]}, dict(min=float(low), max=float(high))))
+        codes = self._tensor(name + ".codes", shape)
         shared = dict(Scale=[scale], ZeroPoint=[zero])  # one variable for both ops: Paddle Lite fuses only then
-        return [Op("quantize_linear", dict(X=[name], **shared), {"Y": [codes]}, _attrs(-1, spec.bits)),
-                Op("dequantize_linear", dict(X=[codes], **shared), {"Y": [out]}, _attrs(-1, spec.bits))]
+        return ops + [Op("quantize_linear", dict(X=[source], **shared), {"Y": [codes]}, _attrs(-1)),
+                      Op("dequantize_linear", dict(X=[codes], **shared), {"Y": [out]}, _attrs(-1))]
 
     def _plain(self, name: str, encoding: Encoding, out: str) -> List[Op]:
         """Scale, clip, shift, scale; adding ROUNDER rounds to integer, halves to even.
@@ -133,6 +137,6 @@ class QdqBuilder:
         return name
 
 
-def _attrs(axis: int, bits: int):
+def _attrs(axis: int):
     # round_type 0: half to even, as in the simulation.
-    return dict(quant_axis=axis, bit_length=bits, round_type=0, is_test=True, only_observer=False)
+    return dict(quant_axis=axis, bit_length=CONTAINER_BITS, round_type=0, is_test=True, only_observer=False)

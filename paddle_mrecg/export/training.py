@@ -11,7 +11,7 @@ from typing import Dict, List, Tuple
 
 import paddle
 
-from ..errors import ModelError
+from ..errors import ConfigError, ModelError
 from ..graph.from_layer import graph_from_layer
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ..quantizers.affine import Encoding, quantize
@@ -19,6 +19,7 @@ from ..training.additions import addition_quanters, intercepted
 from ..training.layers import detach, quantized_layers
 from .qdq import QdqBuilder
 
+TARGETS = ("paddle_lite", "simulation")
 BASE = 4096.0  # numbers of markers start here: no scale op of a network adds such a number and multiplies by 1
 
 
@@ -44,6 +45,26 @@ def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding]]:
     with _marked_additions(frozen, numbers):
         graph = graph_from_layer(skeleton, input_spec)
     return _Assembler(graph, [q.encoding() for q in quanters.values()], list(quanters)).assemble(stored)
+
+
+def check_target(encodings: Dict[str, Encoding], target: str):
+    """Refuse grids of activations that ``target``, 'paddle_lite' or 'simulation', cannot run.
+
+    Raises:
+        ConfigError: one sentence per tensor.
+    """
+    if target not in TARGETS:
+        raise ConfigError(f"unknown target '{target}'; choose one of {', '.join(TARGETS)}")
+    if target == "simulation":
+        return
+    reasons = {name: "has an offset, and its int8 kernels have no zero point" if e.zero_point.any() else
+               "is unsigned, and its int8 kernels clip at ±127" for name, e in encodings.items()
+               if e.zero_point.any() or not e.spec.signed}
+    reasons.update((name, f"has {e.spec.bits} bits, and its int8 kernels clip at ±127 whatever the bits")
+                   for name, e in encodings.items() if e.spec.bits < 8 and name not in reasons)
+    if reasons:
+        raise ConfigError([f"Paddle Lite cannot run this model: '{name}' {reason}; prepare it with QuantAware.target: "
+                           "paddle_lite, or export it with target 'simulation'" for name, reason in reasons.items()])
 
 
 def _skeleton(frozen, numbers, weights):
@@ -138,12 +159,7 @@ class _Assembler:
             ops.append(Op("assign", {"X": [source]}, {"Out": [copied]}))
             source = copied
         self.table[source] = encoding
-        start, spec = source, encoding.spec
-        if spec.signed and spec.narrow:  # quantize_linear would use the lowest code too
-            start = self._tensor(f"{source}.clipped", source)
-            low, high = (float(v) for v in encoding.range)
-            ops.append(Op("clip", {"X": [source]}, {"Out": [start]}, dict(min=low, max=high)))
-        ops += self.builder.activation(start, encoding)
+        ops += self.builder.activation(source, encoding)
         self._done[key] = ops[-1].output_names[0]
         return ops, self._done[key]
 
