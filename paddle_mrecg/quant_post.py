@@ -184,8 +184,10 @@ class Job:
     def _walk_units(self):
         settings, units = self.config.mrecg, self.plan.units
         walker = Walker(self.prepared.network, self.prepared.state)
-        # A warm start has done its share in the first pass already: every policy costs the same number of steps.
-        left = 1.0 - settings.first_pass_ratio if self.first_pass and settings.warm_start else 1.0
+        # A short first pass is part of num_iters: every policy costs the same number of steps. A full one is a pass of
+        # its own, whose units are taken over where they stay alone.
+        spent = settings.first_pass_ratio if self.first_pass else 0.0
+        left = 1.0 - spent if spent < 1.0 else 1.0
         budget = [self._iters(unit, left) for unit in units]
         warm = {n: a for r in self.first_pass for n, a in r.alphas.items()} if settings.warm_start else {}
         with Progress("Reconstruction", sum(budget), "iter") as bar:

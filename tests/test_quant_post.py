@@ -184,7 +184,7 @@ def test_every_policy_runs(granularity, model_dir, tmp_path):
 
 
 def test_a_full_first_pass_is_taken_over_up_to_the_first_joined_unit(model_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("paddle_mrecg.strategies.mrecg.loss_peaks", lambda *_: [(0, 0), (1, 2)])
+    monkeypatch.setattr("paddle_mrecg.strategies.mrecg.loss_peaks", lambda *_, **__: [(0, 0), (1, 2)])
     given = dict(granularity="loss_peaks", first_pass_ratio=1.0, warm_start=False)
     reused = quant_post_mrecg(model_dir, batches(), settings(**given), str(tmp_path / "reused"))
     again = quant_post_mrecg(model_dir, batches(), settings(granularity="explicit", units=[[0, 0], [1, 2]]),

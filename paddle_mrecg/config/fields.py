@@ -133,6 +133,8 @@ class MRECG:
     homogeneous_only: bool = knob(False, "modcap: compare only neighbours with equal numbers of convolutions")
     max_unit_modules: int = knob(3, "a unit never joins more modules than this", low=1)
     relative_loss: bool = knob(True, "compare losses divided by the power of the float output, not absolute ones")
+    peak_partner: str = knob("successor", "loss_peaks: the module from which the loss drops is joined with the one behind it, as "
+                             "in the paper, or with the one before it", choices=("successor", "predecessor"))
     join_cost: float = knob(0.0, "optimal: price of every join, in units of the mean module loss", "mu", low=0.0)
     first_pass_ratio: float = knob(0.1, "share of num_iters that the loss policies spend to measure every module",
                                    low=0.0, high=1.0)
@@ -174,10 +176,11 @@ PRESETS: Dict[str, Dict[str, Any]] = {
     # MRECG (arXiv 2303.11906) on QDrop with the expanded batch: the defaults above.
     "mrecg": dict(),
     # Two CPU cores and minutes: few steps, so large ones (a rounding variable must travel about 2.4 to settle; with 3e-2
-    # many do not, and rounding them hard at the end costs half of what was gained), no dropping, and a joined unit
-    # costs what its modules would cost alone. Few samples too: the inner targets keep joined units from overfitting.
-    "fast": dict(num_iters=300, batch_size=32, rounding_lr=0.2, keep_prob=1.0, scale_lr=1e-3,
-                 iters_scaling="per_unit", inner_weight=1.0),
+    # many do not, and rounding them hard at the end costs half of what was gained; and none that a first pass settled
+    # would leave again), no dropping, and a joined unit costs what its modules would cost alone. Few samples too:
+    # targets at the inner block ends and at the peaks keep joined units from overfitting.
+    "fast": dict(num_iters=300, batch_size=32, rounding_lr=0.2, keep_prob=1.0, scale_lr=1e-3, warm_start=False,
+                 iters_scaling="per_unit", inner_weight=1.0, peak_partner="predecessor"),
     # No reconstruction: the baseline that every report carries anyway.
     "nearest": dict(granularity="block", num_iters=0),
 }

@@ -58,10 +58,6 @@ CONFLICTS = (
              "`paddle-mrecg plan` with granularity block prints the modules' numbers"),
     Conflict("MRECG.beta_end", ("MRECG.beta_start",), lambda c: c.mrecg.beta_end > c.mrecg.beta_start,
              "must not exceed beta_start: the rounding term is annealed downwards"),
-    Conflict("MRECG.first_pass_ratio", ("MRECG.warm_start",),
-             lambda c: (c.mrecg.granularity in LOSS_POLICIES and c.mrecg.warm_start and c.mrecg.num_iters > 0 and
-                        c.mrecg.first_pass_ratio == 1.0),
-             "1 leaves no step for the joined units, which start from the first pass; use less, or warm_start: false"),
     Conflict("MRECG.activation_clip", ("MRECG.scale_lr",),
              lambda c: c.mrecg.activation_clip != "none" and c.mrecg.scale_lr == 0.0,
              "scale_lr is 0, so the clip would never learn; set scale_lr above 0 (the preset may have set it to 0)"),
@@ -84,6 +80,7 @@ NO_EFFECT = (
     NoEffect("MRECG.max_unit_modules", "MRECG.granularity", JOINING),
     NoEffect("MRECG.inner_weight", "MRECG.granularity", JOINING + ("explicit",)),
     NoEffect("MRECG.relative_loss", "MRECG.granularity", LOSS_POLICIES),
+    NoEffect("MRECG.peak_partner", "MRECG.granularity", ("loss_peaks",)),
     NoEffect("MRECG.join_cost", "MRECG.granularity", ("optimal",)),
     NoEffect("MRECG.first_pass_ratio", "MRECG.granularity", LOSS_POLICIES),
     NoEffect("MRECG.warm_start", "MRECG.granularity", LOSS_POLICIES),

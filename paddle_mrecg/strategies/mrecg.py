@@ -65,12 +65,12 @@ def make_plan(graph: Graph, modules: List[Module], config: MRECG, bits: Dict[str
     elif policy == "loss":
         groups = top_differences(scores, top_k, config.max_unit_modules)
     elif policy == "loss_peaks":
-        groups = loss_peaks(scores, config.max_unit_modules, remeasure)
+        groups = loss_peaks(scores, config.max_unit_modules, remeasure, partner=config.peak_partner)
     elif policy == "optimal":
         groups = optimal(scores, config.max_unit_modules, config.join_cost)
     else:
         groups = singles(len(modules))
-    reasons = [_reason(policy, group, scores, config.relative_loss) for group in groups]
+    reasons = [_reason(config, group, scores) for group in groups]
     return Plan(modules, join(graph, modules, groups), policy, scores, reasons, params)
 
 
@@ -139,13 +139,18 @@ def top_differences(scores: Sequence[float], top_k: int, max_modules: int, compa
 
 
 def loss_peaks(losses: Sequence[float], max_modules: int, remeasure: Callable[[Groups], Sequence[float]] = None,
-               rounds: Optional[int] = None, tolerance: float = PEAK_TOLERANCE) -> Groups:
+               rounds: Optional[int] = None, tolerance: float = PEAK_TOLERANCE, partner: str = "successor") -> Groups:
     """Join every module with its successor wherever the loss drops, look again, until nothing drops.
 
     On the losses of figure 6 (MobileNetV2) one round gives the partition that
     the paper plots as ModCap, and going on gives the one plotted as Loss
     MRECG, which is also the released one. Largest relative drops come first,
     so that the size limit costs the smallest.
+
+    A unit that ends behind the peak no longer has the peak's own target; with
+    few steps and few samples that costs more than joining gains. Joined with
+    its predecessor instead (once), the peak keeps it, and the predecessor
+    learns what the peak makes of its error.
 
     Args:
         losses(Sequence[float]): loss of each module alone.
@@ -154,12 +159,16 @@ def loss_peaks(losses: Sequence[float], max_modules: int, remeasure: Callable[[G
             None, a group has the loss of its last module.
         rounds(int, optional): at most this many. Default: None, no limit.
         tolerance(float, optional): smaller relative drops are none. Default: 0.05.
+        partner(str, optional): ``successor`` as in the paper, or ``predecessor``. Default: successor.
     """
+    if partner == "predecessor":
+        rounds = 1
     groups, current = singles(len(losses)), list(losses)
     for _ in itertools.count() if rounds is None else range(rounds):
         drops = [(a - b) / a if a > 0 else 0.0 for a, b in zip(current, current[1:])]
         ranked = sorted(range(len(drops)), key=lambda i: (-drops[i], i))
-        pairs = [groups[i][1] for i in ranked if drops[i] > tolerance]
+        peaks = [groups[i] for i in ranked if drops[i] > tolerance]
+        pairs = [j for _, j in peaks] if partner == "successor" else [i - 1 for i, _ in peaks if i > 0]
         joined = _unite(groups, pairs, max_modules)
         if joined == groups:
             break
@@ -227,8 +236,9 @@ def _predicted(losses: Sequence[float], i: int, j: int) -> float:
     return losses[j] * JOIN_GAIN**(j - i)
 
 
-def _reason(policy: str, group: Tuple[int, int], scores, relative: bool) -> str:
+def _reason(config: MRECG, group: Tuple[int, int], scores) -> str:
     i, j = group
+    policy, relative = config.granularity, config.relative_loss
     if policy == "explicit":
         return "given in MRECG.units" if j > i else "alone"
     if j == i:
@@ -238,7 +248,7 @@ def _reason(policy: str, group: Tuple[int, int], scores, relative: bool) -> str:
         return "joined: capacities differ, " + " | ".join(numbers)
     what = "relative loss" if relative else "loss"
     falls = scores[j] < max(scores[i:j + 1])
-    verb = "drops" if falls else "jumps" if policy == "loss" else "hardly rises"
+    verb = "drops" if falls else {"loss": "jumps", "loss_peaks": "peaks"}.get(policy, "hardly rises")
     return f"joined: {what} {verb}, " + " -> ".join(numbers)
 
 

@@ -60,7 +60,7 @@ def problems_of(source=None, overrides=()):
     ({"MRECG": {"granularity": "explicit", "units": [[0, 1], [1, 2]]}}, ["units[1]", "must start at module 2"]),
     ({"MRECG": {"granularity": "explicit", "units": [[1, 0]]}}, ["[first module, last module]"]),
     ({"MRECG": {"beta_start": 2, "beta_end": 4}}, ["MRECG.beta_end", "must not exceed"]),
-    ({"MRECG": {"first_pass_ratio": 1.0}}, ["leaves no step"]),
+    ({"MRECG": {"granularity": "loss", "peak_partner": "predecessor"}}, ["read only by loss_peaks"]),
     ({"MRECG": {"activation_clip": "symmetric_pact", "scale_lr": 0}}, ["would never learn"]),
     ({"Data": {"image_dir": "a", "loader": "m:f"}}, ["image_dir or loader, not both"]),
     ({"Data": {"layout": "GRAY", "mean": [0.5]}}, ["Data.std", "needs 1 value for layout GRAY"]),

@@ -66,6 +66,11 @@ def test_measuring_joined_units_again_gives_the_same():
     assert joined(loss_peaks(BRECQ, 3, remeasure)) == LOSS_UNITS
 
 
+def test_a_peak_may_be_joined_with_the_module_before_it_once():
+    assert joined(loss_peaks([1.0, 2.0, 6.0, 1.5, 1.6, 3.0, 2.0], 3, partner="predecessor")) == [(1, 2), (4, 5)]
+    assert loss_peaks([6.0, 1.0, 2.0], 3, partner="predecessor") == singles(3)  # nothing comes before the first
+
+
 def test_rising_losses_have_no_peaks_but_relative_ones_may():
     graph = tiny_graph()
     modules = cut(graph)
