@@ -5,18 +5,31 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from paddle_mrecg.config.io import load_config
+from paddle_mrecg.config.io import load_config, load_training_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+TRAINING = [p for p in CONFIGS if "QuantAware" in yaml.safe_load(p.read_text(encoding="utf-8"))]
+POST = [p for p in CONFIGS if p not in TRAINING]
 
 
 def test_there_are_configs():
-    assert len(CONFIGS) >= 8
+    assert len(POST) >= 8 and len(TRAINING) >= 8
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", TRAINING, ids=lambda p: p.stem)
+def test_training_config_is_valid_and_named_after_what_it_does(path):
+    config = load_training_config(path)
+    strategy, weight_bits, activation_bits = re.search(r"_(lsq|bin_reg|pact)_w(\d)a(\d)$", path.stem).groups()
+    assert (config.quant_aware.weight_bits, config.quant_aware.activation_bits) == (int(weight_bits), int(activation_bits))
+    assert config.quant_aware.target == ("paddle_lite" if activation_bits == "8" else "simulation")
+    assert (config.bin_regularization is not None) == (strategy == "bin_reg")
+    assert (config.quant_aware.activation_quanter == "symmetric_pact") == (strategy == "pact")
+
+
+@pytest.mark.parametrize("path", POST, ids=lambda p: p.stem)
 def test_config_is_valid_and_named_after_its_bits(path):
     config = load_config(path)
     weight_bits, activation_bits = re.search(r"_w(\d)a(\d+)$", path.stem).groups()
@@ -27,7 +40,7 @@ def test_config_is_valid_and_named_after_its_bits(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_header_names_its_own_file_an_existing_script_and_a_result(path):
-    header = path.read_text(encoding="utf-8").split("Global:")[0]
+    header = re.match(r"(#.*\n)+", path.read_text(encoding="utf-8"))[0]
     assert str(path.relative_to(ROOT)) in header
     usage = header.split("# result:")[0]  # what stands behind it is written by update_results.py
     script, = re.findall(r"python (demo/(?!sources)\S+\.py)", usage)
@@ -35,7 +48,7 @@ def test_header_names_its_own_file_an_existing_script_and_a_result(path):
     assert re.search(r"^# result: \S+", header, re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", POST, ids=lambda p: p.stem)
 def test_hooks_of_the_config_exist(path):
     config = load_config(path)
     for hook in filter(None, (config.data.loader, config.evaluation.evaluator)):

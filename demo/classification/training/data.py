@@ -170,6 +170,13 @@ def _cifar10(data_dir: str) -> DataSets:
                     View(32, 4, mirror=True))
 
 
+def calibration(data: DataSets, num_images: int = 256, batch_size: int = 64) -> List[np.ndarray]:
+    """The first training images as the network sees them in evaluation, in batches; labels are not looked at."""
+    chosen = np.arange(min(num_images, len(data.train)))
+    return [normalise(centred(data.train.take(chosen[start:start + batch_size])[0], data.view.size))
+            for start in range(0, len(chosen), batch_size)]
+
+
 class EpochSampler(io.BatchSampler):
     """Batches of indices; the shuffle depends on seed and epoch alone, and every process gets its share.
 

@@ -34,6 +34,7 @@ class Trainer:
         save_dir(str, optional): for the checkpoint, the best weights, the curves and VisualDL. Default: None, nothing.
         watch(callable, optional): called after every epoch; the dict that it returns goes into that epoch's row of the
             curves. Default: None.
+        num_workers(int, optional): processes that load training images. Default: 0, this one does.
 
     Attributes:
         rows(list[dict]): one per finished epoch: ``epoch`` (from 1), ``lr``, ``loss`` (with penalty), ``penalty``,
@@ -42,14 +43,14 @@ class Trainer:
     """
 
     def __init__(self, network: paddle.nn.Layer, data: DataSets, recipe: Recipe, penalty=None,
-                 save_dir: Optional[str] = None, watch: Optional[Callable[[], Dict]] = None):
+                 save_dir: Optional[str] = None, watch: Optional[Callable[[], Dict]] = None, num_workers: int = 0):
         self.network, self.recipe, self.penalty, self.save_dir, self._watch = network, recipe, penalty, save_dir, watch
         self._model = network
         if parallel.count() > 1:  # what a schedule lets rest has no gradient
             self._model = paddle.DataParallel(network, find_unused_parameters=penalty is not None)
         share = parallel.rank(), parallel.count()
         self._sampler = EpochSampler(len(data.train), recipe.batch_size, recipe.seed, recipe.epoch_images, share)
-        self._batches = batches(data.train, data.view, self._sampler, recipe.seed)
+        self._batches = batches(data.train, data.view, self._sampler, recipe.seed, num_workers)
         self._test = {limit: batches(data.test, data.view, EpochSampler(min(limit or len(data.test), len(data.test)),
                                                                         TEST_BATCH, share=share))
                       for limit in (recipe.epoch_test_images, None)}

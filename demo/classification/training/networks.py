@@ -46,7 +46,7 @@ def names() -> List[str]:
 
 
 def build(name: str, num_classes: int, scale: Optional[float] = None) -> nn.Layer:
-    """A fresh classifier, and parameters that are named alike whenever it is built, as optimizer states need them.
+    """A fresh classifier.
 
     Args:
         name(str): one of ``names()``.
@@ -59,10 +59,14 @@ def build(name: str, num_classes: int, scale: Optional[float] = None) -> nn.Laye
     if name not in names():
         raise ConfigError(f"no network '{name}'.{did_you_mean(name, names())} There are {', '.join(names())}")
     options = {} if scale is None else dict(scale=scale)
-    with paddle.utils.unique_name.guard():
-        try:
-            return OURS.get(name, getattr(vision.models, name, None))(num_classes=num_classes, **options)
-        except TypeError as error:
-            if scale is None:
-                raise
-            raise ConfigError(f"network '{name}' has no scale: leave out --scale, or take a MobileNet") from error
+    try:
+        return (OURS.get(name) or getattr(vision.models, name))(num_classes=num_classes, **options)
+    except TypeError as error:
+        if scale is None:
+            raise
+        raise ConfigError(f"network '{name}' has no scale: leave out --scale, or take a MobileNet") from error
+
+
+def same_names():
+    """A context in which parameters get the names that they get in a fresh process: optimizer states go by them."""
+    return paddle.utils.unique_name.guard()

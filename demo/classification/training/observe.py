@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is looked at after every epoch of a quantised training."""
+import math
+from typing import Callable, Dict
+
+import paddle
+
+from paddle_mrecg.quant_aware import quantized_layers
+
+
+def watching(network: paddle.nn.Layer, penalty) -> Callable[[], Dict]:
+    """A function that measures a prepared network.
+
+    Its dict has ``weight_error_db``, the quantisation error's share of the weights' power in decibel, over all layers;
+    ``near``, the percentage of weights within a tenth of a step of their level; and ``alphas``, the clips of symmetric
+    PACT by layer, if there are any.
+    """
+    def measure():
+        rows, alphas = penalty.statistics(), penalty.alphas()
+        power = sum(float(layer.float_weight().square().sum()) for _, layer in quantized_layers(network))
+        error = sum(row["mse"] * row["weights"] for row in rows)
+        near = sum(row["near"] * row["weights"] for row in rows) / sum(row["weights"] for row in rows)
+        found = dict(weight_error_db=10.0 * math.log10(max(error, 1e-30) / max(power, 1e-30)), near=100.0 * near)
+        return dict(found, alphas=alphas) if alphas else found
+    return measure
