@@ -12,6 +12,7 @@ from paddle_mrecg.export.predictor import Predictor
 from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.quant_aware import export_quantized, freeze, quant_aware_prepare, quantized_layers
 from paddle_mrecg.quantizers.affine import Encoding, dequantize
+from paddle_mrecg.training.additions import addition_quanters
 
 SIMULATION = {"target": "simulation"}
 CASES = {f"{quanter}-W{bits}A{bits}": dict(SIMULATION, weight_quanter=weight, activation_quanter=quanter, weight_bits=bits,
@@ -31,12 +32,35 @@ def spec(side=8):
     return [paddle.static.InputSpec([None, 3, side, side], "float32", "image")]
 
 
+def off_the_boundaries(small, model, margin=1e-6):
+    """Images of which no activation lies within ``margin`` steps of a rounding boundary.
+
+    There the last bit of a sum, which every runtime computes in its own order, decides about a whole step.
+    """
+    quanters = [layer.activation_quanter for _, layer in quantized_layers(model) if layer.activation_quanter]
+    quanters += [quanter for _, quanter in addition_quanters(model)]
+    distances = []
+
+    def measure(quanter, inputs):
+        distances.append(np.abs(inputs[0].numpy() / quanter.step().numpy() % 1.0 - 0.5).min())
+    hooks = [quanter.register_forward_pre_hook(measure) for quanter in quanters]
+    for seed in range(60, 70):
+        distances.clear()
+        x = small.images(4, seed=seed)
+        model(x)
+        if min(distances, default=1.0) > margin:
+            break
+    for hook in hooks:
+        hook.remove()
+    return x
+
+
 @pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
 def test_the_program_computes_what_training_evaluates(small, tmp_path, settings):
     """Within 1e-5 of the largest output, after training steps have moved scales and weights."""
     model, penalty = small.prepared({"QuantAware": settings})
     small.train(model, penalty, steps=2)
-    x = small.images(4, seed=60)
+    x = off_the_boundaries(small, model)
     want = model(x).numpy()
     np.testing.assert_array_equal(freeze(model)(x).numpy(), want)
     exported = export_quantized(model, str(tmp_path / "out"), spec(), samples=[x.numpy()])

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One of several processes that train the residual network together; test_data_parallel.py launches it."""
+import sys
+
+import conftest as small  # paddle after the libraries that it must follow
+import numpy as np
+import paddle
+
+
+def main(folder):
+    paddle.distributed.init_parallel_env()
+    rank = paddle.distributed.get_rank()
+    config = {"QuantAware": {"target": "simulation", "activation_bits": 4, "activation_quanter": sys.argv[2]},
+              "BinRegularization": {"schedule": "S1"}}
+    model, penalty = small.prepared(config, calibration=False)
+    parallel = paddle.DataParallel(model)
+    sgd = paddle.optimizer.SGD(0.01, parameters=penalty.parameter_groups())
+    penalty.on_epoch(0, 1)
+    for step in range(2):  # other data, and another reach, in every process
+        x = small.images(4, seed=10 * step + rank) * (1.0 + rank)
+        (parallel(x).square().mean() + penalty()).backward()
+        sgd.step()
+        sgd.clear_grad()
+    state = {k.replace(".", "/"): v.numpy() for k, v in model.state_dict().items() if "_mean" not in k and "_variance" not in k}
+    np.savez(f"{folder}/{rank}.npz", **state)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
