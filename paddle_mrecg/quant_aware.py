@@ -19,9 +19,9 @@ from .files import write_json
 from .graph.writer import save_program
 from .report.result_dir import ResultDir
 from .slim.translate_training import accept_slim_config
-from .training.additions import QuantizedAdditions, addition_quanters, attach_additions, count_additions
+from .training.additions import addition_quanters, attach_additions, count_additions
 from .training.build import Builder, without_skipped
-from .training.fold import FoldedBatchNorm, FoldedConv, fold_batch_norms
+from .training.fold import FoldedConv, fold_batch_norms
 from .training.layers import QuantizedLayer, mixed_class, quantizable, quantized_layers  # noqa: F401
 from .training.penalty import Penalty
 

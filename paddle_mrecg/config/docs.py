@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of all settings, written from the dataclasses: there is no second place for a default."""
 import textwrap
-import typing
 from typing import Iterator, List
 
 import yaml
 
-from .fields import PRESETS, SECTIONS, Config
-from .schema import Setting, describe
+from .fields import PRESETS
+from .schema import ALL_SECTIONS, Setting, describe, section_class
 
 COLUMNS = ("key", "type", "default", "allowed", "symbol", "meaning")
 
@@ -15,7 +14,7 @@ COLUMNS = ("key", "type", "default", "allowed", "symbol", "meaning")
 def markdown_tables() -> str:
     """All sections and presets as Markdown, for the README."""
     parts = []
-    for section in SECTIONS:
+    for section in ALL_SECTIONS:
         parts += [f"### {section}", "", _purpose(section), "", *_markdown(COLUMNS, _rows(section)), ""]
     keys = sorted({k for values in PRESETS.values() for k in values})
     rows = [[f"`{name}`"] + [_value(values[k]) if k in values else "" for k in keys] for name, values in PRESETS.items()]
@@ -24,7 +23,7 @@ def markdown_tables() -> str:
     return "\n".join(parts)
 
 
-def text_tables(sections=tuple(SECTIONS), width: int = 100) -> str:
+def text_tables(sections=ALL_SECTIONS, width: int = 100) -> str:
     """Sections as text for a terminal, one paragraph per key."""
     lines: List[str] = []
     for section in sections:
@@ -60,7 +59,7 @@ def _markdown(header, rows) -> List[str]:
 
 def _purpose(section: str) -> str:
     """First sentence of the section's docstring."""
-    return typing.get_type_hints(Config)[SECTIONS[section]].__doc__.splitlines()[0]
+    return section_class(section).__doc__.splitlines()[0]
 
 
 def _value(value) -> str:

@@ -10,7 +10,7 @@ from ..errors import ConfigError
 from ..files import write_text
 from .fields import SECTIONS, Config
 from .rules import check_rules, preset_without_effect
-from .schema import JOBS, Path, Problem, build_config, did_you_mean, dotted, settings_of
+from .schema import ALL_SECTIONS, JOBS, Path, Problem, build_config, did_you_mean, dotted, settings_of
 from .training import TRAINING_SECTIONS, TrainingConfig
 from .training_rules import check_training_rules
 
@@ -64,6 +64,13 @@ def load_training_config(source=None, overrides=()) -> TrainingConfig:
     problems += check_training_rules(config, [p.path for p in problems])
     _complain(problems, lines, source)
     return config
+
+
+def load_any_config(source, overrides=()):
+    """``load_training_config`` for a config whose sections are those of quant-aware training, else ``load_config``."""
+    raw, _, _ = _read(source, ALL_SECTIONS)
+    training = any(section in TRAINING_SECTIONS for section in raw) and not any(section in SECTIONS for section in raw)
+    return (load_training_config if training else load_config)(source, overrides)
 
 
 def _complain(problems: List[Problem], lines: Dict[Path, int], source):

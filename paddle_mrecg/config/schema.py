@@ -12,6 +12,7 @@ from .training import TRAINING_SECTIONS, TrainingConfig
 
 Path = Tuple  # ("MRECG", "top_k"), ("QuantPost", "overrides", 0, "pattern")
 JOBS = {Config: SECTIONS, TrainingConfig: TRAINING_SECTIONS}
+ALL_SECTIONS = (*SECTIONS, *TRAINING_SECTIONS)
 INVALID = object()  # stands for a value that has been complained about
 ALIKE = 60  # rapidfuzz score from which a name is worth suggesting
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
@@ -68,11 +69,17 @@ def build_config(raw: Dict[str, Any], cls=Config) -> Tuple[Any, List[Problem]]:
     return cls(**parts), problems
 
 
+def section_class(section: str) -> type:
+    """The dataclass of a section of either job."""
+    cls, sections = next(job for job in JOBS.items() if section in job[1])
+    return _without_none(typing.get_type_hints(cls)[sections[section]])[0]
+
+
 def describe() -> List[Setting]:
-    """Every setting of every section, in the order of ``config``."""
+    """Every setting of every section of both jobs, in the order of ``config``."""
     rows = []
-    for section, field in SECTIONS.items():
-        cls = typing.get_type_hints(Config)[field]
+    for section in ALL_SECTIONS:
+        cls = section_class(section)
         hints = typing.get_type_hints(cls)
         for f in dataclasses.fields(cls):
             rows.append(Setting(section, key_of(f), type_name(hints[f.name]), default_of(f), _allowed(f.metadata),
@@ -137,10 +144,8 @@ def _dataclass(cls, raw, path: Path, problems: List[Problem]):
 
 def _home_of(key, section, siblings) -> str:
     """A similar key of this section, or the section of the same job that the key belongs to."""
-    cls, sections = next(job for job in JOBS.items() if section in job[1])
-    hints = typing.get_type_hints(cls)
-    for section, field in sections.items():
-        if any(key_of(f) == key for f in dataclasses.fields(_without_none(hints[field])[0])):
+    for section in next(sections for sections in JOBS.values() if section in sections):
+        if any(key_of(f) == key for f in dataclasses.fields(section_class(section))):
             return f" It belongs in section {section}."
     return did_you_mean(key, siblings)
 

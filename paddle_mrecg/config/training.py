@@ -2,8 +2,8 @@
 """Every setting of the quant-aware job, with its one default.
 
 The sections are independent of those of the post-training job (``fields.py``)
-and are declared and checked in the same way. ``BinRegularization`` acts when
-the section is given, even if empty: its presence is the switch.
+and are declared and checked in the same way. ``BinRegularization`` and
+``Dampening`` act when the section is given, even if empty: its presence is the switch.
 """
 import dataclasses
 from typing import List, Optional
@@ -73,6 +73,15 @@ class BinRegularization:
 
 
 @dataclasses.dataclass
+class Dampening:
+    """Keep weights from oscillating between levels by pulling each to the middle of its bin (ICML 2022)."""
+
+    weight: float = knob(1e-3, "weight of the term in the loss in the last epoch", "lambda", low=0.0)
+    start: float = knob(0.25, "share of the epochs before the weight begins to grow from 0, along a cosine", low=0.0, high=1.0)
+    reduction: str = knob("sum", "over the weights of a layer", choices=("sum", "mean"))
+
+
+@dataclasses.dataclass
 class SymmetricPACT:
     """Learned clip of every quantised activation: clip(x, -alpha, alpha); read by activation_quanter symmetric_pact."""
 
@@ -86,12 +95,13 @@ class SymmetricPACT:
 
 @dataclasses.dataclass
 class TrainingConfig:
-    """A quant-aware job. ``bin_regularization`` is None when its section is not given."""
+    """A quant-aware job. Optional sections are None unless they are given."""
 
     quant_aware: QuantAware = dataclasses.field(default_factory=QuantAware)
     bin_regularization: Optional[BinRegularization] = None
+    dampening: Optional[Dampening] = None
     symmetric_pact: Optional[SymmetricPACT] = None
 
 
-TRAINING_SECTIONS = {"QuantAware": "quant_aware", "BinRegularization": "bin_regularization",
+TRAINING_SECTIONS = {"QuantAware": "quant_aware", "BinRegularization": "bin_regularization", "Dampening": "dampening",
                      "SymmetricPACT": "symmetric_pact"}

@@ -30,7 +30,7 @@ def check_training_rules(config: TrainingConfig, bad: List[Path]) -> Iterator[Pr
         bad(list[tuple]): paths that have been complained about; rules that read them are not asked.
     """
     complained = {dotted(path[:2]) for path in bad}
-    rules = (_bits, _overrides, _layer_types, _quanters, _hardware, _pact, _schedule)
+    rules = (_bits, _overrides, _layer_types, _quanters, _hardware, _pact, _schedule, _dampening)
     for problem in (p for rule in rules for p in rule(config)):
         if dotted(problem.path[:2]) not in complained and "QuantAware" not in complained:
             yield problem
@@ -122,6 +122,11 @@ def _schedule(config):
     if bins is not None and bins.schedule == "S3" and settings.fold_batch_norm:
         yield Problem(("BinRegularization", "schedule"), "S3 stops weights by epochs, but those regularized here are products "
                       "of weights and batch norms; use S1 or S2, or fold_batch_norm: false")
+
+
+def _dampening(config):
+    if config.dampening is not None and config.quant_aware.penalty_mode == "injection":
+        yield Problem(("Dampening",), "is a term of the loss only; set QuantAware.penalty_mode: loss or remove the section")
 
 
 def _no_effect(key, reason):

@@ -8,13 +8,14 @@ from ..config.training import SymmetricPACT, TrainingConfig
 from ..errors import ConfigError
 from ..quanters.symmetric_pact import Injection, SymmetricPACTQuanter
 from ..strategies.bin_regularization import BinRegularizer, bin_statistics
+from ..strategies.oscillation import Dampening
 from .additions import addition_quanters
 from .fold import FoldedConv
 from .layers import quantized_layers
 
 
 class Penalty:
-    """Bin regularization of the weights and decay of PACT's clips.
+    """Bin regularization and dampening of the weights, and decay of PACT's clips.
 
     In mode ``loss`` add ``penalty()`` to the training loss. In mode ``injection`` ``penalty()`` is 0 and the same
     gradients are added inside the quanters during ``backward``: set ``gradient_factor`` where they are rescaled.
@@ -44,6 +45,8 @@ class Penalty:
         if config.bin_regularization is not None:
             self.bins = BinRegularizer([(name, _Folded(layer) if isinstance(layer, FoldedConv) else layer)
                                         for name, layer in layers], config.bin_regularization)
+        given = config.dampening
+        self.dampening = given and Dampening(layers, given.weight, given.start, given.reduction)
         self._injection = Injection(enabled=self.settings.penalty_mode == "injection")
         for quanter in self._clips:
             quanter.injection = self._injection
@@ -56,15 +59,16 @@ class Penalty:
         if self._injection.enabled:
             return paddle.zeros([], "float32")
         terms = [quanter.clip_penalty().sum() for quanter in self._clips if quanter.initialized]
-        terms += [self.bins.loss()] if self.bins is not None else []
+        terms += [term.loss() for term in (self.bins, self.dampening) if term is not None]
         return paddle.add_n(terms) if terms else paddle.zeros([], "float32")
 
     def on_epoch(self, epoch: int, epochs: int):
-        """To be called before every epoch, 0 to ``epochs - 1``: moves the schedule of bin regularization."""
+        """To be called before every epoch, 0 to ``epochs - 1``: moves the schedules of bin regularization and dampening."""
         if not 0 <= epoch < epochs:
             raise ConfigError(f"epoch {epoch} of {epochs}: epochs count from 0 to epochs - 1")
-        if self.bins is not None:
-            self.bins.on_epoch(epoch, epochs)
+        for term in (self.bins, self.dampening):
+            if term is not None:
+                term.on_epoch(epoch, epochs)
 
     @property
     def gradient_factor(self) -> Union[float, Callable[[], float]]:

@@ -55,6 +55,17 @@ def test_the_schedule_of_bin_regularization(small):
         penalty.on_epoch(4, 4)
 
 
+def test_dampening_grows_along_its_schedule(small):
+    model, penalty = small.prepared({"QuantAware": {"weight_bits": 3}, "Dampening": {"weight": 0.1, "start": 0.5}})
+    values = []
+    for epoch in range(5):
+        penalty.on_epoch(epoch, 5)
+        values.append(penalty().item())
+    assert values[:3] == [0.0] * 3 and 0.0 < values[3] < values[4]
+    with pytest.raises(ConfigError, match="a term of the loss only"):
+        small.prepared({"QuantAware": {"penalty_mode": "injection"}, "Dampening": {}})
+
+
 def test_without_sections_there_is_no_penalty(small):
     _, penalty = small.prepared()
     assert penalty().item() == 0.0 and penalty.alphas() == {}
