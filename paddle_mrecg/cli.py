@@ -6,6 +6,7 @@ import sys
 from typing import List, Optional
 
 from . import __version__
+from .cli_deploy import add_commands
 from .config import SECTIONS
 from .config.docs import markdown_tables, text_tables
 from .config.io import load_config, missing_for_command, save_config
@@ -169,6 +170,7 @@ def parser() -> argparse.ArgumentParser:
     command = add(config, CONFIG)
     command.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     command.add_argument("--markdown", action="store_true", help="tables for a README")
+    add_commands(commands)
     return root
 
 

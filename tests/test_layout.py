@@ -36,6 +36,7 @@ ALLOWED = {
     "strategies": ("errors", "config", "graph"),
     "engine": ("errors", "compat", "config", "graph", "quantizers", "data", "report"),
     "export": ("errors", "compat", "files", "graph", "quantizers", "data", "engine", "quanters", "training"),
+    "check": ("errors", "startup", "graph", "quantizers", "export"),
 }
 NUMPY_ONLY = ("quantizers/affine.py", "quantizers/observers.py", "quantizers/ranges.py", "graph/graph.py", "config/fields.py",
               "config/io.py", "config/rules.py", "config/schema.py", "config/docs.py", "config/training.py",

@@ -28,6 +28,7 @@ class Predictor:
         config.disable_glog_info()
         self._predictor = inference.create_predictor(config)
         self.input_names = self._predictor.get_input_names()
+        self.output_names = self._predictor.get_output_names()
         if inputs is not None:
             self.inputs = list(inputs)
             self.input_names = [i.name for i in self.inputs]
@@ -41,4 +42,4 @@ class Predictor:
         for name, value in as_feed(batch, self.input_names).items():
             self._predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(value))
         self._predictor.run()
-        return [self._predictor.get_output_handle(name).copy_to_cpu() for name in self._predictor.get_output_names()]
+        return [self._predictor.get_output_handle(name).copy_to_cpu() for name in self.output_names]

@@ -3,16 +3,17 @@
 import dataclasses
 import os
 import tempfile
-from typing import Dict, List, Sequence
+from typing import Dict, List
 
 import numpy as np
 
 from ..engine.reconstruct import NetworkState
 from ..engine.unit_runner import UnitRunner
-from ..graph.graph import Graph, Op
+from ..graph.graph import Graph
 from ..graph.load import load_graph
 from ..graph.writer import save_program
 from .predictor import Predictor
+from .rewrites import needed_ops
 
 SAMPLES = 8
 
@@ -55,7 +56,7 @@ def _written(graph: Graph, names: List[str], prefix: str, feed) -> Dict[str, np.
     stored = load_graph(prefix, allow_quantized=True)
     with tempfile.TemporaryDirectory() as folder:
         inside = os.path.join(folder, "inside")
-        save_program(dataclasses.replace(stored, ops=_needed(stored, names), outputs=names), inside)
+        save_program(dataclasses.replace(stored, ops=needed_ops(stored, names), outputs=names), inside)
         return dict(zip(names, Predictor(inside)(feed)))
 
 
@@ -66,12 +67,3 @@ def _ends(runner: UnitRunner, graph: Graph) -> List[str]:
     read = {n for op in runner.ops for n in op.input_names}
     return outputs or [n for n in produced if n not in read]
 
-
-def _needed(graph: Graph, names: Sequence[str]) -> List[Op]:
-    """The ops that ``names`` depend on."""
-    wanted, ops = set(names), []
-    for op in reversed(graph.ops):
-        if wanted & set(op.output_names):
-            wanted.update(op.input_names)
-            ops.append(op)
-    return ops[::-1]
