@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paddle's process-wide modes, entered and left again."""
+"""Paddle's process-wide modes, entered and left again, and its static programs, read without surprises."""
 import contextlib
+from typing import List
 
 import paddle
 
@@ -16,3 +17,8 @@ def dynamic_mode():
         yield
     finally:
         paddle.enable_static()
+
+
+def optimizer_ops(program) -> List:
+    """The ops of a static program that update a parameter by its gradient."""
+    return [op for op in program.global_block().ops if {"Param", "Grad", "LearningRate"} <= set(op.input_names)]

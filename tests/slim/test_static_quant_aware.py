@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""paddleslim.quant.quant_aware and convert: symmetric PACT and bin regularization in static programs."""
+import numpy as np
+import pytest
+
+import paddle
+import paddle_mrecg
+from paddle_mrecg.compat import old_ir
+from paddle_mrecg.config.training import SymmetricPACT
+from paddle_mrecg.errors import ConfigError, DataError
+from paddle_mrecg.export.predictor import Predictor
+from paddle_mrecg.slim.modes import optimizer_ops
+from paddle_mrecg.slim.static_pact import SUFFIX, activation_ranges
+from paddleslim.quant import convert, quant_aware  # noqa: F401  replaced by registration
+from tests.slim_nets import SHAPE, images
+
+PLACE = paddle.CPUPlace()
+RATE = 0.5
+BATCHES = [{"x": images(8, seed=k)} for k in range(3)]
+
+
+class Net:
+    """Two convolutions in a static program, its optimizer, and values by name."""
+
+    def __init__(self, executor):
+        self.executor, self.main, self.start = executor, paddle.static.Program(), paddle.static.Program()
+        self.main.random_seed = self.start.random_seed = 7
+        with paddle.static.program_guard(self.main, self.start):
+            x = paddle.static.data("x", [-1, *SHAPE])
+            x.stop_gradient = False
+            y = paddle.static.nn.conv2d(x, 6, 3, padding=1, act="relu")
+            y = paddle.static.nn.conv2d(y, 4, 3, padding=1)
+            self.loss = paddle.mean(y * y)
+            self.test, self.output = self.main.clone(for_test=True), y
+            paddle.optimizer.SGD(RATE).minimize(self.loss)
+        executor.run(self.start)
+
+    def weights(self):
+        return {p.name: self.value(p.name) for p in self.main.all_parameters()}
+
+    @staticmethod
+    def value(name):
+        return np.array(paddle.static.global_scope().find_var(name).get_tensor())
+
+    def step(self, program, seed=0):
+        return self.executor.run(program, feed={"x": images(8, seed)}, fetch_list=[self.loss])[0]
+
+
+@pytest.fixture
+def make_net(static_mode):
+    """A function that builds the same network in a scope of its own."""
+    with old_ir(), paddle.static.scope_guard(paddle.static.Scope()):
+        def build():
+            with paddle.utils.unique_name.guard():
+                return Net(static_mode)
+        yield build
+
+
+@pytest.mark.parametrize("scales", ["channel_wise_abs_max", "abs_max"])
+@pytest.mark.parametrize("onnx_format", [True, False])
+def test_bin_regularization_adds_its_gradient_and_nothing_else(scales, onnx_format, make_net, registered, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = dict(weight_quantize_type=scales, weight_bits=3, onnx_format=onnx_format)
+
+    def after_one_step(config):
+        with paddle.static.scope_guard(paddle.static.Scope()):
+            net = make_net()
+            before = net.weights()
+            program = quant_aware(net.main, PLACE, config, return_program=True)
+            net.step(program)
+            return before, net.weights(), {n: net.value(f"{n}@scale") for n, v in before.items() if v.ndim == 4}
+
+    before, plain, _ = after_one_step(config)
+    again, regularized, scales = after_one_step(dict(config, bin_regularization={"lambda": 0.25}))
+    for name, value in before.items():
+        np.testing.assert_array_equal(again[name], value)
+        added = (plain[name] - regularized[name]) / RATE
+        expected = 0.25 * bin_gradient(value, scales[name] / 3) if value.ndim == 4 else np.zeros_like(value)
+        # The difference of two float32 weights, divided by the learning rate.
+        np.testing.assert_allclose(added, expected, atol=2e-6)
+
+
+def bin_gradient(weight, step):
+    """By a loop over bins: 2 (v - s q) / V."""
+    step = np.broadcast_to(step.reshape([-1, 1, 1, 1]), weight.shape)
+    codes = np.clip(np.round(weight / step), -4, 3)
+    gradient = np.zeros_like(weight)
+    for code in range(-4, 4):
+        inside = codes == code
+        gradient[inside] = 2 * (weight - step * code)[inside] / max(1, inside.sum())
+    return gradient
+
+
+def test_symmetric_pact_starts_from_calibration_and_learns(make_net, registered):
+    net = make_net()
+    ranges = activation_ranges(net.executor, net.main, BATCHES, ["conv2d"], SymmetricPACT())
+    assert len(ranges) == 2
+    expected = 0.0
+    for k, batch in enumerate(BATCHES):
+        expected = expected * 0.9 + np.abs(batch["x"]).max() * 0.1 if k else np.abs(batch["x"]).max()
+    assert ranges["x"] == pytest.approx(expected, rel=1e-6)
+    config = dict(weight_bits=4, activation_preprocess_type="SymmetricPACT", symmetric_pact={"decay": 0.0})
+    program = quant_aware(net.main, PLACE, config, calib_config={"data_loader": BATCHES}, return_program=True)
+    shifts = [op.input("Param")[0] for op in optimizer_ops(program) if op.input("Param")[0].endswith(SUFFIX)]
+    assert len(shifts) == 2 and all(not net.value(name).any() for name in shifts)
+    rates = {op.input("LearningRate")[0] for op in optimizer_ops(program)}
+    assert len(rates) == 1, "alphas follow the network's learning rate"
+    for seed in range(4):
+        net.step(program, seed)
+    assert any(net.value(name).any() for name in shifts)
+
+
+def test_every_alpha_decays_by_its_own_value(make_net, registered):
+    net = make_net()
+    config = dict(activation_preprocess_type="SymmetricPACT", symmetric_pact={"decay": 0.01})
+    program = quant_aware(net.main, PLACE, config, calib_config={"data_loader": [{"x": images(8) * 50}]}, return_program=True)
+    ranges = activation_ranges(net.executor, net.test, [{"x": images(8) * 50}], ["conv2d"], SymmetricPACT())
+    net.step(program)  # nothing reaches alphas of 50 times the data: only decay moves them
+    for name, alpha in ranges.items():
+        shift = net.value(next(p.name for p in program.all_parameters() if p.name == f"{name}_tmp_input{SUFFIX}"))
+        assert shift[0] == pytest.approx(-RATE * 0.01 * alpha, rel=1e-3)
+
+
+def test_train_convert_and_save(make_net, registered, tmp_path):
+    net = make_net()
+    config = dict(weight_bits=4, activation_preprocess_type="SymmetricPACT", bin_regularization={})
+    train = quant_aware(net.main, PLACE, config, calib_config={"data_loader": BATCHES})
+    test = quant_aware(net.test, PLACE, config, for_test=True)
+    losses = [float(net.step(train, seed)) for seed in range(6)]
+    assert losses[-1] < losses[0]
+    converted = convert(test, PLACE, config)
+    paddle.static.save_inference_model(str(tmp_path / "net"), [converted.global_block().var("x")],
+                                       [converted.global_block().var(net.output.name)], net.executor, program=converted)
+    x = images(4)
+    want, = net.executor.run(net.test, feed={"x": x}, fetch_list=[net.output.name])  # float, with the trained weights
+    got, = Predictor(str(tmp_path / "net"))(x)
+    assert np.abs(got - want).mean() < 0.2 * np.abs(want).mean()  # 4-bit weights
+
+
+@pytest.mark.parametrize("config, error, message", [
+    (dict(activation_preprocess_type="SymetricPACT"), ConfigError, "Did you mean 'SymmetricPACT'"),
+    (dict(activation_preprocess_type="SymmetricPACT"), DataError, "calib_config"),
+    (dict(bin_regularization={"lambd": 1}), ConfigError, "Did you mean 'lambda'"),
+    (dict(bin_regularization={"schedule": "S2"}), ConfigError, "schedule must be S1"),
+])
+def test_mistakes_are_errors(config, error, message, make_net, registered):
+    with pytest.raises(error, match=message):
+        quant_aware(make_net().main, PLACE, config)
+
+
+@pytest.mark.host
+def test_other_calls_are_bit_identical(make_net):
+    def run():
+        with paddle.static.scope_guard(paddle.static.Scope()):
+            net = make_net()
+            program = quant_aware(net.main, PLACE, {"weight_bits": 4, "weigth_bits": 2}, return_program=True)
+            losses = [net.step(program, seed) for seed in range(2)]
+            return losses, net.weights(), sorted(op.type for op in program.global_block().ops)
+
+    losses, weights, ops = run()
+    paddle_mrecg.register()
+    try:
+        with_ours = run()
+    finally:
+        paddle_mrecg.unregister()
+    np.testing.assert_array_equal(with_ours[0], losses)
+    assert with_ours[2] == ops and all((with_ours[1][n] == v).all() for n, v in weights.items())
