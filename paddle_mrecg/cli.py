@@ -7,9 +7,10 @@ from typing import List, Optional
 
 from . import __version__
 from .cli_deploy import add_commands
-from .config import SECTIONS
+from .config import Config
 from .config.docs import markdown_tables, text_tables
-from .config.io import load_config, missing_for_command, save_config
+from .config.io import load_any_config, load_config, missing_for_command, save_config
+from .config.schema import ALL_SECTIONS
 from .errors import ConfigError, MrecgError, OutputError
 from .startup import import_paddle
 
@@ -128,19 +129,19 @@ def plan(args) -> int:
 
 def validate(args) -> int:
     """Check a config file."""
-    config = load_config(args.config, args.overrides)
+    config = load_any_config(args.config, args.overrides)
     if args.resolved:
         _make_parent(args.resolved)
         save_config(config, args.resolved)
     print(f"{args.config}: valid")
-    for problem in missing_for_command(config):
+    for problem in missing_for_command(config) if isinstance(config, Config) else ():
         print(f"  needed on the command line, or as an argument from Python: {problem}")
     return OK
 
 
 def config(args) -> int:
     """List all settings."""
-    print(markdown_tables() if args.markdown else text_tables(args.sections or tuple(SECTIONS)))
+    print(markdown_tables() if args.markdown else text_tables(args.sections or ALL_SECTIONS))
     return OK
 
 
@@ -168,7 +169,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("overrides", **OVERRIDES)
     command.add_argument("--resolved", metavar="FILE", help="write all settings, defaults and preset included")
     command = add(config, CONFIG)
-    command.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    command.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(ALL_SECTIONS))
     command.add_argument("--markdown", action="store_true", help="tables for a README")
     add_commands(commands)
     return root
@@ -182,9 +183,9 @@ def _parse(argv):
     if stray:
         root.error(f"unrecognized arguments: {' '.join(stray)}")
     args.overrides = list(args.overrides) + rest
-    unknown = set(getattr(args, "sections", ())) - set(SECTIONS)
+    unknown = set(getattr(args, "sections", ())) - set(ALL_SECTIONS)
     if unknown:
-        root.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+        root.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(ALL_SECTIONS)}")
     return args
 
 
