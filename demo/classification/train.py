@@ -26,7 +26,7 @@ examples:
       --save_dir output/mbv2_float
   python demo/classification/train.py --data cifar10 --model cifar_mobilenet_v2 --epochs 9 --lr 0.01 \\
       --init output/mbv2_float/weights.pdparams --save_dir output/mbv2_w2a2 \\
-      --config_path configs/classification/cifar_mobilenet_v2_lsq_bin_reg_w2a2.yaml
+      --config_path configs/classification/cifar_mobilenet_v2_bin_reg_w2a2.yaml
 
   # settings of the config can be given here too
   ... --config_path FILE QuantAware.weight_bits=3 BinRegularization.lambda=0.1

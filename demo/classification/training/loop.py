@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import time
+import warnings
 from typing import Callable, Dict, List, Optional
 
 import numpy as np
@@ -77,6 +78,10 @@ class Trainer:
             OutputError: there is one and ``resume`` is not set.
             ModelError: the loss became NaN or infinite.
         """
+        with paddle.utils.unique_name.guard():  # the optimizer names its state at the first step
+            return self._fit(resume, visualdl)
+
+    def _fit(self, resume, visualdl):
         self._open(resume)
         epochs, steps, main = self.recipe.epochs, len(self._sampler), parallel.rank() == 0
         with VisualDLWriter(f"{self.save_dir}/visualdl", enabled=bool(visualdl and self.save_dir and main)) as board, \
@@ -180,7 +185,9 @@ class Trainer:
             raise ConfigError(f"'{path}' was made with other settings ({'; '.join(differing)}): give those again, or choose "
                               "another --save_dir")
         self.network.set_state_dict(state["network"])
-        self._optimizer.set_state_dict(state["optimizer"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Paddle's warm-up warns of its own entry
+            self._optimizer.set_state_dict(state["optimizer"])
         if self._average is not None:
             self._average.set_state_dict(state["average"])
         self.rows, self.best = state["rows"], state["best"]

@@ -45,7 +45,7 @@ class Recipe:
             ("lr", self.lr > 0, "above 0"),
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
-            ("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "0 or more and less than epochs"),
+            ("warmup_epochs", 0 <= self.warmup_epochs < max(1, self.epochs), "0 or more and less than epochs"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)"),
             ("epoch_images", self.epoch_images is None or self.epoch_images >= 1, "at least 1"),

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare quant-aware training on CIFAR-10: bits, bin regularization, its schedules and weight, and PACT; one JSON per cell.
+
+    python demo/classification/compare_qat.py run --networks cifar_mobilenet_v2        # one core each, at the same time
+    python demo/classification/compare_qat.py run --networks cifar_mobilenet_v3_small
+    python demo/classification/compare_qat.py summary                                 # table, results file, pictures
+
+``run`` trains the float network of every seed once and starts every cell from it. Finished cells are skipped and a
+stopped one goes on after its last epoch, so it can be stopped and started at will.
+"""
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from demo import results, sources  # noqa: E402
+from paddle_mrecg.errors import MrecgError  # noqa: E402
+from paddle_mrecg.startup import import_paddle  # noqa: E402
+
+# The size, argued for above.
+SCALE, EPOCH_IMAGES = 0.25, 6400
+FLOAT_EPOCHS, FLOAT_LR, EPOCHS, LR = 50, 0.05, 9, 0.01
+
+HERE = Path(__file__).resolve().parent
+CONFIGS = sources.ROOT / "configs" / "classification"
+V2, V3 = "cifar_mobilenet_v2", "cifar_mobilenet_v3_small"
+BR = "LSQ+BR"
+
+# method -> (stem of the config behind the network's name, overrides of its settings)
+METHODS = {
+    "LSQ": ("lsq_w2a2", []),
+    BR: ("bin_reg_w2a2", []),
+    "LSQ+BR,S1": ("bin_reg_w2a2", ["BinRegularization.schedule=S1"]),
+    "LSQ+BR,S3": ("bin_reg_w2a2", ["BinRegularization.schedule=S3"]),
+    "LSQ+BR,0.1": ("bin_reg_w2a2", ["BinRegularization.lambda=0.1"]),
+    "LSQ+BR,1.0": ("bin_reg_w2a2", ["BinRegularization.lambda=1.0"]),
+    "symmetric-PACT": ("pact", []),
+}
+SLIM = {"PaddleSlim": None, "PaddleSlim-PACT": "PACT"}  # method -> activation_preprocess_type
+CELLS = [  # (networks, bits, methods)
+    ((V2, V3), ("W2A2", "W3A3", "W4A4"), ("LSQ", BR)),
+    ((V2,), ("W2A2",), ("LSQ+BR,S1", "LSQ+BR,S3", "LSQ+BR,0.1", "LSQ+BR,1.0")),
+    ((V3,), ("W8A8", "W4A4"), (*SLIM, "symmetric-PACT")),
+]
+
+
+def cells(network: str):
+    """(bits, method) of a network's cells, those of the main table first."""
+    return list(dict.fromkeys((bits, method) for networks, all_bits, methods in CELLS if network in networks
+                              for bits in all_bits for method in methods))
+
+
+def method_config(network: str, bits: str, method: str):
+    """The checked config of a cell of ours."""
+    from paddle_mrecg.config.io import load_training_config
+    stem, overrides = METHODS[method]
+    weight_bits, activation_bits = bits[1], bits[3]
+    if stem == "pact":
+        return load_training_config(CONFIGS / f"{network}_pact_{bits.lower()}.yaml", overrides)
+    overrides = [f"QuantAware.weight_bits={weight_bits}", f"QuantAware.activation_bits={activation_bits}", *overrides]
+    return load_training_config(CONFIGS / f"{network}_{stem}.yaml", overrides)
+
+
+class Grid:
+    """Runs cells on one data set.
+
+    Args:
+        args: of the command line.
+    """
+
+    def __init__(self, args):
+        from demo.classification.training import data
+        self.args, self.data = args, data.load("cifar10", args.data_dir, num_train=args.num_train)
+
+    def recipe(self, quantised: bool, seed: int):
+        """Length and learning rate of a training."""
+        from demo.classification.training.schedule import Recipe
+        args = self.args
+        common = dict(batch_size=args.batch_size, epoch_images=args.epoch_images, seed=seed,
+                      epoch_test_images=args.epoch_test_images)
+        if quantised:
+            return Recipe(epochs=args.epochs, lr=args.lr, **common)
+        return Recipe(epochs=args.float_epochs, lr=args.float_lr, warmup_epochs=min(1.0, args.float_epochs / 4), **common)
+
+    def train(self, network, recipe, place: Path, penalty=None, watch=None):
+        """Train in ``place`` to the end, going on where it stopped."""
+        from demo.classification.training.depthwise import fast_depthwise
+        from demo.classification.training.loop import Trainer
+        with fast_depthwise():
+            trainer = Trainer(network, self.data, recipe, penalty, str(place), watch)
+            return trainer.fit(resume=True, visualdl=False)
+
+    def float_weights(self, network: str, seed: int) -> Path:
+        """Weights of the float network, trained where they are not there; their score lies beside them."""
+        from demo.classification.training import checkpoint, networks
+        from paddle_mrecg.compat import seed_everything
+        from paddle_mrecg.files import write_json
+        place = Path(self.args.save_dir) / f"{network}_float_seed{seed}"
+        path = place / "weights.pdparams"
+        if not path.exists():
+            print(f"=== {place.name}", flush=True)
+            seed_everything(seed)
+            with networks.same_names():
+                model = networks.build(network, self.data.num_classes, self.args.scale)
+                rows = self.train(model, self.recipe(False, seed), place)
+            write_json(str(place / "rows.json"), rows)
+            checkpoint.save(model.state_dict(), path)
+        return path
+
+    def run(self, network: str, bits: str, method: str, seed: int):
+        """Train one cell; its record for the results file."""
+        from demo.classification.training import checkpoint, networks
+        from demo.classification.training.observe import watching
+        from paddle_mrecg.compat import seed_everything
+        weights = self.float_weights(network, seed)
+        float_rows = json.loads((weights.parent / "rows.json").read_text(encoding="utf-8"))
+        recipe, place = self.recipe(True, seed), Path(self.args.save_dir) / stem(network, bits, method, seed)
+        seed_everything(seed)
+        with networks.same_names():
+            model = networks.build(network, self.data.num_classes, self.args.scale)
+            checkpoint.load_weights(model, weights)
+            if method in SLIM:
+                penalty, watch = None, slim_quantised(model, int(bits[1]), int(bits[3]), SLIM[method])
+            else:
+                model, penalty = self.ours(model, method_config(network, bits, method))
+                watch = watching(model, penalty)
+            start = dict(epoch=0, **watch())
+            rows = self.train(model, recipe, place, penalty, watch)
+        measured = {"float": float_rows[-1]["test_top1"], "quantized": rows[-1]["test_top1"],
+                    "weight error dB": rows[-1].get("weight_error_db"), "near %": rows[-1].get("near"),
+                    "seconds": sum(row["seconds"] for row in rows)}
+        layers = penalty.statistics() if penalty is not None else []
+        return results.run_record(dict(network=network, bits=bits, method=method), seed, measured,
+                                  recipe=vars(recipe), curves=rounded([start, *rows]), layers=rounded(layers))
+
+    def ours(self, model, config):
+        """Prepared by the two-call API."""
+        from demo.classification.training.data import calibration
+        from paddle_mrecg.quant_aware import quant_aware_prepare
+        return quant_aware_prepare(model, config, calibration=calibration(self.data))
+
+
+def slim_quantised(model, weight_bits: int, activation_bits: int, preprocess):
+    """Quantise ``model`` with PaddleSlim's QAT, in place; a function that reads the alphas of its PACT."""
+    from paddleslim.dygraph.quant import qat
+    config = dict(weight_bits=weight_bits, activation_bits=activation_bits, activation_preprocess_type=preprocess)
+    qat.QAT(config=config).quantize(model)
+
+    def watch():
+        alphas = {name: float(layer.alpha) for name, layer in model.named_sublayers() if isinstance(layer, qat.PACT)}
+        return dict(alphas=alphas) if alphas else {}
+    return watch
+
+
+def rounded(rows):
+    """Six digits are enough in a file that goes into the repository."""
+    if isinstance(rows, dict):
+        return {k: rounded(v) for k, v in rows.items()}
+    if isinstance(rows, list):
+        return [rounded(v) for v in rows]
+    return float(f"{rows:.6g}") if isinstance(rows, float) else rows
+
+
+def stem(network: str, bits: str, method: str, seed: int) -> str:
+    """Name of a cell's files."""
+    return "_".join((network, bits, method.replace(",", "-").replace("+", "-"), f"seed{seed}"))
+
+
+def run(args) -> int:
+    """All cells that are not there yet; one seed of everything first, so that a stopped grid is a comparison too."""
+    import_paddle()
+    import paddle
+    paddle.set_device(args.devices)
+    grid = Grid(args)
+    for seed in args.seeds:
+        for network in args.networks:
+            for bits, method in cells(network):
+                path = Path(args.cells_dir) / f"{stem(network, bits, method, seed)}.json"
+                if path.exists() or (args.methods and method not in args.methods) or (args.bits and bits not in args.bits):
+                    continue
+                print(f"=== {path.stem}", flush=True)
+                start = time.monotonic()
+                results.save_results(path, args.command, [grid.run(network, bits, method, seed)])
+                print(f"=== {path.stem}: {time.monotonic() - start:.0f} s", flush=True)
+    return summary(args)
+
+
+def summary(args) -> int:
+    """Collect the cells into one results file, print its table, draw the pictures."""
+    from demo.classification.qat_pictures import draw
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(args.cells_dir).glob("*.json"))]
+    if not found:
+        print(f"no cells in {args.cells_dir}: run `compare_qat.py run` first")
+        return 1
+    order = {method: k for k, method in enumerate((*METHODS, *SLIM))}
+    runs = sorted((r for cell in found for r in cell["runs"]), key=lambda r: (
+        r["setting"]["network"], r["setting"]["bits"], order[r["setting"]["method"]], r["seed"]))
+    draw(runs, Path(args.results).parent)
+    table = [{k: v for k, v in run.items() if k not in ("curves", "layers")} for run in runs]  # these stay in the cells
+    path = results.save_results(args.results, found[-1]["command"], table)
+    print(results.markdown_table(results.load_results(path)))
+    return 0
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=("run", "summary"))
+    parser.add_argument("--networks", nargs="+", choices=(V2, V3), default=[V2, V3])
+    parser.add_argument("--methods", nargs="+", choices=(*METHODS, *SLIM), help="only these (default: all)")
+    parser.add_argument("--bits", nargs="+", help="only these, e.g. W2A2 (default: all)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--data_dir", default="cache/cifar10")
+    parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
+    size = parser.add_argument_group("size, see above")
+    size.add_argument("--scale", type=float, default=SCALE, help="factor on the channels (%(default)s)")
+    size.add_argument("--num_train", type=int, help="training images (all)")
+    size.add_argument("--batch_size", type=int, default=64, help="(%(default)s)")
+    size.add_argument("--epoch_images", type=int, default=EPOCH_IMAGES, help="images per epoch, drawn anew (%(default)s)")
+    size.add_argument("--epoch_test_images", type=int, default=1000, help="scored between epochs; the end has all (1000)")
+    size.add_argument("--float_epochs", type=int, default=FLOAT_EPOCHS, help="(%(default)s)")
+    size.add_argument("--float_lr", type=float, default=FLOAT_LR, help="(%(default)s)")
+    size.add_argument("--epochs", type=int, default=EPOCHS, help="of every quantised cell (%(default)s)")
+    size.add_argument("--lr", type=float, default=LR, help="of every quantised cell (%(default)s)")
+    size.add_argument("--cells_dir", default=str(HERE / "results" / "qat_cells"))
+    size.add_argument("--results", default=str(HERE / "results" / "quant_aware.json"))
+    size.add_argument("--save_dir", default="output/compare_qat", help="weights and checkpoints")
+    args = parser.parse_args(argv)
+    args.command = results.command_line("demo/classification/compare_qat.py", argv)
+    return args
+
+
+def main(argv=None) -> int:
+    args = parse_args(argv)
+    try:
+        return {"run": run, "summary": summary}[args.action](args)
+    except (MrecgError, sources.Absent) as error:
+        print(f"compare_qat.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("compare_qat.py: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
