@@ -19,6 +19,19 @@ def dynamic_mode():
         paddle.enable_static()
 
 
+@contextlib.contextmanager
+def static_mode():
+    """Build and run programs inside an eager program."""
+    if not paddle.in_dynamic_mode():
+        yield
+        return
+    paddle.enable_static()
+    try:
+        yield
+    finally:
+        paddle.disable_static()
+
+
 def optimizer_ops(program) -> List:
     """The ops of a static program that update a parameter by its gradient."""
     return [op for op in program.global_block().ops if {"Param", "Grad", "LearningRate"} <= set(op.input_names)]

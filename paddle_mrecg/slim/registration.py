@@ -42,5 +42,5 @@ def registered() -> bool:
 
 def _installers():
     """One per API; imported here, because importing PaddleSlim takes seconds and has side effects of its own."""
-    from . import post_static, ptq, qat, quanters, static_quant_aware
-    return post_static.install, ptq.install, qat.install, quanters.install, static_quant_aware.install
+    from . import act, post_static, ptq, qat, quanters, static_quant_aware
+    return [module.install for module in (post_static, ptq, qat, quanters, static_quant_aware, act)]

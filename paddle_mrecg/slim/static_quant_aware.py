@@ -14,7 +14,8 @@ from .static_bins import add_bin_regularization
 from .static_pact import CALIBRATION_BATCHES, activation_ranges, follow_learning_rate, symmetric_pact
 from .translate_training import CLIP
 
-OURS = ("activation_preprocess_type", "symmetric_pact", "bin_regularization")
+# ``calibration_data`` is an alternative to the argument ``calib_config={"data_loader": ...}``.
+OURS = ("activation_preprocess_type", "symmetric_pact", "bin_regularization", "calibration_data")
 MOMENTUM = 0.9
 
 
@@ -58,15 +59,15 @@ def with_ours(original: Callable) -> Callable:
         given = dict(signature.bind(*args, **kwargs).arguments, config=theirs)
         if given.get("for_test"):
             return original(**given)
-        return _quant_aware(original, given, settings)
+        return _quant_aware(original, given, settings, config.get("calibration_data"))
 
     return quant_aware
 
 
-def _quant_aware(original, given: Dict[str, Any], settings: TrainingConfig):
+def _quant_aware(original, given: Dict[str, Any], settings: TrainingConfig, calibration_data):
     """The training program with our parts; the scope must hold the parameters."""
     if settings.symmetric_pact is not None:
-        _add_pact(given, settings.symmetric_pact)
+        _add_pact(given, settings.symmetric_pact, calibration_data)
     wants_program, given["return_program"] = given.get("return_program", False), True
     result = original(**given)
     program, rest = (result[0], result[1:]) if isinstance(result, tuple) else (result, ())
@@ -77,12 +78,12 @@ def _quant_aware(original, given: Dict[str, Any], settings: TrainingConfig):
     return (program, *rest) if rest else program
 
 
-def _add_pact(given: Dict[str, Any], settings: SymmetricPACT):
+def _add_pact(given: Dict[str, Any], settings: SymmetricPACT, loader):
     """Calibrate, and fill in PaddleSlim's arguments for a function of the user's."""
     if given.get("act_preprocess_func") is not None:
         raise ConfigError(f"act_preprocess_func cannot stand beside activation_preprocess_type: {CLIP}; give one of the two")
     calibration = dict(given.get("calib_config") or {})
-    loader = calibration.pop("data_loader", None) or calibration.pop("batch_generator", None)
+    loader = calibration.pop("data_loader", loader)
     if loader is None:
         raise DataError("symmetric PACT starts from calibration: pass calib_config={'data_loader': batches} to quant_aware")
     batch_nums = calibration.pop("batch_nums", CALIBRATION_BATCHES)

@@ -128,13 +128,13 @@ def test_train_convert_and_save(make_net, registered, tmp_path):
     test = quant_aware(net.test, PLACE, config, for_test=True)
     losses = [float(net.step(train, seed)) for seed in range(6)]
     assert losses[-1] < losses[0]
-    converted = convert(test, PLACE, config)
+    x = images(4)
+    want, = net.executor.run(test, feed={"x": x}, fetch_list=[net.output.name])
+    converted = convert(test, PLACE, config)  # from here on the scope holds integer codes
     paddle.static.save_inference_model(str(tmp_path / "net"), [converted.global_block().var("x")],
                                        [converted.global_block().var(net.output.name)], net.executor, program=converted)
-    x = images(4)
-    want, = net.executor.run(net.test, feed={"x": x}, fetch_list=[net.output.name])  # float, with the trained weights
     got, = Predictor(str(tmp_path / "net"))(x)
-    assert np.abs(got - want).mean() < 0.2 * np.abs(want).mean()  # 4-bit weights
+    assert np.abs(got - want).mean() < 0.02 * np.abs(want).max()  # convert also clips and quantises outputs, to 8 bits
 
 
 @pytest.mark.parametrize("config, error, message", [
