@@ -17,6 +17,7 @@ from .export.predictor import Predictor
 from .export.training import check_target, training_graph
 from .files import write_json
 from .graph.writer import save_program
+from .quanters.base import Quanter
 from .report.result_dir import ResultDir
 from .slim.translate_training import accept_slim_config
 from .training.additions import addition_quanters, attach_additions, count_additions
@@ -171,6 +172,9 @@ def freeze(model) -> paddle.nn.Layer:
                                 "a batch, or give quant_aware_prepare calibration data")
             quanter.encoding()
         _freeze(layer)
+    for quanter in frozen.sublayers():
+        if isinstance(quanter, Quanter):
+            quanter.held = True
     return frozen
 
 
@@ -179,9 +183,7 @@ def _freeze(layer):
     with paddle.no_grad():
         weight, bias = layer.float_weight(), layer.float_bias()
         weight, bias = layer.quantized_weight(weight), layer.quantized_bias(bias)
-    layer.weight_quanter.held = True
-    if layer.bias_quanter is not None:
-        layer.bias_quanter.held = True
+    layer.weight_quanter.held = True  # another layer may share the weight, which now lies on the grid
     if isinstance(layer, FoldedConv):
         base = layer.float_class.float_class
         layer.__class__ = mixed_class(QuantizedLayer, base)

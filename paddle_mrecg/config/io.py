@@ -14,7 +14,7 @@ from .schema import ALL_SECTIONS, JOBS, Path, Problem, build_config, did_you_mea
 from .training import TRAINING_SECTIONS, TrainingConfig
 from .training_rules import check_training_rules
 
-HEADER = "# Every setting of this run, defaults and preset included; `paddle-mrecg quant --config` takes it again.\n"
+HEADER = "# Every setting of this run, defaults and preset included; it can be given as config again.\n"
 
 
 def load_config(source=None, overrides=()) -> Config:

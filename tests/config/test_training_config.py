@@ -2,7 +2,9 @@
 """Settings of quant-aware training: loading, mistakes, conflicts, and what unset ones mean."""
 import pytest
 
-from paddle_mrecg.config.io import config_to_dict, load_training_config
+from paddle_mrecg.cli import main
+from paddle_mrecg.config import Config
+from paddle_mrecg.config.io import config_to_dict, load_any_config, load_training_config
 from paddle_mrecg.config.training_rules import resolved
 from paddle_mrecg.errors import ConfigError
 
@@ -71,6 +73,16 @@ def test_one_mistake_gives_one_problem_that_names_it(source, words):
     assert len(problems) == 1, problems
     for word in words:
         assert word in problems[0]
+
+
+def test_the_command_line_tells_the_jobs_apart_by_their_sections(tmp_path, capsys):
+    path = tmp_path / "c.yaml"
+    path.write_text("QuantAware: {weight_bits: 3}\n", encoding="utf-8")
+    assert main(["validate", str(path), "--resolved", str(tmp_path / "all.yaml")]) == 0
+    assert load_any_config(str(tmp_path / "all.yaml")) == load_training_config(str(path))
+    assert main(["validate", str(path), "QuantAware.wieght_bits=3"]) == 2
+    assert "Did you mean 'weight_bits'?" in capsys.readouterr().err
+    assert isinstance(load_any_config({"QuantPost": {"weight_bits": 3}}), Config)
 
 
 def test_all_mistakes_come_at_once(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from paddle.quantization import QAT, QuantConfig
 
 from paddle_mrecg.errors import ConfigError, DataError
+from paddle_mrecg.quanters import kernels
 from paddle_mrecg.quanters.abs_max import AbsMax, AbsMaxQuanter
 from paddle_mrecg.quanters.lsq import LSQ, LSQQuanter
 from paddle_mrecg.quanters.lsq_plus import LSQPlus, LSQPlusQuanter
@@ -146,6 +147,25 @@ def test_amp(kind, dtype):
     np.testing.assert_array_equal(y.cast("float32").numpy(), evaluate(exact, x.cast("float32")).cast(dtype).cast("float32").numpy())
     y.cast("float32").sum().backward()
     assert x.grad.dtype == x.dtype and all(p.grad is not None for p in quanter.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_way_of_other_devices(kind, monkeypatch):
+    """Off the CPU steps stay tensors, so that nothing waits for the device; codes and gradients are the same."""
+    x, found = normal(4, 3, 5, 5, spread=3.0), []
+    for tensors in (False, True):
+        if tensors:
+            monkeypatch.setattr(kernels, "_operand", lambda values, x, axis: values.detach())
+        quanter = kind(bits=4)
+        quanter(x / 2.0)
+        given = x.clone()
+        given.stop_gradient = False
+        y = quanter(given)
+        (y * normal(4, 3, 5, 5, seed=1)).sum().backward()
+        found.append([quanter.codes(x), y, given.grad, *(p.grad for p in quanter.parameters())])
+    np.testing.assert_array_equal(found[0][0].numpy(), found[1][0].numpy())
+    for a, b in zip(*found):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_moving_average_of_abs_max():

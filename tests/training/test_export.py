@@ -111,6 +111,16 @@ def test_two_readers_of_one_tensor_may_differ(small, tmp_path):
     assert len(copies) == 1 and encodings[copies[0]]["bits"] != encodings[copies[0][:-len(".copy")]]["bits"]
 
 
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_transposed_convolutions(small, tmp_path, per_channel):
+    paddle.seed(0)
+    net = nn.Sequential(nn.Conv2DTranspose(3, 5, 3, stride=2), nn.ReLU(), nn.Conv2DTranspose(5, 4, 2, bias_attr=False))
+    model, _ = quant_aware_prepare(net, {"QuantAware": {"weight_bits": 3, "weight_per_channel": per_channel}}, [small.images()])
+    model.eval()
+    exported = export_quantized(model, str(tmp_path / "out"), spec())
+    assert exported.verification["max_abs_diff"] <= 1e-5 * exported.verification["max_abs_output"]
+
+
 def test_equal_readers_share_one_quantiser(tmp_path):
     class Twice(nn.Layer):
         def __init__(self):
