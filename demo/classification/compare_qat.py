@@ -150,7 +150,7 @@ def slim_quantised(model, weight_bits: int, activation_bits: int, preprocess):
     qat.QAT(config=config).quantize(model)
 
     def watch():
-        alphas = {name: float(layer.alpha) for name, layer in model.named_sublayers() if isinstance(layer, qat.PACT)}
+        alphas = {name: layer.alpha.item() for name, layer in model.named_sublayers() if isinstance(layer, qat.PACT)}
         return dict(alphas=alphas) if alphas else {}
     return watch
 

@@ -132,5 +132,8 @@ def test_mobile_networks_are_paddles_with_one_halving_less(name):
     halvings = [[layer for layer in net.sublayers() if isinstance(layer, paddle.nn.Conv2D) and layer._stride[0] == 2]
                 for net in (network, original)]
     assert len(halvings[0]) == len(halvings[1]) - 1
+    deepest = max((layer for layer in network.sublayers() if isinstance(layer, paddle.nn.Conv2D) and layer._groups > 1),
+                  key=lambda layer: layer._groups)
+    assert deepest.weight.numpy().std() == pytest.approx((2.0 / np.prod(deepest.weight.shape[1:])) ** 0.5, rel=0.1)
     network.eval()
     assert network(paddle.zeros([1, 3, 32, 32])).shape == [1, 7]

@@ -2,6 +2,7 @@
 """Classifiers by name: those of ``paddle.vision.models``, the CIFAR ResNets, and mobile networks for 32x32 pixels."""
 from typing import Callable, Dict, List, Optional
 
+import numpy as np
 import paddle
 from paddle import nn, vision
 
@@ -30,6 +31,10 @@ def _for_small_images(network: nn.Layer, kept_sizes: List[int]) -> nn.Layer:
     for layer in network.sublayers():
         if isinstance(layer, nn.BatchNorm2D):
             layer._momentum = BATCH_NORM_MOMENTUM
+        elif isinstance(layer, nn.Conv2D) and layer._groups > 1:
+            # Paddle's default counts all channels as inputs of a depthwise filter: its weights start sqrt(channels) times
+            # too small, and behind a batch norm the learning rate acts as if it were channels times larger.
+            nn.initializer.KaimingNormal(fan_in=int(np.prod(layer.weight.shape[1:])))(layer.weight)
     return network
 
 
