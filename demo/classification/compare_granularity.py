@@ -26,7 +26,7 @@ POLICIES = {
     "layer": ["MRECG.granularity=layer"],
     "block": ["MRECG.granularity=block"],
     "block + QDrop": ["MRECG.granularity=block", "MRECG.keep_prob=0.5"],
-    "explicit pairs": ["MRECG.granularity=explicit", "MRECG.units=[[1, 2], [3, 4], [5, 6], [7, 8]]"],
+    "explicit pairs": ["MRECG.granularity=explicit", "MRECG.units=[[0, 0], [1, 2], [3, 4], [5, 6], [7, 8]]"],
     "modcap": ["MRECG.granularity=modcap"],
     "loss": ["MRECG.granularity=loss"],
     "loss_peaks": ["MRECG.granularity=loss_peaks"],
