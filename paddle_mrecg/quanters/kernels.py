@@ -86,9 +86,12 @@ def _operand(values, x, axis):
 def _on_grid(x, scale, shift, grid):
     if isinstance(scale, float):
         return on_grid(x, scale, shift, float(grid.qmin), float(grid.qmax))
+    return (_codes(x, scale, shift, grid) - shift) * scale
+
+
+def _codes(x, scale, shift, grid):
     codes = (x * (1.0 / scale) + shift).scale_(1.0, ROUNDER)
-    codes = codes.clip_(grid.qmin + ROUNDER, grid.qmax + ROUNDER).scale_(1.0, -ROUNDER)
-    return (codes - shift) * scale
+    return codes.clip_(grid.qmin + ROUNDER, grid.qmax + ROUNDER).scale_(1.0, -ROUNDER)
 
 
 def on_grid_values(x: paddle.Tensor, step: paddle.Tensor, zero: Optional[paddle.Tensor], grid: Grid) -> paddle.Tensor:
@@ -99,11 +102,10 @@ def on_grid_values(x: paddle.Tensor, step: paddle.Tensor, zero: Optional[paddle.
 def codes_of(x: paddle.Tensor, step: paddle.Tensor, zero: Optional[paddle.Tensor], grid: Grid) -> paddle.Tensor:
     """The integer codes that ``FakeQuantize`` gives ``x``, as float32."""
     scale, shift = _operands(x, step, zero, grid)
-    y = _on_grid(x, scale, shift, grid)
-    # On the grid but for the last digits, which adding the large number takes off.
-    codes = paddle.scale(y, 1.0 / scale, shift + ROUNDER) if isinstance(scale, float) else \
-        (y * (1.0 / scale) + shift).scale_(1.0, ROUNDER)
-    return codes.scale_(1.0, -ROUNDER)
+    if not isinstance(scale, float):
+        return _codes(x, scale, shift, grid)
+    codes = paddle.scale(x, 1.0 / scale, shift + ROUNDER)  # as on_grid begins
+    return codes.clip_(grid.qmin + ROUNDER, grid.qmax + ROUNDER).scale_(1.0, -ROUNDER)
 
 
 def power_of_two(exponent: paddle.Tensor) -> paddle.Tensor:

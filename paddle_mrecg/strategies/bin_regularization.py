@@ -98,14 +98,14 @@ class _Bins(NamedTuple):
         sums = paddle.bincount(self.bins, weights=values, minlength=self.counts.shape[0])
         return sums.astype("float32") / self.counts.clip(min=1.0)
 
-    def gradient(self, unbiased: bool) -> paddle.Tensor:
-        """dL/dv, flat. L is quadratic in the errors: it is half the sum of error * dL/dv."""
+    def gradient(self, unbiased: bool, factor: float = 1.0) -> paddle.Tensor:
+        """``factor`` dL/dv, flat. L is quadratic in the errors: it is half the sum of error * dL/dv."""
         if not unbiased:
-            return self.look_up(2.0 / self.counts.clip(min=1.0)).multiply_(self.error)
+            return self.look_up(2.0 * factor / self.counts.clip(min=1.0)).multiply_(self.error)
         # (mean e)^2 + sum (e - mean e)^2 / (V - 1), by one e: 2 (e - mean e / V) / (V - 1); 2 e where V is 1.
         several, rest = (self.counts > 1.0).astype("float32"), (self.counts - 1.0).clip(min=1.0)
         shift = self.mean(self.error) * several / (self.counts.clip(min=1.0) * rest)
-        return self.look_up(2.0 / rest).multiply_(self.error).subtract_(self.look_up(2.0 * shift))
+        return self.look_up(2.0 * factor / rest).multiply_(self.error).subtract_(self.look_up(2.0 * factor * shift))
 
     def step_gradient(self, gradient, shape, quanter) -> paddle.Tensor:
         """dL/ds from dL/dv of a weight of that shape, [1] or [channels], with LSQ's factor."""
@@ -169,7 +169,7 @@ class _Inject(PyLayer):
         quanter, factor, unbiased = ctx.rule
         with paddle.amp.auto_cast(enable=False):
             bins = _Bins.of(weight, step, quanter)
-            added = bins.gradient(unbiased).scale_(factor() if callable(factor) else factor)
+            added = bins.gradient(unbiased, float(factor() if callable(factor) else factor))
             by_step = None if step.stop_gradient else bins.step_gradient(added, weight.shape, quanter)
             return None if weight.stop_gradient else grad + _as(added, grad.dtype).reshape(grad.shape), by_step
 
