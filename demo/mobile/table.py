@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantise the demo's models, export them to every runtime, run them there, and make the table of what came out.
+
+    python demo/mobile/table.py                      # measures what has no result file yet, then prints the table
+    python demo/mobile/table.py --models ResNet-20 --bits 4
+    python demo/mobile/table.py --print_only --markdown
+
+One JSON per model, bits and target in ``results/``; an interrupted run goes on where it stopped. Rounding is to nearest:
+deployment does not depend on how codes were chosen.
+"""
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
+
+from demo import results, sources  # noqa: E402
+from demo.mobile.workloads import NOT_BUILT, WORKLOADS  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+TARGETS = {"Paddle Inference": "inference", "ONNX": "onnxruntime", "Lite x86": "lite", "Lite ARM": None}
+CHECKED = 2  # samples whose outputs are compared
+
+
+def quantised(name: str, bits: int, cache: Path) -> Path:
+    """Directory of the quantised model, made when missing."""
+    folder = cache / f"{_slug(name)}_w{bits}a8"
+    if (folder / "report.json").exists():
+        return folder
+    from paddle_mrecg import quant_post_mrecg
+    work = WORKLOADS[name]
+    feed = work.calibration(work.calibrate)
+    size = min(4, work.calibrate) if "scale_factor" not in feed else 1
+    batches = [{n: v[k:k + size] for n, v in feed.items()} for k in range(0, len(next(iter(feed.values()))), size)]
+    config = dict(Global=dict(target="paddle_lite", visualdl=False), Data=dict(num_samples=work.calibrate, batch_size=size),
+                  QuantPost=dict(weight_bits=bits, activation_bits=8, num_observe=work.calibrate),
+                  MRECG=dict(preset="nearest", granularity="block"))
+    quant_post_mrecg(work.model_dir(), batches, config, save_dir=str(folder))
+    return folder
+
+
+def measure(name: str, bits: int, cache: Path):
+    """Cells of one model: target -> dict."""
+    from paddle_mrecg.check.doctor import check
+    from paddle_mrecg.graph.load import load_graph
+    folder, work = quantised(name, bits, cache), WORKLOADS[name]
+    graph = load_graph(str(folder), allow_quantized=True)
+    count = 1 if len(graph.inputs) > 1 else CHECKED
+    report = check(graph, work.calibration(count), seconds=600)
+    sizes = json.loads((folder / "report.json").read_text(encoding="utf-8"))["sizes"]
+    common = dict(jitter=report.jitter, sizes=dict(float_file=sizes["float_file"], quantized_file=sizes["quantized_file"],
+                                                   codes={k: v for k, v in sizes["codes"].items() if k != "entropy_bits"}))
+    found = {r.runtime: r for r in report.runtimes}
+    cells = {"Lite ARM": dict(common, **_arm(graph, report))}
+    for target, runtime in TARGETS.items():
+        if runtime:
+            cells[target] = dict(common, **_run_cell(found[runtime]), **_score(work, graph, runtime, found[runtime]))
+    cells["Lite x86"].update(_x86(graph))
+    cells["Paddle Inference"].update(_latency("inference", work.model_dir(), folder, work))
+    cells["ONNX"].update(_onnx(graph, work, cells["ONNX"]))
+    return cells
+
+
+def _run_cell(found):
+    return dict(accepted=found.status not in ("failed", "absent"), status=found.status, reason=found.why,
+                max_abs_diff=found.max_abs_diff, mean_abs_diff=found.mean_abs_diff, worst_layer=found.worst_layer,
+                findings=[dict(layer=f.name, op=f.op, relative=f.relative, cause=f.cause, x86_only=f.x86_only)
+                          for f in found.findings])
+
+
+def _arm(graph, report):
+    from paddle_mrecg.errors import MrecgError
+    from paddle_mrecg.export.lite import convert
+    from paddle_mrecg.export.lite_env import find_lite
+    try:
+        model = convert(graph, find_lite(), "arm")
+    except MrecgError as error:
+        return dict(accepted=False, status="absent" if "lite-env" in str(error) else "failed", reason=str(error))
+    return dict(accepted=True, status="converted, not run: no ARM device", reason="", int8_ops=model.int8, ops=len(model.rows),
+                bytes=len(model.data), changes=model.changes,
+                float_ops={row.weight: row.why for row in report.lite_ops if not row.int8})
+
+
+def _x86(graph):
+    from paddle_mrecg.errors import MrecgError
+    from paddle_mrecg.export.lite import convert
+    from paddle_mrecg.export.lite_env import find_lite
+    try:
+        model = convert(graph, find_lite(), "x86")
+    except MrecgError:
+        return {}
+    return dict(int8_ops=model.int8, ops=len(model.rows), bytes=len(model.data), changes=model.changes)
+
+
+def _score(work, graph, runtime, found):
+    """The task's metric on the runtime itself, and of the float model in Paddle Inference."""
+    from paddle_mrecg.check.runtimes import RUNTIMES
+    from paddle_mrecg.graph.load import load_graph
+    if not work.evaluation or found.status in ("failed", "absent"):
+        return dict(metric=None)
+    feed, score = work.evaluation(work.samples)
+    outcome = RUNTIMES[runtime](graph, feed, 600)
+    if outcome.outputs is None:
+        return dict(metric=None, metric_failure=outcome.failure)
+    scored = dict(metric=score([outcome.outputs[n] for n in graph.outputs]), metric_name=work.metric, metric_samples=work.samples)
+    if runtime == "inference":
+        plain = load_graph(work.model_dir())
+        base = RUNTIMES[runtime](plain, feed, 600)
+        scored["metric_float"] = score([base.outputs[n] for n in plain.outputs]) if base.outputs else None
+    return scored
+
+
+def _latency(runtime, float_model, int8_model, work):
+    """Float against int8 by ``latency.py`` in a process of its own; int8 ops as Paddle's log counts them."""
+    command = [sys.executable, "-W", "ignore", str(HERE / "latency.py"), "--runtime", runtime, "--float_model", str(float_model),
+               "--int8_model", str(int8_model), "--json", "--cpu_time", "--repeats", "15"]
+    command += [word for shape in work.shapes for word in ("--shape", ",".join(map(str, shape)))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, errors="replace")
+        times = json.loads(done.stdout.strip().splitlines()[-1])
+    except (subprocess.TimeoutExpired, ValueError, IndexError):
+        return dict(latency=None)
+    counted = [int(n) for n in re.findall(r"quantized (\d+) (?:fused_conv2d|conv2d|fc|matmul)\w* ops", done.stdout + done.stderr)]
+    return dict(latency=times, **(dict(int8_ops=sum(counted)) if counted else {}))
+
+
+def _onnx(graph, work, cell):
+    """Size, speed and int8 kernels in onnxruntime."""
+    from paddle_mrecg.errors import MrecgError
+    from paddle_mrecg.export.to_onnx import onnx_model
+    from paddle_mrecg.graph.load import load_graph
+    if not cell["accepted"]:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(folder) / f"{k}.onnx") for k in ("float", "int8", "optimised")]
+        try:
+            models = [onnx_model(load_graph(work.model_dir())), onnx_model(graph)]
+        except MrecgError as error:
+            return dict(latency=None, latency_failure=str(error))
+        for path, model in zip(paths, models):
+            Path(path).write_bytes(model.SerializeToString())
+        return dict(_latency("onnxruntime", *paths[:2], work), **_int8_nodes(*paths[1:]), bytes=Path(paths[1]).stat().st_size)
+
+
+def _int8_nodes(path, optimised):
+    import onnx
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = optimised
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(optimised).graph.node]
+    return dict(int8_ops=sum(k in ("QLinearConv", "QLinearMatMul", "MatMulIntegerToFloat", "QGemm") for k in kinds))
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def _path(folder: Path, name: str, bits: int, target: str) -> Path:
+    return folder / f"{_slug(name)}_w{bits}a8_{_slug(target)}.json"
+
+
+def measure_missing(args):
+    """Measure every model that lacks a cell."""
+    for name in args.models:
+        for bits in args.bits:
+            paths = {target: _path(args.results, name, bits, target) for target in TARGETS}
+            if all(path.exists() for path in paths.values()):
+                continue
+            start = time.perf_counter()
+            try:
+                cells = measure(name, bits, args.cache)
+            except sources.Absent as error:
+                print(f"skipped {name}: {error}")
+                break
+            for target, path in paths.items():
+                if cells[target]["status"] == "absent":  # not a finding about the model: measure again with the tools there
+                    print(f"not measured: {name} on {target}: {cells[target]['reason']}")
+                    continue
+                record = results.run_record(dict(model=name, bits=f"W{bits}A8", target=target), 0, {}, **cells[target])
+                results.save_results(path, results.command_line("demo/mobile/table.py", []), [record])
+            print(f"{name} W{bits}A8: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def rows(folder: Path):
+    """The table's rows from all result files."""
+    order = list(WORKLOADS)
+    runs = [run for path in sorted(Path(folder).glob("*.json")) for run in results.load_results(path)["runs"]]
+    runs.sort(key=lambda r: (order.index(r["setting"]["model"]), r["setting"]["bits"], list(TARGETS).index(r["setting"]["target"])))
+    total = {(r["setting"]["model"], r["setting"]["bits"]): r.get("ops") for r in runs if r["setting"]["target"] == "Lite ARM"}
+    return [_row(run, total.get((run["setting"]["model"], run["setting"]["bits"]))) for run in runs]
+
+
+def _row(run, total):
+    setting, cell = run["setting"], run
+    int8 = "–" if cell.get("int8_ops") is None else f"{cell['int8_ops']}/{total}"
+    difference = "–" if cell.get("max_abs_diff") is None else f"{cell['max_abs_diff']:.2g} / {cell['mean_abs_diff']:.1g}"
+    worst = "–" if cell.get("worst_layer") is None else f"{100 * cell['worst_layer']:.2g} %"
+    metric = "–" if cell.get("metric") is None else f"{cell['metric']:.1f}"
+    latency = cell.get("latency")
+    return [setting["model"], setting["bits"], setting["target"], cell["status"] if cell["accepted"] else f"no: {cell['reason']}", int8,
+            difference, worst, metric, f"{(cell.get('bytes') or cell['sizes']['quantized_file']['bytes']) / 1e6:.2f}"
+            if cell["accepted"] else "–", f"{latency['ratio']:.2f}" if latency else "–"]
+
+
+HEAD = ["model", "bits", "target", "accepted", "int8 ops", "max / mean difference", "worst layer", "metric", "MB", "float / int8 time"]
+
+
+def print_table(args):
+    """All rows, and what is missing."""
+    table = [HEAD] + rows(args.results)
+    if args.markdown:
+        table.insert(1, ["---"] * len(HEAD))
+        print("\n".join("| " + " | ".join(row) + " |" for row in table))
+    else:
+        widths = [max(len(row[k]) for row in table) for k in range(len(HEAD))]
+        print("\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in table))
+    for name, why in NOT_BUILT.items():
+        print(f"\nnot in the table: {name}: {why}")
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))
+    parser.add_argument("--bits", nargs="+", type=int, default=[8, 4])
+    parser.add_argument("--cache", type=Path, default=Path("cache/mobile"), help="quantised models")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--print_only", action="store_true", help="measure nothing")
+    parser.add_argument("--markdown", action="store_true")
+    args = parser.parse_args(argv)
+    if not args.print_only:
+        measure_missing(args)
+    print_table(args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

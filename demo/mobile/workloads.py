@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The models of the deployment table: where they are, what they are fed, and how they are scored."""
+import dataclasses
+from typing import Callable, Dict, Optional, Tuple
+
+import numpy as np
+from PIL import Image
+
+from demo import sources
+from demo.classification import cifar10
+from demo.ocr import crops, rec
+from demo.quickstart import render
+
+Feed = Dict[str, np.ndarray]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass
+class Workload:
+    """One model.
+
+    Attributes:
+        model_dir(callable): -> directory of the float model; raises ``sources.Absent``.
+        calibration(callable): number -> inputs for calibration.
+        evaluation(callable): number -> (inputs, score), ``score`` mapping the list of outputs to a figure in percent.
+        metric(str): what the score is.
+        samples(int): for the score.
+        shapes(tuple): input shapes for timing, one sample.
+        skip(list[str]): weights that stay float, by pattern.
+    """
+
+    model_dir: Callable[[], str]
+    calibration: Callable[[int], Feed]
+    evaluation: Optional[Callable]
+    metric: str
+    samples: int
+    shapes: Tuple[Tuple[int, ...], ...]
+    calibrate: int = 16
+
+
+def _images(folder: str, count: int, size: Tuple[int, int], mean, std, bgr=False) -> np.ndarray:
+    """The first ``count`` photographs of a folder of the measuring data, squeezed to ``size``."""
+    paths = sorted(p for p in sources.shared_data(folder).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[:count]
+    result = []
+    for path in paths:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB").resize(size[::-1], Image.BILINEAR), np.float32) / 255.0
+        pixels = pixels[:, :, ::-1] if bgr else pixels
+        result.append(((pixels - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1))
+    return np.stack(result).astype(np.float32)
+
+
+def _top1(labels):
+    return lambda outputs: 100.0 * float((outputs[0].argmax(-1) == labels).mean())
+
+
+def _imagenet(count: int, mean, std, shift: int = 0):
+    """Centre crops of the validation images, and their labels."""
+    lines = (sources.shared_data("imagenet") / "val.txt").read_text(encoding="utf-8").splitlines()[:count]
+    folder, images, labels = sources.shared_data("imagenet/val"), [], []
+    for line in lines:
+        name, label = line.rsplit(" ", 1)
+        with Image.open(folder / name) as image:
+            pixels = np.asarray(image.convert("RGB"), np.float32)[1:225, 1:225] / 255.0
+        images.append(((pixels - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1))
+        labels.append(int(label) + shift)
+    return np.stack(images).astype(np.float32), np.array(labels)
+
+
+def _classifier(name, mean, std, shift=0):
+    def evaluation(count):
+        images, labels = _imagenet(count, mean, std, shift)
+        return {name: images}, _top1(labels)
+
+    return (lambda count: {name: _images("imagenet/calib", count, (224, 224), mean, std)}), evaluation
+
+
+def _direction_set(count):
+    images, labels = render.rendered_set("evaluation", count, 0)
+    return {"x": images}, _top1(labels)
+
+
+def _words(count):
+    images, texts = rec.word_set("ocr/iiit5k_test", count)
+    characters = rec.read_characters(sources.package_path(*sources.MODELS["ppocr_rec"][:2], "ch_ppocr_rec/ppocr_keys_v1.txt"))
+
+    def score(outputs):
+        read = rec.ctc_decode(outputs[0], characters)
+        return 100.0 * float(np.mean([rec.alphanumeric(a) == rec.alphanumeric(b) for a, b in zip(read, texts)]))
+
+    return {"x": images}, score
+
+
+def _cifar(count):
+    images, labels = cifar10.test_set(cifar10.DATA_DIR, count)
+    return {"image": images}, _top1(labels)
+
+
+def _exported(name):
+    def directory():
+        from demo.classification import models
+        return models.inference_model(name)
+
+    return directory
+
+
+def _detector_feed(count):
+    images = _images("coco128/images", count, (416, 416), IMAGENET_MEAN, IMAGENET_STD)
+    return {"image": images, "scale_factor": np.ones((count, 2), np.float32)}
+
+
+_LCNET = _classifier("x", IMAGENET_MEAN, IMAGENET_STD)
+_V1 = _classifier("image", (0.5,) * 3, (0.5,) * 3, shift=1)
+WORKLOADS = {
+    "PP-OCRv2 cls": Workload(lambda: sources.model_dir("ppocr_cls"), lambda n: {"x": render.rendered_set("calibration", n, 1000)[0]},
+                             _direction_set, "direction accuracy, rendered lines", 200, ((1, 3, 48, 192),), 64),
+    "PP-OCRv4 rec": Workload(lambda: sources.model_dir("ppocr_rec"), lambda n: {"x": rec.word_set("ocr/iiit5k_train", n)[0]},
+                             _words, "word accuracy, IIIT5K", 64, ((1, 3, 48, 320),)),
+    "PP-OCRv4 det": Workload(lambda: sources.model_dir("ppocr_det"),
+                             lambda n: {"x": _images("ocr/ic15_det_test/img", n, (480, 640), IMAGENET_MEAN, IMAGENET_STD, bgr=True)},
+                             None, "", 0, ((1, 3, 480, 640),), 4),
+    "PP-LCNetV2": Workload(lambda: sources.model_dir("pplcnetv2"), *_LCNET, "top-1, ImageNet subset", 48, ((1, 3, 224, 224),)),
+    "PicoDet-416": Workload(lambda: sources.model_dir("picodet"), _detector_feed, None, "", 0, ((1, 3, 416, 416), (1, 2)), 4),
+    "MobileNetV1": Workload(_exported("mobilenet_v1"), *_V1, "top-1, ImageNet subset", 48, ((1, 3, 224, 224),)),
+    "ResNet-20": Workload(_exported("cifar_resnet20"), lambda n: {"image": cifar10.calibration_set(cifar10.DATA_DIR, n, 0)},
+                          _cifar, "top-1, CIFAR-10", 200, ((1, 3, 32, 32),), 64),
+}
+NOT_BUILT = {"Yolo-Fastest-xl": "its weights are in darknet's format and no Paddle program of it is here"}
