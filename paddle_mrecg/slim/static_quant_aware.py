@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 import paddle
 
+from ..compat import op_proto
 from ..config.io import load_training_config
 from ..config.schema import did_you_mean
 from ..config.training import SymmetricPACT, TrainingConfig
@@ -58,7 +59,7 @@ def with_ours(original: Callable) -> Callable:
             return original(*args, **kwargs)
         given = dict(signature.bind(*args, **kwargs).arguments, config=theirs)
         if given.get("for_test"):
-            return original(**given)
+            return with_low_bits(original(**given))
         return _quant_aware(original, given, settings, config.get("calibration_data"))
 
     return quant_aware
@@ -71,6 +72,7 @@ def _quant_aware(original, given: Dict[str, Any], settings: TrainingConfig, cali
     wants_program, given["return_program"] = given.get("return_program", False), True
     result = original(**given)
     program, rest = (result[0], result[1:]) if isinstance(result, tuple) else (result, ())
+    with_low_bits(program)
     follow_learning_rate(program)
     if settings.bin_regularization is not None:
         add_bin_regularization(program, settings.bin_regularization)
@@ -105,10 +107,25 @@ def without_ours(original: Callable) -> Callable:
         if settings is None:
             return original(*args, **kwargs)
         if "config" in kwargs:
-            return original(*args, **dict(kwargs, config=theirs))
-        return original(*args[:position], theirs, *args[position + 1:], **kwargs)
+            return with_low_bits(original(*args, **dict(kwargs, config=theirs)))
+        return with_low_bits(original(*args[:position], theirs, *args[position + 1:], **kwargs))
 
     return convert
+
+
+def with_low_bits(result):
+    """Let the quantisation ops of a program, or of the first of several, have as many levels as their bits say.
+
+    Paddle 3's ops read ``qmin`` and ``qmax``, and PaddleSlim's passes set only ``bit_length``: without this they train 8 bits
+    whatever was asked for, and what ``convert`` makes of 4-bit weights is wrong.
+    """
+    program = result[0] if isinstance(result, tuple) else result
+    for op in program.global_block().ops:
+        if op.type in ("quantize_linear", "dequantize_linear") and "qmax" in {a.name for a in op_proto(op.type).attrs}:
+            top = 2 ** (op.attr("bit_length") - 1)
+            op._set_attr("qmin", -top)
+            op._set_attr("qmax", top - 1)
+    return result
 
 
 def install(patches):
