@@ -150,7 +150,7 @@ class Quanter(BaseQuanter):
     def codes(self, x: paddle.Tensor) -> paddle.Tensor:
         """Integer codes of ``x`` as float32, without gradient."""
         with paddle.no_grad(), paddle.amp.auto_cast(enable=False):
-            x = x.detach().cast("float32")
+            x = x.detach() if x.dtype == paddle.float32 else x.detach().cast("float32")
             if self.role == "weight" and self._follows():
                 self._follow(x)
             spec, zero = self.spec, None if self.symmetric else self.zero_points()

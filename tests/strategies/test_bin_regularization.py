@@ -6,6 +6,9 @@ import pytest
 
 from paddle_mrecg.config.training import BinRegularization
 from paddle_mrecg.errors import ConfigError
+from paddle_mrecg.quanters.lsq import LSQQuanter
+from paddle_mrecg.quanters.tqt import TQTQuanter
+from paddle_mrecg.quantizers import affine
 from paddle_mrecg.strategies.bin_regularization import BinRegularizer, bin_reg_loss, bin_statistics, inject, phase_of
 
 BITS = (2, 3, 4, 8)
@@ -71,6 +74,43 @@ def test_gradients_are_those_of_finite_differences(bits, make_quanter):
     assert np.vdot(by_weight, direction) == pytest.approx(slope, rel=1e-5)
     slope = (loss(start, step + h * step) - loss(start, step - h * step)) / (2 * h * step)
     assert by_step[0] == pytest.approx(slope, rel=1e-4)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("cls", [LSQQuanter, TQTQuanter])
+def test_real_quanters_regularize_to_the_values_they_export(cls, per_channel):
+    """The levels are those of the encoding, also for steps that training moved."""
+    paddle.seed(1)
+    conv = paddle.nn.Conv2D(8, 16, 3)
+    quanter = cls(conv, role="weight", bits=3, per_channel=per_channel)
+    quanter(conv.weight)
+    quanter.step_parameters()[0].set_value(quanter.step_parameters()[0].numpy() * np.float32(1.01))
+    encoding, value = quanter.encoding(), conv.weight.numpy()
+    codes, levels = affine.quantize(value, encoding), affine.fake_quantize(value, encoding)
+    expected = sum(np.square((value - levels)[codes == code], dtype=float).mean() for code in np.unique(codes))
+    loss = bin_reg_loss(conv.weight, quanter)
+    loss.backward()
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert quanter.step_parameters()[0].grad is not None
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_steps_of_eight_bits_stay_put_thanks_to_the_factor_of_lsq(plain):
+    """Bin regularization alone, at the paper's weight and learning rate."""
+    paddle.seed(0)
+    conv = paddle.nn.Conv2D(64, 128, 3)
+    quanter = LSQQuanter(conv, role="weight", bits=8)
+    quanter(conv.weight)
+    start, ratios = quanter.step().item(), []
+    if plain:
+        quanter.gradient_scale = lambda x: 1.0
+    optimizer = paddle.optimizer.Momentum(0.01, 0.9, [conv.weight, *quanter.parameters()])
+    for _ in range(30):
+        (0.5 * bin_reg_loss(conv.weight, quanter)).backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        ratios.append(quanter.step().item() / start)
+    assert max(ratios) > 10 if plain else 1 <= min(ratios) and max(ratios) < 1.2
 
 
 def test_the_step_gets_the_factor_of_lsq_and_may_be_left_alone(make_quanter):

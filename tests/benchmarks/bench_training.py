@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What bin regularization adds to a training step of MobileNetV2 with quantised weights and activations.
+
+Run: ``python tests/benchmarks/bench_training.py [--size 128 --batch 16]``, with OMP_NUM_THREADS=1. Printed are
+
+* ``alone``: processor time of the loss and its backward pass, as a share of that of a step; the least of all rounds,
+  which other processes disturb least;
+* ``loss``, ``injection``, ``loop``: how much longer whole steps take, median over rounds in which the kinds take turns;
+  ``loop`` is a loop over bins, as the paper writes it.
+
+The cost depends on the number of weights and not on that of images, so it shows most in small batches of small images.
+"""
+import argparse
+import time
+
+from paddle_mrecg.startup import import_paddle
+
+import_paddle()  # before Paddle: tuned as in our command line
+
+import numpy as np  # noqa: E402
+import paddle  # noqa: E402
+
+from paddle_mrecg.quant_aware import quant_aware_prepare, quantized_layers  # noqa: E402
+
+BITS = (2, 3, 4, 8)
+
+
+def loop_over_bins(layers):
+    """The paper's loss as it is written, with as many passes over a weight as it has levels."""
+    total = paddle.zeros([])
+    for _, layer in layers:
+        weight, quanter = layer.weight, layer.weight_quanter
+        step, codes = quanter.step(), quanter.codes(weight)
+        for code in range(quanter.qmin, quanter.qmax + 1):
+            inside = paddle.masked_select(weight, codes == code)
+            if inside.size:
+                total = total + (inside.mean() - code * step).square().sum()
+            if inside.size > 1:
+                total = total + inside.var(unbiased=False)
+    return total
+
+
+class Training:
+    """One network with its optimiser; ``extra`` is the function whose value is added to the loss."""
+
+    def __init__(self, arguments, bits, bin_regularization=None, mode="loss", extra=None):
+        paddle.seed(0)
+        rng = np.random.default_rng(0)
+        self.images = paddle.to_tensor(rng.normal(size=(arguments.batch, 3, arguments.size, arguments.size)).astype("float32"))
+        self.labels = paddle.to_tensor(rng.integers(0, 10, arguments.batch))
+        self.model = paddle.vision.models.mobilenet_v2(scale=arguments.width, num_classes=10)
+        config = {"QuantAware": dict(target="simulation", weight_bits=bits, activation_bits=bits, penalty_mode=mode,
+                                     weight_per_channel=arguments.per_channel)}
+        if bin_regularization is not None:
+            config["BinRegularization"] = bin_regularization
+        _, self.penalty = quant_aware_prepare(self.model, config, calibration=[self.images])
+        self.penalty.on_epoch(0, 1)
+        self.extra = extra or self.penalty
+        self.optimizer = paddle.optimizer.Momentum(1e-4, 0.9, self.penalty.parameter_groups())
+
+    def step(self):
+        loss = paddle.nn.functional.cross_entropy(self.model(self.images), self.labels) + self.extra()
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.clear_grad()
+
+
+def processor_time(call):
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def compare(trainings, rounds):
+    """Seconds of every training's step in every round, ``[rounds, trainings]``; the trainings take turns."""
+    return np.array([[processor_time(training.step) for training in trainings]
+                     for _ in range(rounds + 1)])[1:]  # the first round pays for memory
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=128, help="side of the images; default 128")
+    parser.add_argument("--batch", type=int, default=16, help="images per step; default 16")
+    parser.add_argument("--width", type=float, default=1.0, help="multiplier of the channels; default 1.0")
+    parser.add_argument("--rounds", type=int, default=7, help="steps of each kind; default 7")
+    parser.add_argument("--per_channel", action="store_true", help="one step per output channel; the paper has one per layer")
+    parser.add_argument("--loop", action="store_true", help="also the loop over bins: slow")
+    arguments = parser.parse_args()
+    print(f"paddle {paddle.__version__}, MobileNetV2 x{arguments.width:g}, {arguments.batch} images of {arguments.size}x"
+          f"{arguments.size}, one step per {'channel' if arguments.per_channel else 'layer'}")
+    print(f"{'bits':>4}{'step':>10}{'alone':>9}{'loss':>10}{'injection':>11}" + f"{'loop':>10}" * arguments.loop)
+    for bits in BITS:
+        on = dict(schedule="S1")
+        trainings = [Training(arguments, bits), Training(arguments, bits, on), Training(arguments, bits, on, "injection")]
+        if arguments.loop:
+            looped = Training(arguments, bits)
+            layers = list(quantized_layers(looped.model))
+            looped.extra = lambda layers=layers: 0.5 * loop_over_bins(layers)
+            trainings.append(looped)
+        seconds = compare(trainings, arguments.rounds)
+        penalty, step = trainings[1].penalty, seconds[:, 0].min()
+        alone = min(processor_time(lambda: penalty().backward()) for _ in range(4 * arguments.rounds)) / step
+        longer = np.median(seconds / seconds[:, :1], axis=0)[1:] - 1
+        print(f"{bits:>4}{1e3 * step:>7.0f} ms{100 * alone:>7.1f} %" + "".join(f"{100 * v:>+8.1f} %" for v in longer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
