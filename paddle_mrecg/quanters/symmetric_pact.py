@@ -65,8 +65,8 @@ class SymmetricPACTQuanter(Quanter):
                                                  default_initializer=paddle.nn.initializer.Constant(0.0))
 
     def alpha(self) -> paddle.Tensor:
-        """The clip, shape ``[1]``, positive."""
-        return paddle.clip(self.alpha_start.cast("float32") + self.alpha_shift.cast("float32"), min=SMALLEST_STEP)
+        """The clip, shape ``[1]``, positive: the magnitude of what the optimiser made of it."""
+        return paddle.clip(paddle.abs(self.alpha_start.cast("float32") + self.alpha_shift.cast("float32")), min=SMALLEST_STEP)
 
     def step(self):
         return self.alpha() / float(self.qmax)
