@@ -6,6 +6,7 @@ import paddle
 from paddle_mrecg.compat import framework_pb2
 
 SHAPE = (3, 8, 8)
+RATE = 0.5  # learning rate of StaticNet
 # A job that takes a second.
 FAST = dict(preset="fast", num_iters=10, mrecg_batch_size=8, visualdl=False)
 
@@ -41,3 +42,41 @@ def program(prefix):
            for op in desc.blocks[0].ops]
     with open(f"{prefix}.pdiparams", "rb") as file:
         return ops, file.read()
+
+
+class StaticNet:
+    """Two convolutions in a static program, its optimizer, and values by name."""
+
+    def __init__(self, executor):
+        self.executor, self.main, self.start = executor, paddle.static.Program(), paddle.static.Program()
+        self.main.random_seed = self.start.random_seed = 7
+        with paddle.static.program_guard(self.main, self.start):
+            x = paddle.static.data("x", [-1, *SHAPE])
+            x.stop_gradient = False
+            y = paddle.static.nn.conv2d(x, 6, 3, padding=1, act="relu")
+            y = paddle.static.nn.conv2d(y, 4, 3, padding=1)
+            self.loss = paddle.mean(y * y)
+            self.test, self.output = self.main.clone(for_test=True), y
+            paddle.optimizer.SGD(RATE).minimize(self.loss)
+        executor.run(self.start)
+
+    def weights(self):
+        return {p.name: self.value(p.name) for p in self.main.all_parameters()}
+
+    @staticmethod
+    def value(name):
+        return np.array(paddle.static.global_scope().find_var(name).get_tensor())
+
+    def step(self, program, seed=0):
+        return self.executor.run(program, feed={"x": images(8, seed)}, fetch_list=[self.loss])[0]
+
+
+def train(model, penalty=None, steps=2):
+    """A training loop of a host, with or without a penalty."""
+    model.train()
+    optimizer = paddle.optimizer.SGD(0.01, parameters=model.parameters())
+    for seed in range(steps):
+        loss = model(paddle.to_tensor(images(8, seed))).square().mean()
+        (loss + penalty() if penalty else loss).backward()
+        optimizer.step()
+        optimizer.clear_grad()

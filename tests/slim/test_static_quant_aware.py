@@ -12,38 +12,10 @@ from paddle_mrecg.export.predictor import Predictor
 from paddle_mrecg.slim.modes import optimizer_ops
 from paddle_mrecg.slim.static_pact import SUFFIX, activation_ranges
 from paddleslim.quant import convert, quant_aware  # noqa: F401  replaced by registration
-from tests.slim_nets import SHAPE, images
+from tests.slim_nets import RATE, StaticNet, images
 
 PLACE = paddle.CPUPlace()
-RATE = 0.5
 BATCHES = [{"x": images(8, seed=k)} for k in range(3)]
-
-
-class Net:
-    """Two convolutions in a static program, its optimizer, and values by name."""
-
-    def __init__(self, executor):
-        self.executor, self.main, self.start = executor, paddle.static.Program(), paddle.static.Program()
-        self.main.random_seed = self.start.random_seed = 7
-        with paddle.static.program_guard(self.main, self.start):
-            x = paddle.static.data("x", [-1, *SHAPE])
-            x.stop_gradient = False
-            y = paddle.static.nn.conv2d(x, 6, 3, padding=1, act="relu")
-            y = paddle.static.nn.conv2d(y, 4, 3, padding=1)
-            self.loss = paddle.mean(y * y)
-            self.test, self.output = self.main.clone(for_test=True), y
-            paddle.optimizer.SGD(RATE).minimize(self.loss)
-        executor.run(self.start)
-
-    def weights(self):
-        return {p.name: self.value(p.name) for p in self.main.all_parameters()}
-
-    @staticmethod
-    def value(name):
-        return np.array(paddle.static.global_scope().find_var(name).get_tensor())
-
-    def step(self, program, seed=0):
-        return self.executor.run(program, feed={"x": images(8, seed)}, fetch_list=[self.loss])[0]
 
 
 @pytest.fixture
@@ -52,7 +24,7 @@ def make_net(static_mode):
     with old_ir(), paddle.static.scope_guard(paddle.static.Scope()):
         def build():
             with paddle.utils.unique_name.guard():
-                return Net(static_mode)
+                return StaticNet(static_mode)
         yield build
 
 
