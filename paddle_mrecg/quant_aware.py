@@ -40,8 +40,8 @@ def quant_aware_prepare(model, config=None, calibration=None):
         model(paddle.nn.Layer): a float model, trained or not.
         config(str|dict|TrainingConfig, optional): sections QuantAware, BinRegularization and SymmetricPACT, or a flat
             config dict of PaddleSlim's QAT. Default: None, all defaults.
-        calibration(iterable|callable, optional): a few batches from which activation ranges are found, each what the
-            model takes: a tensor or array, a dict of keyword arguments, or a tuple whose first entry is the input; or a
+        calibration(iterable|callable, optional): a few batches, all of which are used and held in memory, from which
+            activation ranges are found; each is what the model takes: a tensor or array, a dict of keyword arguments, or a tuple whose first entry is the input; or a
             function that is called with the model and runs it. Default: None, the first batch seen decides;
             hardware-friendly training needs one.
 
@@ -104,7 +104,7 @@ def _tensor(value):
 
 @contextlib.contextmanager
 def _evaluating(model):
-    """Evaluation mode within this context; every layer's own mode afterwards."""
+    """Evaluation mode within this context; afterwards every layer's own mode, which its new quanters share."""
     modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
     model.eval()
     try:
@@ -112,6 +112,11 @@ def _evaluating(model):
     finally:
         for layer, training in modes:
             layer.training = training
+        for _, layer in quantized_layers(model):
+            for quanter in layer.quanters():
+                quanter.training = layer.training
+        for _, quanter in addition_quanters(model):
+            quanter.training = model.training
 
 
 def _in_running_order(layers, run):

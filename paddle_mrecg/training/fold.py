@@ -13,7 +13,7 @@ import paddle
 from paddle import nn
 
 from ..errors import ModelError
-from .layers import QuantizedLayer, mixed_class, shadowed
+from .layers import QuantizedLayer, detach, mixed_class, shadowed
 
 BATCH_NORMS = (nn.BatchNorm2D, nn.BatchNorm)
 CLOSE = 1e-3  # of the largest output: folding changes the order of operations, over all layers
@@ -100,6 +100,8 @@ def fold_batch_norms(model, convolutions: List[nn.Layer], run) -> Dict[nn.Layer,
         norm.__class__ = mixed_class(FoldedBatchNorm, type(norm))
     for want, got in zip(before, run()):
         if np.abs(want - got).max(initial=0.0) > CLOSE * np.abs(want).max(initial=1e-12):
+            for layer in (*pairs, *pairs.values()):
+                detach(layer)
             raise ModelError("batch norms cannot be folded into the convolutions of this model, because the output of one is "
                              "read by others than its batch norm; set QuantAware.fold_batch_norm: false")
     return pairs

@@ -85,7 +85,7 @@ def detach(layer):
     """Make a quantised layer, or what else was mixed in, a float one again; the present parameters stay."""
     while hasattr(type(layer), "float_class"):
         layer.__class__ = type(layer).float_class
-    for name in ("weight_quanter", "activation_quanter", "bias_quanter", "inject"):
+    for name in ("weight_quanter", "activation_quanter", "bias_quanter", "inject", "batch_norm", "convolution"):
         layer._sub_layers.pop(name, None)
         layer.__dict__.pop(name, None)
 

@@ -74,7 +74,11 @@ def test_calibration_leaves_weights_statistics_and_modes_alone(small):
     model, _ = quant_aware_prepare(net, calibration=[(small.images(), None)])  # (input, label)
     for key, value in before.items():
         np.testing.assert_array_equal(model.state_dict()[key].numpy(), value)
-    assert model.training and not model.norm.training
+    assert model.training and not model.norm.training and model.plain.activation_quanter.training
+    net = small.float_net()
+    net.eval()
+    model, _ = quant_aware_prepare(net, calibration=[small.images()])
+    assert not any(layer.training for layer in model.sublayers(include_self=True))
     assert all(q.initialized for _, layer in quantized_layers(model) for q in layer.quanters())
 
 
