@@ -5,6 +5,8 @@ from typing import List
 
 import paddle
 
+from ..errors import ConfigError
+
 
 @contextlib.contextmanager
 def dynamic_mode():
@@ -30,6 +32,17 @@ def static_mode():
         yield
     finally:
         paddle.disable_static()
+
+
+def refuse_pir(what: str):
+    """PaddleSlim's static passes read ProgramDesc only.
+
+    Raises:
+        ConfigError: programs are built in Paddle 3's new form.
+    """
+    if getattr(paddle.framework, "in_pir_mode", lambda: False)():
+        raise ConfigError(f"{what} reads programs in the form of Paddle 2: set the environment variable FLAGS_enable_pir_api=0, "
+                          "or build and train inside `with paddle.pir_utils.OldIrGuard():`")
 
 
 def optimizer_ops(program) -> List:

@@ -11,6 +11,7 @@ from ..config.io import load_training_config
 from ..config.schema import did_you_mean
 from ..config.training import SymmetricPACT, TrainingConfig
 from ..errors import ConfigError, DataError
+from .modes import refuse_pir
 from .static_bins import add_bin_regularization
 from .static_pact import CALIBRATION_BATCHES, activation_ranges, follow_learning_rate, symmetric_pact
 from .translate_training import CLIP
@@ -57,6 +58,7 @@ def with_ours(original: Callable) -> Callable:
         theirs, settings = split(config)
         if settings is None:
             return original(*args, **kwargs)
+        refuse_pir("PaddleSlim's quant_aware")
         given = dict(signature.bind(*args, **kwargs).arguments, config=theirs)
         if given.get("for_test"):
             return with_low_bits(original(**given))

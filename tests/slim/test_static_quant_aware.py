@@ -149,3 +149,9 @@ def test_paddleslim_alone_does_not_set_the_levels_that_paddle_3_reads(make_net):
     program = quant_aware(net.test, PLACE, {"weight_bits": 4}, for_test=True)
     weights = [op for op in program.global_block().ops if op.type == "quantize_linear" and op.input("X")[0].endswith("w_0")]
     assert weights and all(op.attr("bit_length") == 4 and not op.has_attr("qmax") for op in weights)  # its default is 127
+
+
+@pytest.mark.skipif(paddle.__version__ < "3", reason="Paddle 2 has one form of programs")
+def test_programs_in_paddle_3s_form_are_refused_with_the_cure(static_mode, registered):
+    with pytest.raises(ConfigError, match="FLAGS_enable_pir_api=0"):
+        quant_aware(paddle.static.Program(), PLACE, {"bin_regularization": {}})

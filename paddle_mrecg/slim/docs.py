@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README's table of PaddleSlim's settings and ours, written from the translations themselves."""
+from .translate_post import POST
+from .translate_training import TRAINING
+from .translation import Ignored, Only
+
+
+def switch_table() -> str:
+    """One row per setting of PaddleSlim, as Markdown."""
+    lines = ["| PaddleSlim | post-training | training |", "| --- | --- | --- |"]
+    for name in [*POST, *(name for name in TRAINING if name not in POST)]:
+        lines.append(f"| `{name}` | {_cell(POST.get(name))} | {_cell(TRAINING.get(name))} |")
+    return "\n".join(lines)
+
+
+def _cell(rule) -> str:
+    if rule is None:
+        return ""
+    if isinstance(rule, Ignored):
+        return "no effect"
+    if isinstance(rule, Only):
+        return f"only {', '.join(f'`{v}`' for v in rule.values)}" if rule.values else f"refused: {rule.cure}"
+    text = f"`{rule.section}.{rule.key}`"
+    if isinstance(rule.values, dict):
+        text += " (" + ", ".join(k if k == v else f"{k}: {v}" for k, v in rule.values.items()) + ")"
+    return text

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of settings has a row per setting of PaddleSlim."""
+from paddle_mrecg.slim.docs import switch_table
+from paddle_mrecg.slim.translate_post import POST
+from paddle_mrecg.slim.translate_training import TRAINING
+
+
+def test_every_setting_has_a_row_and_refusals_name_the_cure():
+    rows = switch_table().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == list(POST) + [n for n in TRAINING if n not in POST]
+    assert "| `epochs` | refused: reconstruction counts optimiser steps: set num_iters |  |" in rows
+    assert all(row.count("|") == 4 for row in rows)
