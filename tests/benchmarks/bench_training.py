@@ -3,10 +3,10 @@
 
 Run: ``python tests/benchmarks/bench_training.py [--size 128 --batch 16]``, with OMP_NUM_THREADS=1. Printed are
 
-* ``alone``: processor time of the loss and its backward pass, as a share of that of a step; the least of all rounds,
-  which other processes disturb least;
-* ``loss``, ``injection``, ``loop``: how much longer whole steps take, median over rounds in which the kinds take turns;
-  ``loop`` is a loop over bins, as the paper writes it.
+* ``alone``: processor time of the loss and its backward pass, as a share of that of a step without; the least of all
+  rounds, which other processes disturb least;
+* ``loop``: the same for a loop over bins, as the paper writes it (with ``--loop``);
+* ``with loss``, ``with injection``: how much longer whole steps take, median over rounds in which the kinds take turns.
 
 The cost depends on the number of weights and not on that of images, so it shows most in small batches of small images.
 """
@@ -41,9 +41,9 @@ def loop_over_bins(layers):
 
 
 class Training:
-    """One network with its optimiser; ``extra`` is the function whose value is added to the loss."""
+    """One network with its optimiser."""
 
-    def __init__(self, arguments, bits, bin_regularization=None, mode="loss", extra=None):
+    def __init__(self, arguments, bits, bin_regularization=None, mode="loss"):
         paddle.seed(0)
         rng = np.random.default_rng(0)
         self.images = paddle.to_tensor(rng.normal(size=(arguments.batch, 3, arguments.size, arguments.size)).astype("float32"))
@@ -55,11 +55,10 @@ class Training:
             config["BinRegularization"] = bin_regularization
         _, self.penalty = quant_aware_prepare(self.model, config, calibration=[self.images])
         self.penalty.on_epoch(0, 1)
-        self.extra = extra or self.penalty
         self.optimizer = paddle.optimizer.Momentum(1e-4, 0.9, self.penalty.parameter_groups())
 
     def step(self):
-        loss = paddle.nn.functional.cross_entropy(self.model(self.images), self.labels) + self.extra()
+        loss = paddle.nn.functional.cross_entropy(self.model(self.images), self.labels) + self.penalty()
         loss.backward()
         self.optimizer.step()
         self.optimizer.clear_grad()
@@ -77,6 +76,10 @@ def compare(trainings, rounds):
                      for _ in range(rounds + 1)])[1:]  # the first round pays for memory
 
 
+def alone(loss, rounds):
+    return min(processor_time(lambda: loss().backward()) for _ in range(rounds))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=128, help="side of the images; default 128")
@@ -84,24 +87,22 @@ def main():
     parser.add_argument("--width", type=float, default=1.0, help="multiplier of the channels; default 1.0")
     parser.add_argument("--rounds", type=int, default=7, help="steps of each kind; default 7")
     parser.add_argument("--per_channel", action="store_true", help="one step per output channel; the paper has one per layer")
-    parser.add_argument("--loop", action="store_true", help="also the loop over bins: slow")
+    parser.add_argument("--loop", action="store_true", help="also the loop over bins, which is slow")
     arguments = parser.parse_args()
     print(f"paddle {paddle.__version__}, MobileNetV2 x{arguments.width:g}, {arguments.batch} images of {arguments.size}x"
           f"{arguments.size}, one step per {'channel' if arguments.per_channel else 'layer'}")
-    print(f"{'bits':>4}{'step':>10}{'alone':>9}{'loss':>10}{'injection':>11}" + f"{'loop':>10}" * arguments.loop)
+    print(f"{'bits':>4}{'step':>10}{'alone':>9}{'with loss':>11}{'with injection':>16}" + f"{'loop':>9}" * arguments.loop)
     for bits in BITS:
         on = dict(schedule="S1")
         trainings = [Training(arguments, bits), Training(arguments, bits, on), Training(arguments, bits, on, "injection")]
-        if arguments.loop:
-            looped = Training(arguments, bits)
-            layers = list(quantized_layers(looped.model))
-            looped.extra = lambda layers=layers: 0.5 * loop_over_bins(layers)
-            trainings.append(looped)
         seconds = compare(trainings, arguments.rounds)
-        penalty, step = trainings[1].penalty, seconds[:, 0].min()
-        alone = min(processor_time(lambda: penalty().backward()) for _ in range(4 * arguments.rounds)) / step
-        longer = np.median(seconds / seconds[:, :1], axis=0)[1:] - 1
-        print(f"{bits:>4}{1e3 * step:>7.0f} ms{100 * alone:>7.1f} %" + "".join(f"{100 * v:>+8.1f} %" for v in longer), flush=True)
+        step, longer = seconds[:, 0].min(), np.median(seconds / seconds[:, :1], axis=0)[1:] - 1
+        shares = [alone(trainings[1].penalty, 4 * arguments.rounds) / step, *longer]
+        if arguments.loop:
+            layers = list(quantized_layers(trainings[0].model))
+            shares.append(alone(lambda layers=layers: loop_over_bins(layers), 2) / step)
+        print(f"{bits:>4}{1e3 * step:>7.0f} ms" + "".join(f"{100 * v:>{w}.1f} %" for v, w in zip(shares, (7, 9, 14, 7))),
+              flush=True)
 
 
 if __name__ == "__main__":
