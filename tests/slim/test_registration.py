@@ -84,6 +84,7 @@ def test_what_somebody_else_replaced_since_stays_theirs(monkeypatch):
     assert Owner.kept == "theirs" and not hasattr(Owner, "new")
 
 
+@pytest.mark.slow
 def test_importing_changes_nothing_and_paddleslim_may_come_second():
     code = ("import zlib, sys, PIL.Image, paddle_mrecg\n"
             "assert 'paddleslim' not in sys.modules\n"
