@@ -69,7 +69,8 @@ def test_without_cells_it_says_what_to_run(tmp_path, capsys):
     assert "compare_qat.py run" in capsys.readouterr().out
 
 
-SMALL = ["--scale", "0.25", "--seeds", "0", "--epoch_images", "16", "--batch_size", "8", "--float_epochs", "1", "--epochs", "1"]
+SMALL = ["--scale", "0.25", "--seeds", "0", "--epoch_images", "16", "--float_epoch_images", "16", "--batch_size", "8",
+         "--float_epochs", "1", "--epochs", "1"]
 
 
 @pytest.mark.slow

@@ -124,14 +124,14 @@ def test_networks_of_paddle_and_ours_by_name():
 
 
 @pytest.mark.parametrize("name", ["cifar_mobilenet_v2", "cifar_mobilenet_v3_small"])
-def test_mobile_networks_are_paddles_with_one_halving_less(name):
+def test_mobile_networks_are_paddles_with_two_halvings_less(name):
     paddle.seed(0)
     network = networks.build(name, 7, scale=0.25)
     original = networks.build(name.replace("cifar_", ""), 7, scale=0.25)
     assert {n: t.shape for n, t in network.state_dict().items()} == {n: t.shape for n, t in original.state_dict().items()}
     halvings = [[layer for layer in net.sublayers() if isinstance(layer, paddle.nn.Conv2D) and layer._stride[0] == 2]
                 for net in (network, original)]
-    assert len(halvings[0]) == len(halvings[1]) - 1
+    assert len(halvings[0]) == len(halvings[1]) - 2
     deepest = max((layer for layer in network.sublayers() if isinstance(layer, paddle.nn.Conv2D) and layer._groups > 1),
                   key=lambda layer: layer._groups)
     assert deepest.weight.numpy().std() == pytest.approx((2.0 / np.prod(deepest.weight.shape[1:])) ** 0.5, rel=0.1)
