@@ -194,7 +194,8 @@ def rows(folder: Path):
     """The table's rows from all result files."""
     order = list(WORKLOADS)
     runs = [run for path in sorted(Path(folder).glob("*.json")) for run in results.load_results(path)["runs"]]
-    runs.sort(key=lambda r: (order.index(r["setting"]["model"]), r["setting"]["bits"], list(TARGETS).index(r["setting"]["target"])))
+    runs.sort(key=lambda r: (order.index(r["setting"]["model"]), r["setting"]["bits"],
+                             list(TARGETS).index(r["setting"]["target"])))
     total = {(r["setting"]["model"], r["setting"]["bits"]): r.get("ops") for r in runs if r["setting"]["target"] == "Lite ARM"}
     return [_row(run, total.get((run["setting"]["model"], run["setting"]["bits"]))) for run in runs]
 
@@ -206,12 +207,14 @@ def _row(run, total):
     worst = "–" if cell.get("worst_layer") is None else f"{100 * cell['worst_layer']:.2g} %"
     metric = "–" if cell.get("metric") is None else f"{cell['metric']:.1f}"
     latency = cell.get("latency")
-    return [setting["model"], setting["bits"], setting["target"], cell["status"] if cell["accepted"] else f"no: {cell['reason']}", int8,
-            difference, worst, metric, f"{(cell.get('bytes') or cell['sizes']['quantized_file']['bytes']) / 1e6:.2f}"
-            if cell["accepted"] else "–", f"{latency['ratio']:.2f}" if latency else "–"]
+    size = f"{(cell.get('bytes') or cell['sizes']['quantized_file']['bytes']) / 1e6:.2f}" if cell["accepted"] else "–"
+    status = cell["status"] if cell["accepted"] else f"no: {cell['reason']}"
+    return [setting["model"], setting["bits"], setting["target"], status, int8, difference, worst, metric, size,
+            f"{latency['ratio']:.2f}" if latency else "–"]
 
 
-HEAD = ["model", "bits", "target", "accepted", "int8 ops", "max / mean difference", "worst layer", "metric", "MB", "float / int8 time"]
+HEAD = ["model", "bits", "target", "accepted", "int8 ops", "max / mean difference", "worst layer", "metric", "MB",
+        "float / int8 time"]
 
 
 def print_table(args):

@@ -26,7 +26,7 @@ class Workload:
         metric(str): what the score is.
         samples(int): for the score.
         shapes(tuple): input shapes for timing, one sample.
-        skip(list[str]): weights that stay float, by pattern.
+        calibrate(int): samples for calibration.
     """
 
     model_dir: Callable[[], str]
@@ -112,12 +112,14 @@ def _detector_feed(count):
 _LCNET = _classifier("x", IMAGENET_MEAN, IMAGENET_STD)
 _V1 = _classifier("image", (0.5,) * 3, (0.5,) * 3, shift=1)
 WORKLOADS = {
-    "PP-OCRv2 cls": Workload(lambda: sources.model_dir("ppocr_cls"), lambda n: {"x": render.rendered_set("calibration", n, 1000)[0]},
+    "PP-OCRv2 cls": Workload(lambda: sources.model_dir("ppocr_cls"),
+                             lambda n: {"x": render.rendered_set("calibration", n, 1000)[0]},
                              _direction_set, "direction accuracy, rendered lines", 200, ((1, 3, 48, 192),), 64),
     "PP-OCRv4 rec": Workload(lambda: sources.model_dir("ppocr_rec"), lambda n: {"x": rec.word_set("ocr/iiit5k_train", n)[0]},
                              _words, "word accuracy, IIIT5K", 64, ((1, 3, 48, 320),)),
     "PP-OCRv4 det": Workload(lambda: sources.model_dir("ppocr_det"),
-                             lambda n: {"x": _images("ocr/ic15_det_test/img", n, (480, 640), IMAGENET_MEAN, IMAGENET_STD, bgr=True)},
+                             lambda n: {"x": _images("ocr/ic15_det_test/img", n, (480, 640), IMAGENET_MEAN, IMAGENET_STD,
+                                                     bgr=True)},
                              None, "", 0, ((1, 3, 480, 640),), 4),
     "PP-LCNetV2": Workload(lambda: sources.model_dir("pplcnetv2"), *_LCNET, "top-1, ImageNet subset", 48, ((1, 3, 224, 224),)),
     "PicoDet-416": Workload(lambda: sources.model_dir("picodet"), _detector_feed, None, "", 0, ((1, 3, 416, 416), (1, 2)), 4),

@@ -9,11 +9,12 @@ SHOWN = 12
 
 def report_text(report: CheckReport) -> str:
     """A paragraph per runtime, then Paddle Lite's table of ops."""
-    lines = [f"{report.samples} samples, {report.layers} layers, outputs up to {report.max_abs_output:.4g}; a layer may differ by "
-             f"{100 * report.tolerance:g} % (root mean square)"]
+    lines = [f"{report.samples} samples, {report.layers} layers, outputs up to {report.max_abs_output:.4g}; a layer may differ "
+             f"by {100 * report.tolerance:g} % (root mean square)"]
     if report.jitter:
-        lines.append(f"the simulation itself moves by {report.jitter['max_abs_diff']:.3g} (mean {report.jitter['mean_abs_diff']:.3g}) "
-                     "when every activation changes by 1e-6 before it is rounded")
+        largest, mean = report.jitter["max_abs_diff"], report.jitter["mean_abs_diff"]
+        lines.append(f"the simulation itself moves by {largest:.3g} (mean {mean:.3g}) when every activation changes by 1e-6 "
+                     "before it is rounded")
     for finding in report.runtimes:
         lines += _runtime(finding)
     return "\n".join(lines + _lite_ops(report))

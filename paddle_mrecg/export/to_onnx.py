@@ -27,8 +27,8 @@ OPSET = 13  # the first with one scale per channel
 SECONDS = 600
 _INSTALL = "run `pip install 'paddle_mrecg[onnx]'`"
 _CONVERT = ("import sys, PIL.Image, paddle2onnx\n"
-            "paddle2onnx.export(sys.argv[1] + '.pdmodel', sys.argv[1] + '.pdiparams', sys.argv[2], opset_version=int(sys.argv[3]),"
-            " enable_onnx_checker=False, verbose=False)\n")
+            "paddle2onnx.export(sys.argv[1] + '.pdmodel', sys.argv[1] + '.pdiparams', sys.argv[2],"
+            " opset_version=int(sys.argv[3]), enable_onnx_checker=False, verbose=False)\n")
 
 
 @dataclasses.dataclass
