@@ -41,9 +41,9 @@ def quant_aware_prepare(model, config=None, calibration=None):
         config(str|dict|TrainingConfig, optional): sections QuantAware, BinRegularization and SymmetricPACT, or a flat
             config dict of PaddleSlim's QAT. Default: None, all defaults.
         calibration(iterable|callable, optional): a few batches, all of which are used and held in memory, from which
-            activation ranges are found; each is what the model takes: a tensor or array, a dict of keyword arguments, or a tuple whose first entry is the input; or a
-            function that is called with the model and runs it. Default: None, the first batch seen decides;
-            hardware-friendly training needs one.
+            activation ranges are found; each is what the model takes: a tensor or array, a dict of keyword arguments, or a
+            tuple whose first entry is the input; or a function that is called with the model and runs it. Default: None,
+            the first batch seen decides; hardware-friendly training needs one.
 
     Returns:
         tuple: the model, and the Penalty to be added to the training loss.

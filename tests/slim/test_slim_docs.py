@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of settings has a row per setting of PaddleSlim."""
+from pathlib import Path
+
 from paddle_mrecg.slim.docs import switch_table
 from paddle_mrecg.slim.translate_post import POST
 from paddle_mrecg.slim.translate_training import TRAINING
+from tests.slim_matrix import recorded, table
 
 
 def test_every_setting_has_a_row_and_refusals_name_the_cure():
@@ -10,3 +13,8 @@ def test_every_setting_has_a_row_and_refusals_name_the_cure():
     assert [row.split("`")[1] for row in rows] == list(POST) + [n for n in TRAINING if n not in POST]
     assert "| `epochs` | refused: reconstruction counts optimiser steps: set num_iters |  |" in rows
     assert all(row.count("|") == 4 for row in rows)
+
+
+def test_the_readme_shows_the_present_tables():
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    assert switch_table().strip() in readme and table(recorded()).strip() in readme
