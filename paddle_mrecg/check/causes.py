@@ -44,7 +44,4 @@ def _on_lite(layer: Layer, graph: Graph) -> Cause:
     if top > SAFE_CODE:
         return Cause(f"weight codes up to {top}: x86 int8 instructions add two products in 16 bits and saturate beyond 64",
                      "nothing for ARM, which adds in 32 bits; for x86 give the layer 7 bits (QuantPost.overrides)", True)
-    if any(op.type == "hard_swish" for op in layer.ops):
-        return Cause("hard_swish fused into an x86 int8 convolution is computed wrongly",
-                     "export again: `paddle-mrecg export --target lite` writes it as x * hard_sigmoid(x) for x86", True)
     return UNKNOWN

@@ -10,7 +10,7 @@ from ..export.lite import convert
 from ..export.lite_env import find_lite
 from ..export.lite_table import OpRow
 from ..graph.graph import Graph
-from .causes import Cause, explain
+from .causes import SAFE_CODE, UNKNOWN, Cause, explain
 from .cut import Layer, cut, cut_feed, cut_points, layers
 from .runtimes import RUNTIMES, SECONDS, Outcome
 from .simulate import simulate
@@ -155,6 +155,8 @@ def _judge(job: _Job, name: str) -> RuntimeFinding:
     every = [_layer(job, layer, name, parts.outputs) for layer in job.layers]
     found.worst_layer = max(layer.relative for layer in every)
     found.findings = [layer for layer in every if layer.relative > job.tolerance]
+    if any(layer.x86_only for layer in found.findings):
+        _confirm_saturation(job, name, found)
     drifts = found.relative is not None and found.relative > max(job.tolerance, 3.0 * job.jitter.get("relative", 0.0))
     if found.findings and all(layer.x86_only for layer in found.findings):
         found.status = X86_ONLY
@@ -163,6 +165,18 @@ def _judge(job: _Job, name: str) -> RuntimeFinding:
     if drifts and not found.findings:
         found.why = "the layers agree one by one, but not together: report this model"
     return found
+
+
+def _confirm_saturation(job: _Job, name: str, found: RuntimeFinding):
+    """Run the layers again with all codes clipped to what cannot saturate: those that differ still have another cause."""
+    harmless = job.cut_graph.copy()
+    harmless.params = {n: np.clip(p, -SAFE_CODE, SAFE_CODE) if p.dtype == np.int8 else p for n, p in harmless.params.items()}
+    expected = simulate(harmless, job.cut_feed, harmless.outputs)
+    again = RUNTIMES[name](harmless, job.cut_feed, job.seconds)
+    for layer in found.findings:
+        same = again.outputs is not None and _relative(expected[layer.output], again.outputs[layer.output]) <= job.tolerance
+        if layer.x86_only and not same:
+            layer.cause, layer.cure, layer.x86_only = UNKNOWN.text, UNKNOWN.cure, False
 
 
 def _not_run(name: str, outcome: Outcome) -> RuntimeFinding:
