@@ -25,8 +25,30 @@ def for_lite(graph: Graph, target: str) -> List[str]:
     Returns:
         list[str]: what was done, a sentence each.
     """
-    steps = [share_scales, store_int8, scale_per_channel] + ([split_hard_swish, float_where_wrong] if target == "x86" else [])
+    steps = [scales_in_place, share_scales, store_int8, scale_per_channel] + ([split_hard_swish, float_where_wrong] if target == "x86" else [])
     return [text for text in (step(graph) for step in steps) if text]
+
+
+def scales_in_place(graph: Graph) -> str:
+    """``fake_quantize_dequantize`` ops write their scale where they read it: else opt dies of a missing tensor.
+
+    The reader gives every tensor one writer, so the second name of the variable is taken back here.
+    """
+    count = 0
+    for op in graph.ops:
+        written = op.output("OutScale") or ""
+        if not op.type.startswith("fake_") or written in graph.params:
+            continue
+        name = op.input("InScale")
+        if name is None:
+            weight, axis = graph.params.get(op.input("X")), op.attrs.get("quant_axis", 0)
+            if weight is None:
+                continue
+            axes = tuple(k for k in range(weight.ndim) if k != axis) if "channel_wise" in op.type else None
+            name = add_param(graph, f"{op.input('X')}.scale", np.abs(weight).max(axis=axes).reshape(-1))
+        op.outputs["OutScale"] = [name]
+        count += 1
+    return f"{count} fake_quantize_dequantize ops write their scale in place" if count else ""
 
 
 def share_scales(graph: Graph) -> str:

@@ -8,8 +8,8 @@ from paddle_mrecg.errors import ModelError
 from paddle_mrecg.export.mobile import apply_mobile_rules, avoid_lowest_code, clip_low_bit_activations
 from paddle_mrecg.export.predictor import Predictor
 from paddle_mrecg.export.qdq import qdq_graph
-from paddle_mrecg.export.rewrites import (float_where_wrong, for_lite, needed_ops, scale_per_channel, share_scales, split_hard_swish,
-                                          store_int8, weight_dequantizers)
+from paddle_mrecg.export.rewrites import (float_where_wrong, for_lite, needed_ops, scale_per_channel, scales_in_place, share_scales,
+                                          split_hard_swish, store_int8, weight_dequantizers)
 from paddle_mrecg.graph.graph import Op, TensorInfo
 from paddle_mrecg.graph.writer import save_program
 
@@ -146,3 +146,15 @@ def test_needed_ops_keeps_order_and_drops_the_rest():
     ops = needed_ops(graph, ["a.relu"])
     assert ops == [op for op in graph.ops if op in ops] and ops[-1].output_names == ["a.relu"]
     assert not [op for op in ops if op.type == "matmul_v2"]
+
+
+def test_fake_quantizers_write_their_scale_where_they_read_it():
+    """PaddleSlim's older form; a reader that renames the output must not leave opt with a name that nothing stores."""
+    graph = quantised()
+    graph.params.update({"w": np.array([[1.0, -3.0], [0.5, 0.25]], np.float32), "s": np.ones(1, np.float32)})
+    kinds = ("fake_quantize_dequantize_moving_average_abs_max", "fake_channel_wise_quantize_dequantize_abs_max")
+    graph.ops = [Op(kinds[0], {"X": ["image"], "InScale": ["s"]}, {"Out": ["a"], "OutScale": ["s.inplace"]}, {}),
+                 Op(kinds[1], {"X": ["w"]}, {"Out": ["b"], "OutScale": ["w.inplace"]}, dict(quant_axis=0))]
+    assert scales_in_place(graph).startswith("2 ")
+    assert graph.ops[0].outputs["OutScale"] == ["s"]
+    assert graph.params[graph.ops[1].output("OutScale")].tolist() == [3.0, 0.5]
