@@ -6,6 +6,7 @@ varied), one ``seed`` and what was ``measured``. Tables show mean ± sample stan
 """
 import datetime
 import json
+import shlex
 import statistics
 import sys
 from pathlib import Path
@@ -42,8 +43,8 @@ def save_results(path: Path, command: str, runs: List[Dict]) -> Path:
 
 
 def command_line(script: str, argv: Optional[List[str]]) -> str:
-    """The command as another machine can type it: absolute paths lose their folders."""
-    words = [f"<{Path(word).name}>" if Path(word).is_absolute() else word for word in argv or sys.argv[1:]]
+    """The command as another machine can type it: absolute paths lose their folders, words with blanks get quotes."""
+    words = [f"<{Path(word).name}>" if Path(word).is_absolute() else shlex.quote(word) for word in argv or sys.argv[1:]]
     return " ".join(["python", script, *words])
 
 

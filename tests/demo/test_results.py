@@ -52,5 +52,5 @@ def test_two_blocks_in_one_document_are_kept_apart(demo_dir):
 
 
 def test_recorded_command_carries_no_machine_path():
-    command = results.command_line("demo/x.py", ["--data_dir", "/home/me/cifar10", "--seeds", "0"])
-    assert command == "python demo/x.py --data_dir <cifar10> --seeds 0"
+    command = results.command_line("demo/x.py", ["--data_dir", "/home/me/cifar10", "--seeds", "0", "--policies", "block + QDrop"])
+    assert command == "python demo/x.py --data_dir <cifar10> --seeds 0 --policies 'block + QDrop'"
