@@ -25,7 +25,8 @@ def for_lite(graph: Graph, target: str) -> List[str]:
     Returns:
         list[str]: what was done, a sentence each.
     """
-    steps = [scales_in_place, share_scales, store_int8, scale_per_channel] + ([split_hard_swish, float_where_wrong] if target == "x86" else [])
+    steps = [scales_in_place, share_scales, store_int8, scale_per_channel]
+    steps += [split_hard_swish, float_where_wrong] if target == "x86" else []
     return [text for text in (step(graph) for step in steps) if text]
 
 
