@@ -144,6 +144,6 @@ def _calibration(args, graph):
     if not os.path.exists(path):
         raise ModelError(f"no inputs: {path} does not exist, so give samples with --inputs FILE.npz")
     config = load_config(path)
-    config.data.num_samples = args.num_samples
+    config.data.num_samples, config.mrecg.num_iters = args.num_samples, 0  # no training step that needs a whole batch
     samples = calibration_samples(graph, None, config)
     return {name: value[:args.num_samples] for name, value in samples.items()}

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of deployment: where it takes its samples from, and what it refuses."""
+import argparse
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from paddle_mrecg import cli
+from paddle_mrecg.cli_deploy import _calibration
+from paddle_mrecg.config import Config
+from paddle_mrecg.config.io import save_config
+
+from tests.tiny import tiny_graph
+
+
+def test_check_takes_fewer_samples_than_a_training_step(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for k in range(6):
+        Image.fromarray(np.full((8, 8, 3), 40 * k, np.uint8)).save(images / f"{k}.png")
+    config = Config()
+    config.data.image_dir, config.data.input_shape = str(images), [3, 8, 8]
+    config.mrecg.batch_size = 64
+    save_config(config, str(tmp_path / "resolved_config.yaml"))
+    samples = _calibration(argparse.Namespace(model_dir=str(tmp_path), num_samples=4), tiny_graph())
+    assert [v.shape for v in samples.values()] == [(4, 3, 8, 8)]
+
+
+@pytest.mark.parametrize("command", [["export", "--target", "inference"], ["check"]])
+def test_a_missing_model_is_one_sentence_and_exit_code_2(command, tmp_path, capsys):
+    assert cli.main([*command, str(tmp_path / "nothing")]) == 2
+    printed = capsys.readouterr()
+    assert "nothing" in printed.err and "Traceback" not in printed.err + printed.out
