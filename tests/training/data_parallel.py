@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One of several processes that train the residual network together; test_data_parallel.py launches it."""
 import sys
+from pathlib import Path
 
-import conftest as small  # paddle after the libraries that it must follow
-import numpy as np
-import paddle
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import paddle_mrecg  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
+import numpy as np  # noqa: E402
+import paddle  # noqa: E402
+
+from tests import training_nets as small  # noqa: E402
 
 
 def main(folder):
