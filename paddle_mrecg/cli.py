@@ -155,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     def add(run, text):
         command = commands.add_parser(run.__name__, help=run.__doc__.rstrip("."), description=text,
                                       formatter_class=argparse.RawDescriptionHelpFormatter)
-        command.set_defaults(run=run, overrides=[])
+        command.set_defaults(run=run, overrides=None)  # None: takes no settings
         return command
 
     for run, text in ((quant, QUANT), (plan, PLAN)):
@@ -182,7 +182,10 @@ def _parse(argv):
     stray = [text for text in rest if text.startswith("-") or "=" not in text]
     if stray:
         root.error(f"unrecognized arguments: {' '.join(stray)}")
-    args.overrides = list(args.overrides) + rest
+    if rest and args.overrides is None:
+        root.error(f"{args.run.__name__.replace('_', '-')} reads no settings, so '{rest[0]}' has no effect: leave it out; "
+                   "settings go to quant, plan and validate")
+    args.overrides = list(args.overrides or ()) + rest
     unknown = set(getattr(args, "sections", ())) - set(ALL_SECTIONS)
     if unknown:
         root.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(ALL_SECTIONS)}")

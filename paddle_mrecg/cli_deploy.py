@@ -79,7 +79,7 @@ def add_commands(commands) -> None:
     def add(name, run, text):
         command = commands.add_parser(name, help=run.__doc__.rstrip("."), description=text,
                                       formatter_class=argparse.RawDescriptionHelpFormatter)
-        command.set_defaults(run=run, overrides=[])
+        command.set_defaults(run=run, overrides=None)
         return command
 
     command = add("export", export, EXPORT)

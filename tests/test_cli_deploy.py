@@ -32,3 +32,13 @@ def test_a_missing_model_is_one_sentence_and_exit_code_2(command, tmp_path, caps
     assert cli.main([*command, str(tmp_path / "nothing")]) == 2
     printed = capsys.readouterr()
     assert "nothing" in printed.err and "Traceback" not in printed.err + printed.out
+
+
+@pytest.mark.parametrize("words", ["export --target onnx model {}", "export model {} --target onnx", "check model {} --json",
+                                   "lite-env {}", "lite-env --dir place {}"])
+def test_a_setting_that_nothing_would_read_is_refused(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words.format("QuantPost.weight_bits=3").split())
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert caught.value.code == 2
+    assert f"{words.split()[0]} reads no settings, so 'QuantPost.weight_bits=3' has no effect: leave it out" in message
