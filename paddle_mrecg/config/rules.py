@@ -5,16 +5,14 @@ Three tables: what a target cannot run, what contradicts itself, and what would
 have no effect. A setting has no effect only where it differs from the value it
 would have if it were not given, so a saved, resolved config loads again.
 """
-import dataclasses
 import re
 from typing import Callable, Iterator, List, NamedTuple, Tuple
 
 from .fields import LOSS_POLICIES, PRESETS, SECTIONS, Config, Data, QuantPost
-from .schema import Path, Problem, default_of, did_you_mean, dotted
+from .schema import Path, Problem, dotted
+from .section_rules import check_activation_bits, check_overrides, check_types, field_default
 
-FLOAT_BITS = 32  # activation bits that mean "not quantised"
 JOINING = ("modcap",) + LOSS_POLICIES
-ACTIVATION_BITS = ("activation_bits", "first_layer_activation_bits", "last_layer_activation_bits")
 HOOK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 CURE = "or set Global.target: simulation to try it without a device"
 
@@ -111,10 +109,11 @@ def check_rules(config: Config, bad: List[Path]) -> Iterator[Problem]:
             yield Problem(tuple(rule.key.split(".")), f"has no effect with {rule.selector} {value(config, rule.selector)}: "
                           f"it is read only by {' and '.join(rule.values)}; remove it or change {rule.selector}")
     if is_open("Global.target"):
-        yield from _bits_of_target(config)
+        yield from check_activation_bits("QuantPost", config.quant_post, _lite(config), CURE)
     if is_open("QuantPost.overrides"):
-        yield from _overrides(config)
-    yield from _op_types(config)
+        yield from check_overrides("QuantPost", config.quant_post.overrides, "conv2d_3*")
+    yield from check_types(("QuantPost", "quantizable_op_type"), config.quant_post.quantizable_op_type,
+                           field_default(QuantPost, "quantizable_op_type"))
     yield from _tiling(config.mrecg.units)
     yield from _data(config.data, ("Data",))
     if config.evaluation.data is not None:
@@ -134,42 +133,7 @@ def default(config: Config, key: str):
     section, name = key.split(".")
     if section == "MRECG" and name in PRESETS[config.mrecg.preset]:
         return PRESETS[config.mrecg.preset][name]
-    return _default(type(getattr(config, SECTIONS[section])), name)
-
-
-def _default(cls, name):
-    return next(default_of(f) for f in dataclasses.fields(cls) if f.name == name)
-
-
-def _bits_of_target(config: Config):
-    """Activation bits that are no bits at all, or that the target does not enforce."""
-    given = [(("QuantPost", key), getattr(config.quant_post, key)) for key in ACTIVATION_BITS]
-    given += [(("QuantPost", "overrides", k, "activation_bits"), o.activation_bits)
-              for k, o in enumerate(config.quant_post.overrides) if o.activation_bits is not None]
-    for path, bits in given:
-        if 8 < bits != FLOAT_BITS:
-            yield Problem(path, f"must be 2 to 8, or {FLOAT_BITS} for float activations; got {bits}")
-        elif bits < 8 and _lite(config):
-            yield Problem(path, f"Paddle Lite's int8 kernels clip at ±127 whatever the bits, so {bits}-bit activations "
-                                f"would not be enforced on the device; use 8, {CURE}")
-
-
-def _overrides(config: Config):
-    for k, override in enumerate(config.quant_post.overrides):
-        if not override.pattern:
-            yield Problem(("QuantPost", "overrides", k), "needs a pattern, e.g. pattern: 'conv2d_3*'")
-        if override.weight_bits is None and override.activation_bits is None:
-            yield Problem(("QuantPost", "overrides", k), "changes nothing: give weight_bits or activation_bits")
-
-
-def _op_types(config: Config):
-    known = _default(QuantPost, "quantizable_op_type")
-    for k, name in enumerate(config.quant_post.quantizable_op_type):
-        if name not in known:
-            yield Problem(("QuantPost", "quantizable_op_type", k),
-                          f"must be one of {', '.join(known)}; got '{name}'.{did_you_mean(name, known)}")
-    if not config.quant_post.quantizable_op_type:
-        yield Problem(("QuantPost", "quantizable_op_type"), "is empty, so nothing would be quantised")
+    return field_default(type(getattr(config, SECTIONS[section])), name)
 
 
 def _tiling(units):
@@ -189,7 +153,7 @@ def _tiling(units):
 def _data(data: Data, path: Path):
     """One data section."""
     def changed(key):
-        return getattr(data, key) != _default(Data, key)
+        return getattr(data, key) != field_default(Data, key)
 
     if data.loader is None:
         if data.loader_args:

@@ -3,11 +3,9 @@
 import dataclasses
 from typing import Iterator, List
 
-from .rules import FLOAT_BITS
-from .schema import Path, Problem, default_of, did_you_mean, dotted
+from .schema import Path, Problem, dotted
+from .section_rules import check_activation_bits, check_overrides, check_types, field_default
 from .training import LAYER_TYPES, BinRegularization, QuantAware, SymmetricPACT, TrainingConfig
-
-ACTIVATION_BITS = ("activation_bits", "first_layer_activation_bits", "last_layer_activation_bits")
 
 
 def resolved(settings: QuantAware) -> QuantAware:
@@ -37,36 +35,17 @@ def check_training_rules(config: TrainingConfig, bad: List[Path]) -> Iterator[Pr
 
 
 def _bits(config):
-    """Activation bits that are no bits at all, or that the target does not enforce."""
-    settings, lite = resolved(config.quant_aware), config.quant_aware.target == "paddle_lite"
-    given = [(("QuantAware", key), getattr(settings, key)) for key in ACTIVATION_BITS]
-    given += [(("QuantAware", "overrides", k, "activation_bits"), o.activation_bits)
-              for k, o in enumerate(settings.overrides) if o.activation_bits is not None]
-    for path, bits in given:
-        unset = getattr(config.quant_aware, path[1]) is None
-        if 8 < bits != FLOAT_BITS and not unset:
-            yield Problem(path, f"must be 2 to 8, or {FLOAT_BITS} for float activations; got {bits}")
-        elif bits < 8 and lite and not unset:
-            yield Problem(path, f"Paddle Lite's int8 kernels clip at ±127 whatever the bits, so {bits}-bit activations "
-                                "would not be enforced on the device; use 8, or set QuantAware.target: simulation to try "
-                                "it without a device")
+    settings = config.quant_aware
+    return check_activation_bits("QuantAware", settings, settings.target == "paddle_lite", "or set QuantAware.target: "
+                                 "simulation to try it without a device")
 
 
 def _overrides(config):
-    for k, override in enumerate(config.quant_aware.overrides):
-        if not override.pattern:
-            yield Problem(("QuantAware", "overrides", k), "needs a pattern, e.g. pattern: 'features.*'")
-        if override.weight_bits is None and override.activation_bits is None:
-            yield Problem(("QuantAware", "overrides", k), "changes nothing: give weight_bits or activation_bits")
+    return check_overrides("QuantAware", config.quant_aware.overrides, "features.*")
 
 
 def _layer_types(config):
-    for k, name in enumerate(config.quant_aware.quantizable_layer_type):
-        if name not in LAYER_TYPES:
-            yield Problem(("QuantAware", "quantizable_layer_type", k),
-                          f"must be one of {', '.join(LAYER_TYPES)}; got '{name}'.{did_you_mean(name, LAYER_TYPES)}")
-    if not config.quant_aware.quantizable_layer_type:
-        yield Problem(("QuantAware", "quantizable_layer_type"), "is empty, so nothing would be quantised")
+    return check_types(("QuantAware", "quantizable_layer_type"), config.quant_aware.quantizable_layer_type, LAYER_TYPES)
 
 
 def _quanters(config):
@@ -81,9 +60,10 @@ def _quanters(config):
                       "activation_offset: false")
     if not plus and not settings.activation_offset:
         yield _no_effect("activation_offset", "it is read only by activation_quanter lsq_plus")
-    if meant.weight_quanter == "abs_max" and settings.weight_init != _default("weight_init"):
+    if meant.weight_quanter == "abs_max" and settings.weight_init != field_default(QuantAware, "weight_init"):
         yield _no_effect("weight_init", "weight_quanter abs_max follows the weight's present range")
-    if meant.activation_quanter in ("abs_max", "symmetric_pact") and settings.activation_init != _default("activation_init"):
+    own_start = meant.activation_quanter in ("abs_max", "symmetric_pact")
+    if own_start and settings.activation_init != field_default(QuantAware, "activation_init"):
         yield _no_effect("activation_init", f"activation_quanter {meant.activation_quanter} starts in its own way")
     if {meant.weight_quanter, meant.activation_quanter} <= {"abs_max", "symmetric_pact"} and settings.scale_lr != 1.0:
         yield _no_effect("scale_lr", "neither quanter learns a step")
@@ -110,8 +90,7 @@ def _pact(config):
         yield Problem(("SymmetricPACT",), f"has no effect with activation_quanter {quanter}; set "
                       "QuantAware.activation_quanter: symmetric_pact or remove the section")
     for key, init in (("momentum", "abs_max"), ("percentile", "percentile")):
-        field = next(f for f in dataclasses.fields(SymmetricPACT) if f.name == key)
-        if getattr(pact, key) != default_of(field) and pact.init != init:
+        if getattr(pact, key) != field_default(SymmetricPACT, key) and pact.init != init:
             yield Problem(("SymmetricPACT", key), f"has no effect with init {pact.init}; remove it or set init: {init}")
 
 
@@ -131,7 +110,3 @@ def _dampening(config):
 
 def _no_effect(key, reason):
     return Problem(("QuantAware", key), f"has no effect: {reason}; remove it")
-
-
-def _default(key):
-    return next(default_of(f) for f in dataclasses.fields(QuantAware) if f.name == key)

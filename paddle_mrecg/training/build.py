@@ -6,7 +6,7 @@ from typing import Dict, List, Optional, Tuple
 from paddle import nn
 
 from ..config.training import QuantAware, SymmetricPACT
-from ..config.rules import FLOAT_BITS
+from ..config.section_rules import FLOAT_BITS
 from ..errors import ConfigError, ModelError
 from ..quanters.abs_max import AbsMaxQuanter
 from ..quanters.base import Quanter
