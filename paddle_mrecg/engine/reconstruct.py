@@ -150,8 +150,8 @@ class UnitTrainer:
         factor, inner = self.settings.inner_weight, self.problem.inner_targets
         if not factor or not inner:
             return {}
-        power = {n: _power(v) for n, v in inner.items()}
-        output = sum(_power(v) for v in self.problem.targets.values())
+        power = {n: array_loss(v, v).power for n, v in inner.items()}
+        output = sum(array_loss(v, v).power for v in self.problem.targets.values())
         return {n: factor * output / p for n, p in power.items() if p > 0}
 
     def warm_start(self, alphas: Dict[str, np.ndarray]):
@@ -278,13 +278,6 @@ def array_loss(values: np.ndarray, targets: np.ndarray) -> Loss:
     if not (math.isfinite(error) and math.isfinite(power)):
         return Loss(math.inf, max(power, 0.0) / positions if math.isfinite(power) else math.inf)
     return Loss(error / positions, power / positions)
-
-
-def _power(target: np.ndarray) -> float:
-    """``||y||^2`` summed over channels, mean over samples and space."""
-    flat = (np.asarray(target[start:start + MEASURE_CHUNK], np.float32).ravel()
-            for start in range(0, len(target), MEASURE_CHUNK))
-    return sum(float(np.dot(part, part)) for part in flat) / _positions(target.shape)
 
 
 def _tensors(arrays):
