@@ -6,6 +6,7 @@ varied), one ``seed`` and what was ``measured``. Tables show mean ± sample stan
 """
 import datetime
 import json
+import re
 import shlex
 import statistics
 import sys
@@ -27,6 +28,25 @@ def recovery(report, metric: str) -> Dict[str, Optional[float]]:
     measured = {stage: report.metrics[stage][metric] for stage in ("float", "nearest", "quantized")}
     share = report.recovered(metric)
     return dict(measured, recovered=None if share is None else 100.0 * share)
+
+
+def measured(report, metric: str) -> Dict[str, float]:
+    """One metric of the three programs in percent, whatever the evaluator counts in, and what the run cost."""
+    scale = 1.0 if report.metrics["float"][metric] > 1.0 else 100.0
+    return {**{stage: scale * report.metrics[stage][metric] for stage in ("float", "nearest", "quantized")},
+            "units": len(report.units), "iterations": sum(u.iterations for u in report.units + report.first_pass),
+            "seconds": sum(report.seconds.values())}
+
+
+def cell_path(folder: Path, setting: Dict[str, str], seed: int) -> Path:
+    """File of one cell of a grid, named after its setting."""
+    words = "_".join([*setting.values(), f"seed{seed}"])
+    return Path(folder) / (re.sub(r"[^A-Za-z0-9_.-]+", "-", words) + ".json")
+
+
+def load_cells(folder: Path) -> List[Dict]:
+    """The runs of all cells in a folder."""
+    return [run for path in sorted(Path(folder).glob("*.json")) for run in load_results(path)["runs"]]
 
 
 def save_results(path: Path, command: str, runs: List[Dict]) -> Path:

@@ -125,9 +125,10 @@ class Grid:
         from demo.classification.training import checkpoint, networks
         from demo.classification.training.observe import watching
         from paddle_mrecg.compat import seed_everything
+        setting = dict(network=network, bits=bits, method=method)
         weights = self.float_weights(network, seed)
         float_rows = json.loads((weights.parent / "rows.json").read_text(encoding="utf-8"))
-        recipe, place = self.recipe(True, seed), Path(self.args.save_dir) / stem(network, bits, method, seed)
+        recipe, place = self.recipe(True, seed), results.cell_path(self.args.save_dir, setting, seed).with_suffix("")
         seed_everything(seed)
         with networks.same_names():
             model = networks.build(network, self.data.num_classes, self.args.scale)
@@ -143,8 +144,8 @@ class Grid:
                     "weight error dB": rows[-1].get("weight_error_db"), "near %": rows[-1].get("near"),
                     "seconds": sum(row["seconds"] for row in rows)}
         layers = penalty.statistics() if penalty is not None else []
-        return results.run_record(dict(network=network, bits=bits, method=method), seed, measured,
-                                  recipe=vars(recipe), curves=rounded([start, *rows]), layers=rounded(layers))
+        return results.run_record(setting, seed, measured, recipe=vars(recipe), curves=rounded([start, *rows]),
+                                  layers=rounded(layers))
 
     def ours(self, model, config):
         """Prepared by the two-call API."""
@@ -174,11 +175,6 @@ def rounded(rows):
     return float(f"{rows:.6g}") if isinstance(rows, float) else rows
 
 
-def stem(network: str, bits: str, method: str, seed: int) -> str:
-    """Name of a cell's files."""
-    return "_".join((network, bits, method.replace(",", "-").replace("+", "-"), f"seed{seed}"))
-
-
 def run(args) -> int:
     """All cells that are not there yet; one seed of everything first, so that a stopped grid is a comparison too."""
     import_paddle()
@@ -188,7 +184,7 @@ def run(args) -> int:
     for seed in args.seeds:
         for network in args.networks:
             for bits, method in cells(network):
-                path = Path(args.cells_dir) / f"{stem(network, bits, method, seed)}.json"
+                path = results.cell_path(args.cells_dir, dict(network=network, bits=bits, method=method), seed)
                 if path.exists() or (args.methods and method not in args.methods) or (args.bits and bits not in args.bits):
                     continue
                 print(f"=== {path.stem}", flush=True)
@@ -201,16 +197,15 @@ def run(args) -> int:
 def summary(args) -> int:
     """Collect the cells into one results file, print its table, draw the pictures."""
     from demo.classification.qat_pictures import draw
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(args.cells_dir).glob("*.json"))]
-    if not found:
+    runs = results.load_cells(args.cells_dir)
+    if not runs:
         print(f"no cells in {args.cells_dir}: run `compare_qat.py run` first")
         return 1
     order = {method: k for k, method in enumerate((*METHODS, *SLIM))}
-    runs = sorted((r for cell in found for r in cell["runs"]), key=lambda r: (
-        r["setting"]["network"], r["setting"]["bits"], order[r["setting"]["method"]], r["seed"]))
+    runs.sort(key=lambda r: (r["setting"]["network"], r["setting"]["bits"], order[r["setting"]["method"]], r["seed"]))
     draw(runs, Path(args.results).parent)
     table = [{k: v for k, v in run.items() if k not in ("curves", "layers")} for run in runs]  # these stay in the cells
-    path = results.save_results(args.results, found[-1]["command"], table)
+    path = results.save_results(args.results, "python demo/classification/compare_qat.py run", table)
     print(results.markdown_table(results.load_results(path)))
     return 0
 

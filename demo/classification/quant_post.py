@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
 
-from demo import results, sources  # noqa: E402
+from demo import sources  # noqa: E402
 from demo.classification import cifar10, models  # noqa: E402
 
 DEFAULT_CONFIG = str(sources.ROOT / "configs/classification/cifar_resnet20_mrecg_w4a4.yaml")
@@ -29,19 +29,11 @@ def job_config(model: str, config_path: str, overrides=(), data_dir: str = None,
         place = dict(data_dir=data_dir or cifar10.DATA_DIR)
         config.data.loader_args = dict(config.data.loader_args, seed=seed, **place)
         config.evaluation.evaluator_args = dict(config.evaluation.evaluator_args, **place)
-        return config
-    imagenet = Path(data_dir) if data_dir else sources.shared_data("imagenet")
-    for data, part in ((config.data, "calib"), (config.evaluation.data, "val")):
-        data.image_dir, data.label_file = str(imagenet / part), str(imagenet / f"{part}.txt")
+    elif config.data.loader is None:
+        imagenet = Path(data_dir) if data_dir else sources.shared_data("imagenet")
+        for data, part in ((config.data, "calib"), (config.evaluation.data, "val")):
+            data.image_dir, data.label_file = str(imagenet / part), str(imagenet / f"{part}.txt")
     return config
-
-
-def measured(report):
-    """Percent, whatever the evaluator counts in, and what the run cost."""
-    scale = 1.0 if report.metrics["float"]["top1"] > 1.0 else 100.0
-    return {**{stage: scale * report.metrics[stage]["top1"] for stage in ("float", "nearest", "quantized")},
-            "units": len(report.units), "iterations": sum(u.iterations for u in report.units + report.first_pass),
-            "seconds": sum(report.seconds.values())}
 
 
 def parse_args(argv=None):
@@ -50,9 +42,8 @@ def parse_args(argv=None):
     parser.add_argument("--config_path", default=DEFAULT_CONFIG)
     parser.add_argument("--save_dir", default="output/classification")
     parser.add_argument("--data_dir", help=f"CIFAR-10 sheets (default {cifar10.DATA_DIR}) or ImageNet calib and val")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--results", help="write all runs to this JSON")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     return parser.parse_intermixed_args(argv)
 
@@ -62,19 +53,9 @@ def main(argv=None) -> int:
     import paddle
     from paddle_mrecg import quant_post_mrecg
     paddle.set_device(args.devices)
-    runs = []
     try:
-        for seed in args.seeds:
-            config = job_config(args.model, args.config_path, args.overrides, args.data_dir, seed)
-            save_dir = f"{args.save_dir}/seed{seed}" if len(args.seeds) > 1 else args.save_dir
-            report = quant_post_mrecg(models.inference_model(args.model), None, config, save_dir=save_dir).report
-            setting = dict(model=args.model, config=Path(args.config_path).stem)
-            if args.overrides:
-                setting["overrides"] = " ".join(args.overrides)
-            runs.append(results.run_record(setting, seed, measured(report)))
-            if args.results:
-                command = results.command_line("demo/classification/quant_post.py", argv)
-                results.save_results(args.results, command, runs)
+        config = job_config(args.model, args.config_path, args.overrides, args.data_dir, args.seed)
+        quant_post_mrecg(models.inference_model(args.model), None, config, save_dir=args.save_dir)
     except sources.Absent as error:
         print(f"skipped: {error}")
         return 1

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
 
-from demo import results, sources  # noqa: E402
+from demo import sources  # noqa: E402
 from demo.ocr import crops  # noqa: E402
 
 CONFIG = "configs/ocr/ppocrv4_rec_mrecg_w4a8.yaml"
@@ -79,29 +79,17 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config_path", default=str(sources.ROOT / CONFIG))
     parser.add_argument("--save_dir", default="output/ppocrv4_rec")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--num_eval", type=int, default=500, help="test words")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--results", help="write all runs to this JSON, e.g. demo/ocr/results/rec.json")
-    args = parser.parse_args(argv)
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    args = parser.parse_intermixed_args(argv)
     import paddle
     from paddle_mrecg import quant_post_mrecg
     from paddle_mrecg.config.io import load_config
     paddle.set_device(args.devices)
-    runs = []
     try:
-        for seed in args.seeds:
-            config = load_config(args.config_path)
-            config.global_.seed = seed
-            report = quant_post_mrecg(sources.model_dir("ppocr_rec"), list(calibration()), config,
-                                      save_dir=f"{args.save_dir}/seed{seed}",
-                                      evaluator=lambda predict: evaluate(predict, args.num_eval)).report
-            bits = f"W{config.quant_post.weight_bits}A{config.quant_post.activation_bits}"
-            setting = dict(model="PP-OCRv4 rec", bits=bits)
-            runs.append(results.run_record(setting, seed, results.recovery(report, "word accuracy"),
-                                           num_eval=args.num_eval, seconds=round(sum(report.seconds.values()), 1)))
-            if args.results:
-                results.save_results(args.results, results.command_line("demo/ocr/rec.py", argv), runs)
+        config = load_config(args.config_path, [*args.overrides, f"Global.seed={args.seed}"])
+        quant_post_mrecg(sources.model_dir("ppocr_rec"), None, config, save_dir=args.save_dir)
     except sources.Absent as error:
         print(f"skipped: {error}")
         return 1

@@ -45,10 +45,10 @@ def finished(tmp_path):
     for seed in (0, 1):
         for method, last in (("LSQ", 60.0), ("LSQ+BR", 64.0), ("PaddleSlim-PACT", 70.0), ("symmetric-PACT", 71.0)):
             bits = "W4A4" if "PACT" in method else "W2A2"
-            record = results.run_record(dict(network=compare_qat.V3, bits=bits, method=method), seed,
-                                        {"float": 80.0, "quantized": last + seed}, curves=rows(method, seed, last), layers=[])
-            name = compare_qat.stem(compare_qat.V3, bits, method, seed)
-            results.save_results(tmp_path / "qat_cells" / f"{name}.json", "python x.py", [record])
+            setting = dict(network=compare_qat.V3, bits=bits, method=method)
+            record = results.run_record(setting, seed, {"float": 80.0, "quantized": last + seed},
+                                        curves=rows(method, seed, last), layers=[])
+            results.save_results(results.cell_path(tmp_path / "qat_cells", setting, seed), "python x.py", [record])
     return tmp_path
 
 

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare the granularity policies: a grid of policies, bits and seeds for a network, one JSON per cell.
+
+    python demo/compare_granularity.py run --model cifar_resnet20 --seeds 0 1 2
+    python demo/compare_granularity.py run --model mobilenet_v1 --policies block "block + QDrop" loss_peaks
+    python demo/compare_granularity.py summary --model mobilenet_v1
+
+``run`` skips the cells that exist, so it can be stopped and started at will. ``--budget NAME`` names a set of
+overrides (``--set MRECG.num_iters=600 ...``) that both sides of a comparison get.
+"""
+import argparse
+import sys
+from pathlib import Path
+from typing import NamedTuple, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
+
+from demo import results, sources  # noqa: E402
+from demo.classification import cifar10, models  # noqa: E402
+from demo.classification.quant_post import job_config  # noqa: E402
+
+PAIRS = {  # neighbours joined two by two, stage by stage; the last block and the classifier alone
+    "cifar_resnet20": [[0, 0], [1, 2], [3, 4], [5, 6], [7, 8]],
+}
+POLICIES = {
+    "layer": ["MRECG.granularity=layer"],
+    "block": ["MRECG.granularity=block"],
+    "block + QDrop": ["MRECG.granularity=block", "MRECG.keep_prob=0.5"],
+    "explicit pairs": ["MRECG.granularity=explicit"],
+    "modcap": ["MRECG.granularity=modcap"],
+    "loss": ["MRECG.granularity=loss"],
+    "loss_peaks": ["MRECG.granularity=loss_peaks"],
+    "optimal": ["MRECG.granularity=optimal"],
+}
+
+
+class Network(NamedTuple):
+    """Where a network's recipes and results are; ``{bits}`` as in w4a8."""
+
+    results: str
+    config: str
+    bits: Tuple[str, ...]
+    metric: str = "top1"
+
+
+NETWORKS = {
+    "cifar_resnet20": Network("classification/granularity", "classification/cifar_resnet20_mrecg_{bits}.yaml",
+                              ("W4A4", "W2A4")),
+    "mobilenet_v1": Network("classification/imagenet", "classification/mobilenet_v1_mrecg_{bits}.yaml",
+                            ("W4A8", "W4A4")),
+    "pplcnetv2": Network("classification/imagenet", "classification/pplcnetv2_mrecg_{bits}.yaml", ("W4A8", "W4A4")),
+    "ppocr_rec": Network("ocr/rec", "ocr/ppocrv4_rec_mrecg_{bits}.yaml", ("W4A8",), "word accuracy"),
+}
+
+
+class OncePerProgram:
+    """Scores a program once: two that agree to the byte on the first images are the same.
+
+    The float program is that of every cell and the nearest-rounded one that of every policy; scoring them
+    again would cost more than the reconstruction.
+    """
+
+    def __init__(self, data_dir: str):
+        self._data_dir = data_dir
+        self._scores = {}
+
+    def __call__(self, predict):
+        probe = cifar10.test_set(self._data_dir)[0][:64]
+        fingerprint = predict(probe)[0].tobytes()
+        if fingerprint not in self._scores:
+            self._scores[fingerprint] = cifar10.evaluate(predict, self._data_dir)
+        return self._scores[fingerprint]
+
+
+def cell_config(args, setting, seed: int):
+    """The network's recipe with a cell's policy, budget and seed."""
+    network, model = NETWORKS[setting["model"]], setting["model"]
+    path = sources.ROOT / "configs" / network.config.format(bits=setting["bits"].lower())
+    policy = POLICIES[setting["policy"]]
+    if setting["policy"] == "explicit pairs":
+        policy = [*policy, f"MRECG.units={PAIRS[model]}"]
+    config = job_config(model, path, [*args.overrides, *policy], args.data_dir, seed)
+    config.global_.visualdl = False
+    return config
+
+
+def run_cell(args, setting, seed: int, evaluator) -> dict:
+    """Quantise once and return the record."""
+    from paddle_mrecg import quant_post_mrecg
+    model = setting["model"]
+    model_dir = sources.model_dir(model) if model in sources.MODELS else models.inference_model(model)
+    save_dir = f"{args.save_dir}/{results.cell_path('', setting, seed).stem}"
+    result = quant_post_mrecg(model_dir, None, cell_config(args, setting, seed), save_dir=save_dir, evaluator=evaluator)
+    units = " ".join(str(len(unit.modules)) for unit in result.plan.units)
+    return results.run_record(setting, seed, results.measured(result.report, NETWORKS[model].metric), units=units,
+                              overrides=args.overrides)
+
+
+def run(args) -> int:
+    """All cells that are not there yet."""
+    import paddle
+    paddle.set_device(args.devices)
+    evaluator = OncePerProgram(args.data_dir or cifar10.DATA_DIR) if args.model.startswith("cifar") else None
+    for seed in args.seeds:  # one seed of everything first: a stopped grid is still a comparison
+        for bits in args.bits or NETWORKS[args.model].bits:
+            for policy in args.policies:
+                setting = dict(model=args.model, bits=bits, policy=policy, budget=args.budget)
+                path = results.cell_path(args.cells_dir, setting, seed)
+                if path.exists() or (policy == "explicit pairs" and args.model not in PAIRS):
+                    continue
+                print(f"=== {path.stem}", flush=True)
+                results.save_results(path, args.command, [run_cell(args, setting, seed, evaluator)])
+    return summary(args)
+
+
+def summary(args) -> int:
+    """Collect the cells of the network's results file and print its table."""
+    together = [name for name, network in NETWORKS.items() if network.results == NETWORKS[args.model].results]
+    runs = [run for run in results.load_cells(args.cells_dir) if run["setting"]["model"] in together]
+    if not runs:
+        print(f"no cells of {args.model} in {args.cells_dir}: run `compare_granularity.py run` first")
+        return 1
+    order = list(POLICIES)
+    runs.sort(key=lambda r: (together.index(r["setting"]["model"]), r["setting"]["bits"], r["setting"]["budget"],
+                             order.index(r["setting"]["policy"]), r["seed"]))
+    path = results.save_results(args.results, f"python demo/compare_granularity.py run --model {args.model}", runs)
+    print(results.markdown_table(results.load_results(path)))
+    return 0
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=("run", "summary"))
+    parser.add_argument("--model", choices=list(NETWORKS), default="cifar_resnet20")
+    parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=list(POLICIES))
+    parser.add_argument("--bits", nargs="+", help="e.g. W4A4 (default: all that the network has a recipe for)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--budget", default="config", help="name of this budget in the table")
+    parser.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="section.key=value",
+                        help="what makes this budget, e.g. MRECG.num_iters=600")
+    parser.add_argument("--data_dir", help=f"CIFAR-10 sheets (default {cifar10.DATA_DIR}) or ImageNet calib and val")
+    parser.add_argument("--cells_dir", help="default: results/cells in the demo's folder")
+    parser.add_argument("--results", help="default: the file that the README's table is made of")
+    parser.add_argument("--save_dir", default="output/granularity")
+    parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
+    args = parser.parse_args(argv)
+    area, _, file = NETWORKS[args.model].results.rpartition("/")
+    folder = sources.ROOT / "demo" / area / "results"
+    args.cells_dir, args.results = args.cells_dir or folder / "cells", args.results or folder / f"{file}.json"
+    args.command = results.command_line("demo/compare_granularity.py", argv)
+    return args
+
+
+if __name__ == "__main__":
+    arguments = parse_args()
+    try:
+        sys.exit({"run": run, "summary": summary}[arguments.action](arguments))
+    except sources.Absent as error:
+        sys.exit(f"skipped: {error}")
