@@ -15,6 +15,7 @@ from .config.training_rules import resolved
 from .errors import ConfigError, DataError, ModelError
 from .export.predictor import Predictor
 from .export.training import check_target, training_graph
+from .export.verify import differences
 from .files import write_json
 from .graph.writer import save_program
 from .quanters.base import Quanter
@@ -261,10 +262,5 @@ def _random(spec) -> np.ndarray:
 def _verify(frozen, samples, prefix) -> Dict[str, float]:
     with paddle.no_grad():
         outputs = paddle.utils.flatten(frozen(*[paddle.to_tensor(s) for s in samples]))
-    written = Predictor(prefix)(list(samples))
-    worst = mean = largest = 0.0
-    for simulated, got in zip(outputs, written):
-        difference = np.abs(simulated.numpy().astype(np.float64) - got)
-        worst, mean = max(worst, float(difference.max())), max(mean, float(difference.mean()))
-        largest = max(largest, float(np.abs(simulated.numpy()).max()))
-    return dict(max_abs_diff=worst, mean_abs_diff=mean, max_abs_output=largest, samples=len(samples[0]))
+    pairs = zip((t.numpy() for t in outputs), Predictor(prefix)(list(samples)))
+    return dict(differences(pairs), samples=len(samples[0]))

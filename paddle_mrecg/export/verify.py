@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import tempfile
-from typing import Dict, List
+from typing import Dict, Iterable, List, Tuple
 
 import numpy as np
 
@@ -40,13 +40,18 @@ def verify(network, state: NetworkState, prefix: str) -> Dict[str, float]:
                             quantizers=state.quantizers(runner.activations))
     simulated = simulate(feed)
     written = _written(network.graph, names, prefix, feed)
-    worst = largest = mean = 0.0
-    for name in names:
-        difference = np.abs(simulated[name].astype(np.float64) - written[name])
-        worst, mean = max(worst, float(difference.max())), max(mean, float(difference.mean()))
-        largest = max(largest, float(np.abs(simulated[name]).max()))
-    return dict(max_abs_diff=worst, mean_abs_diff=mean, max_abs_output=largest, samples=len(next(iter(feed.values()))),
+    return dict(differences((simulated[n], written[n]) for n in names), samples=len(next(iter(feed.values()))),
                 outputs=len(names))
+
+
+def differences(pairs: Iterable[Tuple[np.ndarray, np.ndarray]]) -> Dict[str, float]:
+    """``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` of the worst pair of (simulated, written) tensors."""
+    worst = largest = mean = 0.0
+    for simulated, written in pairs:
+        difference = np.abs(simulated.astype(np.float64) - written)
+        worst, mean = max(worst, float(difference.max())), max(mean, float(difference.mean()))
+        largest = max(largest, float(np.abs(simulated).max()))
+    return dict(max_abs_diff=worst, mean_abs_diff=mean, max_abs_output=largest)
 
 
 def _written(graph: Graph, names: List[str], prefix: str, feed) -> Dict[str, np.ndarray]:
