@@ -9,7 +9,7 @@ from . import __version__
 from .cli_deploy import add_commands
 from .config import Config
 from .config.docs import markdown_tables, text_tables
-from .config.io import load_any_config, load_config, missing_for_command, save_config
+from .config.io import load_any_config, load_config, missing_for_command, read_sections, save_config
 from .config.schema import ALL_SECTIONS
 from .errors import ConfigError, MrecgError, OutputError
 from .startup import import_paddle
@@ -59,10 +59,11 @@ examples:
 """
 VALIDATE = """\
 Checks names, types, ranges and contradictions of a config and prints all of them at once; exit code 2 if there
-are any. Neither the model nor the data is read.
+are any. Neither the model nor the data is read. Takes recipes of PaddleSlim's AutoCompression (ACT) too.
 
 examples:
   paddle-mrecg validate my.yaml
+  paddle-mrecg validate act.yaml TrainConfig.epochs=2
   paddle-mrecg validate my.yaml MRECG.num_iters=100 --resolved resolved.yaml
 """
 CONFIG = """\
@@ -129,6 +130,9 @@ def plan(args) -> int:
 
 def validate(args) -> int:
     """Check a config file."""
+    from .slim.act_recipe import is_recipe
+    if args.act or is_recipe(read_sections(args.config, ALL_SECTIONS)[0]):
+        return _validate_recipe(args)
     config = load_any_config(args.config, args.overrides)
     if args.resolved:
         _make_parent(args.resolved)
@@ -136,6 +140,17 @@ def validate(args) -> int:
     print(f"{args.config}: valid")
     for problem in missing_for_command(config) if isinstance(config, Config) else ():
         print(f"  needed on the command line, or as an argument from Python: {problem}")
+    return OK
+
+
+def _validate_recipe(args) -> int:
+    """Check a recipe of AutoCompression with the code that AutoCompression runs after ``register()``."""
+    if args.resolved:
+        raise ConfigError("--resolved writes settings of our own jobs, and this is a recipe of AutoCompression: leave it out")
+    import_paddle()
+    from .slim.act_recipe import load_recipe
+    load_recipe(args.config, args.overrides)
+    print(f"{args.config}: valid, for PaddleSlim's AutoCompression after paddle_mrecg.register()")
     return OK
 
 
@@ -168,6 +183,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("config", metavar="FILE", help="YAML file of settings")
     command.add_argument("overrides", **OVERRIDES)
     command.add_argument("--resolved", metavar="FILE", help="write all settings, defaults and preset included")
+    command.add_argument("--act", action="store_true", help="a recipe of AutoCompression (usually seen from its sections)")
     command = add(config, CONFIG)
     command.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(ALL_SECTIONS))
     command.add_argument("--markdown", action="store_true", help="tables for a README")

@@ -38,12 +38,12 @@ def load_config(source=None, overrides=()) -> Config:
         >>> load_config({"MRECG": {"preset": "fast"}}, ["MRECG.num_iters=100"]).mrecg.num_iters
         100
     """
-    raw, lines, problems = _read(source, SECTIONS)
-    problems += _apply_overrides(raw, lines, overrides, resolved=isinstance(source, Config))
+    raw, lines, problems = read_sections(source, SECTIONS)
+    problems += apply_overrides(raw, lines, overrides, resolved=isinstance(source, Config))
     config, more = build_config(raw)
     problems += more
     problems += check_rules(config, [p.path for p in problems])
-    _complain(problems, lines, source)
+    complain(problems, lines, source)
     return config
 
 
@@ -57,23 +57,24 @@ def load_training_config(source=None, overrides=()) -> TrainingConfig:
         >>> config.quant_aware.weight_bits, config.bin_regularization.schedule, config.symmetric_pact
         (2, 'S2', None)
     """
-    raw, lines, problems = _read(source, TRAINING_SECTIONS)
-    problems += _apply_overrides(raw, lines, overrides, resolved=isinstance(source, TrainingConfig))
+    raw, lines, problems = read_sections(source, TRAINING_SECTIONS)
+    problems += apply_overrides(raw, lines, overrides, resolved=isinstance(source, TrainingConfig))
     config, more = build_config(raw, TrainingConfig)
     problems += more
     problems += check_training_rules(config, [p.path for p in problems])
-    _complain(problems, lines, source)
+    complain(problems, lines, source)
     return config
 
 
 def load_any_config(source, overrides=()):
     """``load_training_config`` for a config whose sections are those of quant-aware training, else ``load_config``."""
-    raw, _, _ = _read(source, ALL_SECTIONS)
+    raw, _, _ = read_sections(source, ALL_SECTIONS)
     training = any(section in TRAINING_SECTIONS for section in raw) and not any(section in SECTIONS for section in raw)
     return (load_training_config if training else load_config)(source, overrides)
 
 
-def _complain(problems: List[Problem], lines: Dict[Path, int], source):
+def complain(problems: List[Problem], lines: Dict[Path, int], source):
+    """Raise a ConfigError with all problems and the lines they stand in, if there are any."""
     if problems:
         raise ConfigError([_sentence(p, lines, os.fspath(source) if lines and any(lines.values()) else "")
                            for p in problems])
@@ -116,8 +117,12 @@ def _sentence(problem: Problem, lines: Dict[Path, int], where: str) -> str:
     return f"{dotted(problem.path)}{place}: {problem.message}"
 
 
-def _read(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem]]:
-    """Sections as given, where each key stands, and keys that stand there twice."""
+def read_sections(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem]]:
+    """Sections as given, where each key stands, and keys that stand there twice.
+
+    Raises:
+        ConfigError: a file that is missing or no YAML, or holds no mapping.
+    """
     if source is None:
         return {}, {}, []
     if type(source) in JOBS:
@@ -163,7 +168,7 @@ def _positions(node, path: Path, lines: Dict[Path, int], twice: List[Problem]):
             _positions(child, path + (k,), lines, twice)
 
 
-def _apply_overrides(raw: Dict, lines: Dict[Path, int], overrides, resolved: bool) -> List[Problem]:
+def apply_overrides(raw: Dict, lines: Dict[Path, int], overrides, resolved: bool) -> List[Problem]:
     """Put ``Section.key=value`` into ``raw``; names and values are checked with the rest."""
     problems, before = [], copy.deepcopy(raw.get("MRECG"))
     for text in overrides:

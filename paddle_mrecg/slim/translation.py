@@ -47,39 +47,46 @@ def translate(given: Dict[str, Any], table: Dict[str, Rule], sections: Optional[
         ConfigError: all unknown names (with the nearest known one), values that have no counterpart, and settings given
             twice.
     """
-    result = {name: dict(values or {}) for name, values in (sections or {}).items()}
-    problems = []
-    for name, value in given.items():
-        rule = table.get(name)
-        if rule is None:
-            problems.append(f"{name}: unknown key.{did_you_mean(name, [*table, *known])}")
-        elif isinstance(rule, Only):
-            if not any(value is v or value == v for v in rule.values):
-                problems.append(f"{name}: {value!r} has no counterpart here; {rule.cure}")
-        elif isinstance(rule, To):
-            problem = _put(result, rule, name, value)
-            problems += [problem] if problem else []
+    result, problems = translate_all(given, table, sections, known)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError([f"{name}: {message}" for name, message in problems.items()])
     return result
 
 
-def _put(sections: Sections, rule: To, name: str, value) -> Optional[str]:
-    """Set one value; returns what is wrong."""
+def translate_all(given: Dict[str, Any], table: Dict[str, Rule], sections: Optional[Sections] = None,
+                  known: Iterable[str] = ()) -> Tuple[Sections, Dict[str, str]]:
+    """What ``translate`` returns, of the settings that are right, and name -> what is wrong of the others."""
+    result = {name: dict(values or {}) for name, values in (sections or {}).items()}
+    problems = {}
+    for name, value in given.items():
+        rule, problem = table.get(name), ""
+        if rule is None:
+            problem = f"unknown key.{did_you_mean(name, [*table, *known])}"
+        elif isinstance(rule, Only):
+            if not any(value is v or value == v for v in rule.values):
+                problem = f"{value!r} has no counterpart here; {rule.cure}"
+        elif isinstance(rule, To):
+            problem = _put(result, rule, value)
+        if problem:
+            problems[name] = problem
+    return result, problems
+
+
+def _put(sections: Sections, rule: To, value) -> str:
+    """Set one value; returns what is wrong, or nothing."""
     if callable(rule.values):
         value = rule.values(value)
     elif rule.values is not None:
         if not isinstance(value, str) and value is not None or value not in rule.values:
             known = [k for k in rule.values if isinstance(k, str)]
-            return (f"{name}: must be one of {', '.join(known)}; got {value!r}."
+            return (f"must be one of {', '.join(known)}; got {value!r}."
                     + (did_you_mean(value, known) if isinstance(value, str) else "") + rule.otherwise)
         value = rule.values[value]
     section = sections.setdefault(rule.section, {})
     if rule.key in section and section[rule.key] != value:
-        return f"{name}: {rule.section}.{rule.key} is given too and differs; keep one"
+        return f"{rule.section}.{rule.key} is given too and differs; keep one"
     section[rule.key] = value
-    return None
-
+    return ""
 
 
 def is_slim_config(config, table: Dict[str, Rule]) -> bool:
