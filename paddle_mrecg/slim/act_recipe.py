@@ -116,7 +116,8 @@ def _contradictions(sections: Dict[str, Any]) -> Iterator[Problem]:
         if "QuantAware" not in sections or not set(DISTILLATION) & set(sections):
             yield Problem((training,), "act while training; give the sections QuantAware and Distillation too")
         elif {"QuantPost", "HyperParameterOptimization"} <= set(sections):
-            yield Problem((training,), "PaddleSlim does not train beside QuantPost and HyperParameterOptimization; leave those out")
+            yield Problem((training,), "PaddleSlim does not train beside QuantPost and HyperParameterOptimization; leave those "
+                                       "out")
         if "SymmetricPACT" in sections and sections.get("QuantAware", {}).get("use_pact"):
             yield Problem(("SymmetricPACT",), "replaces QuantAware.use_pact; leave one of them out")
 
