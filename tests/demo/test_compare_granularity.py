@@ -39,6 +39,18 @@ def test_summary_sorts_the_cells_of_one_results_file(tmp_path, capsys):
     assert table.index("block + QDrop") < table.index("loss_peaks") < table.index("pplcnetv2 | W4A8")
 
 
+def test_a_measure_that_some_cells_lack_is_left_out(tmp_path, capsys):
+    for seed, more in ((0, {}), (1, {"output error": 2.0})):
+        for bits in ("W2A4", "W4A4") if more else ("W2A4",):
+            setting = dict(model="cifar_resnet20", bits=bits, policy="block", budget="config")
+            results.save_results(results.cell_path(tmp_path, setting, seed), "python x.py",
+                                 [results.run_record(setting, seed, {"quantized": 69.0, **more})])
+    arguments = ["summary", "--cells_dir", str(tmp_path), "--results", str(tmp_path / "x" / "granularity.json")]
+    assert compare_granularity.summary(compare_granularity.parse_args(arguments)) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "block" in line]
+    assert rows[0].endswith("| 69.00 | – | 2 |") and rows[1].endswith("| 69.00 | 2.00 | 1 |")
+
+
 def test_without_cells_it_says_what_to_run(tmp_path, capsys):
     args = compare_granularity.parse_args(["summary", "--cells_dir", str(tmp_path)])
     assert compare_granularity.summary(args) == 1
