@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Photographs with labels in YOLO's text form, and COCO's average precision on them."""
+import contextlib
+import io
+from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+from PIL import Image
+
+from demo import sources
+from demo.detection.boxes import Detections
+
+FOLDER = "coco128"  # of the measuring data
+
+
+def image_paths(part: str, count: int = None) -> List[Path]:
+    """The first photographs of ``train2017`` (calibration) or ``val2017`` (evaluation), by name."""
+    return sorted(sources.shared_data(f"{FOLDER}/images/{part}").glob("*.jpg"))[:count]
+
+
+def read_label(image_path: Path) -> np.ndarray:
+    """[N, 5]: class, centre x and y, width and height as shares of the image; no file means that nothing is on it."""
+    path = Path(str(image_path).replace("images", "labels")).with_suffix(".txt")
+    rows = path.read_text(encoding="utf-8").split() if path.exists() else []
+    return np.array(rows, np.float64).reshape(-1, 5)
+
+
+def class_names() -> List[str]:
+    """The 80 names in the order of the label numbers."""
+    import yaml
+    names = yaml.safe_load((sources.shared_data(FOLDER) / "config.yaml").read_text(encoding="utf-8"))["names"]
+    return [names[k] for k in sorted(names)]
+
+
+def squeezed(path: Path, size: Tuple[int, int], resample=Image.BILINEAR) -> Tuple[np.ndarray, Tuple[int, int]]:
+    """An image as float32 [H, W, 3] RGB in 0 to 1, its ratio not kept, and its own height and width."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB").resize(size[::-1], resample), np.float32) / 255.0
+        return pixels, (image.height, image.width)
+
+
+def ground_truth(labels: Sequence[np.ndarray], sizes: Sequence[Tuple[int, int]]):
+    """Labels as ``pycocotools.coco.COCO``, made in memory.
+
+    Args:
+        labels(list): of ``read_label``.
+        sizes(list): height and width of every image.
+    """
+    from pycocotools.coco import COCO
+    annotations = []
+    for image_id, (label, (height, width)) in enumerate(zip(labels, sizes), start=1):
+        for category, x, y, w, h in label:
+            box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
+            annotations.append(dict(id=len(annotations) + 1, image_id=image_id, category_id=int(category), bbox=box,
+                                    area=box[2] * box[3], iscrowd=0))
+    images = [dict(id=k, height=h, width=w) for k, (h, w) in enumerate(sizes, start=1)]
+    categories = [dict(id=k) for k in sorted({a["category_id"] for a in annotations})]
+    truth = COCO()
+    truth.dataset = dict(images=images, annotations=annotations, categories=categories)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+    return truth
+
+
+def average_precision(found: Sequence[Detections], labels: Sequence[np.ndarray],
+                      sizes: Sequence[Tuple[int, int]]) -> Dict[str, float]:
+    """COCO's ``mAP`` (over IoU 0.5 to 0.95) and ``AP50`` in percent.
+
+    Args:
+        found(list[Detections]): per image.
+        labels(list): of ``read_label``.
+        sizes(list): height and width of every image.
+    """
+    from pycocotools.cocoeval import COCOeval
+    truth = ground_truth(labels, sizes)
+    results = [dict(image_id=image_id, category_id=int(c), score=float(s), bbox=[l, t, r - l, b - t])
+               for image_id, d in enumerate(found, start=1)
+               for (l, t, r, b), s, c in zip(d.boxes.astype(float), d.scores, d.classes)]
+    if not results:
+        return {"mAP": 0.0, "AP50": 0.0}
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {"mAP": 100.0 * float(evaluation.stats[0]), "AP50": 100.0 * float(evaluation.stats[1])}

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detectors as exported inference models."""
+from pathlib import Path
+from typing import List
+
+import paddle
+from paddle.static import InputSpec
+
+from demo import sources
+from demo.detection import yolo_fastest
+
+YOLO = {"yolo_fastest": "yolo-fastest-1.1", "yolo_fastest_xl": "yolo-fastest-1.1-xl"}
+PACKAGED = ("picodet", "ppocr_det")
+NAMES = (*YOLO, *PACKAGED)
+
+
+def _darknet(name: str, suffix: str) -> Path:
+    return sources.shared_data("weights/yolo-fastest-1.1") / (YOLO[name] + suffix)
+
+
+def heads(name: str) -> List[yolo_fastest.Head]:
+    """What decoding the outputs of one of ``YOLO`` needs."""
+    return yolo_fastest.read_heads(_darknet(name, ".cfg"))
+
+
+def inference_model(name: str, cache_dir: str = "cache/models") -> str:
+    """Directory of the exported model; a Layer is exported once per Paddle version.
+
+    Args:
+        name(str): one of ``NAMES``.
+        cache_dir(str, optional): where exports are kept. Default: ``cache/models``.
+
+    Raises:
+        sources.Absent: the weights or the package are not here.
+    """
+    if name not in YOLO:
+        return sources.model_dir(name)
+    directory = Path(cache_dir) / f"{name}-paddle{paddle.__version__}"
+    if not (directory / "inference.pdiparams").exists():
+        layer = yolo_fastest.load_weights(yolo_fastest.YoloFastest(_darknet(name, ".cfg")), _darknet(name, ".weights"))
+        input_spec = [InputSpec([None, *layer.input_shape], "float32", "image")]
+        paddle.jit.save(layer, str(directory / "inference"), input_spec=input_spec)
+    return str(directory)
