@@ -31,6 +31,7 @@ POLICIES = {
     "block": ["MRECG.granularity=block"],
     "block + QDrop": ["MRECG.granularity=block", "MRECG.keep_prob=0.5"],
     "explicit pairs": ["MRECG.granularity=explicit"],
+    "explicit pairs, inner 0.1": ["MRECG.granularity=explicit", "MRECG.inner_weight=0.1"],
     "modcap": ["MRECG.granularity=modcap"],
     "loss": ["MRECG.granularity=loss"],
     "loss_peaks": ["MRECG.granularity=loss_peaks"],
@@ -86,7 +87,7 @@ def cell_config(args, setting, seed: int):
     network, model = NETWORKS[setting["model"]], setting["model"]
     path = sources.ROOT / "configs" / network.config.format(bits=setting["bits"].lower())
     policy = POLICIES[setting["policy"]]
-    if setting["policy"] == "explicit pairs":
+    if setting["policy"].startswith("explicit pairs"):
         policy = [*policy, f"MRECG.units={PAIRS[model]}"]
     config = job_config(model, path, [*args.overrides, *policy], args.data_dir, seed)
     config.global_.visualdl = False
@@ -117,7 +118,7 @@ def run(args) -> int:
             for policy in args.policies:
                 setting = dict(model=args.model, bits=bits, policy=policy, budget=args.budget)
                 path = results.cell_path(args.cells_dir, setting, seed)
-                if path.exists() or (policy == "explicit pairs" and args.model not in PAIRS):
+                if path.exists() or (policy.startswith("explicit pairs") and args.model not in PAIRS):
                     continue
                 print(f"=== {path.stem}", flush=True)
                 results.save_results(path, args.command, [run_cell(args, setting, seed, evaluator)])
@@ -156,7 +157,7 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("run", "summary"))
     parser.add_argument("--model", choices=list(NETWORKS), default="cifar_resnet20")
-    parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=list(POLICIES))
+    parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=[p for p in POLICIES if "inner" not in p])
     parser.add_argument("--bits", nargs="+", help="e.g. W4A4 (default: all that the network has a recipe for)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--budget", default="config", help="name of this budget in the table")

@@ -8,8 +8,8 @@ from demo import compare_granularity, results
 @pytest.mark.parametrize("model, bits", [(m, b) for m, n in compare_granularity.NETWORKS.items() for b in n.bits])
 def test_every_cell_is_a_valid_config(model, bits, tmp_path):
     args = compare_granularity.parse_args(["run", "--model", model, "--data_dir", str(tmp_path)])
-    for policy in args.policies:
-        if policy == "explicit pairs" and model not in compare_granularity.PAIRS:
+    for policy in compare_granularity.POLICIES:
+        if policy.startswith("explicit") and model not in compare_granularity.PAIRS:
             continue
         config = compare_granularity.cell_config(args, dict(model=model, bits=bits, policy=policy), seed=3)
         assert f"W{config.quant_post.weight_bits}A{config.quant_post.activation_bits}" == bits
@@ -19,7 +19,7 @@ def test_every_cell_is_a_valid_config(model, bits, tmp_path):
 
 def test_a_budget_reaches_both_sides():
     args = compare_granularity.parse_args(["run", "--budget", "long", "--set", "MRECG.num_iters=77"])
-    for policy in ("block", "explicit pairs"):
+    for policy in ("block", "explicit pairs", "explicit pairs, inner 0.1"):
         setting = dict(model="cifar_resnet20", bits="W2A4", policy=policy)
         assert compare_granularity.cell_config(args, setting, 0).mrecg.num_iters == 77
 
