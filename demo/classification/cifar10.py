@@ -52,28 +52,10 @@ def calibration_set(data_dir, num_samples: int, seed: int) -> np.ndarray:
     return normalise(sheet[chosen])
 
 
-def shifted(images: np.ndarray, rng) -> np.ndarray:
-    """Each image moved by up to 4 pixels over a border of noughts and mirrored half of the time, as in training."""
-    padded = np.pad(images, ((0, 0), (0, 0), (4, 4), (4, 4)))
-    moved = np.empty_like(images)
-    for k, (top, left, mirror) in enumerate(zip(*rng.integers(0, 9, (2, len(images))), rng.random(len(images)) < 0.5)):
-        view = padded[k, :, top:top + 32, left:left + 32]
-        moved[k] = view[:, :, ::-1] if mirror else view
-    return moved
-
-
-def calibration(data_dir: str = DATA_DIR, num_samples: int = 1024, seed: int = 0, batch_size: int = 64,
-                views: int = 1) -> Iterator[np.ndarray]:
-    """Unlabelled calibration batches; for ``Data.loader``.
-
-    ``views`` above 1 adds shifted and mirrored copies until there are ``num_samples * views``, in mixed order.
-    """
-    images = calibration_set(data_dir, num_samples, seed)
-    if views > 1:
-        rng = np.random.default_rng([seed, views])
-        images = np.concatenate([images, *(shifted(images, rng) for _ in range(views - 1))])
-        images = images[rng.permutation(len(images))]
-    return batches(images, batch_size)
+def calibration(data_dir: str = DATA_DIR, num_samples: int = 1024, seed: int = 0,
+                batch_size: int = 64) -> Iterator[np.ndarray]:
+    """Unlabelled calibration batches; for ``Data.loader``."""
+    return batches(calibration_set(data_dir, num_samples, seed), batch_size)
 
 
 def evaluate(predict, data_dir: str = DATA_DIR, num_samples: int = SHEET_ROWS) -> Dict[str, float]:

@@ -57,6 +57,8 @@ class Data:
     mean: List[float] = knob([0.485, 0.456, 0.406], "subtracted per channel after scale")
     std: List[float] = knob([0.229, 0.224, 0.225], "divided by per channel")
     pad_value: float = knob(0.0, "value of padded pixels after normalisation")
+    views: int = knob(1, "each sample enters this often: once as it is, then moved by up to an eighth of its sides", low=1)
+    mirror: bool = knob(False, "mirror half of the further views; not for text, nor where left and right differ")
 
 
 @dataclasses.dataclass

@@ -59,6 +59,8 @@ CONFLICTS = (
     Conflict("MRECG.activation_clip", ("MRECG.scale_lr",),
              lambda c: c.mrecg.activation_clip != "none" and c.mrecg.scale_lr == 0.0,
              "scale_lr is 0, so the clip would never learn; set scale_lr above 0 (the preset may have set it to 0)"),
+    Conflict("Data.mirror", ("Data.views",), lambda c: c.data.mirror and c.data.views == 1,
+             "has no effect with views 1: it mirrors half of the further views; set Data.views to 2 or more"),
     Conflict("Evaluation.data", ("Evaluation.evaluator",),
              lambda c: c.evaluation.data is not None and c.evaluation.evaluator is not None,
              "give data (for top1 and top5) or evaluator, not both"),
@@ -118,6 +120,9 @@ def check_rules(config: Config, bad: List[Path]) -> Iterator[Problem]:
     yield from _data(config.data, ("Data",))
     if config.evaluation.data is not None:
         yield from _data(config.evaluation.data, ("Evaluation", "data"))
+        for key in ("views", "mirror"):
+            if getattr(config.evaluation.data, key) != field_default(Data, key):
+                yield Problem(("Evaluation", "data", key), "is for calibration only; set Data." + key)
     if config.evaluation.evaluator is not None:
         yield from _hook(config.evaluation.evaluator, ("Evaluation", "evaluator"))
 

@@ -10,6 +10,7 @@ from ..graph.graph import Graph, TensorInfo
 from .batches import Feed, as_batches, collect_samples
 from .hooks import call_hook
 from .images import class_number, list_images, read_image
+from .views import add_views
 
 
 def calibration_samples(graph: Graph, data_loader, config: Config) -> Feed:
@@ -18,7 +19,7 @@ def calibration_samples(graph: Graph, data_loader, config: Config) -> Feed:
     Args:
         graph(Graph): its inputs say what is wanted.
         data_loader(iterable|None): the user's batches, or None for what ``Data`` describes.
-        config(Config): ``Data.num_samples`` limits them, ``Global.seed`` draws them.
+        config(Config): ``Data.num_samples`` limits them, ``Data.views`` multiplies them, ``Global.seed`` draws them.
 
     Returns:
         dict: input name -> array ``[N, ...]``.
@@ -29,10 +30,11 @@ def calibration_samples(graph: Graph, data_loader, config: Config) -> Feed:
     inputs = [graph.tensors[n] for n in graph.inputs]
     loader = open_loader(config.data, inputs, config.global_.seed) if data_loader is None else data_loader
     samples = collect_samples(loader, inputs, config.data.num_samples)
+    samples = add_views(samples, config.data.views, config.data.mirror, config.global_.seed)
     count, needed = len(next(iter(samples.values()))), config.mrecg.batch_size
     if config.mrecg.num_iters and count < needed:
         raise DataError(f"{count} calibration samples are too few: one training step draws MRECG.batch_size = {needed}; "
-                        "give more images, raise Data.num_samples or lower MRECG.batch_size")
+                        "give more images, raise Data.num_samples or Data.views, or lower MRECG.batch_size")
     return samples
 
 

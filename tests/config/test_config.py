@@ -11,6 +11,7 @@ from paddle_mrecg.config.io import config_to_dict, load_any_config, load_config,
 from paddle_mrecg.config.schema import describe
 from paddle_mrecg.config.training import BinRegularization, Dampening, SymmetricPACT, TrainingConfig
 from paddle_mrecg.errors import ConfigError
+from paddle_mrecg.slim.act_recipe import is_recipe, load_recipe
 
 SIMULATION = {"target": "simulation"}
 
@@ -83,6 +84,8 @@ def problems_of(source=None, overrides=()):
     ({"Evaluation": {"data": {"pad_value": 1.0}}}, ["Evaluation.data.pad_value", "has no effect"]),
     ({"Evaluation": {"evaluator_args": {"a": 1}}}, ["has no effect without Evaluation.evaluator"]),
     ({"Evaluation": {"label_offset": 1}}, ["has no effect without Evaluation.data"]),
+    ({"Data": {"mirror": True}}, ["has no effect with views 1"]),
+    ({"Evaluation": {"data": {"image_dir": "x", "views": 2}}}, ["is for calibration only; set Data.views"]),
 ])
 def test_one_mistake_gives_one_problem_that_names_it(source, words):
     problems = problems_of(source)
@@ -208,7 +211,8 @@ def test_every_shipped_config_loads(repository):
     paths = sorted((repository / "configs").rglob("*.yaml"))
     assert paths, "no config found"
     for path in paths:
-        load_any_config(path)
+        recipe = is_recipe(yaml.safe_load(path.read_text(encoding="utf-8")))
+        (load_recipe if recipe else load_any_config)(str(path))
 
 
 def test_what_the_command_line_still_needs():

@@ -40,24 +40,6 @@ def test_calibration_draws_by_seed(sheets):
     assert [len(b) for b in cifar10.calibration(str(sheets), 3, 0, batch_size=2)] == [2, 1]
 
 
-def test_views_are_moved_or_mirrored_copies(sheets):
-    images = np.concatenate(list(cifar10.calibration(str(sheets), 3, 0, views=5)))
-    again = np.concatenate(list(cifar10.calibration(str(sheets), 3, 0, views=5)))
-    assert images.shape == (15, 3, 32, 32) and np.array_equal(images, again)
-    plain = {float(image[0, 16, 16]) for image in cifar10.calibration_set(sheets, 3, 0)}
-    assert {float(image[0, 16, 16]) for image in images} == plain  # the middle is never border
-    assert any((image[0, 0] != image[0, 16]).any() for image in images)  # and some have one
-
-
-def test_shifting_keeps_the_pixels():
-    image = np.arange(3 * 32 * 32, dtype=np.float32).reshape(1, 3, 32, 32)
-    for seed in range(8):
-        view = cifar10.shifted(image, np.random.default_rng(seed))[0, 0]
-        inner = view[8:24, 8:24]
-        step = inner[0, 1] - inner[0, 0]
-        assert abs(step) == 1 and (np.diff(inner, axis=1) == step).all() and (np.diff(inner, axis=0) == 32).all()
-
-
 def test_a_missing_sheet_says_where_to_look(tmp_path):
     with pytest.raises(sources.Absent, match="cifar10.py"):
         cifar10.read_sheet(tmp_path / "test_batch.png")
