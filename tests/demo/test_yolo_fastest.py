@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Yolo-Fastest from darknet's files: the layers' meaning, the order of the weights, and the published network's score."""
+"""Yolo-Fastest from darknet's files: the layers' meaning, the order of the weights, and the real networks' scores."""
 import numpy as np
 import pytest
 
 import paddle
+from demo import sources
 from demo.detection import detectors, models, yolo_fastest
 
 LAYERS = """
@@ -122,14 +123,19 @@ def test_heads_take_the_anchors_of_their_mask(cfg):
 
 @pytest.mark.slow
 @pytest.mark.host
-@pytest.mark.parametrize("name, precision, at_half", [("yolo_fastest", 16.0, 36.6), ("yolo_fastest_xl", 22.7, 44.6)])
-def test_float_networks_score_as_their_darknet_originals(name, precision, at_half, shared_data, tmp_path):
+@pytest.mark.parametrize("name, precision, at_half", [("yolo_fastest", 16.0, 36.6), ("yolo_fastest_xl", 22.7, 44.6),
+                                                      ("picodet", 40.2, 56.0)])
+def test_float_networks_score_as_elsewhere(name, precision, at_half, shared_data, tmp_path):
+    """The figures were measured with other programs, PicoDet's with another filter for the resize."""
     pytest.importorskip("pycocotools")
-    shared_data("weights/yolo-fastest-1.1")
     shared_data("coco128")
     from paddle_mrecg.export.predictor import Predictor
     from paddle_mrecg.graph.load import load_graph
     from paddle_mrecg.graph.writer import save_program
-    save_program(load_graph(models.inference_model(name, str(tmp_path))), str(tmp_path / "float"))
+    try:
+        save_program(load_graph(models.inference_model(name, str(tmp_path))), str(tmp_path / "float"))
+    except sources.Absent as error:
+        pytest.skip(str(error))
     scores = detectors.evaluate(Predictor(str(tmp_path / "float")), name)
-    assert scores["mAP"] == pytest.approx(precision, abs=0.5) and scores["AP50"] == pytest.approx(at_half, abs=0.5)
+    allowed = 1.0 if name == "picodet" else 0.5
+    assert scores["mAP"] == pytest.approx(precision, abs=allowed) and scores["AP50"] == pytest.approx(at_half, abs=allowed)
