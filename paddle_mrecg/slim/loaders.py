@@ -35,7 +35,6 @@ def calibration_batches(batch_generator=None, sample_generator=None, data_loader
     return batches if batch_nums is None else itertools.islice(batches, batch_nums)
 
 
-
 def _batched(samples: Iterable, size: int) -> Iterator:
     """``size`` samples at a time, each input stacked."""
     samples = iter(samples)

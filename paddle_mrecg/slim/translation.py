@@ -14,7 +14,6 @@ class To(NamedTuple):
     section: str
     key: str
     values: Union[None, Dict, Callable] = None
-    otherwise: str = ""
 
 
 class Only(NamedTuple):
@@ -80,7 +79,7 @@ def _put(sections: Sections, rule: To, value) -> str:
         if not isinstance(value, str) and value is not None or value not in rule.values:
             known = [k for k in rule.values if isinstance(k, str)]
             return (f"must be one of {', '.join(known)}; got {value!r}."
-                    + (did_you_mean(value, known) if isinstance(value, str) else "") + rule.otherwise)
+                    + (did_you_mean(value, known) if isinstance(value, str) else ""))
         value = rule.values[value]
     section = sections.setdefault(rule.section, {})
     if rule.key in section and section[rule.key] != value:
