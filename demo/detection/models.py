@@ -37,7 +37,8 @@ def inference_model(name: str, cache_dir: str = "cache/models") -> str:
         return sources.model_dir(name)
     directory = Path(cache_dir) / f"{name}-paddle{paddle.__version__}"
     if not (directory / "inference.pdiparams").exists():
-        layer = yolo_fastest.load_weights(yolo_fastest.YoloFastest(_darknet(name, ".cfg")), _darknet(name, ".weights"))
+        with paddle.utils.unique_name.guard():  # weights have the same names whatever was built before: configs name them
+            layer = yolo_fastest.load_weights(yolo_fastest.YoloFastest(_darknet(name, ".cfg")), _darknet(name, ".weights"))
         input_spec = [InputSpec([None, *layer.input_shape], "float32", "image")]
         paddle.jit.save(layer, str(directory / "inference"), input_spec=input_spec)
     return str(directory)
