@@ -21,6 +21,7 @@ from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its 
 from demo import results, sources  # noqa: E402
 from demo.classification import cifar10, models  # noqa: E402
 from demo.classification.quant_post import job_config  # noqa: E402
+from demo.detection import models as detection_models  # noqa: E402
 from demo.ocr import crops  # noqa: E402
 
 PAIRS = {  # neighbours joined two by two, stage by stage; the last block and the classifier alone
@@ -55,6 +56,9 @@ NETWORKS = {
                             ("W4A8", "W4A4")),
     "pplcnetv2": Network("classification/imagenet", "classification/pplcnetv2_mrecg_{bits}.yaml", ("W4A8", "W4A4")),
     "ppocr_rec": Network("ocr/rec", "ocr/ppocrv4_rec_mrecg_{bits}.yaml", ("W4A8",), "word accuracy"),
+    "ppocr_det": Network("ocr/det", "ocr/ppocrv4_det_mrecg_{bits}.yaml", ("W4A8",), "hmean"),
+    **{name: Network("detection/granularity", f"detection/{name}_mrecg_{{bits}}.yaml", ("W4A8",), "AP50")
+       for name in ("yolo_fastest", "yolo_fastest_xl", "picodet")},
 }
 
 
@@ -98,7 +102,7 @@ def run_cell(args, setting, seed: int, evaluator) -> dict:
     """Quantise once and return the record."""
     from paddle_mrecg import quant_post_mrecg
     model = setting["model"]
-    model_dir = sources.model_dir(model) if model in sources.MODELS else models.inference_model(model)
+    model_dir = (detection_models if model in detection_models.NAMES else models).inference_model(model)
     save_dir = f"{args.save_dir}/{results.cell_path('', setting, seed).stem}"
     result = quant_post_mrecg(model_dir, None, cell_config(args, setting, seed), save_dir=save_dir, evaluator=evaluator)
     units = " ".join(str(len(unit.modules)) for unit in result.plan.units)
