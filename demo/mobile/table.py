@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
 
 from demo import results, sources  # noqa: E402
-from demo.mobile.workloads import NOT_BUILT, WORKLOADS  # noqa: E402
+from demo.mobile.workloads import WORKLOADS  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 TARGETS = {"Paddle Inference": "inference", "ONNX": "onnxruntime", "Lite x86": "lite", "Lite ARM": None}
@@ -226,8 +226,6 @@ def print_table(args):
     else:
         widths = [max(len(row[k]) for row in table) for k in range(len(HEAD))]
         print("\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in table))
-    for name, why in NOT_BUILT.items():
-        print(f"\nnot in the table: {name}: {why}")
 
 
 def main(argv=None) -> int:

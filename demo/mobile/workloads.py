@@ -8,11 +8,12 @@ from PIL import Image
 
 from demo import sources
 from demo.classification import cifar10
-from demo.ocr import crops, rec
+from demo.detection import coco, detectors, models
+from demo.detection.detectors import IMAGENET_MEAN, IMAGENET_STD
+from demo.ocr import crops, det, rec
 from demo.quickstart import render
 
 Feed = Dict[str, np.ndarray]
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass
@@ -38,14 +39,13 @@ class Workload:
     calibrate: int = 16
 
 
-def _images(folder: str, count: int, size: Tuple[int, int], mean, std, bgr=False) -> np.ndarray:
+def _images(folder: str, count: int, size: Tuple[int, int], mean, std) -> np.ndarray:
     """The first ``count`` photographs of a folder of the measuring data, squeezed to ``size``."""
     paths = sorted(p for p in sources.shared_data(folder).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[:count]
     result = []
     for path in paths:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB").resize(size[::-1], Image.BILINEAR), np.float32) / 255.0
-        pixels = pixels[:, :, ::-1] if bgr else pixels
         result.append(((pixels - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1))
     return np.stack(result).astype(np.float32)
 
@@ -98,15 +98,37 @@ def _cifar(count):
 
 def _exported(name):
     def directory():
-        from demo.classification import models
-        return models.inference_model(name)
+        from demo.classification.models import inference_model
+        return inference_model(name)
 
     return directory
 
 
-def _detector_feed(count):
-    images = _images("coco128/images", count, (416, 416), IMAGENET_MEAN, IMAGENET_STD)
-    return {"image": images, "scale_factor": np.ones((count, 2), np.float32)}
+def _detector(name):
+    """AP50 of an object detector."""
+    def evaluation(count):
+        paths = coco.image_paths("val2017", count)
+        feed, sizes = detectors.feed(name, paths)
+        labels = [coco.read_label(path) for path in paths]
+        return feed, lambda outputs: coco.average_precision(detectors.detections(name, outputs, sizes), labels, sizes)["AP50"]
+
+    return (lambda count: detectors.feed(name, coco.image_paths("train2017", count))[0]), evaluation
+
+
+def _scenes(count):
+    """Photographs of one size with words on them."""
+    truth, images, sizes = [], [], []
+    for path in det.image_paths()[:count]:
+        with Image.open(path) as image:
+            images.append(det.preprocess(image))
+            sizes.append((image.height, image.width))
+        truth.append(det.read_words(path))
+
+    def score(outputs):
+        found = (det.find_words(scores[0], size) for scores, size in zip(outputs[0], sizes))
+        return det.rates([det.match(*pair) for pair in zip(found, truth)])["hmean"]
+
+    return {"x": np.stack(images)}, score
 
 
 _LCNET = _classifier("x", IMAGENET_MEAN, IMAGENET_STD)
@@ -118,13 +140,14 @@ WORKLOADS = {
     "PP-OCRv4 rec": Workload(lambda: sources.model_dir("ppocr_rec"), lambda n: {"x": rec.word_set("ocr/iiit5k_train", n)[0]},
                              _words, "word accuracy, IIIT5K", 64, ((1, 3, 48, 320),)),
     "PP-OCRv4 det": Workload(lambda: sources.model_dir("ppocr_det"),
-                             lambda n: {"x": _images("ocr/ic15_det_test/img", n, (480, 640), IMAGENET_MEAN, IMAGENET_STD,
-                                                     bgr=True)},
-                             None, "", 0, ((1, 3, 480, 640),), 4),
+                             lambda n: {"x": np.concatenate(list(det.calibration(n, tile=(480, 640))))},
+                             _scenes, "hmean, ICDAR 2015", 16, ((1, 3, 480, 640),), 4),
     "PP-LCNetV2": Workload(lambda: sources.model_dir("pplcnetv2"), *_LCNET, "top-1, ImageNet subset", 48, ((1, 3, 224, 224),)),
-    "PicoDet-416": Workload(lambda: sources.model_dir("picodet"), _detector_feed, None, "", 0, ((1, 3, 416, 416), (1, 2)), 4),
+    "PicoDet-416": Workload(lambda: sources.model_dir("picodet"), *_detector("picodet"), "AP50, COCO subset", 32,
+                            ((1, 3, 416, 416), (1, 2)), 4),
+    "Yolo-Fastest-xl": Workload(lambda: models.inference_model("yolo_fastest_xl"), *_detector("yolo_fastest_xl"),
+                                "AP50, COCO subset", 32, ((1, 3, 320, 320),)),
     "MobileNetV1": Workload(_exported("mobilenet_v1"), *_V1, "top-1, ImageNet subset", 48, ((1, 3, 224, 224),)),
     "ResNet-20": Workload(_exported("cifar_resnet20"), lambda n: {"image": cifar10.calibration_set(cifar10.DATA_DIR, n, 0)},
                           _cifar, "top-1, CIFAR-10", 200, ((1, 3, 32, 32),), 64),
 }
-NOT_BUILT = {"Yolo-Fastest-xl": "its weights are in darknet's format and no Paddle program of it is here"}
