@@ -78,6 +78,7 @@ def install(patches):
             original_init(self, *args, **kwargs)
             return
         sections = load_recipe(given["config"])
+        refuse_paddle_3(sections)
         if "MRECG" in sections:
             setattr(self, STATE, MrecgCompression(sections, given))
         else:
@@ -88,11 +89,20 @@ def install(patches):
     patches.replace(AutoCompression, "compress", ours_or(AutoCompression.compress, "compress"))
 
 
-def _train_with(compression, initialise, ours: Dict[str, Any]):
-    """Initialise PaddleSlim's training and put our keys into the config that it will give to ``quant_aware``."""
-    if paddle_version() >= "3":
+def refuse_paddle_3(sections: Dict[str, Any]):
+    """Training sections need a Paddle on which PaddleSlim's AutoCompression trains.
+
+    Raises:
+        ConfigError: it does not on this one.
+    """
+    ours = [name for name in TRAINING if name in sections]
+    if ours and paddle_version() >= "3":
         raise ConfigError(f"{' and '.join(ours)}: PaddleSlim 2.6.0's AutoCompression cannot train on Paddle {paddle_version()}, "
                           "with or without us; use Paddle 2.6.2, or train with paddleslim.dygraph.quant.QAT")
+
+
+def _train_with(compression, initialise, ours: Dict[str, Any]):
+    """Initialise PaddleSlim's training and put our keys into the config that it will give to ``quant_aware``."""
     initialise()
     for strategy, config in zip(compression._strategy, compression._config):
         if strategy == "qat_dis":

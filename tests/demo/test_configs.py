@@ -7,16 +7,31 @@ from pathlib import Path
 import pytest
 import yaml
 
+from demo.slim.act import read_recipe
 from paddle_mrecg.config.io import load_config, load_training_config
+from paddle_mrecg.slim.act_recipe import is_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-TRAINING = [p for p in CONFIGS if "QuantAware" in yaml.safe_load(p.read_text(encoding="utf-8"))]
-POST = [p for p in CONFIGS if p not in TRAINING]
+SECTIONS = {p: yaml.safe_load(p.read_text(encoding="utf-8")) for p in CONFIGS}
+ACT = [p for p in CONFIGS if is_recipe(SECTIONS[p])]
+TRAINING = [p for p in CONFIGS if "QuantAware" in SECTIONS[p] and p not in ACT]
+POST = [p for p in CONFIGS if p not in (*TRAINING, *ACT)]
 
 
 def test_there_are_configs():
-    assert len(POST) >= 8 and len(TRAINING) >= 8
+    assert len(POST) >= 8 and len(TRAINING) >= 8 and ACT == sorted((ROOT / "configs" / "slim").glob("*.yaml")) != []
+
+
+@pytest.mark.parametrize("path", ACT, ids=lambda p: p.stem)
+def test_recipe_of_autocompression_is_valid_and_named_after_what_it_does(path):
+    recipe = read_recipe(str(path))
+    strategy, weight_bits, activation_bits = re.search(r"_act_(mrecg|bin_reg_pact)_w(\d)a(\d)$", path.stem).groups()
+    quantisation = recipe["QuantPost" if strategy == "mrecg" else "QuantAware"]
+    assert (quantisation["weight_bits"], quantisation["activation_bits"]) == (int(weight_bits), int(activation_bits))
+    assert ("MRECG" in recipe) == (strategy == "mrecg")
+    assert ({"Distillation", "BinRegularization", "SymmetricPACT"} <= set(recipe)) == (strategy == "bin_reg_pact")
+    assert list(recipe)[0] == "Global"
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda p: p.stem)
@@ -48,9 +63,13 @@ def test_header_names_its_own_file_an_existing_script_and_a_result(path):
     assert re.search(r"^# result: \S+", header, re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", POST, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*POST, *ACT], ids=lambda p: p.stem)
 def test_hooks_of_the_config_exist(path):
-    config = load_config(path)
-    for hook in filter(None, (config.data.loader, config.evaluation.evaluator)):
+    if path in ACT:
+        hooks = [SECTIONS[path]["Global"][key] for key in ("loader", "evaluator")]
+    else:
+        config = load_config(path)
+        hooks = filter(None, (config.data.loader, config.evaluation.evaluator))
+    for hook in hooks:
         module, _, name = hook.partition(":")
         assert callable(getattr(importlib.import_module(module), name))

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a recipe of configs/slim through PaddleSlim's AutoCompression (ACT), with our strategies registered.
+
+Everything below the section Global is what AutoCompression reads. Global belongs to this script: which model, and which
+functions give the data and the score. A recipe runs twice, with our sections and without them (MRECG: with nearest rounding
+instead; training: PaddleSlim's own), so that the table says what they add. There is no selection on the evaluation data:
+what is scored is the last program, as Paddle Inference runs it.
+
+    python demo/slim/act.py --config_path configs/slim/ppocr_cls_act_mrecg_w4a8.yaml --save_dir output/act
+    python demo/slim/act.py --config_path configs/slim/ppocr_cls_act_mrecg_w4a8.yaml QuantPost.weight_bits=3
+    paddle-mrecg validate configs/slim/ppocr_cls_act_mrecg_w4a8.yaml        # every mistake of a recipe, at once
+"""
+import argparse
+import copy
+import random
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
+
+from demo import results, sources  # noqa: E402
+
+NEEDED = ("model_dir", "loader", "evaluator")
+OPTIONAL = ("model_filename", "params_filename", "loader_args", "evaluator_args")
+NAMES = dict(model_filename="inference.pdmodel", params_filename="inference.pdiparams")
+
+
+def read_recipe(path: str, overrides=()):
+    """A checked recipe; what this script reads from Global is checked too.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    from paddle_mrecg.config.schema import did_you_mean
+    from paddle_mrecg.errors import ConfigError
+    from paddle_mrecg.slim.act_recipe import load_recipe
+    from paddle_mrecg.slim.translate_post import GLOBAL_KEYWORDS
+    recipe = load_recipe(path, overrides)
+    known = (*NEEDED, *OPTIONAL, *GLOBAL_KEYWORDS)
+    settings = recipe.get("Global", {})
+    problems = [f"Global.{k}: is needed by demo/slim/act.py" for k in NEEDED if k not in settings]
+    problems += [f"Global.{k}: unknown key.{did_you_mean(k, known)}" for k in settings if k not in known]
+    if problems:
+        raise ConfigError(problems)
+    return recipe
+
+
+def without_ours(recipe):
+    """What stands on the other side of the comparison: its name, and the recipe."""
+    other = {name: value for name, value in recipe.items() if name not in ("BinRegularization", "SymmetricPACT")}
+    if "MRECG" in recipe:
+        return "nearest", dict(other, MRECG={"preset": "nearest"})
+    return "PaddleSlim alone", other
+
+
+def exported(build, shape, directory: Path) -> Path:
+    """A Layer of the demos in the form that PaddleSlim reads, which is the same for every Paddle; exported once."""
+    import paddle
+    from paddle_mrecg.compat import old_ir
+    if not (directory / NAMES["params_filename"]).exists():
+        net = build()
+        with old_ir():
+            paddle.jit.save(net, str(directory / "inference"), [paddle.static.InputSpec([None, *shape], "float32", "image")])
+    return directory
+
+
+def file_names(settings):
+    """Names of the program's two files, as AutoCompression takes them."""
+    return {key: settings.get(key, default) for key, default in NAMES.items()}
+
+
+def float_model(settings) -> Path:
+    """Directory of ``model_dir``, which may name a model of the demos.
+
+    Raises:
+        sources.Absent: the demo's package or weights are not here.
+        ModelError: there are no such files.
+    """
+    from demo.classification import models
+    from paddle_mrecg.errors import ModelError
+    name = settings["model_dir"]
+    if name in models.LAYERS:
+        return exported(*models.LAYERS[name], Path("cache/models-pdmodel") / name)
+    directory = Path(sources.model_dir(name) if name in sources.MODELS else name)
+    missing = [str(directory / file) for file in file_names(settings).values() if not (directory / file).exists()]
+    if missing:
+        raise ModelError(f"no {' and no '.join(missing)}: set Global.model_dir, model_filename and params_filename")
+    return directory
+
+
+def compress(recipe, model_dir: Path, save_dir: Path, seed: int):
+    """One run of AutoCompression; returns the prefix of the program it wrote."""
+    import paddle
+    from paddle_mrecg.data.hooks import call_hook
+    from paddle_mrecg.export.predictor import Predictor
+    from paddleslim.auto_compression import AutoCompression
+    settings = recipe["Global"]
+    names = file_names(settings)
+    stem = Path(names["model_filename"]).stem
+    own = save_dir / "float"  # PaddleSlim rewrites the model that it is given
+    own.mkdir(parents=True, exist_ok=True)
+    for name in names.values():
+        shutil.copy(model_dir / name, own / name)
+    arguments = dict(settings.get("loader_args") or {})
+    arguments.update({"seed": arguments["seed"] + seed} if "seed" in arguments else {})
+    feed, = Predictor(str(own / stem)).input_names
+    batches = [{feed: batch} for batch in call_hook(settings["loader"], arguments=arguments, setting="Global.loader_args")]
+    recipe = copy.deepcopy(dict(recipe, Global=dict(settings, seed=seed)))
+    random.seed(seed), np.random.seed(seed), paddle.seed(seed)
+    with paddle.utils.unique_name.guard(), paddle.static.scope_guard(paddle.static.Scope()):
+        AutoCompression(str(own), lambda: iter(batches), **names, save_dir=str(save_dir), config=recipe).compress()
+    paddle.disable_static()  # AutoCompression leaves static mode on when it trains
+    return str(save_dir / stem)
+
+
+def measure(recipe, model_dir: Path, save_dir: Path, seed: int):
+    """Scores in percent of the float model, of the recipe without ours and of the recipe."""
+    from paddle_mrecg.data.hooks import call_hook
+    from paddle_mrecg.export.predictor import Predictor
+    settings = recipe["Global"]
+
+    def score(prefix):
+        scores = call_hook(settings["evaluator"], Predictor(prefix), arguments=settings.get("evaluator_args") or {},
+                           setting="Global.evaluator_args")
+        return next(iter(scores.values()))
+
+    name, other = without_ours(recipe)
+    stem = Path(file_names(settings)["model_filename"]).stem
+    measured = {"float": score(str(model_dir / stem)), name: score(compress(other, model_dir, save_dir / "without", seed))}
+    ours = " + ".join(n for n in ("MRECG", "BinRegularization", "SymmetricPACT") if n in recipe)
+    return {**measured, ours: score(compress(recipe, model_dir, save_dir, seed))}
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config_path", required=True, metavar="FILE", help="a recipe of configs/slim, or one like them")
+    parser.add_argument("--save_dir", default="output/act", help="the program, and below it the float model and the comparison")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="draw the data and everything random in the job")
+    parser.add_argument("--results", metavar="FILE", help="write all runs to this JSON, e.g. demo/slim/results/NAME.json")
+    parser.add_argument("overrides", nargs="*", metavar="Section.key=value", help="settings that win over the file")
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv=None) -> int:
+    args = parse_args(argv)
+    import paddle
+    import paddle_mrecg
+    from paddle_mrecg.slim.act import refuse_paddle_3
+    try:
+        recipe = read_recipe(args.config_path, args.overrides)
+        refuse_paddle_3(recipe)
+        model_dir = float_model(recipe["Global"])
+        paddle_mrecg.register()
+        runs = []
+        for seed in args.seeds:
+            save_dir = Path(args.save_dir) / f"seed{seed}" if len(args.seeds) > 1 else Path(args.save_dir)
+            measured = measure(recipe, model_dir, save_dir, seed)
+            runs.append(results.run_record(dict(recipe=Path(args.config_path).stem), seed, measured))
+            print(", ".join(f"{name} {value:.2f}" for name, value in measured.items()), f"on Paddle {paddle.__version__}")
+            if args.results:
+                results.save_results(args.results, results.command_line("demo/slim/act.py", argv), runs)
+    except sources.Absent as error:
+        print(f"skipped: {error}")
+        return 1
+    except paddle_mrecg.MrecgError as error:
+        print(f"act.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
