@@ -109,7 +109,8 @@ def run_cell(args, setting, seed: int, evaluator) -> dict:
     measured = results.measured(result.report, NETWORKS[model].metric)
     if evaluator:
         measured["output error"] = result.report.metrics["quantized"]["output error"]
-    return results.run_record(setting, seed, measured, units=units, overrides=args.overrides)
+    return results.run_record(setting, seed, measured, units=units, overrides=args.overrides,
+                              seconds=round(sum(result.report.seconds.values()), 1))
 
 
 def run(args) -> int:
@@ -132,7 +133,8 @@ def run(args) -> int:
 def summary(args) -> int:
     """Collect the cells of the network's results file and print its table."""
     together = [name for name, network in NETWORKS.items() if network.results == NETWORKS[args.model].results]
-    runs = [run for run in results.load_cells(args.cells_dir) if run["setting"]["model"] in together]
+    cells = [cell for cell in results.load_cells(args.cells_dir) if cell["runs"][0]["setting"]["model"] in together]
+    runs = [run for cell in cells for run in cell["runs"]]
     if not runs:
         print(f"no cells of {args.model} in {args.cells_dir}: run `compare_granularity.py run` first")
         return 1
@@ -140,7 +142,7 @@ def summary(args) -> int:
     runs.sort(key=lambda r: (together.index(r["setting"]["model"]), r["setting"]["bits"], r["setting"]["budget"],
                              order.index(r["setting"]["policy"]), r["seed"]))
     _keep_common_measures(runs)
-    path = results.save_results(args.results, f"python demo/compare_granularity.py run --model {args.model}", runs)
+    path = results.save_results(args.results, f"python demo/compare_granularity.py run --model {args.model}", runs, cells)
     print(results.markdown_table(results.load_results(path)))
     return 0
 

@@ -31,11 +31,10 @@ def recovery(report, metric: str) -> Dict[str, Optional[float]]:
 
 
 def measured(report, metric: str) -> Dict[str, float]:
-    """One metric of the three programs in percent, whatever the evaluator counts in, and what the run cost."""
+    """One metric of the three programs in percent, whatever the evaluator counts in, units and optimiser steps."""
     scale = 1.0 if report.metrics["float"][metric] > 1.0 else 100.0
     return {**{stage: scale * report.metrics[stage][metric] for stage in ("float", "nearest", "quantized")},
-            "units": len(report.units), "iterations": sum(u.iterations for u in report.units + report.first_pass),
-            "seconds": sum(report.seconds.values())}
+            "units": len(report.units), "iterations": sum(u.iterations for u in report.units + report.first_pass)}
 
 
 def cell_path(folder: Path, setting: Dict[str, str], seed: int) -> Path:
@@ -45,15 +44,27 @@ def cell_path(folder: Path, setting: Dict[str, str], seed: int) -> Path:
 
 
 def load_cells(folder: Path) -> List[Dict]:
-    """The runs of all cells in a folder."""
-    return [run for path in sorted(Path(folder).glob("*.json")) for run in load_results(path)["runs"]]
+    """The results files of all cells in a folder."""
+    return [load_results(path) for path in sorted(Path(folder).glob("*.json"))]
 
 
-def save_results(path: Path, command: str, runs: List[Dict]) -> Path:
-    """Write a results file with today's date, versions and device."""
+def save_results(path: Path, command: str, runs: List[Dict], cells: Optional[List[Dict]] = None) -> Path:
+    """Write a results file.
+
+    Args:
+        path(Path): where.
+        command(str): what makes it again.
+        runs(list): of ``run_record``.
+        cells(list, optional): the results files that the runs come from, whose dates, versions and devices count. Default:
+            None, measured now and here.
+    """
     from paddle_mrecg.report.result import device_name, installed_versions
-    content = dict(format_version=FORMAT_VERSION, command=command, date=datetime.date.today().isoformat(),
-                   device=device_name(), versions=installed_versions(), runs=runs)
+    if cells:
+        place = dict(date=max(c["date"] for c in cells), device=" and ".join(sorted({c["device"] for c in cells})),
+                     versions=cells[-1]["versions"])
+    else:
+        place = dict(date=datetime.date.today().isoformat(), device=device_name(), versions=installed_versions())
+    content = dict(format_version=FORMAT_VERSION, command=command, **place, runs=runs)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")

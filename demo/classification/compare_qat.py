@@ -197,7 +197,8 @@ def run(args) -> int:
 def summary(args) -> int:
     """Collect the cells into one results file, print its table, draw the pictures."""
     from demo.classification.qat_pictures import draw
-    runs = results.load_cells(args.cells_dir)
+    found = results.load_cells(args.cells_dir)
+    runs = [run for cell in found for run in cell["runs"]]
     if not runs:
         print(f"no cells in {args.cells_dir}: run `compare_qat.py run` first")
         return 1
@@ -205,7 +206,7 @@ def summary(args) -> int:
     runs.sort(key=lambda r: (r["setting"]["network"], r["setting"]["bits"], order[r["setting"]["method"]], r["seed"]))
     draw(runs, Path(args.results).parent)
     table = [{k: v for k, v in run.items() if k not in ("curves", "layers")} for run in runs]  # these stay in the cells
-    path = results.save_results(args.results, "python demo/classification/compare_qat.py run", table)
+    path = results.save_results(args.results, "python demo/classification/compare_qat.py run", table, found)
     print(results.markdown_table(results.load_results(path)))
     return 0
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results files, their tables, and filling them into documents."""
+import json
+
 import pytest
 
 from demo import results, update_results
@@ -54,3 +56,12 @@ def test_two_blocks_in_one_document_are_kept_apart(demo_dir):
 def test_recorded_command_carries_no_machine_path():
     command = results.command_line("demo/x.py", ["--data_dir", "/home/me/cifar10", "--seeds", "0", "--policies", "block + QDrop"])
     assert command == "python demo/x.py --data_dir <cifar10> --seeds 0 --policies 'block + QDrop'"
+
+
+def test_a_summary_says_where_and_when_its_cells_were_measured(tmp_path):
+    for k, (device, date) in enumerate((("one CPU", "2026-01-01"), ("another", "2026-02-01"))):
+        path = results.save_results(tmp_path / "cells" / f"{k}.json", "python x.py", [results.run_record({}, k, {"a": 1.0})])
+        path.write_text(json.dumps(dict(results.load_results(path), device=device, date=date)), encoding="utf-8")
+    cells = results.load_cells(tmp_path / "cells")
+    summary = results.load_results(results.save_results(tmp_path / "all.json", "python x.py", [], cells))
+    assert summary["device"] == "another and one CPU" and summary["date"] == "2026-02-01"
