@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 from demo.results import cell, load_results, markdown_table, provenance, summarise  # noqa: E402
 
 MARKDOWN_BLOCK = re.compile(r"(<!-- results:(?P<name>\S+)(?P<where>[^\n]*?) *-->\n).*?(<!-- /results -->)", re.DOTALL)
+NOT_YET = "not measured yet"
 YAML_BLOCK = re.compile(r"(^# result: (?P<name>\S+)(?P<where>[^\n]*)\n)((?:^#   [^\n]*\n)*)", re.MULTILINE)
 
 
@@ -38,7 +39,9 @@ def fill_markdown(text: str, demo_dir: Path) -> str:
         path = find_results(match["name"], demo_dir)
         if not path.exists():
             return match[0]
-        return f"{match[1]}{markdown_table(load_results(path), parse_where(match['where']))}\n{match[4]}"
+        results, where = load_results(path), parse_where(match["where"])
+        table = markdown_table(results, where) if summarise(results["runs"], where) else NOT_YET
+        return f"{match[1]}{table}\n{match[4]}"
     return MARKDOWN_BLOCK.sub(renew, text)
 
 
@@ -55,7 +58,7 @@ def fill_yaml(text: str, demo_dir: Path) -> str:
             numbers = ", ".join(f"{k} {cell(v, k)}" for k, v in row["measured"].items())
             seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
             lines.append(f"#   {varied + ': ' if varied else ''}{numbers} ({seeds})")
-        lines.append(f"#   measured {provenance(results)}")
+        lines.append(f"#   measured {provenance(results)}" if lines else f"#   {NOT_YET}")
         return match[1] + "".join(line + "\n" for line in lines)
     return YAML_BLOCK.sub(renew, text)
 

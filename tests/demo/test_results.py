@@ -65,3 +65,8 @@ def test_a_summary_says_where_and_when_its_cells_were_measured(tmp_path):
     cells = results.load_cells(tmp_path / "cells")
     summary = results.load_results(results.save_results(tmp_path / "all.json", "python x.py", [], cells))
     assert summary["device"] == "another and one CPU" and summary["date"] == "2026-02-01"
+
+
+def test_settings_without_a_run_are_not_measured_yet(demo_dir):
+    assert "\nnot measured yet\n" in update_results.fill_markdown(MARKDOWN.replace("W4A8", "W1A1"), demo_dir)
+    assert "\n#   not measured yet\nGlobal" in update_results.fill_yaml(YAML.replace("W4A8", "W1A1"), demo_dir)
