@@ -48,8 +48,8 @@ def tune_cpu(enabled=True) -> dict:
 
     glibc hands every large activation back to the kernel and page-faults it in
     again at the next op; keeping freed memory cures that. Paddle's bundled MKL
-    takes a slow path on AMD unless told otherwise before it is loaded. Call
-    this before Paddle is imported; later calls change nothing.
+    takes a slow path on AMD unless told otherwise before its first matrix
+    product. Call this before Paddle computes anything; later calls change nothing.
 
     Args:
         enabled(bool, optional): False leaves the process as it is. Default: True.
@@ -79,10 +79,10 @@ def _keep_freed_memory() -> bool:
 
 
 def _fast_mkl_on_amd():
-    """Set MKL_DEBUG_CPU_TYPE=5 on AMD while it still has an effect; a value set by the user stays."""
+    """Set MKL_DEBUG_CPU_TYPE=5 on AMD; MKL reads it at its first product. A value set by the user stays."""
     if "MKL_DEBUG_CPU_TYPE" in os.environ:
         return os.environ["MKL_DEBUG_CPU_TYPE"]
-    if "paddle" in sys.modules or not _is_amd():
+    if not _is_amd():
         return None
     os.environ["MKL_DEBUG_CPU_TYPE"] = "5"
     return "5"

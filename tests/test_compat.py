@@ -32,9 +32,10 @@ def test_mkl_path_of_the_user_wins():
     assert _in_new_process(code, MKL_DEBUG_CPU_TYPE="4") == "4"
 
 
-def test_mkl_path_is_not_touched_once_paddle_is_loaded(monkeypatch):
-    monkeypatch.delenv("MKL_DEBUG_CPU_TYPE", raising=False)
+def test_mkl_path_is_set_on_amd_though_paddle_is_loaded(monkeypatch):
+    monkeypatch.setenv("MKL_DEBUG_CPU_TYPE", "")  # so that it is put back
+    monkeypatch.delenv("MKL_DEBUG_CPU_TYPE")
+    monkeypatch.setattr(compat, "_is_amd", lambda: False)
+    assert compat._fast_mkl_on_amd() is None and "MKL_DEBUG_CPU_TYPE" not in os.environ
     monkeypatch.setattr(compat, "_is_amd", lambda: True)
-    assert compat._fast_mkl_on_amd() is None
-    monkeypatch.delitem(sys.modules, "paddle")
-    assert compat._fast_mkl_on_amd() == "5"
+    assert compat._fast_mkl_on_amd() == "5" and os.environ["MKL_DEBUG_CPU_TYPE"] == "5"
