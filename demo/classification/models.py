@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo's networks as exported inference models."""
-from pathlib import Path
 from typing import Callable, Dict, Tuple
-
-import paddle
-from paddle.static import InputSpec
 
 from demo import sources
 from demo.classification import cifar_resnet, mobilenet_v1
+from demo.exports import exported
 
 
 def _cifar_resnet(depth: int) -> Callable:
@@ -41,9 +38,5 @@ def inference_model(name: str, cache_dir: str = "cache/models") -> str:
     """
     if name not in LAYERS:
         return sources.model_dir(name)
-    directory = Path(cache_dir) / f"{name}-paddle{paddle.__version__}"
-    if not (directory / "inference.pdiparams").exists():
-        build, shape = LAYERS[name]
-        input_spec = [InputSpec([None, *shape], "float32", "image")]
-        paddle.jit.save(build(), str(directory / "inference"), input_spec=input_spec)
-    return str(directory)
+    build, shape = LAYERS[name]
+    return exported(name, lambda: (build(), shape), cache_dir)

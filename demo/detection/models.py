@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import List
 
-import paddle
-from paddle.static import InputSpec
-
 from demo import sources
 from demo.detection import yolo_fastest
+from demo.exports import exported
 
 YOLO = {"yolo_fastest": "yolo-fastest-1.1", "yolo_fastest_xl": "yolo-fastest-1.1-xl"}
 PACKAGED = ("picodet", "ppocr_det")
@@ -35,10 +33,8 @@ def inference_model(name: str, cache_dir: str = "cache/models") -> str:
     """
     if name not in YOLO:
         return sources.model_dir(name)
-    directory = Path(cache_dir) / f"{name}-paddle{paddle.__version__}"
-    if not (directory / "inference.pdiparams").exists():
-        with paddle.utils.unique_name.guard():  # weights have the same names whatever was built before: configs name them
-            layer = yolo_fastest.load_weights(yolo_fastest.YoloFastest(_darknet(name, ".cfg")), _darknet(name, ".weights"))
-        input_spec = [InputSpec([None, *layer.input_shape], "float32", "image")]
-        paddle.jit.save(layer, str(directory / "inference"), input_spec=input_spec)
-    return str(directory)
+
+    def build():
+        layer = yolo_fastest.load_weights(yolo_fastest.YoloFastest(_darknet(name, ".cfg")), _darknet(name, ".weights"))
+        return layer, layer.input_shape
+    return exported(name, build, cache_dir)
