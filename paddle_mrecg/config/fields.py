@@ -146,6 +146,8 @@ class MRECG:
                               choices=("per_module", "per_unit"))
     batch_size: int = knob(256, "samples per step, drawn afresh each step (expanded batch)", "B", low=1)
     rounding_lr: float = knob(1e-3, "Adam step of the rounding variables", low=0.0)
+    rounding_lr_start: float = knob(1.0, "share of rounding_lr at the first step; grows linearly to 1 at the last. Below 1 where "
+                                    "a large step throws a unit with many inputs per output off", low=0.0, high=1.0)
     scale_lr: float = knob(4e-5, "Adam step of activation scales, cosine to 0; 0 freezes them", low=0.0)
     round_weight: float = knob(0.01, "weight of the rounding term", "lambda", low=0.0)
     round_weight_depthwise: float = knob(0.1, "the same for units with depthwise convolutions", "lambda", low=0.0)

@@ -163,12 +163,7 @@ class UnitTrainer:
     def train(self, iters: int, on_step=None):
         """``iters`` Adam steps on roundings and scales; ``on_step(trainer, step, loss)`` after each."""
         settings = self.settings
-        scales = [p for q in self.quantizers.values() for p in q.parameters()]
-        optimizers = [paddle.optimizer.Adam(settings.rounding_lr, parameters=[r.alpha for r in self.rounding.values()])]
-        schedule = None
-        if scales:
-            schedule = paddle.optimizer.lr.CosineAnnealingDecay(settings.scale_lr, T_max=max(1, iters))
-            optimizers.append(paddle.optimizer.Adam(schedule, parameters=scales))
+        optimizers, schedules = self._optimizers(max(1, iters))
         for step in range(iters):
             beta = annealed_beta(step, iters, settings)
             loss = self._loss(beta)
@@ -178,10 +173,20 @@ class UnitTrainer:
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.clear_grad()
-            if schedule:
+            for schedule in schedules:
                 schedule.step()
             if on_step:
                 on_step(self, step, loss)
+
+    def _optimizers(self, iters: int):
+        """Adam for the roundings and, where they learn, for the scales; and what moves their steps."""
+        settings, start = self.settings, self.settings.rounding_lr_start
+        scales = [p for q in self.quantizers.values() for p in q.parameters()]
+        jobs = [(paddle.optimizer.lr.LambdaDecay(settings.rounding_lr, lambda step: start + (1.0 - start) * step / iters),
+                 [r.alpha for r in self.rounding.values()])]
+        if scales:
+            jobs.append((paddle.optimizer.lr.CosineAnnealingDecay(settings.scale_lr, T_max=iters), scales))
+        return [paddle.optimizer.Adam(schedule, parameters=p) for schedule, p in jobs], [schedule for schedule, _ in jobs]
 
     def _loss(self, beta) -> paddle.Tensor:
         problem, keep = self.problem, self.settings.keep_prob

@@ -204,3 +204,20 @@ def test_fisher_loss_weighs_the_errors_with_the_importance():
     assert float(weighted) == pytest.approx(3 * float(plain), rel=1e-5)
     job.network.importance["a.relu"][:] = 0
     assert float(job.trainer(MRECG(loss="fisher", **QUICK), unit)._loss(None)) == 0
+
+
+@pytest.mark.parametrize("start", (1.0, 0.1))
+def test_rounding_step_grows_from_its_start(start):
+    """Adam's first step is the step size itself; the last one may use the whole of it."""
+    job = tiny_job(weight_bits=3)
+    trainer = job.trainer(MRECG(**dict(QUICK, rounding_lr_start=start, scale_lr=0.0)), job.units((0, 2))[0])
+    before, travelled = trainer.alphas(), []
+
+    def note(trainer, step, loss):
+        travelled.append(max(float(np.abs(a - b).max()) for a, b in zip(trainer.alphas().values(), note.last.values())))
+        note.last = trainer.alphas()
+    note.last = before
+    trainer.train(20, note)
+    assert travelled[0] == pytest.approx(start * QUICK["rounding_lr"], rel=1e-3)
+    if start < 1:
+        assert travelled[-1] > 3 * travelled[0]
