@@ -11,6 +11,7 @@ from .export.qdq import qdq_graph
 from .export.verify import verify
 from .files import write_json
 from .graph.writer import save_program
+from .report.advice import advice
 from .report.pictures import oscillation_picture
 from .report.progress import get_logger
 from .report.result import Report
@@ -82,10 +83,7 @@ def _report(job, tuned: Dict) -> Report:
     report.status = "interrupted" if job.interrupted else "complete"
     report.cpu_tuning = tuned
     report.saved_by_reuse = job.saved_by_reuse()
-    worse = [u.name for u in report.units if u.note]
-    if worse:
-        report.notes.append(f"{len(worse)} units stayed at nearest rounding, which was better there: "
-                            + ", ".join(worse))
+    report.notes += advice(report.units)
     return report
 
 

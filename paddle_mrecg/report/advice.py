@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the losses of the units say about the settings."""
+from typing import List, Sequence
+
+from .units import UnitReport
+
+NOTICEABLE = 0.01  # relative loss below which nobody would look further
+UNDECIDED = 1.3  # hard over soft loss: rounding hard cost nearly a third
+UNTRAINED = 0.7  # trained over nearest loss: a unit that learns ends at a small part of it
+LARGE = 0.1  # relative loss of which the network's outputs will show something
+
+
+def advice(units: Sequence[UnitReport]) -> List[str]:
+    """One sentence per thing that went wrong in training, with its cure.
+
+    Args:
+        units(list[UnitReport]): as trained; those that were not are passed over.
+    """
+    trained = [u for u in units if u.iterations]
+    worse = [u for u in trained if u.note]
+    thrown = [u for u in trained if u.note or (u.loss_hard > UNTRAINED * u.loss_nearest and u.relative_hard > LARGE)]
+    undecided = [u for u in trained if u not in thrown and u.loss_hard > UNDECIDED * u.loss_soft
+                 and u.relative_hard > NOTICEABLE]
+    sentences = []
+    if worse:
+        sentences.append(f"{_count(worse)} stayed at nearest rounding, which was better there: {_names(worse)}")
+    if thrown:
+        sentences.append(f"training hardly helped {_count(thrown)} ({_names(thrown)}): the steps are too large for many inputs "
+                         "per output, or too few; try MRECG.rounding_lr_start=0.1, a smaller MRECG.rounding_lr, or more "
+                         "MRECG.num_iters")
+    if undecided:
+        sentences.append(f"rounding hard cost much in {_count(undecided)} ({_names(undecided)}): roundings were still undecided; "
+                         "try MRECG.round_weight_relative=30 or more MRECG.num_iters")
+    return sentences
+
+
+def _count(units) -> str:
+    return f"{len(units)} unit{'s' * (len(units) != 1)}"
+
+
+def _names(units) -> str:
+    return ", ".join(u.name for u in units)

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sentences about units whose training went wrong."""
+from paddle_mrecg.report.advice import advice
+from paddle_mrecg.report.units import UnitReport
+
+
+def unit(name, nearest, soft, hard, power=100.0, iterations=300, note=""):
+    return UnitReport(0, name, 0, [name], 1, 10, iterations, 1.0, nearest, soft, hard, power, note=note)
+
+
+def test_well_trained_units_need_no_advice():
+    assert advice([unit("a", 50.0, 5.0, 5.5), unit("b", 0.5, 0.3, 0.45), unit("c", 60.0, 60.0, 60.0, iterations=0)]) == []
+
+
+def test_a_unit_that_was_thrown_off_gets_smaller_steps():
+    sentence, = advice([unit("a", 50.0, 5.0, 5.5), unit("b", 91.0, 86.0, 86.5)])
+    assert "1 unit (b)" in sentence and "rounding_lr_start" in sentence
+
+
+def test_undecided_roundings_get_a_heavier_term():
+    sentence, = advice([unit("a", 75.0, 2.0, 17.0), unit("b", 75.0, 2.0, 18.0)])
+    assert "2 units (a, b)" in sentence and "round_weight_relative" in sentence
+
+
+def test_units_that_stayed_at_nearest_rounding_are_named_first():
+    first, second = advice([unit("a", 50.0, 60.0, 50.0, note="training made the output worse; nearest rounding stays")])
+    assert "stayed at nearest rounding, which was better there: a" in first and "rounding_lr_start" in second
+
+
+def test_advice_names_settings_that_exist():
+    from paddle_mrecg.config import MRECG
+    for name in ("rounding_lr_start", "rounding_lr", "num_iters", "round_weight_relative"):
+        assert hasattr(MRECG(), name)
