@@ -14,13 +14,11 @@ import numpy as np
 from ..errors import ModelError
 from .graph import Graph, Op, TensorInfo
 from .params import DTYPE_CODES, read_combined
+from .pir_attrs import as_list, attributes, finish_attrs, tensor_info
 from .pir_table import RULES
 from .program import is_quantize_op
 from .simplify import drop_unused
 
-_TYPES = {"0.t_f32": "float32", "0.t_f64": "float64", "0.t_f16": "float16", "0.t_bf16": "bfloat16", "0.t_i64": "int64",
-          "0.t_i32": "int32", "0.t_i16": "int16", "0.t_i8": "int8", "0.t_ui8": "uint8", "0.t_bool": "bool"}
-_NOISE = ("struct_name", "place", "stop_gradient", "op_callstack", "persistable", "trainable_statistics")
 _CONTROL_FLOW = ("if", "while", "pylayer", "cinn")
 _EMPTY = 0  # the id of an operand that is not given
 
@@ -116,22 +114,22 @@ class _Reader:
     def _read_p(self, _, op):
         name, out = op["A"][3], op["O"]
         self._names[out["%"]] = name
-        self.parameters[name] = self.graph.tensors[name] = _info(name, out["TT"])
+        self.parameters[name] = self.graph.tensors[name] = tensor_info(name, out["TT"])
 
     def _read_data(self, _, op):
         self._feed(op, len(self._feeds))
 
     def _read_feed(self, _, op):
-        self._feed(op, _attributes(op)["col"])
+        self._feed(op, attributes(op)["col"])
 
     def _feed(self, op, column):
-        out, name = op["O"][0], _attributes(op)["name"]
+        out, name = op["O"][0], attributes(op)["name"]
         self._names[out["%"]] = name
-        self.graph.tensors[name] = _info(name, out["TT"])
+        self.graph.tensors[name] = tensor_info(name, out["TT"])
         self._feeds.append((column, name))
 
     def _read_fetch(self, _, op):
-        attrs = _attributes(op)
+        attrs = attributes(op)
         self._fetches.append((attrs["col"], self._names[op["I"][0]["%"]], attrs["name"]))
 
     def _read_combine(self, _, op):
@@ -147,13 +145,13 @@ class _Reader:
     def _read_slice(self, name, op):
         if not op["#"].startswith("0."):
             return self._read_op(name, op)
-        self._names[op["O"][0]["%"]] = self._names[op["I"][0]["%"]][_attributes(op)["index"]]
+        self._names[op["O"][0]["%"]] = self._names[op["I"][0]["%"]][attributes(op)["index"]]
         return None
 
     # Constants: kept as values for folding, and as tensors in case that somebody reads them. ---
 
     def _read_full(self, _, op):
-        attrs, out = _attributes(op), op["O"][0]
+        attrs, out = attributes(op), op["O"][0]
         dtype, value, shape = attrs["dtype"], attrs["value"], list(attrs["shape"])
         value = value if dtype.startswith("float") else int(value)
         if len(shape) == 0 or shape == [1]:
@@ -163,12 +161,12 @@ class _Reader:
                    {"shape": shape, "value": float(value), "str_value": text, "dtype": DTYPE_CODES[dtype]})
 
     def _read_full_int_array(self, _, op):
-        attrs, out = _attributes(op), op["O"][0]
+        attrs, out = attributes(op), op["O"][0]
         self._constants[out["%"]] = list(attrs["value"])
         self._constant_tensor(out, np.asarray(attrs["value"], attrs["dtype"]))
 
     def _read_assign_value(self, _, op):
-        attrs = _attributes(op)
+        attrs = attributes(op)
         self._constant_tensor(op["O"][0], np.asarray(attrs["values"], attrs["dtype"]).reshape(attrs["shape"]))
 
     _read_assign_value_ = _read_assign_value
@@ -181,7 +179,7 @@ class _Reader:
     def _read_shape64(self, _, op):
         out = op["O"][0]
         narrow = self._fresh("shape")
-        self.graph.tensors[narrow] = TensorInfo(narrow, _info("", out["TT"]).shape, "int32")
+        self.graph.tensors[narrow] = TensorInfo(narrow, tensor_info("", out["TT"]).shape, "int32")
         self._emit("shape", {"Input": [self._names[op["I"][0]["%"]]]}, {"Out": [narrow]}, {})
         self._emit("cast", {"X": [narrow]}, {"Out": [self._new(out, "cast")]},
                    {"in_dtype": DTYPE_CODES["int32"], "out_dtype": DTYPE_CODES["int64"]})
@@ -192,26 +190,26 @@ class _Reader:
 
     def _read_op(self, name, op):
         rule = RULES.get(name)
-        attrs = _attributes(op)
+        attrs = attributes(op)
         operands = [i["%"] for i in op["I"]]
         if rule is None or len(operands) > len(rule.inputs):
-            inputs = {"X": [n for i in operands if i != _EMPTY for n in _as_list(self._names[i])]}
-            self._emit(op["#"], inputs, {"Out": [n for o in op["O"] for n in _as_list(self._new(o, name))]}, attrs)
+            inputs = {"X": [n for i in operands if i != _EMPTY for n in as_list(self._names[i])]}
+            self._emit(op["#"], inputs, {"Out": [n for o in op["O"] for n in as_list(self._new(o, name))]}, attrs)
             return
         attrs = {rule.rename.get(k, k): v for k, v in attrs.items() if rule.rename.get(k, k)}
         attrs.update(rule.extra)
         inputs: Dict[str, List[str]] = {}
         for role, operand in zip(rule.inputs, operands):
             self._operand(role, operand, inputs, attrs)
-        _finish_attrs(rule.type, attrs, [self.graph.tensors[n] for n in inputs.get("X", ()) if n in self.graph.tensors])
-        outputs = {slot: _as_list(self._new(out, rule.type)) for slot, out in zip(rule.outputs, op["O"])}
+        finish_attrs(rule.type, attrs, [self.graph.tensors[n] for n in inputs.get("X", ()) if n in self.graph.tensors])
+        outputs = {slot: as_list(self._new(out, rule.type)) for slot, out in zip(rule.outputs, op["O"])}
         self._emit(rule.type, inputs, outputs, attrs)
 
     def _operand(self, role, operand, inputs, attrs):
         if operand == _EMPTY or role == "-":
             return
         if not role.startswith("@"):
-            inputs[role] = list(_as_list(self._names[operand]))
+            inputs[role] = list(as_list(self._names[operand]))
             return
         attr, list_slot, tensor_slot = (role[1:].split("/") + ["", ""])[:3]
         if operand in self._constants:
@@ -248,7 +246,7 @@ class _Reader:
 
     def _named(self, stem, kind):
         name = self._fresh(stem)
-        self.graph.tensors[name] = _info(name, kind)
+        self.graph.tensors[name] = tensor_info(name, kind)
         return name
 
     def _fresh(self, stem):
@@ -257,44 +255,6 @@ class _Reader:
             name = f"{stem}_{number}.tmp_0"
             if name not in self.graph.tensors:
                 return name
-
-
-def _as_list(names):
-    return names if isinstance(names, list) else [names]
-
-
-def _info(name, kind):
-    if not kind["#"].endswith("t_dtensor"):
-        return TensorInfo(name)
-    return TensorInfo(name, tuple(kind["D"][1]), _TYPES.get(kind["D"][0]["#"], "float32"))
-
-
-def _attributes(op) -> Dict[str, Any]:
-    return {a["N"]: _value(a["AT"]) for a in op["A"] if a["N"] not in _NOISE}
-
-
-def _value(attribute):
-    data = attribute.get("D")
-    if attribute["#"].endswith("a_array"):
-        return [_value(item) for item in data]
-    return data
-
-
-def _finish_attrs(op_type, attrs, x):
-    """What ProgramDesc has as numbers and lists where PIR has names and scalars, or nothing."""
-    for key in ("dtype", "out_dtype"):
-        if isinstance(attrs.get(key), str):
-            attrs[key] = DTYPE_CODES.get(attrs[key], -1)
-    if op_type == "cast" and x:
-        attrs["in_dtype"] = DTYPE_CODES.get(x[0].dtype, -1)
-    if op_type.startswith("reduce_"):
-        attrs.setdefault("dim", [])
-        attrs.setdefault("reduce_all", not attrs["dim"])
-    if op_type in ("slice", "strided_slice"):
-        attrs.setdefault("decrease_axis", [])
-    for key in ("axes", "sections", "ksize", "shape", "output_size", "shifts"):
-        if key in attrs and not isinstance(attrs[key], list):
-            attrs[key] = [attrs[key]]
 
 
 def _rename(graph, table):
