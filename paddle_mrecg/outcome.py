@@ -83,7 +83,7 @@ def _report(job, tuned: Dict) -> Report:
     report.status = "interrupted" if job.interrupted else "complete"
     report.cpu_tuning = tuned
     report.saved_by_reuse = job.saved_by_reuse()
-    report.notes += advice(report.units)
+    report.notes += advice(report.units, config.mrecg)
     return report
 
 

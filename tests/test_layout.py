@@ -30,7 +30,7 @@ ALLOWED = {
     "graph": ("errors", "compat"),
     "quantizers": ("errors", "compat"),
     "data": ("errors", "config", "graph"),
-    "report": ("errors", "files"),
+    "report": ("errors", "files", "config"),
     "quanters": ("errors", "compat", "quantizers"),
     "training": ("errors", "compat", "config", "quantizers", "quanters", "strategies"),
     "strategies": ("errors", "config", "graph"),

@@ -38,7 +38,17 @@ def _lite(config: Config) -> bool:
     return config.global_.target == "paddle_lite"
 
 
+def _unread_weight(name: str) -> Conflict:
+    key = f"MRECG.{name}"
+    return Conflict(key, ("MRECG.round_weight_relative", "MRECG.preset"),
+                    lambda c: c.mrecg.round_weight_relative > 0 and value(c, key) != default(c, key),
+                    "has no effect while round_weight_relative is above 0 (the preset may have set it); remove it, or set "
+                    "round_weight_relative to 0")
+
+
 CONFLICTS = (
+    _unread_weight("round_weight"),
+    _unread_weight("round_weight_depthwise"),
     Conflict("QuantPost.weight_symmetric", ("Global.target",),
              lambda c: _lite(c) and c.quant_post.weight_symmetric is False,
              f"Paddle Lite's int8 kernels have no zero point for weights; use true, {CURE}"),
@@ -59,6 +69,10 @@ CONFLICTS = (
     Conflict("MRECG.activation_clip", ("MRECG.scale_lr",),
              lambda c: c.mrecg.activation_clip != "none" and c.mrecg.scale_lr == 0.0,
              "scale_lr is 0, so the clip would never learn; set scale_lr above 0 (the preset may have set it to 0)"),
+    Conflict("MRECG.warm_up", ("MRECG.round_weight_relative",),
+             lambda c: c.mrecg.round_weight_relative > 0 and c.mrecg.warm_up == 0.0,
+             "round_weight_relative measures gradients during warm-up; set warm_up above 0, or round_weight_relative to 0 "
+             "(the preset may have set it)"),
     Conflict("Data.mirror", ("Data.views",), lambda c: c.data.mirror and c.data.views == 1,
              "has no effect with views 1: it mirrors half of the further views; set Data.views to 2 or more"),
     Conflict("Evaluation.data", ("Evaluation.evaluator",),

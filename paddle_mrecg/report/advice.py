@@ -2,6 +2,7 @@
 """What the losses of the units say about the settings."""
 from typing import List, Sequence
 
+from ..config import MRECG
 from .units import UnitReport
 
 NOTICEABLE = 0.01  # relative loss below which nobody would look further
@@ -10,11 +11,12 @@ UNTRAINED = 0.7  # trained over nearest loss: a unit that learns ends at a small
 LARGE = 0.1  # relative loss of which the network's outputs will show something
 
 
-def advice(units: Sequence[UnitReport]) -> List[str]:
+def advice(units: Sequence[UnitReport], settings: MRECG) -> List[str]:
     """One sentence per thing that went wrong in training, with its cure.
 
     Args:
         units(list[UnitReport]): as trained; those that were not are passed over.
+        settings(MRECG): what they were trained with; nothing is advised that is there already.
     """
     trained = [u for u in units if u.iterations]
     worse = [u for u in trained if u.note]
@@ -25,12 +27,14 @@ def advice(units: Sequence[UnitReport]) -> List[str]:
     if worse:
         sentences.append(f"{_count(worse)} stayed at nearest rounding, which was better there: {_names(worse)}")
     if thrown:
+        growing = "MRECG.rounding_lr_start=0.1, " if settings.rounding_lr_start > 0.1 else ""
         sentences.append(f"training hardly helped {_count(thrown)} ({_names(thrown)}): the steps are too large for many inputs "
-                         "per output, or too few; try MRECG.rounding_lr_start=0.1, a smaller MRECG.rounding_lr, or more "
-                         "MRECG.num_iters")
+                         f"per output, or too few; try {growing}MRECG.rounding_lr={settings.rounding_lr / 2:g}, or "
+                         f"MRECG.num_iters={2 * settings.num_iters}")
     if undecided:
+        heavier = 2 * settings.round_weight_relative or 30
         sentences.append(f"rounding hard cost much in {_count(undecided)} ({_names(undecided)}): roundings were still undecided; "
-                         "try MRECG.round_weight_relative=30 or more MRECG.num_iters")
+                         f"try MRECG.round_weight_relative={heavier:g} or MRECG.num_iters={2 * settings.num_iters}")
     return sentences
 
 

@@ -85,6 +85,8 @@ def problems_of(source=None, overrides=()):
     ({"Evaluation": {"evaluator_args": {"a": 1}}}, ["has no effect without Evaluation.evaluator"]),
     ({"Evaluation": {"label_offset": 1}}, ["has no effect without Evaluation.data"]),
     ({"Data": {"mirror": True}}, ["has no effect with views 1"]),
+    ({"MRECG": {"preset": "fast", "round_weight": 0.1}}, ["MRECG.round_weight", "set round_weight_relative to 0"]),
+    ({"MRECG": {"preset": "fast", "warm_up": 0.0}}, ["MRECG.warm_up", "measures gradients during warm-up"]),
     ({"Evaluation": {"data": {"image_dir": "x", "views": 2}}}, ["is for calibration only; set Data.views"]),
 ])
 def test_one_mistake_gives_one_problem_that_names_it(source, words):

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sentences about units whose training went wrong."""
-from paddle_mrecg.report.advice import advice
+import re
+
+from paddle_mrecg.config import MRECG
+from paddle_mrecg.config.io import load_config
+from paddle_mrecg.report.advice import advice as advice_on
 from paddle_mrecg.report.units import UnitReport
 
 
 def unit(name, nearest, soft, hard, power=100.0, iterations=300, note=""):
     return UnitReport(0, name, 0, [name], 1, 10, iterations, 1.0, nearest, soft, hard, power, note=note)
+
+
+def advice(units, **settings):
+    return advice_on(units, MRECG(**dict(rounding_lr=0.2, num_iters=300, **settings)))
 
 
 def test_well_trained_units_need_no_advice():
@@ -27,7 +35,15 @@ def test_units_that_stayed_at_nearest_rounding_are_named_first():
     assert "stayed at nearest rounding, which was better there: a" in first and "rounding_lr_start" in second
 
 
-def test_advice_names_settings_that_exist():
-    from paddle_mrecg.config import MRECG
-    for name in ("rounding_lr_start", "rounding_lr", "num_iters", "round_weight_relative"):
-        assert hasattr(MRECG(), name)
+def test_what_is_set_already_is_not_advised():
+    thrown, = advice([unit("b", 91.0, 86.0, 86.5)], rounding_lr_start=0.1)
+    assert "rounding_lr_start" not in thrown and "MRECG.rounding_lr=0.1" in thrown and "MRECG.num_iters=600" in thrown
+    undecided, = advice([unit("a", 75.0, 2.0, 17.0)], round_weight_relative=30.0)
+    assert "MRECG.round_weight_relative=60" in undecided
+
+
+def test_advised_settings_are_accepted():
+    sentences = " ".join(advice([unit("a", 75.0, 2.0, 17.0), unit("b", 91.0, 86.0, 86.5)]))
+    assignments = re.findall(r"MRECG\.\w+=[\d.]+\d", sentences)
+    assert len(assignments) == 5  # num_iters twice
+    load_config({"MRECG": {"preset": "fast"}}, assignments)
