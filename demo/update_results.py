@@ -4,7 +4,7 @@
 Markdown: the text between ``<!-- results:quickstart/direction bits=W4A8 -->`` and ``<!-- /results -->`` becomes the
 table of ``demo/quickstart/results/direction.json``, restricted to the settings named after it. YAML: the comment
 lines below ``# result: quickstart/direction bits=W4A8`` that start with ``#   `` become one line per setting.
-A block whose results file does not exist (yet) is left as it is.
+A block whose results file does not exist (yet) is left as it is. ``<!-- results:mobile/cells -->`` is the deployment table.
 """
 import argparse
 import re
@@ -15,6 +15,7 @@ from typing import Dict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from demo.mobile.table import markdown as deployment_table  # noqa: E402
 from demo.results import cell, load_results, markdown_table, provenance, summarise  # noqa: E402
 
 MARKDOWN_BLOCK = re.compile(r"(<!-- results:(?P<name>\S+)(?P<where>[^\n]*?) *-->\n).*?(<!-- /results -->)", re.DOTALL)
@@ -36,6 +37,8 @@ def parse_where(text: str) -> Dict[str, str]:
 def fill_markdown(text: str, demo_dir: Path) -> str:
     """``text`` with every results block renewed."""
     def renew(match):
+        if match["name"] == "mobile/cells":
+            return f"{match[1]}{deployment_table(demo_dir / 'mobile/results/cells')}\n{match[4]}"
         path = find_results(match["name"], demo_dir)
         if not path.exists():
             return match[0]

@@ -5,8 +5,11 @@
     python demo/mobile/table.py --models ResNet-20 --bits 4
     python demo/mobile/table.py --print_only --markdown
 
-One JSON per model, bits and target in ``results/``; an interrupted run goes on where it stopped. Rounding is to nearest:
-deployment does not depend on how codes were chosen.
+One JSON per model, bits and target in ``results/cells``; an interrupted run goes on where it stopped. Weights are rounded to
+nearest unless ``--cache`` holds the model already, for example reconstructed:
+
+    python demo/classification/quant_post.py --model mobilenet_v1 --save_dir cache/mobile/mobilenetv1_w4a8 \\
+        --config_path configs/classification/mobilenet_v1_mrecg_w4a8.yaml
 """
 import argparse
 import json
@@ -54,8 +57,9 @@ def measure(name: str, bits: int, cache: Path):
     graph = load_graph(str(folder), allow_quantized=True)
     count = 1 if len(graph.inputs) > 1 else CHECKED
     report = check(graph, work.calibration(count), seconds=600)
-    sizes = json.loads((folder / "report.json").read_text(encoding="utf-8"))["sizes"]
-    common = dict(jitter=report.jitter, sizes=dict(float_file=sizes["float_file"], quantized_file=sizes["quantized_file"],
+    made = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    sizes = made["sizes"]
+    common = dict(rounding=_rounding(made), jitter=report.jitter, sizes=dict(float_file=sizes["float_file"], quantized_file=sizes["quantized_file"],
                                                    codes={k: v for k, v in sizes["codes"].items() if k != "entropy_bits"}))
     found = {r.runtime: r for r in report.runtimes}
     cells = {"Lite ARM": dict(common, **_arm(graph, report))}
@@ -66,6 +70,11 @@ def measure(name: str, bits: int, cache: Path):
     cells["Paddle Inference"].update(_latency("inference", work.model_dir(), folder, work))
     cells["ONNX"].update(_onnx(graph, work, cells["ONNX"]))
     return cells
+
+
+def _rounding(report) -> str:
+    settings = report["config"]["MRECG"]
+    return f"MRECG, {settings['granularity']}" if settings["num_iters"] else "nearest"
 
 
 def _run_cell(found):
@@ -209,23 +218,31 @@ def _row(run, total):
     latency = cell.get("latency")
     size = f"{(cell.get('bytes') or cell['sizes']['quantized_file']['bytes']) / 1e6:.2f}" if cell["accepted"] else "–"
     status = cell["status"] if cell["accepted"] else f"no: {cell['reason']}"
-    return [setting["model"], setting["bits"], setting["target"], status, int8, difference, worst, metric, size,
+    return [setting["model"], setting["bits"], cell.get("rounding", "nearest"), setting["target"], status, int8, difference, worst, metric, size,
             f"{latency['ratio']:.2f}" if latency else "–"]
 
 
-HEAD = ["model", "bits", "target", "accepted", "int8 ops", "max / mean difference", "worst layer", "metric", "MB",
+HEAD = ["model", "bits", "rounding", "target", "accepted", "int8 ops", "max / mean difference", "worst layer", "metric", "MB",
         "float / int8 time"]
 
 
+def markdown(folder: Path) -> str:
+    """The table as Markdown, and a line that says how it was measured."""
+    files = [results.load_results(path) for path in sorted(Path(folder).glob("*.json"))]
+    devices, dates = ({file[key] for file in files} for key in ("device", "date"))
+    versions = ", ".join(f"{k} {v}" for k, v in files[-1]["versions"].items() if k.startswith("paddle"))
+    lines = ["| " + " | ".join(row) + " |" for row in [HEAD, ["---"] * len(HEAD), *rows(folder)]]
+    return "\n".join([*lines, "", f"`python demo/mobile/table.py`: {' and '.join(sorted(devices))}, {versions}, {max(dates)}"])
+
+
 def print_table(args):
-    """All rows, and what is missing."""
-    table = [HEAD] + rows(args.results)
+    """All rows, aligned or as Markdown."""
     if args.markdown:
-        table.insert(1, ["---"] * len(HEAD))
-        print("\n".join("| " + " | ".join(row) + " |" for row in table))
-    else:
-        widths = [max(len(row[k]) for row in table) for k in range(len(HEAD))]
-        print("\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in table))
+        print(markdown(args.results))
+        return
+    table = [HEAD, *rows(args.results)]
+    widths = [max(len(row[k]) for row in table) for k in range(len(HEAD))]
+    print("\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in table))
 
 
 def main(argv=None) -> int:
@@ -233,7 +250,7 @@ def main(argv=None) -> int:
     parser.add_argument("--models", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))
     parser.add_argument("--bits", nargs="+", type=int, default=[8, 4])
     parser.add_argument("--cache", type=Path, default=Path("cache/mobile"), help="quantised models")
-    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--results", type=Path, default=HERE / "results/cells")
     parser.add_argument("--print_only", action="store_true", help="measure nothing")
     parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args(argv)

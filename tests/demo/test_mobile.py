@@ -2,7 +2,9 @@
 """The deployment table is made of result files, and latency is a median over pairs."""
 import json
 
-from demo.mobile import latency, table
+import pytest
+
+from demo.mobile import latency, sizes, table
 
 
 def test_ratio_is_the_median_over_alternating_pairs():
@@ -34,14 +36,61 @@ def test_rows_show_what_was_measured_and_no_more(tmp_path):
     write(tmp_path, "Paddle Inference", accepted=True, status="agrees", max_abs_diff=0.16, mean_abs_diff=0.05, worst_layer=1e-6,
           metric=89.5, int8_ops=19, latency=dict(ratio=1.13))
     assert table.rows(tmp_path) == [
-        ["ResNet-20", "W4A8", "Paddle Inference", "agrees", "19/20", "0.16 / 0.05", "0.0001 %", "89.5", "0.50", "1.13"],
-        ["ResNet-20", "W4A8", "ONNX", "no: killed", "–", "–", "–", "–", "–", "–"],
-        ["ResNet-20", "W4A8", "Lite ARM", "converted", "20/20", "–", "–", "–", "0.33", "–"]]
+        ["ResNet-20", "W4A8", "nearest", "Paddle Inference", "agrees", "19/20", "0.16 / 0.05", "0.0001 %", "89.5", "0.50", "1.13"],
+        ["ResNet-20", "W4A8", "nearest", "ONNX", "no: killed", "–", "–", "–", "–", "–", "–"],
+        ["ResNet-20", "W4A8", "nearest", "Lite ARM", "converted", "20/20", "–", "–", "–", "0.33", "–"]]
 
 
 def test_every_result_file_is_of_a_known_model(repository):
-    for path in sorted((repository / "demo/mobile/results").glob("*.json")):
+    for path in sorted((repository / "demo/mobile/results/cells").glob("*.json")):
         run, = json.loads(path.read_text(encoding="utf-8"))["runs"]
         setting = run["setting"]
         assert path == table._path(path.parent, setting["model"], int(setting["bits"][1]), setting["target"])
         assert run["accepted"] or run["reason"], path
+
+
+def quantised_folder(folder, **codes):
+    sizes = dict(float_file=dict(bytes=4_000_000), quantized_file=dict(bytes=1_000_000, zipped=500_000),
+                 codes=dict(entropy_coded=400_000, **codes))
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps(dict(sizes=sizes)), encoding="utf-8")
+    return folder
+
+
+def test_sizes_are_those_of_the_report_and_of_the_lite_file(tmp_path, monkeypatch):
+    folder = quantised_folder(tmp_path / "model")
+    monkeypatch.setattr(sizes, "_lite_file", lambda folder: bytes(2_000_000))
+    found = sizes.measure(folder)
+    assert found.pop(".nb zipped") < 0.01
+    assert found == {"float": 4.0, "int8": 1.0, "int8 zipped": 0.5, ".nb": 2.0, "codes, ideal": 0.4}
+
+
+def test_sizes_without_the_converter_have_no_lite_file(tmp_path, monkeypatch, capsys):
+    from paddle_mrecg.errors import ModelError
+    from paddle_mrecg.export import lite_env
+
+    def absent():
+        raise ModelError("no paddle_lite_opt on PATH")
+    monkeypatch.setattr(lite_env, "find_lite", absent)
+    assert list(sizes.measure(quantised_folder(tmp_path / "model"))) == ["float", "int8", "int8 zipped", "codes, ideal"]
+    assert "no paddle_lite_opt on PATH" in capsys.readouterr().out
+
+
+def test_recorded_sizes_are_not_measured_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sizes, "_lite_file", lambda folder: None)
+    made = []
+
+    def quantised(name, bits, cache):
+        made.append((name, bits))
+        return quantised_folder(tmp_path / f"{name}{bits}{len(made)}")
+    monkeypatch.setattr(sizes, "quantised", quantised)
+    arguments = ["--models", "ResNet-20", "--results", str(tmp_path / "sizes.json")]
+    assert sizes.main([*arguments, "--bits", "8"]) == 0
+    assert sizes.main([*arguments, "--bits", "8", "2"]) == 0
+    assert made == [("ResNet-20", 8), ("ResNet-20", 2)]
+
+
+@pytest.mark.parametrize("settings, expected", [(dict(num_iters=0, granularity="block"), "nearest"),
+                                                (dict(num_iters=300, granularity="loss_peaks"), "MRECG, loss_peaks")])
+def test_the_table_says_how_weights_were_rounded(settings, expected):
+    assert table._rounding(dict(config=dict(MRECG=settings))) == expected
