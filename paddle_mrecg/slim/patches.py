@@ -3,7 +3,7 @@
 import functools
 import sys
 import types
-from typing import Any, Callable, List, NamedTuple
+from typing import Any, Callable, List, NamedTuple, Tuple
 
 from ..report.progress import get_logger
 
@@ -21,10 +21,14 @@ class Patch(NamedTuple):
 
 
 class Patches:
-    """The table of what has been replaced, in order."""
+    """What has been replaced, in order; true while anything is."""
 
     def __init__(self):
         self.table: List[Patch] = []
+        self.functions: List[Tuple[Callable, Callable]] = []  # (original, replacement), in every module
+
+    def __bool__(self):
+        return bool(self.table or self.functions)
 
     def replace(self, owner, name: str, replacement):
         """Set ``owner.name``; what the owner itself held, or that it held nothing, is noted."""
@@ -38,13 +42,14 @@ class Patches:
         reference in the importing module: a switch that reached only the
         first would depend on the order of imports.
         """
-        for module in list(sys.modules.values()):
-            if isinstance(module, types.ModuleType):
-                for name in [n for n, value in list(vars(module).items()) if value is original]:
-                    self.replace(module, name, replacement)
+        self.functions.append((original, replacement))
+        _swap(original, replacement)
 
     def restore(self):
         """Put everything back, last first; an attribute that somebody else has replaced since is left to them."""
+        while self.functions:  # modules that imported ours while it was there hold it, too
+            original, replacement = self.functions.pop()
+            _swap(replacement, original)
         while self.table:
             owner, name, original, replacement = self.table.pop()
             if vars(owner).get(name, ABSENT) is not replacement:
@@ -53,6 +58,14 @@ class Patches:
                 delattr(owner, name)
             else:
                 setattr(owner, name, original)
+
+
+def _swap(present: Callable, wanted: Callable):
+    """Every module's names of ``present`` become names of ``wanted``."""
+    for module in list(sys.modules.values()):
+        if isinstance(module, types.ModuleType):
+            for name in [n for n, value in list(vars(module).items()) if value is present]:
+                setattr(module, name, wanted)
 
 
 def ours_or(original: Callable, name: str) -> Callable:

@@ -20,7 +20,7 @@ def register():
     Raises:
         ConfigError: PaddleSlim is not installed, or not complete.
     """
-    if _patches.table:
+    if _patches:
         return
     try:
         for install in _installers():
@@ -37,7 +37,7 @@ def unregister():
 
 def registered() -> bool:
     """Our names work in PaddleSlim now."""
-    return bool(_patches.table)
+    return bool(_patches)
 
 
 def _installers():
