@@ -139,7 +139,8 @@ def summary(args) -> int:
         print(f"no cells of {args.model} in {args.cells_dir}: run `compare_granularity.py run` first")
         return 1
     order = list(POLICIES)
-    runs.sort(key=lambda r: (together.index(r["setting"]["model"]), r["setting"]["bits"], r["setting"]["budget"],
+    runs.sort(key=lambda r: (together.index(r["setting"]["model"]), r["setting"]["bits"], r["setting"]["budget"] != "config",
+                             r["setting"]["budget"],
                              order.index(r["setting"]["policy"]), r["seed"]))
     _keep_common_measures(runs)
     path = results.save_results(args.results, f"python demo/compare_granularity.py run --model {args.model}", runs, cells)
