@@ -36,8 +36,10 @@ POLICIES = {
     "modcap": ["MRECG.granularity=modcap"],
     "loss": ["MRECG.granularity=loss"],
     "loss_peaks": ["MRECG.granularity=loss_peaks"],
+    "loss_peaks + QDrop": ["MRECG.granularity=loss_peaks", "MRECG.keep_prob=0.5"],
     "optimal": ["MRECG.granularity=optimal"],
 }
+EXTRA = ("explicit pairs, inner 0.1", "loss_peaks + QDrop")  # run when asked for
 
 
 class Network(NamedTuple):
@@ -164,7 +166,7 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("run", "summary"))
     parser.add_argument("--model", choices=list(NETWORKS), default="cifar_resnet20")
-    parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=[p for p in POLICIES if "inner" not in p])
+    parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=[p for p in POLICIES if p not in EXTRA])
     parser.add_argument("--bits", nargs="+", help="e.g. W4A4 (default: all that the network has a recipe for)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--budget", default="config", help="name of this budget in the table")

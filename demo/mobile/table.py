@@ -58,9 +58,9 @@ def measure(name: str, bits: int, cache: Path):
     count = 1 if len(graph.inputs) > 1 else CHECKED
     report = check(graph, work.calibration(count), seconds=600)
     made = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    sizes = made["sizes"]
-    common = dict(rounding=_rounding(made), jitter=report.jitter, sizes=dict(float_file=sizes["float_file"], quantized_file=sizes["quantized_file"],
-                                                   codes={k: v for k, v in sizes["codes"].items() if k != "entropy_bits"}))
+    sizes = {name: made["sizes"][name] for name in ("float_file", "quantized_file")}
+    sizes["codes"] = {name: size for name, size in made["sizes"]["codes"].items() if name != "entropy_bits"}
+    common = dict(rounding=_rounding(made), jitter=report.jitter, sizes=sizes)
     found = {r.runtime: r for r in report.runtimes}
     cells = {"Lite ARM": dict(common, **_arm(graph, report))}
     for target, runtime in TARGETS.items():
@@ -218,8 +218,8 @@ def _row(run, total):
     latency = cell.get("latency")
     size = f"{(cell.get('bytes') or cell['sizes']['quantized_file']['bytes']) / 1e6:.2f}" if cell["accepted"] else "–"
     status = cell["status"] if cell["accepted"] else f"no: {cell['reason']}"
-    return [setting["model"], setting["bits"], cell.get("rounding", "nearest"), setting["target"], status, int8, difference, worst, metric, size,
-            f"{latency['ratio']:.2f}" if latency else "–"]
+    return [setting["model"], setting["bits"], cell.get("rounding", "nearest"), setting["target"], status, int8, difference,
+            worst, metric, size, f"{latency['ratio']:.2f}" if latency else "–"]
 
 
 HEAD = ["model", "bits", "rounding", "target", "accepted", "int8 ops", "max / mean difference", "worst layer", "metric", "MB",
