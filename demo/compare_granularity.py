@@ -185,9 +185,11 @@ def parse_args(argv=None):
     return args
 
 
+@sources.explained
+def main(argv=None) -> int:
+    args = parse_args(argv)
+    return {"run": run, "summary": summary}[args.action](args)
+
+
 if __name__ == "__main__":
-    arguments = parse_args()
-    try:
-        sys.exit({"run": run, "summary": summary}[arguments.action](arguments))
-    except sources.Absent as error:
-        sys.exit(f"skipped: {error}")
+    sys.exit(main())

@@ -6,8 +6,10 @@ Run as a script, it prints a model's directory for use on the command line::
     paddle-mrecg quant --config FILE Global.model_dir=$(python demo/sources.py ppocr_cls)
 """
 import argparse
+import functools
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +55,22 @@ def shared_data(inside: str) -> Path:
     if not path.exists():
         raise Absent(f"no {inside} in the measuring data: set MRECG_SHARED_DATA to the folder that holds it")
     return path
+
+
+def explained(main):
+    """``main`` of a demo, saying in a sentence instead of a traceback what is absent (exit code 1) or wrong (exit code 2)."""
+    @functools.wraps(main)
+    def run(argv=None) -> int:
+        from paddle_mrecg.errors import MrecgError
+        try:
+            return main(argv)
+        except Absent as error:
+            print(f"skipped: {error}")
+            return 1
+        except MrecgError as error:
+            print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+            return 2
+    return run
 
 
 def main():

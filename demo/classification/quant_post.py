@@ -48,17 +48,14 @@ def parse_args(argv=None):
     return parser.parse_intermixed_args(argv)
 
 
+@sources.explained
 def main(argv=None) -> int:
     args = parse_args(argv)
     import paddle
     from paddle_mrecg import quant_post_mrecg
     paddle.set_device(args.devices)
-    try:
-        config = job_config(args.model, args.config_path, args.overrides, args.data_dir, args.seed)
-        quant_post_mrecg(models.inference_model(args.model), None, config, save_dir=args.save_dir)
-    except sources.Absent as error:
-        print(f"skipped: {error}")
-        return 1
+    config = job_config(args.model, args.config_path, args.overrides, args.data_dir, args.seed)
+    quant_post_mrecg(models.inference_model(args.model), None, config, save_dir=args.save_dir)
     return 0
 
 

@@ -70,21 +70,18 @@ def parse_args(argv=None):
     return parser.parse_intermixed_args(argv)
 
 
+@sources.explained
 def main(argv=None) -> int:
     args = parse_args(argv)
     import paddle
     from paddle_mrecg import quant_post_mrecg
     paddle.set_device(args.devices)
-    try:
-        config, model_dir = load(args), models.inference_model(args.model)
-        result = quant_post_mrecg(model_dir, None, config, save_dir=args.save_dir)
-        if args.results:
-            record(args.results, args, config, result.report)
-        if args.pictures:
-            print(f"picture: {draw(args, model_dir, result)}")
-    except sources.Absent as error:
-        print(f"skipped: {error}")
-        return 1
+    config, model_dir = load(args), models.inference_model(args.model)
+    result = quant_post_mrecg(model_dir, None, config, save_dir=args.save_dir)
+    if args.results:
+        record(args.results, args, config, result.report)
+    if args.pictures:
+        print(f"picture: {draw(args, model_dir, result)}")
     return 0
 
 

@@ -114,6 +114,7 @@ def parse_args(argv=None):
     return args
 
 
+@sources.explained
 def main(argv=None) -> int:
     args = parse_args(argv)
     import paddle

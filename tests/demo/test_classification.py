@@ -83,3 +83,9 @@ def test_mobilenet_pads_like_tensorflow():
     conv.weight.set_value(np.ones([1, 1, 3, 3], np.float32))
     corner = conv(paddle.ones([1, 1, 4, 4])).numpy()[0, 0] - conv.bias.numpy()
     assert np.allclose(corner, [[9, 6], [6, 4]])  # nothing padded above and on the left
+
+
+def test_a_mistake_on_the_command_line_is_a_sentence_and_exit_code_2(capsys):
+    from demo.classification import quant_post
+    assert quant_post.main(["--model", "cifar_resnet20", "MRECG.num_itres=3"]) == 2
+    assert "Did you mean 'num_iters'?" in capsys.readouterr().err
