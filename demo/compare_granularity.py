@@ -142,8 +142,7 @@ def summary(args) -> int:
         return 1
     order = list(POLICIES)
     runs.sort(key=lambda r: (together.index(r["setting"]["model"]), r["setting"]["bits"], r["setting"]["budget"] != "config",
-                             r["setting"]["budget"],
-                             order.index(r["setting"]["policy"]), r["seed"]))
+                             r["setting"]["budget"], order.index(r["setting"]["policy"]), r["seed"]))
     _keep_common_measures(runs)
     path = results.save_results(args.results, f"python demo/compare_granularity.py run --model {args.model}", runs, cells)
     print(results.markdown_table(results.load_results(path)))

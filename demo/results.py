@@ -58,12 +58,7 @@ def save_results(path: Path, command: str, runs: List[Dict], cells: Optional[Lis
         cells(list, optional): the results files that the runs come from, whose dates, versions and devices count. Default:
             None, measured now and here.
     """
-    from paddle_mrecg.report.result import device_name, installed_versions
-    if cells:
-        place = dict(date=max(c["date"] for c in cells), device=" and ".join(sorted({c["device"] for c in cells})),
-                     versions=cells[-1]["versions"])
-    else:
-        place = dict(date=datetime.date.today().isoformat(), device=device_name(), versions=installed_versions())
+    place = common_place(cells) if cells else _here()
     content = dict(format_version=FORMAT_VERSION, command=command, **place, runs=runs)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +66,17 @@ def save_results(path: Path, command: str, runs: List[Dict], cells: Optional[Lis
     partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
     return path
+
+
+def common_place(files: List[Dict]) -> Dict:
+    """``date``, ``device`` and ``versions`` of several results files as of one: the last date, every device."""
+    return dict(date=max(f["date"] for f in files), device=" and ".join(sorted({f["device"] for f in files})),
+                versions=files[-1]["versions"])
+
+
+def _here() -> Dict:
+    from paddle_mrecg.report.result import device_name, installed_versions
+    return dict(date=datetime.date.today().isoformat(), device=device_name(), versions=installed_versions())
 
 
 def command_line(script: str, argv: Optional[List[str]]) -> str:
@@ -133,6 +139,10 @@ def markdown_table(results: Dict, where: Optional[Dict[str, str]] = None) -> str
 
 def provenance(results: Dict) -> str:
     """Command, versions, device and date in one line."""
-    versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items() if k.startswith("paddle"))
-    return (f"`{results['command']}`: mean ± standard deviation over seeds; {results['device']}, {versions}, "
-            f"{results['date']}")
+    return f"`{results['command']}`: mean ± standard deviation over seeds; {describe_place(results)}"
+
+
+def describe_place(place: Dict) -> str:
+    """Device, versions and date of a results file."""
+    versions = ", ".join(f"{k} {v}" for k, v in place["versions"].items() if k.startswith("paddle"))
+    return f"{place['device']}, {versions}, {place['date']}"

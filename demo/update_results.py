@@ -15,7 +15,7 @@ from typing import Dict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from demo.mobile.table import markdown as deployment_table  # noqa: E402
+from demo.mobile.cells import markdown as deployment_table  # noqa: E402
 from demo.results import cell, load_results, markdown_table, provenance, summarise  # noqa: E402
 
 MARKDOWN_BLOCK = re.compile(r"(<!-- results:(?P<name>\S+)(?P<where>[^\n]*?) *-->\n).*?(<!-- /results -->)", re.DOTALL)

@@ -7,6 +7,7 @@ import paddle
 
 from paddle_mrecg.engine import calibrate
 from paddle_mrecg.config import MRECG, QuantPost
+from paddle_mrecg.export.qdq import qdq_graph
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.graph.ops import run_ops
 from paddle_mrecg.graph.partition import join, modules_of
@@ -114,3 +115,9 @@ def graph_of(ops, params, samples, outputs):
         if name not in params:
             tensors[name] = TensorInfo(name, (-1,) + tuple(value.shape[1:]))
     return Graph(ops, tensors, dict(params), list(samples), list(outputs))
+
+
+def tiny_quantised(**settings):
+    """The QDQ graph of the tiny network, for Paddle Lite with 4-bit weights unless told otherwise."""
+    job = tiny_job(**dict(dict(target="paddle_lite", weight_bits=4), **settings))
+    return qdq_graph(job.network.graph, job.network.scheme, job.state)

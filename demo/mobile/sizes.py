@@ -76,6 +76,7 @@ def measure_missing(args):
             print(f"{name}, {bits} bits: {found}", flush=True)
 
 
+@sources.explained
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))

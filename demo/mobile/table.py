@@ -25,16 +25,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
 
 from demo import results, sources  # noqa: E402
+from demo.mobile.cells import HEAD, TARGETS, cell_path, markdown, rows, slug  # noqa: E402
 from demo.mobile.workloads import WORKLOADS  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-TARGETS = {"Paddle Inference": "inference", "ONNX": "onnxruntime", "Lite x86": "lite", "Lite ARM": None}
 CHECKED = 2  # samples whose outputs are compared
 
 
 def quantised(name: str, bits: int, cache: Path) -> Path:
     """Directory of the quantised model, made when missing."""
-    folder = cache / f"{_slug(name)}_w{bits}a8"
+    folder = cache / f"{slug(name)}_w{bits}a8"
     if (folder / "report.json").exists():
         return folder
     from paddle_mrecg import quant_post_mrecg
@@ -169,19 +169,11 @@ def _int8_nodes(path, optimised):
     return dict(int8_ops=sum(k in ("QLinearConv", "QLinearMatMul", "MatMulIntegerToFloat", "QGemm") for k in kinds))
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
-
-
-def _path(folder: Path, name: str, bits: int, target: str) -> Path:
-    return folder / f"{_slug(name)}_w{bits}a8_{_slug(target)}.json"
-
-
 def measure_missing(args):
     """Measure every model that lacks a cell."""
     for name in args.models:
         for bits in args.bits:
-            paths = {target: _path(args.results, name, bits, target) for target in TARGETS}
+            paths = {target: cell_path(args.results, name, bits, target) for target in TARGETS}
             if all(path.exists() for path in paths.values()):
                 continue
             start = time.perf_counter()
@@ -199,42 +191,6 @@ def measure_missing(args):
             print(f"{name} W{bits}A8: {time.perf_counter() - start:.0f} s", flush=True)
 
 
-def rows(folder: Path):
-    """The table's rows from all result files."""
-    order = list(WORKLOADS)
-    runs = [run for path in sorted(Path(folder).glob("*.json")) for run in results.load_results(path)["runs"]]
-    runs.sort(key=lambda r: (order.index(r["setting"]["model"]), r["setting"]["bits"],
-                             list(TARGETS).index(r["setting"]["target"])))
-    total = {(r["setting"]["model"], r["setting"]["bits"]): r.get("ops") for r in runs if r["setting"]["target"] == "Lite ARM"}
-    return [_row(run, total.get((run["setting"]["model"], run["setting"]["bits"]))) for run in runs]
-
-
-def _row(run, total):
-    setting, cell = run["setting"], run
-    int8 = "–" if cell.get("int8_ops") is None else f"{cell['int8_ops']}/{total}"
-    difference = "–" if cell.get("max_abs_diff") is None else f"{cell['max_abs_diff']:.2g} / {cell['mean_abs_diff']:.1g}"
-    worst = "–" if cell.get("worst_layer") is None else f"{100 * cell['worst_layer']:.2g} %"
-    metric = "–" if cell.get("metric") is None else f"{cell['metric']:.1f}"
-    latency = cell.get("latency")
-    size = f"{(cell.get('bytes') or cell['sizes']['quantized_file']['bytes']) / 1e6:.2f}" if cell["accepted"] else "–"
-    status = cell["status"] if cell["accepted"] else f"no: {cell['reason']}"
-    return [setting["model"], setting["bits"], cell.get("rounding", "nearest"), setting["target"], status, int8, difference,
-            worst, metric, size, f"{latency['ratio']:.2f}" if latency else "–"]
-
-
-HEAD = ["model", "bits", "rounding", "target", "accepted", "int8 ops", "max / mean difference", "worst layer", "metric", "MB",
-        "float / int8 time"]
-
-
-def markdown(folder: Path) -> str:
-    """The table as Markdown, and a line that says how it was measured."""
-    files = [results.load_results(path) for path in sorted(Path(folder).glob("*.json"))]
-    devices, dates = ({file[key] for file in files} for key in ("device", "date"))
-    versions = ", ".join(f"{k} {v}" for k, v in files[-1]["versions"].items() if k.startswith("paddle"))
-    lines = ["| " + " | ".join(row) + " |" for row in [HEAD, ["---"] * len(HEAD), *rows(folder)]]
-    return "\n".join([*lines, "", f"`python demo/mobile/table.py`: {' and '.join(sorted(devices))}, {versions}, {max(dates)}"])
-
-
 def print_table(args):
     """All rows, aligned or as Markdown."""
     if args.markdown:
@@ -245,6 +201,7 @@ def print_table(args):
     print("\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in table))
 
 
+@sources.explained
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))

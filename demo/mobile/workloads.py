@@ -10,7 +10,7 @@ from demo import sources
 from demo.classification import cifar10
 from demo.detection import coco, detectors, models
 from demo.detection.detectors import IMAGENET_MEAN, IMAGENET_STD
-from demo.ocr import crops, det, rec
+from demo.ocr import det, rec
 from demo.quickstart import render
 
 Feed = Dict[str, np.ndarray]

@@ -145,30 +145,24 @@ def parse_args(argv=None):
     return parser.parse_intermixed_args(argv)
 
 
+@sources.explained
 def main(argv=None) -> int:
     args = parse_args(argv)
     import paddle
     import paddle_mrecg
     from paddle_mrecg.slim.act import refuse_paddle_3
-    try:
-        recipe = read_recipe(args.config_path, args.overrides)
-        refuse_paddle_3(recipe)
-        model_dir = float_model(recipe["Global"])
-        paddle_mrecg.register()
-        runs = []
-        for seed in args.seeds:
-            save_dir = Path(args.save_dir) / f"seed{seed}" if len(args.seeds) > 1 else Path(args.save_dir)
-            measured = measure(recipe, model_dir, save_dir, seed)
-            runs.append(results.run_record(dict(recipe=Path(args.config_path).stem), seed, measured))
-            print(", ".join(f"{name} {value:.2f}" for name, value in measured.items()), f"on Paddle {paddle.__version__}")
-            if args.results:
-                results.save_results(args.results, results.command_line("demo/slim/act.py", argv), runs)
-    except sources.Absent as error:
-        print(f"skipped: {error}")
-        return 1
-    except paddle_mrecg.MrecgError as error:
-        print(f"act.py: {error}", file=sys.stderr)
-        return 2
+    recipe = read_recipe(args.config_path, args.overrides)
+    refuse_paddle_3(recipe)
+    model_dir = float_model(recipe["Global"])
+    paddle_mrecg.register()
+    runs = []
+    for seed in args.seeds:
+        save_dir = Path(args.save_dir) / f"seed{seed}" if len(args.seeds) > 1 else Path(args.save_dir)
+        measured = measure(recipe, model_dir, save_dir, seed)
+        runs.append(results.run_record(dict(recipe=Path(args.config_path).stem), seed, measured))
+        print(", ".join(f"{name} {value:.2f}" for name, value in measured.items()), f"on Paddle {paddle.__version__}")
+        if args.results:
+            results.save_results(args.results, results.command_line("demo/slim/act.py", argv), runs)
     return 0
 
 

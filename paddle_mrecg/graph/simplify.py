@@ -2,7 +2,7 @@
 """Small rewrites that leave every remaining tensor as it was: constants, identities, scalar affine ops."""
 import numpy as np
 
-from .graph import Graph, Op, TensorInfo
+from .graph import Graph, TensorInfo
 
 _ELEMENTWISE = {"elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div"}
 

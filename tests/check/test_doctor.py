@@ -9,17 +9,15 @@ from paddle_mrecg.check.simulate import simulate
 from paddle_mrecg.check.text import report_text
 from paddle_mrecg.errors import ConfigError, ModelError, MrecgError
 from paddle_mrecg.export.lite_env import find_lite
-from paddle_mrecg.export.qdq import qdq_graph
 
-from tests.tiny import tiny_graph, tiny_job, tiny_samples
+from tests.tiny import tiny_graph, tiny_quantised, tiny_samples
 
 FEED = {"image": tiny_samples()["image"][:2]}
 
 
 @pytest.fixture
 def graph():
-    job = tiny_job(target="paddle_lite", weight_bits=4, first_layer_weight_bits=4, last_layer_weight_bits=4)
-    return qdq_graph(job.network.graph, job.network.scheme, job.state)
+    return tiny_quantised(first_layer_weight_bits=4, last_layer_weight_bits=4)
 
 
 @pytest.fixture

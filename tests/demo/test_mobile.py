@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The deployment table is made of result files, and latency is a median over pairs."""
 import json
+import subprocess
+import sys
 
 import pytest
 
-from demo.mobile import latency, sizes, table
+from demo.mobile import cells, latency, sizes, table
+from demo.mobile.workloads import WORKLOADS
 
 
 def test_ratio_is_the_median_over_alternating_pairs():
@@ -26,7 +29,7 @@ def test_ratio_is_the_median_over_alternating_pairs():
 def write(folder, target, **cell):
     sizes = dict(quantized_file=dict(bytes=500000))
     run = dict(setting=dict(model="ResNet-20", bits="W4A8", target=target), seed=0, measured={}, sizes=sizes, **cell)
-    path = table._path(folder, "ResNet-20", 4, target)
+    path = cells.cell_path(folder, "ResNet-20", 4, target)
     path.write_text(json.dumps(dict(runs=[run])), encoding="utf-8")
 
 
@@ -35,17 +38,26 @@ def test_rows_show_what_was_measured_and_no_more(tmp_path):
     write(tmp_path, "ONNX", accepted=False, status="failed", reason="killed")
     write(tmp_path, "Paddle Inference", accepted=True, status="agrees", max_abs_diff=0.16, mean_abs_diff=0.05, worst_layer=1e-6,
           metric=89.5, int8_ops=19, latency=dict(ratio=1.13))
-    assert table.rows(tmp_path) == [
+    assert cells.rows(tmp_path) == [
         ["ResNet-20", "W4A8", "nearest", "Paddle Inference", "agrees", "19/20", "0.16 / 0.05", "0.0001 %", "89.5", "0.50", "1.13"],
         ["ResNet-20", "W4A8", "nearest", "ONNX", "no: killed", "–", "–", "–", "–", "–", "–"],
         ["ResNet-20", "W4A8", "nearest", "Lite ARM", "converted", "20/20", "–", "–", "–", "0.33", "–"]]
+
+
+def test_the_table_knows_every_model():
+    assert cells.MODELS == tuple(WORKLOADS)
+
+
+def test_filling_in_results_does_not_load_paddle(repository):
+    code = "import sys, demo.update_results; sys.exit('paddle' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=repository, check=True)
 
 
 def test_every_result_file_is_of_a_known_model(repository):
     for path in sorted((repository / "demo/mobile/results/cells").glob("*.json")):
         run, = json.loads(path.read_text(encoding="utf-8"))["runs"]
         setting = run["setting"]
-        assert path == table._path(path.parent, setting["model"], int(setting["bits"][1]), setting["target"])
+        assert path == cells.cell_path(path.parent, setting["model"], int(setting["bits"][1]), setting["target"])
         assert run["accepted"] or run["reason"], path
 
 

@@ -5,15 +5,13 @@ import pytest
 from paddle_mrecg.errors import ModelError, MrecgError
 from paddle_mrecg.export import lite
 from paddle_mrecg.export.lite_env import LiteTools, find_lite
-from paddle_mrecg.export.qdq import qdq_graph
 
-from tests.tiny import tiny_job
+from tests.tiny import tiny_quantised
 
 
 @pytest.fixture(scope="module")
 def quantised():
-    job = tiny_job(target="paddle_lite", weight_bits=4)
-    return qdq_graph(job.network.graph, job.network.scheme, job.state)
+    return tiny_quantised()
 
 
 def converter(tmp_path, script):

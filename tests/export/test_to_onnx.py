@@ -7,11 +7,10 @@ import pytest
 
 from paddle_mrecg.check.simulate import simulate
 from paddle_mrecg.errors import ModelError, MrecgError
-from paddle_mrecg.export.qdq import qdq_graph
 from paddle_mrecg.export.to_onnx import onnx_model
 from paddle_mrecg.graph.graph import Op
 
-from tests.tiny import tiny_graph, tiny_job, tiny_samples
+from tests.tiny import tiny_graph, tiny_quantised, tiny_samples
 
 FEED = {"image": tiny_samples()["image"][:4]}
 
@@ -20,11 +19,6 @@ FEED = {"image": tiny_samples()["image"][:4]}
 def needs_onnx():
     for module in ("onnx", "paddle2onnx", "onnxruntime"):
         pytest.importorskip(module, reason=f"{module} is not installed: pip install 'paddle_mrecg[onnx]'")
-
-
-def quantised(**settings):
-    job = tiny_job(**dict(dict(target="paddle_lite", weight_bits=4), **settings))
-    return qdq_graph(job.network.graph, job.network.scheme, job.state)
 
 
 def outputs(model):
@@ -36,14 +30,14 @@ def outputs(model):
 
 @pytest.mark.parametrize("settings", [{}, dict(weight_per_channel=False), dict(weight_bits=8)])
 def test_it_computes_what_the_program_computes(needs_onnx, settings):
-    graph = quantised(**settings)
+    graph = tiny_quantised(**settings)
     expected = simulate(graph, FEED, graph.outputs)["probability"]
     np.testing.assert_allclose(outputs(onnx_model(graph))[0], expected, atol=1e-5)
 
 
 def test_weights_are_int8_and_activations_have_quantisers(needs_onnx):
     import onnx
-    graph = quantised()
+    graph = tiny_quantised()
     kinds = [op.type for op in graph.ops]
     model = onnx_model(graph)
     int8 = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) > 1]

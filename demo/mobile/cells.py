@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The deployment table's result files and what is printed of them; needs neither Paddle nor the models."""
+import re
+from pathlib import Path
+
+from demo import results
+
+MODELS = ("PP-OCRv2 cls", "PP-OCRv4 rec", "PP-OCRv4 det", "PP-LCNetV2", "PicoDet-416", "Yolo-Fastest-xl", "MobileNetV1",
+          "ResNet-20")  # in the table's order
+TARGETS = {"Paddle Inference": "inference", "ONNX": "onnxruntime", "Lite x86": "lite", "Lite ARM": None}  # -> runtime
+HEAD = ["model", "bits", "rounding", "target", "accepted", "int8 ops", "max / mean difference", "worst layer", "metric", "MB",
+        "float / int8 time"]
+
+
+def slug(text: str) -> str:
+    """``PP-OCRv2 cls`` -> ``pp_ocrv2_cls``."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def cell_path(folder: Path, name: str, bits: int, target: str) -> Path:
+    """File of one cell."""
+    return folder / f"{slug(name)}_w{bits}a8_{slug(target)}.json"
+
+
+def rows(folder: Path):
+    """The table's rows from all result files."""
+    runs = [run for file in results.load_cells(folder) for run in file["runs"]]
+    runs.sort(key=lambda r: (MODELS.index(r["setting"]["model"]), r["setting"]["bits"],
+                             list(TARGETS).index(r["setting"]["target"])))
+    total = {(r["setting"]["model"], r["setting"]["bits"]): r.get("ops") for r in runs if r["setting"]["target"] == "Lite ARM"}
+    return [_row(run, total.get((run["setting"]["model"], run["setting"]["bits"]))) for run in runs]
+
+
+def _row(run, total):
+    setting, cell = run["setting"], run
+    int8 = "–" if cell.get("int8_ops") is None else f"{cell['int8_ops']}/{total}"
+    difference = "–" if cell.get("max_abs_diff") is None else f"{cell['max_abs_diff']:.2g} / {cell['mean_abs_diff']:.1g}"
+    worst = "–" if cell.get("worst_layer") is None else f"{100 * cell['worst_layer']:.2g} %"
+    metric = "–" if cell.get("metric") is None else f"{cell['metric']:.1f}"
+    latency = cell.get("latency")
+    size = f"{(cell.get('bytes') or cell['sizes']['quantized_file']['bytes']) / 1e6:.2f}" if cell["accepted"] else "–"
+    status = cell["status"] if cell["accepted"] else f"no: {cell['reason']}"
+    return [setting["model"], setting["bits"], cell.get("rounding", "nearest"), setting["target"], status, int8, difference,
+            worst, metric, size, f"{latency['ratio']:.2f}" if latency else "–"]
+
+
+def markdown(folder: Path) -> str:
+    """The table as Markdown, and a line that says how it was measured."""
+    place = results.describe_place(results.common_place(results.load_cells(folder)))
+    lines = ["| " + " | ".join(row) + " |" for row in [HEAD, ["---"] * len(HEAD), *rows(folder)]]
+    return "\n".join([*lines, "", f"`python demo/mobile/table.py`: {place}"])
