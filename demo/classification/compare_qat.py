@@ -32,7 +32,7 @@ from paddle_mrecg.startup import import_paddle  # noqa: E402
 
 # The size, argued for above.
 FLOAT_EPOCHS, FLOAT_EPOCH_IMAGES, FLOAT_LR = 40, 12800, 0.05
-EPOCHS, EPOCH_IMAGES, LR = 9, 5000, 0.01
+EPOCHS, EPOCH_IMAGES, LR = 9, 5000, 0.05
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = sources.ROOT / "configs" / "classification"

@@ -198,7 +198,7 @@ class Quanter(BaseQuanter):
 
     def _start(self, samples: Samples):
         """Set the trained parameters from ``samples``; the sign is known."""
-        self._set_step(initial_step(samples.rows(), self.spec, self.init))
+        self._set_step(initial_step(samples, self.spec, self.init))
 
     def _set_step(self, step: np.ndarray):
         """Make ``step``, shape ``[channels]``, the present one."""

@@ -6,9 +6,8 @@ from paddle.quantization.factory import quanter
 
 from ..errors import ConfigError
 from ..quantizers.affine import QuantSpec
-from ..quantizers.ranges import mse_range
 from ..quantizers.ranges import grid as covering_grid
-from .initial import Samples
+from .initial import Samples, initial_range
 from .kernels import FakeQuantize, Grid
 from .lsq import LSQQuanter
 
@@ -52,11 +51,8 @@ class LSQPlusQuanter(LSQQuanter):
         if self.offset is None:
             super()._start(samples)
             return
-        spec, rows = QuantSpec(self.bits, False, False), samples.rows()
-        low, high = rows.min(1), rows.max(1)
-        if self.init == "mse":
-            low, high = mse_range(rows, low, high, spec)
-        step, zero = covering_grid(low, high, spec)
+        spec = QuantSpec(self.bits, False, False)
+        step, zero = covering_grid(*initial_range(samples, spec, self.init), spec)
         self._set_step(step)
         self.offset.set_value(np.asarray(-zero * step, np.float32).astype(self.offset.numpy().dtype))
 

@@ -45,8 +45,9 @@ def encode(low: np.ndarray, high: np.ndarray, spec: QuantSpec) -> Encoding:
     return Encoding(spec, scale, zero)
 
 
-def mse_range(rows: np.ndarray, low, high, spec: QuantSpec, weights: Optional[np.ndarray] = None):
-    """The ranges within ``low .. high`` of least ``sum(weights * |x - Q(x)|^2.4)``.
+def mse_range(rows: np.ndarray, low, high, spec: QuantSpec, weights: Optional[np.ndarray] = None, shrinks=MSE_SHRINK,
+              norm: float = MSE_NORM):
+    """The ranges within ``low .. high`` of least ``sum(weights * |x - Q(x)|^norm)``.
 
     Both ends shrink together first. An asymmetric grid then has either end
     searched alone with the other held, which matters when only one tail is long.
@@ -57,6 +58,8 @@ def mse_range(rows: np.ndarray, low, high, spec: QuantSpec, weights: Optional[np
         high(array): ``[C]``, largest values.
         spec(QuantSpec): the grid.
         weights(array, optional): ``[N]``, how often each value occurs. Default: None, once.
+        shrinks(array, optional): shares of the range that are tried. Default: 1 to 0.21.
+        norm(float, optional): power of the error. Default: 2.4.
 
     Returns:
         tuple: the new ``low`` and ``high``, ``[C]`` each.
@@ -65,27 +68,27 @@ def mse_range(rows: np.ndarray, low, high, spec: QuantSpec, weights: Optional[np
     count = max(1, _BLOCK // max(1, rows.shape[1]))
     for start in range(0, len(rows), count):
         part = slice(start, start + count)
-        low[part], high[part] = _search(rows[part], low[part], high[part], spec, weights)
+        low[part], high[part] = _search(rows[part], low[part], high[part], spec, weights, shrinks, norm)
     return low, high
 
 
-def _search(rows, low, high, spec, weights):
+def _search(rows, low, high, spec, weights, shrinks, norm):
     best_low, best_high = low.copy(), high.copy()
     best = np.full(len(rows), np.inf)
     ends = [(True, True)] if spec.symmetric else [(True, True), (True, False), (False, True)]
     for move_low, move_high in ends:
         held_low, held_high = best_low.copy(), best_high.copy()
-        for shrink in MSE_SHRINK:
+        for shrink in shrinks:
             new_low = low * np.float32(shrink) if move_low else held_low
             new_high = high * np.float32(shrink) if move_high else held_high
-            score = _score(rows, *grid(new_low, new_high, spec), spec, weights)
+            score = _score(rows, *grid(new_low, new_high, spec), spec, weights, norm)
             better = score < best
             best = np.where(better, score, best)
             best_low, best_high = np.where(better, new_low, best_low), np.where(better, new_high, best_high)
     return best_low, best_high
 
 
-def _score(rows, scale, zero, spec, weights):
+def _score(rows, scale, zero, spec, weights, norm):
     """Error of every row on its own grid; blocks of columns keep the temporaries small."""
     total = np.zeros(len(rows))
     scale, zero = scale[:, None], zero[:, None]
@@ -100,7 +103,7 @@ def _score(rows, scale, zero, spec, weights):
         codes *= scale
         codes -= block
         np.abs(codes, out=codes)
-        np.power(codes, np.float32(MSE_NORM), out=codes)
+        np.power(codes, np.float32(norm), out=codes)
         if weights is None:
             total += codes.sum(1, dtype=np.float64)
         else:

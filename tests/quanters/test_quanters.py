@@ -86,13 +86,22 @@ def test_starts():
     x = normal(16, 4)
     lsq = LSQQuanter(bits=4, init="lsq")
     lsq(x)
-    want = 2 * np.abs(np.append(x.numpy(), [x.min().item(), x.max().item()])).mean() / np.sqrt(7)
-    assert lsq.step().item() == pytest.approx(want, rel=1e-6)
+    assert lsq.step().item() == pytest.approx(2 * np.abs(x.numpy()).mean() / np.sqrt(7), rel=1e-6)
     error = {}
     for init in ("mse", "lsq", "abs_max"):
         quanter = LSQQuanter(bits=2, init=init)
         error[init] = float(((quanter(x) - x)**2).sum().item())
     assert error["mse"] == min(error.values())
+
+
+@pytest.mark.parametrize("where", [0, 17])  # the first is among the values that the search looks at
+def test_one_far_value_does_not_silence_a_two_bit_grid(where):
+    """Searched as for eight bits, from the whole range down to its fifth, the step would round all other values to zero."""
+    x = np.random.default_rng(0).normal(size=1 << 18).astype(np.float32)
+    x[where] = -100.0
+    quanter = LSQQuanter(bits=2)
+    silent = (quanter(paddle.to_tensor(x)).numpy() == 0).mean()
+    assert quanter.step().item() < 2.5 and silent < 0.9
 
 
 def test_tqt_steps_are_powers_of_two_that_move_by_whole_ones():
