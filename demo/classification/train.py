@@ -24,7 +24,7 @@ examples:
   # CIFAR-10: float first, then 2-bit weights and activations from its weights, with LSQ and bin regularization
   python demo/classification/train.py --data cifar10 --model cifar_mobilenet_v2 --epochs 30 --warmup_epochs 2 \\
       --save_dir output/mbv2_float
-  python demo/classification/train.py --data cifar10 --model cifar_mobilenet_v2 --epochs 9 --lr 0.01 \\
+  python demo/classification/train.py --data cifar10 --model cifar_mobilenet_v2 --epochs 9 --lr 0.05 \\
       --init output/mbv2_float/weights.pdparams --save_dir output/mbv2_w2a2 \\
       --config_path configs/classification/cifar_mobilenet_v2_bin_reg_w2a2.yaml
 

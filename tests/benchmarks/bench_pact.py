@@ -7,7 +7,9 @@ time of forward and backward.
 """
 import argparse
 import gc
+import sys
 import time
+from pathlib import Path
 
 from paddle_mrecg.startup import import_paddle
 
@@ -17,6 +19,10 @@ import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 
 from paddle_mrecg.quant_aware import quant_aware_prepare  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from demo import results  # noqa: E402
 
 SLIM = dict(weight_quantize_type="channel_wise_abs_max", activation_quantize_type="moving_average_abs_max", weight_bits=8,
             activation_bits=8, quantizable_layer_type=["Conv2D", "Linear"])
@@ -69,6 +75,7 @@ def main():
     for name, default in (("batch", 8), ("size", 64), ("steps", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--width", type=float, default=0.5)
+    parser.add_argument("--results", metavar="FILE", help="write a results file, e.g. demo/classification/results/pact_cost.json")
     arguments = parser.parse_args()
     found = {name: measure(prepare, arguments) for name, prepare in CASES.items()}
     for name, (kept, seconds) in found.items():
@@ -76,6 +83,11 @@ def main():
     plain = found["PaddleSlim, no clip"][0]
     slims, own = found["PaddleSlim, PACT"][0] - plain, found["ours, symmetric PACT"][0] - plain
     print(f"over PaddleSlim without a clip, its PACT keeps {slims:.1f} MiB more, ours {own:.1f}: {own / slims:.2f} of that")
+    if arguments.results:
+        setting = dict(batch=arguments.batch, size=arguments.size, width=f"{arguments.width:g}")
+        runs = [results.run_record(dict(setting, case=name), 0, {"MiB kept": kept, "step ms": 1e3 * seconds})
+                for name, (kept, seconds) in found.items()]
+        results.save_results(Path(arguments.results), results.command_line("tests/benchmarks/bench_pact.py", None), runs)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ Run: ``python tests/benchmarks/bench_training.py [--size 128 --batch 16]``, with
 The cost depends on the number of weights and not on that of images, so it shows most in small batches of small images.
 """
 import argparse
+import sys
 import time
+from pathlib import Path
 
 from paddle_mrecg.startup import import_paddle
 
@@ -21,6 +23,10 @@ import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 
 from paddle_mrecg.quant_aware import quant_aware_prepare, quantized_layers  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from demo import results  # noqa: E402
 
 BITS = (2, 3, 4, 8)
 
@@ -88,10 +94,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=7, help="steps of each kind; default 7")
     parser.add_argument("--per_channel", action="store_true", help="one step per output channel; the paper has one per layer")
     parser.add_argument("--loop", action="store_true", help="also the loop over bins, which is slow")
+    parser.add_argument("--results", metavar="FILE", help="write a results file, e.g. demo/classification/results/bin_cost.json")
     arguments = parser.parse_args()
+    runs, setting = [], dict(batch=arguments.batch, size=arguments.size, width=f"{arguments.width:g}")
     print(f"paddle {paddle.__version__}, MobileNetV2 x{arguments.width:g}, {arguments.batch} images of {arguments.size}x"
           f"{arguments.size}, one step per {'channel' if arguments.per_channel else 'layer'}")
-    print(f"{'bits':>4}{'step':>10}{'alone':>9}{'with loss':>11}{'with injection':>16}" + f"{'loop':>9}" * arguments.loop)
+    names = ["alone %", "with loss %", "with injection %", *["loop %"] * arguments.loop]
+    print(f"{'bits':>4}{'step':>10}" + "".join(f"{name:>18}" for name in names))
     for bits in BITS:
         on = dict(schedule="S1")
         trainings = [Training(arguments, bits), Training(arguments, bits, on), Training(arguments, bits, on, "injection")]
@@ -101,8 +110,11 @@ def main():
         if arguments.loop:
             layers = list(quantized_layers(trainings[0].model))
             shares.append(alone(lambda layers=layers: loop_over_bins(layers), 2) / step)
-        print(f"{bits:>4}{1e3 * step:>7.0f} ms" + "".join(f"{100 * v:>{w}.1f} %" for v, w in zip(shares, (7, 9, 14, 7))),
-              flush=True)
+        print(f"{bits:>4}{1e3 * step:>7.0f} ms" + "".join(f"{100 * v:>18.1f}" for v in shares), flush=True)
+        measured = {"step ms": 1e3 * step, **{name: 100 * float(v) for name, v in zip(names, shares)}}
+        runs.append(results.run_record(dict(setting, bits=f"W{bits}A{bits}"), 0, measured))
+    if arguments.results:
+        results.save_results(Path(arguments.results), results.command_line("tests/benchmarks/bench_training.py", None), runs)
 
 
 if __name__ == "__main__":
