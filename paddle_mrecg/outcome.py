@@ -11,7 +11,7 @@ from .export.qdq import qdq_graph
 from .export.verify import verify
 from .files import write_json
 from .graph.writer import save_program
-from .report.advice import advice
+from .report.advice import advice, coarse_advice
 from .report.pictures import oscillation_picture
 from .report.progress import get_logger
 from .report.result import Report
@@ -83,7 +83,7 @@ def _report(job, tuned: Dict) -> Report:
     report.status = "interrupted" if job.interrupted else "complete"
     report.cpu_tuning = tuned
     report.saved_by_reuse = job.saved_by_reuse()
-    report.notes += advice(report.units, config.mrecg)
+    report.notes += coarse_advice(job.prepared.coarse) + advice(report.units, config.mrecg)
     return report
 
 

@@ -33,11 +33,12 @@ from paddle_mrecg.startup import import_paddle  # noqa: E402
 # The size, argued for above.
 FLOAT_EPOCHS, FLOAT_EPOCH_IMAGES, FLOAT_LR = 40, 12800, 0.05
 EPOCHS, EPOCH_IMAGES, LR = 9, 5000, 0.05
+PACT_LR = 0.01  # of the cells that compare PACT: at 0.05 PaddleSlim's ends in NaN
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = sources.ROOT / "configs" / "classification"
 V2, V3 = "cifar_mobilenet_v2", "cifar_mobilenet_v3_small"
-BR = "LSQ+BR"
+BR, PACT = "LSQ+BR", "symmetric-PACT"
 
 # method -> (stem of the config behind the network's name, overrides of its settings)
 METHODS = {
@@ -47,13 +48,13 @@ METHODS = {
     "LSQ+BR,S3": ("bin_reg_w2a2", ["BinRegularization.schedule=S3"]),
     "LSQ+BR,0.1": ("bin_reg_w2a2", ["BinRegularization.lambda=0.1"]),
     "LSQ+BR,1.0": ("bin_reg_w2a2", ["BinRegularization.lambda=1.0"]),
-    "symmetric-PACT": ("pact", []),
+    PACT: ("pact", []),
 }
 SLIM = {"PaddleSlim": None, "PaddleSlim-PACT": "PACT"}  # method -> activation_preprocess_type
 CELLS = [  # (networks, bits, methods)
     ((V2, V3), ("W2A2", "W3A3", "W4A4"), ("LSQ", BR)),
     ((V2,), ("W2A2",), ("LSQ+BR,S1", "LSQ+BR,S3", "LSQ+BR,0.1", "LSQ+BR,1.0")),
-    ((V3,), ("W8A8", "W4A4"), (*SLIM, "symmetric-PACT")),
+    ((V3,), ("W8A8", "W4A4"), (*SLIM, PACT)),
 ]
 
 
@@ -85,13 +86,14 @@ class Grid:
         from demo.classification.training import data
         self.args, self.data = args, data.load("cifar10", args.data_dir, num_train=args.num_train)
 
-    def recipe(self, quantised: bool, seed: int):
-        """Length and learning rate of a training."""
+    def recipe(self, seed: int, method=None):
+        """Length and learning rate of a training, of the float network without ``method``."""
         from demo.classification.training.schedule import Recipe
         args = self.args
         common = dict(batch_size=args.batch_size, epoch_test_images=args.epoch_test_images, seed=seed)
-        if quantised:
-            return Recipe(epochs=args.epochs, epoch_images=args.epoch_images, lr=args.lr, **common)
+        if method:
+            lr = args.pact_lr if method in (*SLIM, PACT) else args.lr
+            return Recipe(epochs=args.epochs, epoch_images=args.epoch_images, lr=lr, **common)
         return Recipe(epochs=args.float_epochs, epoch_images=args.float_epoch_images, lr=args.float_lr,
                       warmup_epochs=min(1.0, args.float_epochs / 4), **common)
 
@@ -115,7 +117,7 @@ class Grid:
             seed_everything(seed)
             with networks.same_names():
                 model = networks.build(network, self.data.num_classes, self.args.scale)
-                rows = self.train(model, self.recipe(False, seed), place)
+                rows = self.train(model, self.recipe(seed), place)
             write_json(str(place / "rows.json"), rows)
             checkpoint.save(model.state_dict(), path)
         return path
@@ -128,7 +130,7 @@ class Grid:
         setting = dict(network=network, bits=bits, method=method)
         weights = self.float_weights(network, seed)
         float_rows = json.loads((weights.parent / "rows.json").read_text(encoding="utf-8"))
-        recipe, place = self.recipe(True, seed), results.cell_path(self.args.save_dir, setting, seed).with_suffix("")
+        recipe, place = self.recipe(seed, method), results.cell_path(self.args.save_dir, setting, seed).with_suffix("")
         seed_everything(seed)
         with networks.same_names():
             model = networks.build(network, self.data.num_classes, self.args.scale)
@@ -231,6 +233,7 @@ def parse_args(argv=None):
     size.add_argument("--float_lr", type=float, default=FLOAT_LR, help="(%(default)s)")
     size.add_argument("--epochs", type=int, default=EPOCHS, help="of every quantised cell (%(default)s)")
     size.add_argument("--lr", type=float, default=LR, help="of every quantised cell (%(default)s)")
+    size.add_argument("--pact_lr", type=float, default=PACT_LR, help="but of those that compare PACT (%(default)s)")
     size.add_argument("--cells_dir", default=str(HERE / "results" / "qat_cells"))
     size.add_argument("--results", default=str(HERE / "results" / "quant_aware.json"))
     size.add_argument("--save_dir", default="output/compare_qat", help="weights and checkpoints")

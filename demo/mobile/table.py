@@ -43,7 +43,7 @@ def quantised(name: str, bits: int, cache: Path) -> Path:
     size = min(4, work.calibrate) if "scale_factor" not in feed else 1
     batches = [{n: v[k:k + size] for n, v in feed.items()} for k in range(0, len(next(iter(feed.values()))), size)]
     config = dict(Global=dict(target="paddle_lite", visualdl=False), Data=dict(num_samples=work.calibrate, batch_size=size),
-                  QuantPost=dict(weight_bits=bits, activation_bits=8, num_observe=work.calibrate),
+                  QuantPost=dict(weight_bits=bits, activation_bits=8, num_observe=work.calibrate, skip=list(work.skip)),
                   MRECG=dict(preset="nearest", granularity="block"))
     quant_post_mrecg(work.model_dir(), batches, config, save_dir=str(folder))
     return folder

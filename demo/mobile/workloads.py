@@ -28,6 +28,7 @@ class Workload:
         samples(int): for the score.
         shapes(tuple): input shapes for timing, one sample.
         calibrate(int): samples for calibration.
+        skip(tuple): weights that stay float, see the model's recipe.
     """
 
     model_dir: Callable[[], str]
@@ -37,6 +38,7 @@ class Workload:
     samples: int
     shapes: Tuple[Tuple[int, ...], ...]
     calibrate: int = 16
+    skip: Tuple[str, ...] = ()
 
 
 def _images(folder: str, count: int, size: Tuple[int, int], mean, std) -> np.ndarray:
@@ -144,7 +146,7 @@ WORKLOADS = {
                              _scenes, "hmean, ICDAR 2015", 16, ((1, 3, 480, 640),), 4),
     "PP-LCNetV2": Workload(lambda: sources.model_dir("pplcnetv2"), *_LCNET, "top-1, ImageNet subset", 48, ((1, 3, 224, 224),)),
     "PicoDet-416": Workload(lambda: sources.model_dir("picodet"), *_detector("picodet"), "AP50, COCO subset", 32,
-                            ((1, 3, 416, 416), (1, 2)), 4),
+                            ((1, 3, 416, 416), (1, 2)), 4, tuple(f"conv2d_{k}.w_0" for k in (3, 5, 7, 9, 13, 15, 17))),
     "Yolo-Fastest-xl": Workload(lambda: models.inference_model("yolo_fastest_xl"), *_detector("yolo_fastest_xl"),
                                 "AP50, COCO subset", 32, ((1, 3, 320, 320),)),
     "MobileNetV1": Workload(_exported("mobilenet_v1"), *_V1, "top-1, ImageNet subset", 48, ((1, 3, 224, 224),)),

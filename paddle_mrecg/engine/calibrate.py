@@ -7,12 +7,14 @@ import paddle
 
 from ..config import QuantPost
 from ..errors import DataError, ModelError
-from ..graph.graph import Graph
+from ..graph.graph import Graph, Op, activation_name, weight_name
 from ..graph.ops import run_op
 from ..quantizers.affine import Encoding
 from ..quantizers.observers import ActivationObserver, weight_encoding
 from .reconstruct import MEASURE_CHUNK
 from .scheme import Scheme
+
+COARSE = 0.1  # noise over signal, in power
 
 
 def weight_encodings(graph: Graph, scheme: Scheme, config: QuantPost) -> Dict[str, Encoding]:
@@ -55,6 +57,45 @@ def activation_encodings(graph: Graph, scheme: Scheme, samples: Dict[str, np.nda
         if progress:
             progress()
     return {n: observer.encoding() for n, observer in observers.items()}
+
+
+def coarse_inputs(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray],
+                  encodings: Dict[str, Encoding]) -> Dict[str, float]:
+    """Depthwise convolutions whose input one 8-bit step cannot serve: weight -> rounding noise in a channel, on average.
+
+    Channels behind a depthwise convolution see one channel each. Where a few channels are far larger than the others, the
+    step follows them, and the others go on as noise, which no rounding of weights mends. The noise of a channel is its
+    share ``step^2 / 12`` of the channel's mean square, at most 1; listed are means of more than ``COARSE``.
+
+    Args:
+        graph(Graph): the folded graph.
+        scheme(Scheme): who is quantised.
+        samples(dict): input name -> a few samples.
+        encodings(dict): the grids of ``activation_encodings``.
+    """
+    ops = [op for op in graph.ops if scheme.is_quantized(op) and _depthwise(op, graph)]
+    readers = {activation_name(op): weight_name(op, graph) for op in ops}
+    powers = {n: _ChannelPower() for n in readers if n in encodings and encodings[n].spec.bits >= 8}
+    values = {n: paddle.to_tensor(v) for n, v in (*graph.params.items(), *samples.items())}
+    _observe(_ops_until_last(graph, set(powers)), values, powers)
+    found = {}
+    for name, power in powers.items():
+        step = float(encodings[name].scale)
+        noise = np.minimum(step * step / 12.0 / np.maximum(power.mean, np.finfo(np.float64).tiny), 1.0)
+        if noise.mean() > COARSE:
+            found[readers[name]] = float(noise.mean())
+    return found
+
+
+def _depthwise(op: Op, graph: Graph) -> bool:
+    return op.attrs.get("groups", 1) == graph.params[weight_name(op, graph)].shape[0] > 1
+
+
+class _ChannelPower:
+    """Observes the mean square of every channel, of one batch."""
+
+    def update(self, batch):
+        self.mean = np.square(batch, dtype=np.float64).mean((0, 2, 3))
 
 
 def _observe(ops, values, observers):

@@ -42,7 +42,7 @@ class Prepared:
     """A job before its first training step.
 
     ``state`` is the network with nearest rounding; ``float_tensors`` maps
-    weights that stay float to the reason.
+    weights that stay float to the reason, ``coarse`` is what ``calibrate.coarse_inputs`` found.
     """
 
     config: Config
@@ -51,6 +51,7 @@ class Prepared:
     modules: List[Module]
     state: NetworkState
     float_tensors: Dict[str, str]
+    coarse: Dict[str, float]
     clock: Clock
 
     @property
@@ -89,20 +90,22 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     clock.lap("read")
     scheme = build_scheme(graph, config.quant_post, config.global_.target)
     weights = calibrate.weight_encodings(graph, scheme, config.quant_post)
-    found = probe(graph, {n: v[:PROBE_SAMPLES] for n, v in samples.items()})
+    few = {n: v[:PROBE_SAMPLES] for n, v in samples.items()}
+    found = probe(graph, few)
     float_tensors = _leave_unreached_float(graph, scheme, found)
     observed = min(config.quant_post.num_observe, len(next(iter(samples.values()))))
     with Progress("Calibration", -(-observed // MEASURE_CHUNK)) as bar:
         state = NetworkState.nearest(
             graph.params, {n: e for n, e in weights.items() if n in scheme.weights},
             calibrate.activation_encodings(graph, scheme, samples, config.quant_post, bar.update))
+    coarse = calibrate.coarse_inputs(graph, scheme, few, state.activation_encodings)
     granularity = "layer" if config.mrecg.granularity == "layer" else "block"
     modules = modules_of(graph, found, scheme.is_quantized, granularity=granularity)
     reached = [op for op in graph.ops if op not in found.unreached]
     network = Network(graph, scheme, reached, found.constants, samples,
                       ActivationStore(config.global_.memory_limit_mb), config.global_.seed)
     clock.lap("calibrate")
-    return Prepared(config, float_graph, network, modules, state, float_tensors, clock)
+    return Prepared(config, float_graph, network, modules, state, float_tensors, coarse, clock)
 
 
 def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the losses of the units say about the settings."""
-from typing import List, Sequence
+from typing import Dict, List, Sequence
 
 from ..config import MRECG
 from .units import UnitReport
@@ -36,6 +36,20 @@ def advice(units: Sequence[UnitReport], settings: MRECG) -> List[str]:
         sentences.append(f"rounding hard cost much in {_count(undecided)} ({_names(undecided)}): roundings were still undecided; "
                          f"try MRECG.round_weight_relative={heavier:g} or MRECG.num_iters={2 * settings.num_iters}")
     return sentences
+
+
+def coarse_advice(coarse: Dict[str, float]) -> List[str]:
+    """A sentence on depthwise convolutions whose input eight bits cannot hold, with the cure.
+
+    Args:
+        coarse(dict): weight -> noise over signal in a channel of its input, of ``engine.calibrate.coarse_inputs``.
+    """
+    if not coarse:
+        return []
+    names = sorted(coarse, key=coarse.get, reverse=True)
+    return [f"one 8-bit step is too coarse for the input of {len(names)} depthwise convolution{'s' * (len(names) > 1)}, whose "
+            f"channels differ too much in size (rounding noise is {100 * coarse[names[0]]:.0f} % of the worst one's signal); "
+            f"leave {'them' if len(names) > 1 else 'it'} float: QuantPost.skip=[{', '.join(names)}]"]
 
 
 def _count(units) -> str:

@@ -41,6 +41,27 @@ def test_activation_grids_are_those_of_the_tensors(target, observer):
         assert encoding.to_dict() == direct.encoding().to_dict()
 
 
+def depthwise_graph(largest):
+    """``b`` is depthwise, and its first input channel is ``largest`` times as large as it was."""
+    graph = tiny_graph()
+    graph.params["b.w"] = graph.params["b.w"][:, :1].copy()
+    next(op for op in graph.ops if "b.w" in op.input_names).attrs["groups"] = 6
+    for name in ("a.w", "a.b"):
+        graph.params[name][0] *= largest
+    return graph
+
+
+@pytest.mark.parametrize("largest, bits, names", [(1, 8, []), (1000, 8, ["b.w"]), (1000, 4, [])])
+def test_inputs_of_depthwise_convolutions_that_one_step_cannot_serve_are_found(largest, bits, names):
+    graph, config = depthwise_graph(largest), QuantPost(activation_bits=bits)
+    scheme = build_scheme(graph, config, "paddle_lite")
+    samples = tiny_samples()
+    found = calibrate.coarse_inputs(graph, scheme, samples, calibrate.activation_encodings(graph, scheme, samples, config))
+    assert list(found) == names and all(0.5 < share <= 1 for share in found.values())
+    if names:  # the cure that is advised
+        build_scheme(graph, QuantPost(skip=names), "paddle_lite")
+
+
 def test_samples_beyond_one_batch_count_too():
     samples = tiny_samples(MEASURE_CHUNK + 1)
     samples["image"][-1] *= 100

@@ -5,6 +5,7 @@ import re
 from paddle_mrecg.config import MRECG
 from paddle_mrecg.config.io import load_config
 from paddle_mrecg.report.advice import advice as advice_on
+from paddle_mrecg.report.advice import coarse_advice
 from paddle_mrecg.report.units import UnitReport
 
 
@@ -47,3 +48,11 @@ def test_advised_settings_are_accepted():
     assignments = re.findall(r"MRECG\.\w+=[\d.]+\d", sentences)
     assert len(assignments) == 5  # num_iters twice
     load_config({"MRECG": {"preset": "fast"}}, assignments)
+
+
+def test_coarse_inputs_are_named_worst_first_as_the_command_line_takes_them():
+    assert coarse_advice({}) == []
+    sentence, = coarse_advice({"a.w": 0.2, "b.w": 0.57})
+    assert "57 %" in sentence
+    setting = sentence[sentence.index("QuantPost.skip="):]
+    assert load_config(None, [setting]).quant_post.skip == ["b.w", "a.w"]
