@@ -96,12 +96,13 @@ def test_real_quanters_regularize_to_the_values_they_export(cls, per_channel):
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_steps_of_eight_bits_stay_put_thanks_to_the_factor_of_lsq(plain):
-    """Bin regularization alone, at the paper's weight and learning rate."""
+    """Bin regularization alone, at the paper's weight and learning rate: they grow until they cover the clipped weights."""
     paddle.seed(0)
     conv = paddle.nn.Conv2D(64, 128, 3)
+    covering = conv.weight.abs().max().item() / 127
     quanter = LSQQuanter(conv, role="weight", bits=8)
     quanter(conv.weight)
-    start, ratios = quanter.step().item(), []
+    ratios = []
     if plain:
         quanter.gradient_scale = lambda x: 1.0
     optimizer = paddle.optimizer.Momentum(0.01, 0.9, [conv.weight, *quanter.parameters()])
@@ -109,8 +110,8 @@ def test_steps_of_eight_bits_stay_put_thanks_to_the_factor_of_lsq(plain):
         (0.5 * bin_reg_loss(conv.weight, quanter)).backward()
         optimizer.step()
         optimizer.clear_grad()
-        ratios.append(quanter.step().item() / start)
-    assert max(ratios) > 10 if plain else 1 <= min(ratios) and max(ratios) < 1.2
+        ratios.append(quanter.step().item() / covering)
+    assert max(ratios) > 10 if plain else 0.8 < min(ratios) and max(ratios) < 1.2
 
 
 def test_the_step_gets_the_factor_of_lsq_and_may_be_left_alone(make_quanter):
