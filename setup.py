@@ -11,10 +11,11 @@ VERSION = next(ast.literal_eval(line.split("=", 1)[1].strip())
                if line.startswith("__version__"))
 
 # Paddle itself is not listed: `paddlepaddle` and `paddlepaddle-gpu` install the same module under two names, and a
-# requirement on the first would overwrite the second. Install one of them first, 2.6.2 or any 3.x. Paddle 2.6.2 was
-# built for numpy 1: install it together with "numpy<2".
+# requirement on the first would overwrite the second. Install one of them first, 2.6.2 or any 3.x.
 INSTALL_REQUIRES = [
-    "numpy>=1.21",
+    # Built for numpy 1: Paddle 2.6.2, and OpenCV 4.6, which PaddleSlim 2.6.0 pins. numpy 1 ends with Python 3.12.
+    "numpy>=1.21,<2; python_version < '3.13'",
+    "numpy; python_version >= '3.13'",
     "pyyaml",
     "tqdm",
     "pillow",

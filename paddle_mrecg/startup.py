@@ -36,7 +36,7 @@ def _held_back_stderr():
     """Drop what is written to stderr, by C code too; show it after all when an exception comes out.
 
     Paddle tries to import OpenCV. The build that PaddleSlim pins was made for
-    numpy 1 and complains on stderr under numpy 2; nothing needs it.
+    numpy 1 and complains on stderr under numpy 2 (Python 3.13); nothing needs it.
     """
     sys.stderr.flush()
     kept = os.dup(2)

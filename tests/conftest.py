@@ -11,7 +11,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 # Paddle 2.6 brings its own zlib: what uses another one must be imported before it.
 try:
     import cv2  # noqa: F401
-except ImportError:  # PaddleSlim pins a build for numpy 1
+except ImportError:  # on Python 3.13: PaddleSlim pins a build for numpy 1
     pass
 import matplotlib  # noqa: E402
 import PIL.Image  # noqa: E402,F401

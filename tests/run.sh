@@ -38,7 +38,7 @@ END
 }
 
 environment .venv paddlepaddle==3.3.1
-environment .venv262 paddlepaddle==2.6.2 'numpy<2'
+environment .venv262 paddlepaddle==2.6.2
 run .venv tests "$@"
 contract=()
 for dir in tests/graph tests/quantizers tests/quanters tests/training tests/strategies tests/export tests/check tests/slim; do

@@ -2,8 +2,8 @@
 """PP-OCR text detection: from a photograph to the quadrilaterals of its words, and ICDAR's hmean.
 
 The network gives a map of how likely every pixel is text (DB, Liao et al. 2020, with shrunken regions). Regions are
-found and grown by scipy and shapely: OpenCV's contours would give the same rectangles, but the OpenCV that PaddleSlim
-asks for cannot be imported beside numpy 2.
+found and grown by scipy and shapely, which give the rectangles of OpenCV's contours (a test compares them) and, unlike the
+OpenCV that PaddleSlim pins, exist for every numpy.
 """
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
