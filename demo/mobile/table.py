@@ -67,7 +67,8 @@ def measure(name: str, bits: int, cache: Path):
         if runtime:
             cells[target] = dict(common, **_run_cell(found[runtime]), **_score(work, graph, runtime, found[runtime]))
     cells["Lite x86"].update(_x86(graph))
-    cells["Paddle Inference"].update(_latency("inference", work.model_dir(), folder, work))
+    with tempfile.TemporaryDirectory() as place:
+        cells["Paddle Inference"].update(_latency("inference", _old_program(work.model_dir(), place), folder, work))
     cells["ONNX"].update(_onnx(graph, work, cells["ONNX"]))
     return cells
 
@@ -126,6 +127,16 @@ def _score(work, graph, runtime, found):
     return scored
 
 
+def _old_program(model_dir, place):
+    """A float model as .pdmodel: Paddle 3.3.1 crashes when oneDNN reads some that Paddle 3 wrote (.json)."""
+    from paddle_mrecg.graph.load import load_graph
+    from paddle_mrecg.graph.writer import save_program
+    if any(Path(model_dir).glob("*.pdmodel")):
+        return model_dir
+    save_program(load_graph(model_dir), f"{place}/float")
+    return place
+
+
 def _latency(runtime, float_model, int8_model, work):
     """Float against int8 by ``latency.py`` in a process of its own; int8 ops as Paddle's log counts them."""
     command = [sys.executable, "-W", "ignore", str(HERE / "latency.py"), "--runtime", runtime, "--float_model", str(float_model),
@@ -134,10 +145,18 @@ def _latency(runtime, float_model, int8_model, work):
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, errors="replace")
         times = json.loads(done.stdout.strip().splitlines()[-1])
-    except (subprocess.TimeoutExpired, ValueError, IndexError):
-        return dict(latency=None)
+    except subprocess.TimeoutExpired:
+        return dict(latency=None, latency_failure="latency.py did not finish in 600 s")
+    except (ValueError, IndexError):
+        return dict(latency=None, latency_failure=_last_words(done.stderr))
     counted = [int(n) for n in re.findall(r"quantized (\d+) (?:fused_conv2d|conv2d|fc|matmul)\w* ops", done.stdout + done.stderr)]
     return dict(latency=times, **(dict(int8_ops=sum(counted)) if counted else {}))
+
+
+def _last_words(log):
+    """What a Paddle traceback says in the end; the operator's name is on the last line, the complaint before it."""
+    lines = [line.strip() for line in log.splitlines() if "Error" in line or "error]" in line]
+    return " ".join(lines[-2:])[-400:] or "no message"
 
 
 def _onnx(graph, work, cell):

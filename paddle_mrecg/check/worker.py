@@ -43,7 +43,14 @@ def _onnxruntime(path, feed):
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     used = {entry.name: feed[entry.name] for entry in session.get_inputs()}
-    return names, lambda: session.run(names, used)
+    count = len(next(iter(used.values())))
+    if count == 1 or not any(entry.shape[:1] == [1] for entry in session.get_inputs()):
+        return names, lambda: session.run(names, used)
+
+    def one_by_one():  # a model of batch size 1, as detectors with their suppression inside
+        results = [session.run(names, {n: v[k:k + 1] for n, v in used.items()}) for k in range(count)]
+        return [np.concatenate(parts) for parts in zip(*results)]
+    return names, one_by_one
 
 
 if __name__ == "__main__":

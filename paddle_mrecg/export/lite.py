@@ -2,6 +2,7 @@
 """From a QDQ program to Paddle Lite's ``.nb``, by the real ``paddle_lite_opt``."""
 import dataclasses
 import os
+import re
 import subprocess
 import tempfile
 from typing import List
@@ -90,4 +91,5 @@ def reason(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     telling = [line for line in lines if any(word in line for word in ("Check failed", "Error", "not support", "Not support",
                                                                        "No attributes"))]
-    return (telling or lines or ["no message"])[0 if telling else -1][:300]
+    line = (telling or lines or ["no message"])[0 if telling else -1]
+    return re.sub(r"^\[[A-Z] [^\]]*\] ", "", line)[:300]  # without time and place in the converter's source

@@ -37,11 +37,18 @@ def test_rows_show_what_was_measured_and_no_more(tmp_path):
     write(tmp_path, "Lite ARM", accepted=True, status="converted", int8_ops=20, ops=20, bytes=330000)
     write(tmp_path, "ONNX", accepted=False, status="failed", reason="killed")
     write(tmp_path, "Paddle Inference", accepted=True, status="agrees", max_abs_diff=0.16, mean_abs_diff=0.05, worst_layer=1e-6,
-          metric=89.5, int8_ops=19, latency=dict(ratio=1.13))
+          metric=89.5, metric_float=92.0, int8_ops=19, latency=dict(ratio=1.13))
     assert cells.rows(tmp_path) == [
-        ["ResNet-20", "W4A8", "nearest", "Paddle Inference", "agrees", "19/20", "0.16 / 0.05", "0.0001 %", "89.5", "0.50", "1.13"],
-        ["ResNet-20", "W4A8", "nearest", "ONNX", "no: killed", "–", "–", "–", "–", "–", "–"],
+        ["ResNet-20", "W4A8", "nearest", "Paddle Inference", "agrees", "19/20", "0.16 / 0.05", "0.0001 %", "89.5 / 92.0", "0.50", "1.13"],
+        ["ResNet-20", "W4A8", "nearest", "ONNX", "no", "–", "–", "–", "–", "–", "–"],
         ["ResNet-20", "W4A8", "nearest", "Lite ARM", "converted", "20/20", "–", "–", "–", "0.33", "–"]]
+
+
+def test_what_failed_stands_below_the_table_with_its_reason(tmp_path):
+    write(tmp_path, "ONNX", accepted=False, status="failed", reason="killed")
+    write(tmp_path, "Paddle Inference", accepted=True, status="agrees", latency=None, latency_failure="no kernel")
+    assert list(cells.failures(tmp_path)) == ["ResNet-20 W4A8, ONNX: killed",
+                                              "ResNet-20 W4A8, Paddle Inference: not timed: no kernel"]
 
 
 def test_the_table_knows_every_model():
@@ -59,6 +66,8 @@ def test_every_result_file_is_of_a_known_model(repository):
         setting = run["setting"]
         assert path == cells.cell_path(path.parent, setting["model"], int(setting["bits"][1]), setting["target"])
         assert run["accepted"] or run["reason"], path
+        timed = setting["target"] in ("Paddle Inference", "ONNX") and run["accepted"]
+        assert not timed or run["latency"] or run["latency_failure"], path
 
 
 def quantised_folder(folder, **codes):

@@ -100,9 +100,8 @@ def test_steps_of_eight_bits_stay_put_thanks_to_the_factor_of_lsq(plain):
     paddle.seed(0)
     conv = paddle.nn.Conv2D(64, 128, 3)
     covering = conv.weight.abs().max().item() / 127
-    quanter = LSQQuanter(conv, role="weight", bits=8)
+    quanter, ratios = LSQQuanter(conv, role="weight", bits=8), []
     quanter(conv.weight)
-    ratios = []
     if plain:
         quanter.gradient_scale = lambda x: 1.0
     optimizer = paddle.optimizer.Momentum(0.01, 0.9, [conv.weight, *quanter.parameters()])
