@@ -71,7 +71,7 @@ def _bars(runs, networks, bits) -> Figure:
         axes.set_xticks(range(len(bits)), bits)
         axes.set_title(network.replace("cifar_", ""), fontsize=10)
     panels[0].set_ylabel("top-1 %, mean and deviation of seeds")
-    panels[0].legend(frameon=False, loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
     return figure
 
 
