@@ -23,7 +23,7 @@ import paddle
 from paddle.autograd import PyLayer
 
 from ..config.training import BinRegularization
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 
 NEAR = 0.1  # a weight this close to its level, in steps, counts as collapsed onto it
 
@@ -90,7 +90,10 @@ class _Bins(NamedTuple):
         codes, low, high = quanter.codes(weight), quanter.qmin, quanter.qmax
         flat = codes.reshape([-1])
         bins = (flat - low).astype("int32")  # counted in half the time of int64
-        counts = paddle.bincount(bins, minlength=high - low + 1).astype("float32")
+        try:
+            counts = paddle.bincount(bins, minlength=high - low + 1).astype("float32")
+        except ValueError as error:  # a weight that is no number has no bin
+            raise DataError("a weight or its step is NaN: the training diverged; lower the learning rate") from error
         return cls(flat, (weight - _times(codes, _along(step, codes.ndim, quanter.axis))).reshape([-1]), bins, counts)
 
     def mean(self, values) -> paddle.Tensor:

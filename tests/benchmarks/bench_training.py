@@ -55,6 +55,10 @@ class Training:
         self.images = paddle.to_tensor(rng.normal(size=(arguments.batch, 3, arguments.size, arguments.size)).astype("float32"))
         self.labels = paddle.to_tensor(rng.integers(0, 10, arguments.batch))
         self.model = paddle.vision.models.mobilenet_v2(scale=arguments.width, num_classes=10)
+        for layer in self.model.sublayers():
+            if isinstance(layer, paddle.nn.BatchNorm2D):
+                layer._momentum = 0.0  # untrained statistics let activations vanish, and calibration finds steps of 1e-8
+        self.model(self.images)
         config = {"QuantAware": dict(target="simulation", weight_bits=bits, activation_bits=bits, penalty_mode=mode,
                                      weight_per_channel=arguments.per_channel)}
         if bin_regularization is not None:

@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from paddle_mrecg.errors import ConfigError
+from paddle_mrecg.errors import ConfigError, DataError
 from paddle_mrecg.quant_aware import quantized_layers
 
 LOW = {"target": "simulation", "weight_bits": 2, "activation_bits": 3, "activation_quanter": "symmetric_pact"}
@@ -29,6 +29,14 @@ def test_injection_trains_as_the_loss_does(small):
         np.testing.assert_allclose(trained["injection"][key], value, atol=1e-6)
     moved = np.abs(unregularized.plain.weight.numpy() - trained["loss"]["plain.weight"]).max()
     assert moved > 1e-3  # the penalty does something
+
+
+def test_weights_that_diverged_are_named_as_the_cause(small):
+    model, penalty = small.prepared(config())
+    penalty.on_epoch(0, 1)
+    model.plain.weight.set_value(np.full(model.plain.weight.shape, np.nan, np.float32))
+    with pytest.raises(DataError, match="NaN: the training diverged; lower the learning rate"):
+        penalty()
 
 
 def test_injected_gradients_are_scaled_where_the_loss_is(small):
