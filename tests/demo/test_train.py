@@ -36,6 +36,7 @@ def test_float_then_quantised(tmp_path, few_digits, repository, monkeypatch):
                        str(second), "--config_path", LSQ, "--results", str(scores)]) == 0
     row, = json.loads((second / "curves.json").read_text())
     assert row["weight_error_db"] < 0 and 0 <= row["near"] <= 100
+    assert (second / "bins.png").stat().st_size > 1000 and (second / "bins.csv").read_text().startswith("epoch,layer,bits")
     encodings = json.loads((second / "model" / "encodings.json").read_text())
     assert encodings and json.loads((second / "model" / "report.json").read_text())["verification"]["samples"] == 4
     settings = [run["setting"]["config"] for run in json.loads(scores.read_text())["runs"]]

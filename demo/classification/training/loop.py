@@ -14,6 +14,7 @@ import paddle.nn.functional as F
 from demo.classification.training import checkpoint, parallel
 from demo.classification.training.data import DataSets, EpochSampler, batches
 from demo.classification.training.ema import WeightAverage
+from demo.classification.training.observe import WeightBins
 from demo.classification.training.schedule import Recipe, learning_rate
 from paddle_mrecg.errors import ConfigError, ModelError, OutputError
 from paddle_mrecg.files import write_json
@@ -87,9 +88,13 @@ class Trainer:
         with VisualDLWriter(f"{self.save_dir}/visualdl", enabled=bool(visualdl and self.save_dir and main)) as board, \
                 Progress("Training", total=epochs * steps) as bar:
             bar.update(len(self.rows) * steps)
+            kept = main and self.save_dir and self.penalty is not None
+            bins = WeightBins(self.network, self.penalty, self.save_dir, resume) if kept else None
             for epoch in range(len(self.rows), epochs):
                 self.rows.append(self._epoch(epoch, bar))
                 self._record(board)
+                if bins:
+                    bins.add(epoch + 1, board)
                 self._save()
         self._finish()
         return self.rows

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is looked at after every epoch of a quantised training."""
 import math
+from pathlib import Path
 from typing import Callable, Dict
 
 import paddle
 
 from paddle_mrecg.quant_aware import quantized_layers
+from paddle_mrecg.report.bins import BinHistory, bins_picture
 
 
 def watching(network: paddle.nn.Layer, penalty) -> Callable[[], Dict]:
@@ -23,3 +25,25 @@ def watching(network: paddle.nn.Layer, penalty) -> Callable[[], Dict]:
         found = dict(weight_error_db=10.0 * math.log10(max(error, 1e-30) / max(power, 1e-30)), near=100.0 * near)
         return dict(found, alphas=alphas) if alphas else found
     return measure
+
+
+class WeightBins:
+    """How the weights gather on their levels: ``bins.csv``, VisualDL and, of the largest layer of few bits, ``bins.png``.
+
+    Args:
+        network(paddle.nn.Layer): a prepared network.
+        penalty(Penalty): its penalty.
+        folder(str): where the files go.
+        resume(bool): go on with what is there.
+    """
+
+    def __init__(self, network: paddle.nn.Layer, penalty, folder: str, resume: bool):
+        self._network, self._penalty, self._folder = network, penalty, Path(folder)
+        self._history = BinHistory(folder, resume)
+
+    def add(self, epoch: int, board):
+        """Note ``epoch``, counted from 1, and draw anew."""
+        rows = self._penalty.statistics()
+        self._history.add(epoch, rows, quantized_layers(self._network), board)
+        shown = max(rows, key=lambda row: (-row["bits"], row["weights"]))["layer"]
+        bins_picture(str(self._folder / "bins.png"), [self._history.panel(shown)])
