@@ -140,7 +140,7 @@ class Grid:
             else:
                 model, penalty = self.ours(model, method_config(network, bits, method))
                 watch = watching(model, penalty)
-            start = dict(epoch=0, **watch())
+            start = dict(epoch=0, **watch([] if penalty is None else penalty.statistics()))
             rows = self.train(model, recipe, place, penalty, watch)
         measured = {"float": float_rows[-1]["test_top1"], "quantized": rows[-1]["test_top1"],
                     "weight error dB": rows[-1].get("weight_error_db"), "near %": rows[-1].get("near"),
@@ -162,7 +162,7 @@ def slim_quantised(model, weight_bits: int, activation_bits: int, preprocess):
     config = dict(weight_bits=weight_bits, activation_bits=activation_bits, activation_preprocess_type=preprocess)
     qat.QAT(config=config).quantize(model)
 
-    def watch():
+    def watch(_):
         alphas = {name: layer.alpha.item() for name, layer in model.named_sublayers() if isinstance(layer, qat.PACT)}
         return dict(alphas=alphas) if alphas else {}
     return watch

@@ -2,6 +2,7 @@
 """The deployment table's result files and what is printed of them; needs neither Paddle nor the models."""
 import re
 from pathlib import Path
+from typing import Dict, List
 
 from demo import results
 
@@ -22,9 +23,9 @@ def cell_path(folder: Path, name: str, bits: int, target: str) -> Path:
     return folder / f"{slug(name)}_w{bits}a8_{slug(target)}.json"
 
 
-def rows(folder: Path):
-    """The table's rows from all result files."""
-    runs = [run for file in results.load_cells(folder) for run in file["runs"]]
+def rows(files: List[Dict]):
+    """The table's rows from all result files, of ``results.load_cells``."""
+    runs = [run for file in files for run in file["runs"]]
     runs.sort(key=lambda r: (MODELS.index(r["setting"]["model"]), r["setting"]["bits"],
                              list(TARGETS).index(r["setting"]["target"])))
     total = {_model(r): r.get("ops") for r in runs if r["setting"]["target"] == "Lite ARM"}
@@ -49,10 +50,9 @@ def _row(run, total, plain):
             worst, metric, size, f"{latency['ratio']:.2f}" if latency else "–"]
 
 
-def failures(folder: Path):
+def failures(files: List[Dict]):
     """A sentence for every cell that was refused and every figure that could not be had."""
-    runs = [run for file in results.load_cells(folder) for run in file["runs"]]
-    for run in runs:
+    for run in (run for file in files for run in file["runs"]):
         setting = run["setting"]
         where = f"{setting['model']} {setting['bits']}, {setting['target']}"
         if not run["accepted"]:
@@ -64,7 +64,8 @@ def failures(folder: Path):
 
 def markdown(folder: Path) -> str:
     """The table as Markdown, what failed below it, and a line that says how it was measured."""
-    place = results.describe_place(results.common_place(results.load_cells(folder)))
-    lines = ["| " + " | ".join(row) + " |" for row in [HEAD, ["---"] * len(HEAD), *rows(folder)]]
-    failed = [f"- {sentence}" for sentence in failures(folder)]
+    files = results.load_cells(folder)
+    place = results.describe_place(results.common_place(files))
+    lines = ["| " + " | ".join(row) + " |" for row in [HEAD, ["---"] * len(HEAD), *rows(files)]]
+    failed = [f"- {sentence}" for sentence in failures(files)]
     return "\n".join([*lines, "", *failed, *[""] * bool(failed), f"`python demo/mobile/table.py`: {place}"])

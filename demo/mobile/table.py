@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
 
 from demo import results, sources  # noqa: E402
-from demo.mobile.cells import HEAD, TARGETS, cell_path, markdown, rows, slug  # noqa: E402
+from demo.mobile.cells import HEAD, TARGETS, cell_path, failures, markdown, rows, slug  # noqa: E402
 from demo.mobile.workloads import WORKLOADS  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -215,9 +215,11 @@ def print_table(args):
     if args.markdown:
         print(markdown(args.results))
         return
-    table = [HEAD, *rows(args.results)]
+    files = results.load_cells(args.results)
+    table = [HEAD, *rows(files)]
     widths = [max(len(row[k]) for row in table) for k in range(len(HEAD))]
     print("\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in table))
+    print("\n".join(failures(files)))
 
 
 @sources.explained

@@ -74,17 +74,14 @@ def coarse_inputs(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray],
         encodings(dict): the grids of ``activation_encodings``.
     """
     ops = [op for op in graph.ops if scheme.is_quantized(op) and _depthwise(op, graph)]
-    readers = {activation_name(op): weight_name(op, graph) for op in ops}
-    powers = {n: _ChannelPower() for n in readers if n in encodings and encodings[n].spec.bits >= 8}
+    inputs = {weight_name(op, graph): activation_name(op) for op in ops}
+    powers = {n: _ChannelPower() for n in inputs.values() if n in encodings and encodings[n].spec.bits >= 8}
+    if not powers:
+        return {}
     values = {n: paddle.to_tensor(v) for n, v in (*graph.params.items(), *samples.items())}
     _observe(_ops_until_last(graph, set(powers)), values, powers)
-    found = {}
-    for name, power in powers.items():
-        step = float(encodings[name].scale)
-        noise = np.minimum(step * step / 12.0 / np.maximum(power.mean, np.finfo(np.float64).tiny), 1.0)
-        if noise.mean() > COARSE:
-            found[readers[name]] = float(noise.mean())
-    return found
+    noise = {n: power.noise(float(encodings[n].scale)) for n, power in powers.items()}
+    return {weight: noise[n] for weight, n in inputs.items() if noise.get(n, 0.0) > COARSE}
 
 
 def _depthwise(op: Op, graph: Graph) -> bool:
@@ -95,7 +92,11 @@ class _ChannelPower:
     """Observes the mean square of every channel, of one batch."""
 
     def update(self, batch):
-        self.mean = np.square(batch, dtype=np.float64).mean((0, 2, 3))
+        self._mean = np.square(batch, dtype=np.float64).mean((0, 2, 3))
+
+    def noise(self, step: float) -> float:
+        """Share of rounding noise in a channel, mean over channels."""
+        return float(np.minimum(step * step / 12.0 / np.maximum(self._mean, np.finfo(np.float64).tiny), 1.0).mean())
 
 
 def _observe(ops, values, observers):

@@ -57,8 +57,10 @@ class Samples:
 
     def ends(self) -> Tuple[np.ndarray, np.ndarray]:
         """Smallest and largest of all values that were seen, ``[channels]`` each."""
-        rows = np.concatenate(self._kept, axis=1)
-        return (rows.min(1), rows.max(1)) if self.whole else (np.float32([self.low]), np.float32([self.high]))
+        if not self.whole:
+            return np.float32([self.low]), np.float32([self.high])
+        rows = self.rows()
+        return rows.min(1), rows.max(1)
 
 
 def _thinned(rows: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from demo import results
 from demo.mobile import cells, latency, sizes, table
 from demo.mobile.workloads import WORKLOADS
 
@@ -38,7 +39,7 @@ def test_rows_show_what_was_measured_and_no_more(tmp_path):
     write(tmp_path, "ONNX", accepted=False, status="failed", reason="killed")
     write(tmp_path, "Paddle Inference", accepted=True, status="agrees", max_abs_diff=0.16, mean_abs_diff=0.05, worst_layer=1e-6,
           metric=89.5, metric_float=92.0, int8_ops=19, latency=dict(ratio=1.13))
-    assert cells.rows(tmp_path) == [
+    assert cells.rows(results.load_cells(tmp_path)) == [
         ["ResNet-20", "W4A8", "nearest", "Paddle Inference", "agrees", "19/20", "0.16 / 0.05", "0.0001 %", "89.5 / 92.0", "0.50", "1.13"],
         ["ResNet-20", "W4A8", "nearest", "ONNX", "no", "–", "–", "–", "–", "–", "–"],
         ["ResNet-20", "W4A8", "nearest", "Lite ARM", "converted", "20/20", "–", "–", "–", "0.33", "–"]]
@@ -47,7 +48,7 @@ def test_rows_show_what_was_measured_and_no_more(tmp_path):
 def test_what_failed_stands_below_the_table_with_its_reason(tmp_path):
     write(tmp_path, "ONNX", accepted=False, status="failed", reason="killed")
     write(tmp_path, "Paddle Inference", accepted=True, status="agrees", latency=None, latency_failure="no kernel")
-    assert list(cells.failures(tmp_path)) == ["ResNet-20 W4A8, ONNX: killed",
+    assert list(cells.failures(results.load_cells(tmp_path))) == ["ResNet-20 W4A8, ONNX: killed",
                                               "ResNet-20 W4A8, Paddle Inference: not timed: no kernel"]
 
 

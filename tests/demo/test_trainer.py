@@ -64,7 +64,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, config)
     whole.fit(visualdl=False)
     epochs = []
 
-    def killed_in_the_last_epoch():
+    def killed_in_the_last_epoch(_):
         epochs.append(1)
         if len(epochs) == 3:
             raise Killed
@@ -118,7 +118,7 @@ def test_divergence_is_said_with_its_cure():
 
 def test_the_watch_goes_into_the_rows_and_the_last_epoch_scores_all_images():
     seen = []
-    run = trainer(watch=lambda: dict(extra=7.0), epochs=2, epoch_test_images=4)
+    run = trainer(watch=lambda _: dict(extra=7.0), epochs=2, epoch_test_images=4)
     run.evaluate = lambda limit=None: seen.append(limit) or 50.0
     assert [row["extra"] for row in run.fit()] == [7.0, 7.0]
     assert seen == [4, None]

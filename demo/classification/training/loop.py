@@ -34,8 +34,8 @@ class Trainer:
         recipe(Recipe): how.
         penalty(paddle_mrecg.training.penalty.Penalty, optional): of a prepared network. Default: None.
         save_dir(str, optional): for the checkpoint, the best weights, the curves and VisualDL. Default: None, nothing.
-        watch(callable, optional): called after every epoch; the dict that it returns goes into that epoch's row of the
-            curves. Default: None.
+        watch(callable, optional): called after every epoch with ``penalty.statistics()``; the dict that it returns goes into
+            that epoch's row of the curves. Default: None.
         num_workers(int, optional): processes that load training images. Default: 0, this one does.
 
     Attributes:
@@ -45,7 +45,7 @@ class Trainer:
     """
 
     def __init__(self, network: paddle.nn.Layer, data: DataSets, recipe: Recipe, penalty=None,
-                 save_dir: Optional[str] = None, watch: Optional[Callable[[], Dict]] = None, num_workers: int = 0):
+                 save_dir: Optional[str] = None, watch: Optional[Callable[[List[Dict]], Dict]] = None, num_workers: int = 0):
         self.network, self.recipe, self.penalty, self.save_dir, self._watch = network, recipe, penalty, save_dir, watch
         self._model = network
         if parallel.count() > 1:  # what a schedule lets rest has no gradient
@@ -89,13 +89,15 @@ class Trainer:
                 Progress("Training", total=epochs * steps) as bar:
             bar.update(len(self.rows) * steps)
             kept = main and self.save_dir and self.penalty is not None
-            bins = WeightBins(self.network, self.penalty, self.save_dir, resume) if kept else None
+            bins = WeightBins(self.network, self.save_dir, resume) if kept else None
             for epoch in range(len(self.rows), epochs):
                 self.rows.append(self._epoch(epoch, bar))
                 self._record(board)
                 if bins:
-                    bins.add(epoch + 1, board)
+                    bins.add(epoch + 1, self._statistics, board)
                 self._save()
+            if bins:
+                bins.draw()
         self._finish()
         return self.rows
 
@@ -135,7 +137,8 @@ class Trainer:
         row = dict(epoch=epoch + 1, lr=rate, loss=loss / batches_seen, penalty=penalty / batches_seen,
                    train_top1=100.0 * right / (batches_seen * self.recipe.batch_size), test_top1=top1,
                    seconds=time.monotonic() - start)
-        return dict(row, **(self._watch() if self._watch else {}))
+        self._statistics = [] if self.penalty is None else self.penalty.statistics()
+        return dict(row, **(self._watch(self._statistics) if self._watch else {}))
 
     def _step(self, images, labels) -> paddle.Tensor:
         """One optimizer step; loss, penalty and right answers of its batch."""

@@ -2,7 +2,7 @@
 """What is looked at after every epoch of a quantised training."""
 import math
 from pathlib import Path
-from typing import Callable, Dict
+from typing import Callable, Dict, List
 
 import paddle
 
@@ -10,15 +10,15 @@ from paddle_mrecg.quant_aware import quantized_layers
 from paddle_mrecg.report.bins import BinHistory, bins_picture
 
 
-def watching(network: paddle.nn.Layer, penalty) -> Callable[[], Dict]:
-    """A function that measures a prepared network.
+def watching(network: paddle.nn.Layer, penalty) -> Callable[[List[Dict]], Dict]:
+    """A function that measures a prepared network, from ``penalty.statistics()``.
 
     Its dict has ``weight_error_db``, the quantisation error's share of the weights' power in decibel, over all layers;
     ``near``, the percentage of weights within a tenth of a step of their level; and ``alphas``, the clips of symmetric
     PACT by layer, if there are any.
     """
-    def measure():
-        rows, alphas = penalty.statistics(), penalty.alphas()
+    def measure(rows):
+        alphas = penalty.alphas()
         power = sum(float(layer.float_weight().square().sum()) for _, layer in quantized_layers(network))
         error = sum(row["mse"] * row["weights"] for row in rows)
         near = sum(row["near"] * row["weights"] for row in rows) / sum(row["weights"] for row in rows)
@@ -32,18 +32,20 @@ class WeightBins:
 
     Args:
         network(paddle.nn.Layer): a prepared network.
-        penalty(Penalty): its penalty.
         folder(str): where the files go.
         resume(bool): go on with what is there.
     """
 
-    def __init__(self, network: paddle.nn.Layer, penalty, folder: str, resume: bool):
-        self._network, self._penalty, self._folder = network, penalty, Path(folder)
-        self._history = BinHistory(folder, resume)
+    def __init__(self, network: paddle.nn.Layer, folder: str, resume: bool):
+        self._network, self._folder, self._history = network, Path(folder), BinHistory(folder, resume)
 
-    def add(self, epoch: int, board):
-        """Note ``epoch``, counted from 1, and draw anew."""
-        rows = self._penalty.statistics()
+    def add(self, epoch: int, rows: List[Dict], board):
+        """Note ``penalty.statistics()`` of ``epoch``, counted from 1."""
         self._history.add(epoch, rows, quantized_layers(self._network), board)
-        shown = max(rows, key=lambda row: (-row["bits"], row["weights"]))["layer"]
+
+    def draw(self):
+        """Make the picture of all epochs, if there are any."""
+        if not self._history.rows:  # a finished run of before there was a history
+            return
+        shown = max(self._history.rows, key=lambda row: (-row["bits"], row["weights"]))["layer"]
         bins_picture(str(self._folder / "bins.png"), [self._history.panel(shown)])
