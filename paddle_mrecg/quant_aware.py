@@ -42,9 +42,9 @@ def quant_aware_prepare(model, config=None, calibration=None):
         config(str|dict|TrainingConfig, optional): sections QuantAware, BinRegularization and SymmetricPACT, or a flat
             config dict of PaddleSlim's QAT. Default: None, all defaults.
         calibration(iterable|callable, optional): a few batches, all of which are used and held in memory, from which
-            activation ranges are found; each is what the model takes: a tensor or array, a dict of keyword arguments, or a
+            activation ranges are found, and weight steps from the present weights; each is what the model takes: a tensor or array, a dict of keyword arguments, or a
             tuple whose first entry is the input; or a function that is called with the model and runs it. Default: None,
-            the first batch seen decides; hardware-friendly training needs one.
+            the first batch seen decides, with the weights of that moment; hardware-friendly training needs one.
 
     Returns:
         tuple: the model, and the Penalty to be added to the training loss.
@@ -76,7 +76,6 @@ def quant_aware_prepare(model, config=None, calibration=None):
             _calibrate(model, batches)
         else:
             builder.attach(layers)
-            _calibrate(model, [])
     return model, Penalty(model, dataclasses.replace(config, quant_aware=settings))
 
 
@@ -172,6 +171,7 @@ def freeze(model) -> paddle.nn.Layer:
     frozen.eval()
     for name, layer in quantized_layers(frozen):
         layer.inject = None
+        layer.weight_quanter.ready(layer.float_weight())
         for quanter in layer.quanters():
             if not quanter.initialized:
                 raise DataError(f"the input of layer '{name}' has not been seen yet, so its range is unknown: run the model on "

@@ -58,7 +58,8 @@ class Quanter(BaseQuanter):
         given = True if signed is None and role == "weight" else signed
         self._given_signed = given
         QuantSpec(bits, given is not False, True, narrow=narrow)  # complains about bits and narrow
-        self.register_buffer("grid", paddle.full([1], _UNKNOWN, "int32"))
+        # A float, because moving averages of a state dict (ema of the hosts' trainers) must leave it what it is.
+        self.register_buffer("grid", paddle.full([1], _UNKNOWN, "float32"))
         self.held = False  # a frozen model's ranges follow nothing any more
         self._samples = None  # collects while observing
 
@@ -67,12 +68,15 @@ class Quanter(BaseQuanter):
     @property
     def initialized(self) -> bool:
         """Sign and step have been found."""
-        return int(self.grid.item()) != _UNKNOWN
+        return self._grid_state() != _UNKNOWN
+
+    def _grid_state(self) -> int:
+        return round(self.grid.item())
 
     @property
     def signed(self) -> bool:
         """Of the initialised grid; until then what was asked for, or True."""
-        state = int(self.grid.item())
+        state = self._grid_state()
         return state == _SIGNED if state != _UNKNOWN else self._given_signed is not False
 
     @property
@@ -127,10 +131,7 @@ class Quanter(BaseQuanter):
         if self._samples is not None:
             self._samples.add(x)
             return x
-        if not self.initialized:
-            samples = Samples(self.axis, whole=self.role == "weight")
-            samples.add(x)
-            self.initialize(samples)
+        self.ready(x)
         with paddle.amp.auto_cast(enable=False):
             x32 = x if x.dtype == paddle.float32 else x.cast("float32")
             if self._follows():
@@ -182,6 +183,17 @@ class Quanter(BaseQuanter):
         finally:
             self._samples = None
 
+    def ready(self, x: paddle.Tensor):
+        """Find the grid from ``x``, unless it has been found."""
+        if not self.initialized:
+            samples = Samples(self.axis, whole=self.role == "weight")
+            samples.add(x)
+            self.initialize(samples)
+
+    def forget(self):
+        """Find the grid again, from what is seen next."""
+        self.grid.set_value(np.array([_UNKNOWN], np.float32))
+
     def initialize(self, samples: Samples):
         """Choose sign and step.
 
@@ -191,7 +203,7 @@ class Quanter(BaseQuanter):
             DataError: NaN or infinity among the samples.
         """
         signed = self._given_signed if self._given_signed is not None else samples.low < 0
-        self.grid.set_value(np.array([_SIGNED if signed else _UNSIGNED], np.int32))
+        self.grid.set_value(np.array([_SIGNED if signed else _UNSIGNED], np.float32))
         with paddle.no_grad():
             self._start(samples)
         self._agree()

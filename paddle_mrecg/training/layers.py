@@ -40,7 +40,9 @@ class QuantizedLayer:
             return super().forward(x, *args, **kwargs)
 
     def quantized_weight(self, weight):
-        weight = weight if self.inject is None else self.inject(weight, self.weight_quanter)
+        if self.inject is not None:
+            self.weight_quanter.ready(weight)
+            weight = self.inject(weight, self.weight_quanter)
         return self.weight_quanter(weight)
 
     def quantized_bias(self, bias):

@@ -58,6 +58,7 @@ class Penalty:
         """The penalty at the present parameters, a scalar; 0 in mode ``injection``."""
         if self._injection.enabled:
             return paddle.zeros([], "float32")
+        self._find_grids()
         terms = [quanter.clip_penalty().sum() for quanter in self._clips if quanter.initialized]
         terms += [term.loss() for term in (self.bins, self.dampening) if term is not None]
         return paddle.add_n(terms) if terms else paddle.zeros([], "float32")
@@ -84,10 +85,16 @@ class Penalty:
 
     def statistics(self) -> List[Dict]:
         """One row per layer: how far its weights have collapsed onto their levels, whether or not that is regularized."""
+        self._find_grids()
         if self.bins is not None:
             return self.bins.statistics()
         return [dict(layer=name, **bin_statistics(layer.float_weight(), layer.weight_quanter))
                 for name, layer in quantized_layers(self.model)]
+
+    def _find_grids(self):
+        """Bins need steps: those of weights that no batch has passed yet are found now."""
+        for _, layer in quantized_layers(self.model):
+            layer.weight_quanter.ready(layer.float_weight())
 
     def alphas(self) -> Dict[str, float]:
         """PACT's clips by the name of their layer, for curves."""

@@ -84,12 +84,51 @@ def test_calibration_leaves_weights_statistics_and_modes_alone(small):
 
 def test_without_calibration_the_first_batch_decides(small):
     model, _ = small.prepared({"QuantAware": LOW}, calibration=False)
-    assert not model.plain.activation_quanter.initialized and model.plain.weight_quanter.initialized
+    assert not model.plain.activation_quanter.initialized
     with pytest.raises(DataError, match="has not been seen"):
         freeze(model)
     model(small.images())
     assert model.plain.activation_quanter.initialized
     assert not model.plain.activation_quanter.signed and model.stem[0].activation_quanter.signed
+
+
+@pytest.mark.parametrize("mode", ["loss", "injection"])
+def test_weights_that_are_loaded_after_preparing_decide_their_steps(small, mode):
+    """Hosts build and quantise the model first and load the float checkpoint then."""
+    config = {"QuantAware": dict(LOW, penalty_mode=mode), "BinRegularization": {"schedule": "S1"}}
+    trained, steps = small.float_net(seed=3), []
+    for loaded_before in (True, False):
+        net = small.float_net()
+        if loaded_before:
+            net.set_state_dict(trained.state_dict())
+        model, penalty = quant_aware_prepare(net, config)
+        if not loaded_before:
+            model.set_state_dict(trained.state_dict())
+        model(small.images()).sum().backward()
+        penalty()
+        steps.append(model.plain.weight_quanter.step().numpy())
+    np.testing.assert_array_equal(*steps)
+
+
+def test_the_penalty_may_come_before_the_first_batch(small):
+    config = {"QuantAware": LOW, "BinRegularization": {"schedule": "S1"}}
+    model, penalty = small.prepared(config, calibration=False)
+    early = penalty().item()
+    model(small.images())
+    assert early == penalty().item() > 0
+    assert {row["bits"] for row in small.prepared(config, calibration=False)[1].statistics()} == {8, 3}
+
+
+def test_a_moving_average_of_the_state_keeps_the_grids(small):
+    """Trainers of detectors average every entry of the state dict, correct the bias and cast it back."""
+    model, _ = small.prepared({"QuantAware": LOW})
+    signed = {n: layer.activation_quanter.signed for n, layer in quantized_layers(model)}
+    assert set(signed.values()) == {True, False}
+    state, decay, average = model.state_dict(), 0.9998, {}
+    for _ in range(7):
+        average = {k: decay * average.get(k, 0.0) + (1 - decay) * v.astype("float32") for k, v in state.items()}
+    model.set_state_dict({k: (v / (1 - decay ** 7)).astype(state[k].dtype) for k, v in average.items()})
+    assert {n: layer.activation_quanter.signed for n, layer in quantized_layers(model)} == signed
 
 
 def test_paddle_lite_has_signed_activations_only(small):
