@@ -17,6 +17,7 @@ from .export.predictor import Predictor
 from .export.training import check_target, training_graph
 from .export.verify import differences
 from .files import write_json
+from .graph.specs import has_dict, make_eager, map_specs, named_values
 from .graph.writer import save_program
 from .quanters.base import Quanter
 from .report.result_dir import ResultDir
@@ -169,6 +170,7 @@ def freeze(model) -> paddle.nn.Layer:
     for before, after in zip(model.parameters(), frozen.parameters()):
         after.name = before.name  # a copy is given another
     frozen.eval()
+    make_eager(frozen)
     for name, layer in quantized_layers(frozen):
         layer.inject = None
         layer.weight_quanter.ready(layer.float_weight())
@@ -225,8 +227,9 @@ def export_quantized(model, save_dir: str, input_spec, samples=None, target: str
     Args:
         model(paddle.nn.Layer): a prepared model, or what ``freeze`` returned.
         save_dir(str): directory of the result.
-        input_spec(list[paddle.static.InputSpec]): one per input, the first dimension free.
-        samples(list[array], optional): one array per input to compare on. Default: None, normally distributed ones.
+        input_spec(list[paddle.static.InputSpec]): one per input, the first dimension free; dicts of specs where the model
+            takes dicts.
+        samples(list[array], optional): one array per input, or dict of them, to compare on. Default: None, normally distributed ones.
         target(str, optional): 'paddle_lite' refuses grids that its int8 kernels do not have. Default: 'simulation'.
 
     Returns:
@@ -238,13 +241,13 @@ def export_quantized(model, save_dir: str, input_spec, samples=None, target: str
         OutputError: ``save_dir`` cannot be written.
     """
     frozen = freeze(model)
-    samples = [_random(spec) for spec in input_spec] if samples is None else [np.asarray(s) for s in samples]
+    samples = map_specs(_random, input_spec) if samples is None else map_specs(np.asarray, samples)
     graph, encodings = training_graph(frozen, input_spec)
     check_target({n: e for n, e in encodings.items() if n not in graph.params}, target)
     with ResultDir(save_dir) as result:
         prefix = result.path(PROGRAM)
         save_program(graph, prefix)
-        verification = _verify(frozen, samples, prefix)
+        verification = _verify(frozen, samples, named_values(input_spec, samples) if has_dict(input_spec) else samples, prefix)
         write_json(result.path("encodings.json"), {name: e.to_dict() for name, e in encodings.items()})
         write_json(result.path("report.json"), dict(verification=verification))
         result.publish()
@@ -259,8 +262,9 @@ def _random(spec) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def _verify(frozen, samples, prefix) -> Dict[str, float]:
+def _verify(frozen, samples, feed, prefix) -> Dict[str, float]:
+    """``samples`` as the model takes them, ``feed`` as the program does."""
     with paddle.no_grad():
-        outputs = paddle.utils.flatten(frozen(*[paddle.to_tensor(s) for s in samples]))
-    pairs = zip((t.numpy() for t in outputs), Predictor(prefix)(list(samples)))
-    return dict(differences(pairs), samples=len(samples[0]))
+        outputs = paddle.utils.flatten(frozen(*map_specs(paddle.to_tensor, samples)))
+    pairs = zip((t.numpy() for t in outputs), Predictor(prefix)(feed))
+    return dict(differences(pairs), samples=len(next(iter(feed.values())) if isinstance(feed, dict) else feed[0]))

@@ -29,6 +29,21 @@ class TinyNet(paddle.nn.Layer):
         return self.fc(paddle.flatten(self.pool(x), 1))
 
 
+class DictNet(paddle.nn.Layer):
+    """Takes a dict, as PaddleDetection's models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = TinyNet()
+
+    def forward(self, inputs):
+        return self.net(inputs["image"]) * inputs["scale_factor"][:, :1]
+
+
+DICT_SPEC = [{"image": paddle.static.InputSpec([None, *SHAPE], "float32", "image"),
+              "scale_factor": paddle.static.InputSpec([None, 2], "float32", "scale_factor")}]
+
+
 def images(count=16, seed=0):
     return np.random.default_rng(seed).standard_normal((count, *SHAPE)).astype(np.float32)
 

@@ -5,6 +5,7 @@ Both run the post-training job on the model's program, eagerly, so they work
 where PaddleSlim's own do not: on Paddle 3.x, with generators, and with weights
 and activations of different bits.
 """
+import copy
 import functools
 import glob
 import inspect
@@ -65,13 +66,14 @@ def _chosen(signature, switch: str, args, kwargs) -> bool:
     return isinstance(value, str) and value == NAME
 
 
-def quant_static_mrecg(executor=None, model_dir=None, quantize_model_path=None, **given):
+def quant_static_mrecg(executor=None, model_dir=None, quantize_model_path=None, sections=None, **given):
     """The post-training job under PaddleSlim's arguments.
 
     Args:
         executor(paddle.static.Executor, optional): not needed; the job runs eagerly on the current device.
         model_dir(str): directory of the float model.
         quantize_model_path(str): directory of the result.
+        sections(dict, optional): all settings, in place of those in ``given``. Default: None.
         **given: PaddleSlim's other arguments, and ours.
 
     Returns:
@@ -82,7 +84,7 @@ def quant_static_mrecg(executor=None, model_dir=None, quantize_model_path=None, 
     """
     readers = {name: given.pop(name) for name in READERS if name in given}
     places = {name: given.pop(name) for name in PLACES if name in given}
-    sections = post_sections(_with_slim_defaults(given))
+    sections = post_sections(_with_slim_defaults(given)) if sections is None else copy.deepcopy(sections)
     sections.setdefault("Global", {}).update({name: places[name] for name in ("model_filename", "params_filename")
                                               if places.get(name)})
     if places.get("skip_tensor_list"):

@@ -9,6 +9,7 @@ import paddle
 
 from ..config.io import load_config
 from ..errors import DataError, ModelError
+from ..graph.specs import declared_specs, has_dict, map_specs, named_values
 from .modes import dynamic_mode
 from .patches import STATE, ours_or
 from .results import quantize_to
@@ -31,21 +32,16 @@ class MrecgPTQ:
     """What a ``PTQ`` with ``round_type='mrecg'`` does.
 
     Args:
-        activation_quantizer(str, optional): PaddleSlim's name of how activation ranges are found: KLQuantizer,
-            HistQuantizer (with hist_percent) or AbsmaxQuantizer. Default: least error (our ``mse``).
-        weight_quantizer(str, optional): PerChannelAbsmaxQuantizer or AbsmaxQuantizer (per tensor). Default: per channel.
-        **given: settings of PaddleSlim (of the quantizer's constructor too) and ours by name.
+        sections(dict): of the post-training job, see ``ptq_sections``.
 
     Raises:
-        ConfigError: a setting is unknown or wrong.
+        ConfigError: a setting is wrong.
     """
 
-    def __init__(self, **given):
-        own = {name: given.pop(name) for name in QUANTIZERS if name in given}
-        sections = post_sections({"weight_bits": 8, **({} if "quant_bits" in own else {"activation_bits": 8}), **given})
-        self.sections = translate(own, QUANTIZERS, sections)
-        self.limit = load_config(self.sections).data.num_samples
-        self.samples: List[list] = []
+    def __init__(self, sections):
+        self.sections = sections
+        self.limit = load_config(sections).data.num_samples
+        self.samples: List = []
         self.count = 0
         self._hook = None
 
@@ -63,8 +59,9 @@ class MrecgPTQ:
             return
         if not inputs:
             raise DataError("the quantized model was called with keyword arguments only: calibrate with positional inputs")
-        self.samples.append([np.array(v.numpy() if hasattr(v, "numpy") else v) for v in inputs])
-        self.count += len(self.samples[-1][0])
+        self.samples.append([_copied(value) for value in inputs])
+        first = self.samples[-1][0]
+        self.count += len(next(iter(first.values())) if isinstance(first, dict) else first)
 
     def save_quantized_model(self, model, path, input_spec=None):
         """Reconstruct on the remembered inputs and save ``<path>.pdmodel`` and ``<path>.pdiparams``.
@@ -76,14 +73,39 @@ class MrecgPTQ:
             raise DataError("the quantized model has not been called yet: run calibration batches through it before "
                             "save_quantized_model")
         self._hook.remove()
-        spec = _specs(self.samples[0]) if input_spec is None else input_spec
+        spec = input_spec or declared_specs(model) or map_specs(_spec, self.samples[0])
+        samples = [named_values(spec, sample) for sample in self.samples] if has_dict(spec) else self.samples
         with dynamic_mode():
-            return quantize_to(path, (model, spec), self.samples, self.sections)
+            return quantize_to(path, (model, spec), samples, self.sections)
 
 
-def _specs(sample):
-    """Specs of the inputs that the model was called with; the batch is free."""
-    return [paddle.static.InputSpec([None, *array.shape[1:]], array.dtype) for array in sample]
+def ptq_sections(**given):
+    """Sections of the post-training job for the arguments of ``PTQ``.
+
+    Args:
+        activation_quantizer(str, optional): PaddleSlim's name of how activation ranges are found: KLQuantizer,
+            HistQuantizer (with hist_percent) or AbsmaxQuantizer. Default: least error (our ``mse``).
+        weight_quantizer(str, optional): PerChannelAbsmaxQuantizer or AbsmaxQuantizer (per tensor). Default: per channel.
+        **given: settings of PaddleSlim (of the quantizer's constructor too) and ours by name.
+
+    Raises:
+        ConfigError: a setting is unknown or wrong.
+    """
+    own = {name: given.pop(name) for name in QUANTIZERS if name in given}
+    sections = post_sections({"weight_bits": 8, **({} if "quant_bits" in own else {"activation_bits": 8}), **given})
+    return translate(own, QUANTIZERS, sections)
+
+
+def _copied(value):
+    """An input of a model as arrays of our own: a tensor, or a dict of what a detector takes; what is no tensor is left out."""
+    if isinstance(value, dict):
+        return {key: _copied(v) for key, v in value.items() if hasattr(v, "shape")}
+    return np.array(value.numpy() if hasattr(value, "numpy") else value)
+
+
+def _spec(array):
+    """The spec of an input that the model was called with; the batch is free."""
+    return paddle.static.InputSpec([None, *array.shape[1:]], array.dtype)
 
 
 def install(patches):
@@ -99,7 +121,7 @@ def install(patches):
             return
         kwargs = dict(zip(("activation_quantizer", "weight_quantizer"), args), **kwargs)
         del kwargs["round_type"]
-        setattr(self, STATE, MrecgPTQ(**kwargs))
+        setattr(self, STATE, MrecgPTQ(ptq_sections(**kwargs)))
 
     patches.replace(PTQ, "__init__", __init__)
     for name in ("quantize", "save_quantized_model"):

@@ -14,6 +14,7 @@ import paddle
 
 from ..config.io import load_training_config
 from ..errors import ConfigError, ModelError
+from ..graph.specs import declared_specs, map_specs
 from ..quant_aware import Exported, export_quantized, quant_aware_prepare
 from ..training.layers import quantized_layers
 from .modes import dynamic_mode
@@ -30,27 +31,14 @@ class MrecgQAT:
     ``qat.penalty.on_epoch(epoch, epochs)`` before every epoch.
 
     Args:
-        config(dict): PaddleSlim's keys, those of our section QuantAware, and ``bin_regularization`` and
-            ``symmetric_pact`` with the keys of those sections.
-        **layers: PaddleSlim's arguments for layers of the user's own; must be None.
+        settings(TrainingConfig): see ``qat_settings``.
 
     Attributes:
         penalty(Penalty): of the model that was quantised last.
-
-    Raises:
-        ConfigError: everything that is wrong with the config.
     """
 
-    def __init__(self, config, **layers):
-        given = [name for name, layer in layers.items() if layer is not None]
-        if given:
-            raise ConfigError(f"{' and '.join(given)} cannot stand beside our strategies in config; give one of the two")
-        sections = training_sections(config)
-        sections["QuantAware"].setdefault("penalty_mode", "injection")
-        if "BinRegularization" in sections:
-            sections["BinRegularization"] = {"schedule": "S1", **(sections["BinRegularization"] or {})}
-        self.settings = load_training_config(sections)
-        self.penalty = None
+    def __init__(self, settings):
+        self.settings, self.penalty = settings, None
 
     def quantize(self, model, inplace=True):
         """The model with quantised layers; activation ranges are found from the first batch that it is called with."""
@@ -74,16 +62,44 @@ class MrecgQAT:
     def save_quantized_model(self, model, path, input_spec=None) -> Exported:
         """Freeze and save ``<path>.pdmodel`` and ``<path>.pdiparams``; encodings and report go into ``<path>.mrecg``.
 
+        Args:
+            model(paddle.nn.Layer): what ``quantize`` returned, a layer around it, or part of it.
+            path(str): the program's path without suffix.
+            input_spec(list, optional): one InputSpec or tensor per input. Default: None, those that the model was given
+                with ``paddle.jit.to_static``.
+
         Raises:
             ModelError: no ``input_spec``; and see ``export_quantized``.
         """
+        input_spec = declared_specs(model) if input_spec is None else input_spec
         if input_spec is None:
             raise ModelError("save_quantized_model needs input_spec: pass a list of paddle.static.InputSpec, one per input")
-        specs = [paddle.static.InputSpec.from_tensor(s) if isinstance(s, paddle.Tensor) else s for s in input_spec]
+        specs = map_specs(lambda s: paddle.static.InputSpec.from_tensor(s) if isinstance(s, paddle.Tensor) else s, input_spec)
         with dynamic_mode():
             exported = export_quantized(model, reports_of(path), specs)
         place_program(os.path.join(exported.save_dir, "model"), path)
         return exported
+
+
+def qat_settings(config, **layers):
+    """Settings of the quant-aware job for the arguments of ``QAT``.
+
+    Args:
+        config(dict): PaddleSlim's keys, those of our section QuantAware, and ``bin_regularization`` and
+            ``symmetric_pact`` with the keys of those sections.
+        **layers: PaddleSlim's arguments for layers of the user's own; must be None.
+
+    Raises:
+        ConfigError: everything that is wrong with the config.
+    """
+    given = [name for name, layer in layers.items() if layer is not None]
+    if given:
+        raise ConfigError(f"{' and '.join(given)} cannot stand beside our strategies in config; give one of the two")
+    sections = training_sections(config)
+    sections["QuantAware"].setdefault("penalty_mode", "injection")
+    if "BinRegularization" in sections:
+        sections["BinRegularization"] = {"schedule": "S1", **(sections["BinRegularization"] or {})}
+    return load_training_config(sections)
 
 
 def install(patches):
@@ -98,7 +114,7 @@ def install(patches):
             original_init(self, config, *args, **kwargs)
             return
         layers = dict(zip(("weight_preprocess", "act_preprocess", "weight_quantize", "act_quantize"), args), **kwargs)
-        setattr(self, STATE, MrecgQAT(config, **layers))
+        setattr(self, STATE, MrecgQAT(qat_settings(config, **layers)))
         self.config = config
 
     patches.replace(QAT, "__init__", __init__)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The script that runs recipes of AutoCompression: both sides of its comparison, what it refuses, its results file."""
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +9,13 @@ import yaml
 
 import paddle
 import paddle_mrecg
+from demo.detection import models
 from demo.slim import act
 from paddle_mrecg.compat import old_ir
+from paddle_mrecg.graph.load import load_graph
 from tests.slim_nets import SHAPE, TinyNet, images
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "slim"
 PADDLE_2 = paddle.__version__ < "3"
 POST = {"QuantPost": {"weight_bits": 4, "quantize_op_types": ["conv2d"]}, "MRECG": {"preset": "fast", "num_iters": 5, "batch_size": 8}}
 TRAINING = {"QuantAware": {"weight_bits": 4, "onnx_format": True, "quantize_op_types": ["conv2d"]}, "Distillation": {"loss": "l2"},
@@ -27,6 +31,16 @@ def loader(seed=0):
 def evaluate(predict):
     """A score of the recipes below."""
     return {"mean": 100.0 * float(np.abs(predict(images(4, seed=9))[0]).mean())}
+
+
+def loader_by_name():
+    """The same data as batches by input name."""
+    return [{"x": batch} for batch in loader()]
+
+
+def evaluate_twice(predict):
+    """Two scores."""
+    return {"mean": 1.0, "most": 100.0 * float(np.abs(predict(images(4, seed=9))[0]).max())}
 
 
 @pytest.fixture
@@ -63,6 +77,26 @@ def test_mrecg_stands_beside_nearest_rounding(recipe, tmp_path):
     assert list(content["runs"][0]["measured"]) == ["float", "nearest", "MRECG"]
     assert content["runs"][0]["setting"] == {"recipe": "tiny_act"}
     assert (tmp_path / "out" / "seed1" / "inference.pdmodel").exists()
+
+
+def test_a_score_of_several_metrics_is_several_rows(recipe, tmp_path):
+    words = [f"Global.loader={__name__}:loader_by_name", "Global.loader_args=", f"Global.evaluator={__name__}:evaluate_twice"]
+    runs = recorded(tmp_path, recipe(POST), *words)["runs"]
+    assert [run["setting"] for run in runs] == [{"recipe": "tiny_act", "metric": metric} for metric in ("mean", "most")]
+    assert runs[0]["measured"] == {"float": 1.0, "nearest": 1.0, "MRECG": 1.0} and runs[1]["measured"]["float"] > 1.0
+
+
+@pytest.mark.parametrize("name", models.YOLO)
+def test_a_detector_is_exported_under_the_names_that_its_recipe_distils(name, shared_data, tmp_path, monkeypatch):
+    shared_data("weights/yolo-fastest-1.1")
+    recipes = [r for r in (act.read_recipe(str(path)) for path in CONFIGS.glob("*.yaml")) if r["Global"]["model_dir"] == name]
+    monkeypatch.chdir(tmp_path)
+    directory = act.float_model({"model_dir": name})
+    assert directory == act.float_model({"model_dir": name}), "it is exported once"
+    graph = load_graph(str(directory))
+    producers = graph.producers()
+    heads = [producers[name].input("X") for name in graph.outputs]  # the program ends with scale ops by 1
+    assert len(heads) == len(models.heads(name)) and all(r["Distillation"]["node"] == heads for r in recipes)
 
 
 @pytest.mark.skipif(not PADDLE_2, reason="PaddleSlim's AutoCompression cannot train on Paddle 3")

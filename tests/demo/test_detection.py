@@ -85,6 +85,34 @@ def test_inputs_are_squeezed_and_picodet_learns_by_how_much(tmp_path):
     assert inputs["scale_factor"].tolist() == [pytest.approx([4.0, 2.08])]
 
 
+def test_training_sees_other_parts_of_the_same_photographs_for_another_seed(tmp_path, monkeypatch):
+    gradient = np.tile(np.arange(100, dtype=np.uint8)[None, :, None], (60, 1, 3))
+    for k in range(3):
+        Image.fromarray(gradient + 100 * (k == 2)).save(tmp_path / f"{k}.png")
+    monkeypatch.setattr(coco, "image_paths", lambda part, count: [tmp_path / f"{k}.png" for k in range(count)])
+    batches = [b["image"] for b in detectors.training_views("yolo_fastest", 3, views=2, seed=1, batch_size=2)]
+    assert [len(b) for b in batches] == [2, 1, 2, 1] and batches[0].shape[1:] == (3, 320, 320)
+    ends = 255 * np.concatenate(batches)[:, 0, 0][:, [0, -1]]  # what each part has on its left and on its right
+    wide = np.abs(ends[:, 1] - ends[:, 0])
+    assert (wide > 55).all() and (wide < 99).any(), "parts are at least 60 % wide"
+    assert sorted(ends.min(1) >= 100) == [False] * 4 + [True] * 2, "every view shows every photograph once"
+    again, other = (np.concatenate([b["image"] for b in detectors.training_views("yolo_fastest", 3, 2, seed, 2)]) for seed in (1, 2))
+    assert (again == np.concatenate(batches)).all() and (other != again).any()
+
+
+def test_a_drawn_part_lies_inside_and_may_be_mirrored(tmp_path):
+    Image.fromarray(np.tile(np.arange(100, dtype=np.uint8)[None, :, None], (60, 1, 3))).save(tmp_path / "a.png")
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        left, top, right, bottom = coco.random_part(100, 60, random)
+        assert 0 <= left and right <= 100 and right - left >= 60 and 0 <= top and bottom <= 60 and bottom - top >= 36
+    rising = {bool(pixels[0, -1, 0] > pixels[0, 0, 0]) for pixels, _ in (coco.squeezed(tmp_path / "a.png", (8, 8), random=random)
+                                                                         for _ in range(20))}
+    assert rising == {True, False}
+    pixels, size = coco.squeezed(tmp_path / "a.png", (60, 100))
+    assert size == (60, 100) and (255 * pixels[0, :, 0]).round().tolist() == list(range(100)), "all of it without a generator"
+
+
 def test_rows_of_a_suppressing_network_are_dealt_to_their_images():
     rows = np.float32([[5, 0.9, 0, 0, 1, 1], [6, 0.001, 0, 0, 1, 1], [7, 0.8, 2, 2, 3, 3]])
     first, second, third = detectors.detections("picodet", [rows, np.array([2, 0, 1])], [(9, 9)] * 3)

@@ -10,7 +10,7 @@ import paddle_mrecg
 from paddle_mrecg.errors import ConfigError, DataError
 from paddle_mrecg.export.predictor import Predictor
 from paddleslim.dygraph.quant import PTQ
-from tests.slim_nets import FAST, SHAPE, TinyNet, images, program
+from tests.slim_nets import DICT_SPEC, FAST, SHAPE, DictNet, TinyNet, images, program
 
 SPEC = [paddle.static.InputSpec([None, *SHAPE], "float32", "x")]
 
@@ -84,3 +84,21 @@ def test_other_calls_are_bit_identical(tmp_path):
         assert run(tmp_path / "with") == without
     finally:
         paddle_mrecg.unregister()
+
+
+def test_inputs_in_a_dict(tmp_path, registered):
+    """As PaddleDetection calls its models; what is no input of the program is left out."""
+    paddle.seed(0)
+    ptq = PTQ(round_type="mrecg", **FAST)
+    model = DictNet()
+    model.eval()
+    quantized = ptq.quantize(model)
+    for seed in (0, 1):
+        quantized({"image": paddle.to_tensor(images(8, seed)), "scale_factor": paddle.to_tensor(images(8)[:, 0, 0, :2]),
+                   "im_id": paddle.to_tensor([1] * 8), "name": "x"})
+    result = ptq.save_quantized_model(quantized, str(tmp_path / "net"), DICT_SPEC)
+    batch = {"image": images(4), "scale_factor": images(4)[:, 0, 0, :2]}
+    float_output = model({k: paddle.to_tensor(v) for k, v in batch.items()}).numpy()
+    output = Predictor(str(tmp_path / "net"))(batch)[0]
+    assert np.abs(output - float_output).max() < 0.1 * np.abs(float_output).max()
+    assert result.report is not None

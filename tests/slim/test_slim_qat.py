@@ -11,7 +11,7 @@ from paddle_mrecg.errors import ConfigError, ModelError
 from paddle_mrecg.export.predictor import Predictor
 from paddle_mrecg.training.layers import quantized_layers
 from paddleslim.dygraph.quant import QAT
-from tests.slim_nets import SHAPE, TinyNet, images
+from tests.slim_nets import DICT_SPEC, SHAPE, DictNet, TinyNet, images
 
 SPEC = [paddle.static.InputSpec([None, *SHAPE], "float32", "x")]
 CONFIGS = {
@@ -142,3 +142,31 @@ def test_other_configs_are_bit_identical(config):
     assert without.keys() == with_ours.keys()
     for name, value in without.items():
         np.testing.assert_array_equal(with_ours[name], value)
+
+
+def test_inputs_in_a_dict(tmp_path, registered):
+    paddle.seed(0)
+    qat = QAT(config=CONFIGS["all"])
+    model = qat.quantize(DictNet())
+    batch = {"image": paddle.to_tensor(images(4)), "scale_factor": paddle.to_tensor(images(4)[:, 0, 0, :2])}
+    model(batch)
+    model.eval()
+    exported = qat.save_quantized_model(model, str(tmp_path / "net"), DICT_SPEC)
+    assert exported.verification["max_abs_diff"] < 1e-4
+    np.testing.assert_allclose(Predictor(str(tmp_path / "net"))({k: v.numpy() for k, v in batch.items()})[0],
+                               model(batch).numpy(), atol=1e-5)
+
+
+def test_a_model_that_went_through_to_static_declares_its_inputs(tiny_net, tmp_path, registered):
+    """As PaddleClas and PaddleOCR export: a layer around the model, ``to_static`` with specs, no input_spec when saving."""
+    qat = QAT(config=CONFIGS["all"])
+    model = qat.quantize(tiny_net)
+    train(model, steps=1)
+    around = paddle.nn.Sequential(model, paddle.nn.Softmax())
+    around.eval()
+    around = paddle.jit.to_static(around, input_spec=SPEC)
+    qat.save_quantized_model(around, str(tmp_path / "net"))
+    model.eval()
+    x = images(4, seed=1)
+    want = paddle.nn.functional.softmax(model(paddle.to_tensor(x))).numpy()
+    np.testing.assert_allclose(Predictor(str(tmp_path / "net"))(x)[0], want, atol=1e-5)

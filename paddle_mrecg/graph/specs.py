@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inputs of a Layer: what it declared with ``to_static``, and specs inside dicts, as detectors take them."""
+from typing import Any, Callable, Dict, List, Optional
+
+_SPEC = "_function_spec"  # the public name of it refuses to answer with full_graph=False, the default
+
+
+def declared_specs(layer) -> Optional[List]:
+    """The ``input_spec`` that a layer was given with ``paddle.jit.to_static``, else None."""
+    spec = getattr(getattr(layer.forward, _SPEC, None), "input_spec", None)
+    return list(spec) if spec else None
+
+
+def make_eager(layer):
+    """Undo ``paddle.jit.to_static`` on a layer and all within it, in place."""
+    for sub in layer.sublayers(include_self=True):
+        if hasattr(vars(sub).get("forward"), _SPEC):
+            del sub.forward
+
+
+def map_specs(function: Callable, spec: Any) -> Any:
+    """``function`` of every spec in a structure of lists, tuples and dicts, in that structure."""
+    if isinstance(spec, dict):
+        return {key: map_specs(function, value) for key, value in spec.items()}
+    if isinstance(spec, (list, tuple)):
+        return [map_specs(function, value) for value in spec]
+    return function(spec)
+
+
+def named_values(spec: Any, value: Any, key: str = "") -> Dict[str, Any]:
+    """Values by the names of their specs; a spec without a name has that of its key.
+
+    Args:
+        spec(InputSpec|list|dict): one spec, or a structure of them.
+        value: an array, or a structure of arrays that has at least those entries.
+    """
+    if isinstance(spec, dict):
+        pairs = [(s, value[k], k) for k, s in spec.items()]
+    elif isinstance(spec, (list, tuple)):
+        pairs = [(s, v, f"{key}{k}") for k, (s, v) in enumerate(zip(spec, value))]
+    else:
+        return {spec.name or key: value}
+    named = {}
+    for pair in pairs:
+        named.update(named_values(*pair))
+    return named
+
+
+def has_dict(spec: Any) -> bool:
+    """Some input comes inside a dict, so inputs are told apart by name."""
+    return isinstance(spec, dict) or (isinstance(spec, (list, tuple)) and any(has_dict(s) for s in spec))
