@@ -5,8 +5,7 @@ import os
 import sys
 from typing import List, Optional
 
-from . import __version__
-from .cli_deploy import add_commands
+from . import __version__, cli_deploy, cli_hosts
 from .config import Config
 from .config.docs import markdown_tables, text_tables
 from .config.io import load_any_config, load_config, missing_for_command, read_sections, save_config
@@ -187,7 +186,8 @@ def parser() -> argparse.ArgumentParser:
     command = add(config, CONFIG)
     command.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(ALL_SECTIONS))
     command.add_argument("--markdown", action="store_true", help="tables for a README")
-    add_commands(commands)
+    for module in (cli_deploy, cli_hosts):
+        module.add_commands(commands)
     return root
 
 

@@ -11,11 +11,12 @@ OK, PROBLEM = 0, 1
 EXPORT = """\
 Writes a quantised model for a runtime: lite (paddle_lite_opt for ARM and x86, .nb files and the table of ops in
 ops.json), inference (.pdmodel) or onnx (QuantizeLinear / DequantizeLinear). Takes results of this package and programs
-that PaddleSlim quantised.
+that PaddleSlim quantised; inference takes float programs too, which turns the .json of Paddle 3 into a .pdmodel.
 
 examples:
   paddle-mrecg export --target lite output/w4a8
   paddle-mrecg export --target onnx output/w4a8 --output deploy
+  paddle-mrecg export --target inference float_model --output float_pdmodel
 """
 CHECK = """\
 Runs a quantised model in Paddle Inference, onnxruntime and Paddle Lite (x86, int8) on the same inputs as the simulation

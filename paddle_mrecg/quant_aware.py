@@ -13,6 +13,7 @@ from .config.io import load_training_config
 from .config.training import SymmetricPACT
 from .config.training_rules import resolved
 from .errors import ConfigError, DataError, ModelError
+from .export.ends import chooses, end_outputs
 from .export.predictor import Predictor
 from .export.training import check_target, training_graph
 from .export.verify import differences
@@ -43,9 +44,10 @@ def quant_aware_prepare(model, config=None, calibration=None):
         config(str|dict|TrainingConfig, optional): sections QuantAware, BinRegularization and SymmetricPACT, or a flat
             config dict of PaddleSlim's QAT. Default: None, all defaults.
         calibration(iterable|callable, optional): a few batches, all of which are used and held in memory, from which
-            activation ranges are found, and weight steps from the present weights; each is what the model takes: a tensor or array, a dict of keyword arguments, or a
-            tuple whose first entry is the input; or a function that is called with the model and runs it. Default: None,
-            the first batch seen decides, with the weights of that moment; hardware-friendly training needs one.
+            activation ranges are found, and weight steps from the present weights; each is what the model takes: a tensor
+            or array, a dict of keyword arguments, or a tuple whose first entry is the input; or a function that is called
+            with the model and runs it. Default: None, the first batch seen decides, with the weights of that moment;
+            hardware-friendly training needs one.
 
     Returns:
         tuple: the model, and the Penalty to be added to the training loss.
@@ -210,7 +212,8 @@ class Exported:
     Args:
         save_dir(str): the directory.
         verification(dict): ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` between the frozen model and the
-            program in Paddle Inference, over ``samples`` inputs. Differences of one activation step come from values on a
+            program in Paddle Inference, over ``samples`` inputs and ``outputs`` tensors: the program's outputs, or those of
+            the last quantised layers where it ends in an NMS. Differences of one activation step come from values on a
             rounding boundary that fall to either side by the last bit of a sum.
     """
 
@@ -229,7 +232,8 @@ def export_quantized(model, save_dir: str, input_spec, samples=None, target: str
         save_dir(str): directory of the result.
         input_spec(list[paddle.static.InputSpec]): one per input, the first dimension free; dicts of specs where the model
             takes dicts.
-        samples(list[array], optional): one array per input, or dict of them, to compare on. Default: None, normally distributed ones.
+        samples(list[array], optional): one array per input, or dict of them, to compare on. Default: None, normally
+            distributed ones.
         target(str, optional): 'paddle_lite' refuses grids that its int8 kernels do not have. Default: 'simulation'.
 
     Returns:
@@ -247,7 +251,8 @@ def export_quantized(model, save_dir: str, input_spec, samples=None, target: str
     with ResultDir(save_dir) as result:
         prefix = result.path(PROGRAM)
         save_program(graph, prefix)
-        verification = _verify(frozen, samples, named_values(input_spec, samples) if has_dict(input_spec) else samples, prefix)
+        feed = named_values(input_spec, samples) if has_dict(input_spec) else samples
+        verification = _verify(frozen, graph, samples, feed, prefix)
         write_json(result.path("encodings.json"), {name: e.to_dict() for name, e in encodings.items()})
         write_json(result.path("report.json"), dict(verification=verification))
         result.publish()
@@ -262,9 +267,14 @@ def _random(spec) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def _verify(frozen, samples, feed, prefix) -> Dict[str, float]:
+def _verify(frozen, graph, samples, feed, prefix) -> Dict[str, float]:
     """``samples`` as the model takes them, ``feed`` as the program does."""
-    with paddle.no_grad():
-        outputs = paddle.utils.flatten(frozen(*map_specs(paddle.to_tensor, samples)))
-    pairs = zip((t.numpy() for t in outputs), Predictor(prefix)(feed))
-    return dict(differences(pairs), samples=len(next(iter(feed.values())) if isinstance(feed, dict) else feed[0]))
+    tensors = map_specs(paddle.to_tensor, samples)
+    if chooses(graph):
+        pairs = list(end_outputs(frozen, graph, tensors, feed, prefix))
+    else:
+        with paddle.no_grad():
+            outputs = paddle.utils.flatten(frozen(*tensors))
+        pairs = list(zip((t.numpy() for t in outputs), Predictor(prefix)(feed)))
+    count = len(next(iter(feed.values())) if isinstance(feed, dict) else feed[0])
+    return dict(differences(pairs), samples=count, outputs=len(pairs))

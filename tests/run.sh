@@ -41,7 +41,7 @@ environment .venv paddlepaddle==3.3.1
 environment .venv262 paddlepaddle==2.6.2
 run .venv tests "$@"
 contract=()
-for dir in tests/graph tests/quantizers tests/quanters tests/training tests/strategies tests/export tests/check tests/slim; do
+for dir in tests/graph tests/quantizers tests/quanters tests/training tests/strategies tests/export tests/check tests/slim tests/hosts; do
     [ -d "$dir" ] && contract+=("$dir")
 done
 run .venv262 "${contract[@]}" -m "not slow" "$@"

@@ -3,7 +3,7 @@
 import numpy as np
 
 import paddle
-from paddle_mrecg.compat import framework_pb2
+from paddle_mrecg.compat import framework_pb2, old_ir
 
 SHAPE = (3, 8, 8)
 RATE = 0.5  # learning rate of StaticNet
@@ -42,6 +42,16 @@ class DictNet(paddle.nn.Layer):
 
 DICT_SPEC = [{"image": paddle.static.InputSpec([None, *SHAPE], "float32", "image"),
               "scale_factor": paddle.static.InputSpec([None, 2], "float32", "scale_factor")}]
+
+
+def save_tiny(folder):
+    """``TinyNet`` as a program of the form that all Paddles read; its directory."""
+    paddle.seed(0)
+    net = TinyNet()
+    net.eval()
+    with old_ir():
+        paddle.jit.save(net, str(folder / "model"), [paddle.static.InputSpec([None, *SHAPE], "float32", "x")])
+    return str(folder)
 
 
 def images(count=16, seed=0):

@@ -28,7 +28,8 @@ def export_model(graph: Graph, target: str, output: str, lite_targets: Sequence[
     """Export for one runtime.
 
     Args:
-        graph(Graph): a quantised program of this package or of PaddleSlim.
+        graph(Graph): a quantised program of this package or of PaddleSlim; for ``inference`` a float one too, which carries
+            a ``.json`` program of Paddle 3 to what reads ``.pdmodel`` only.
         target(str): ``lite``, ``inference`` or ``onnx``.
         output(str): directory; made when missing.
         lite_targets(list[str], optional): what ``paddle_lite_opt`` converts for. Default: arm and x86.
@@ -38,7 +39,7 @@ def export_model(graph: Graph, target: str, output: str, lite_targets: Sequence[
         MrecgError: the target's tools are not installed.
         OutputError: the directory cannot be written.
     """
-    if not any(is_quantize_op(op.type) for op in graph.ops):
+    if target != "inference" and not any(is_quantize_op(op.type) for op in graph.ops):
         raise ModelError(f"{graph.source} is not quantised: run `paddle-mrecg quant` first")
     try:
         os.makedirs(output, exist_ok=True)
@@ -64,7 +65,7 @@ def _lite(graph: Graph, output: str, targets: Sequence[str]) -> Exported:
 
 
 def _inference(graph: Graph, output: str) -> Exported:
-    prefix = os.path.join(output, "model")
+    prefix = os.path.join(output, os.path.splitext(os.path.basename(graph.source))[0])  # scripts look for that name
     save_program(graph, prefix)
     return Exported([prefix + ".pdmodel", prefix + ".pdiparams"], {})
 

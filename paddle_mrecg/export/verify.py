@@ -39,7 +39,7 @@ def verify(network, state: NetworkState, prefix: str) -> Dict[str, float]:
     simulate = runner.numpy(runner.run_quantized, names, weights=state.weights(runner.weights),
                             quantizers=state.quantizers(runner.activations))
     simulated = simulate(feed)
-    written = _written(network.graph, names, prefix, feed)
+    written = values_in_program(network.graph, names, prefix, feed)
     return dict(differences((simulated[n], written[n]) for n in names), samples=len(next(iter(feed.values()))),
                 outputs=len(names))
 
@@ -54,7 +54,7 @@ def differences(pairs: Iterable[Tuple[np.ndarray, np.ndarray]]) -> Dict[str, flo
     return dict(max_abs_diff=worst, mean_abs_diff=mean, max_abs_output=largest)
 
 
-def _written(graph: Graph, names: List[str], prefix: str, feed) -> Dict[str, np.ndarray]:
+def values_in_program(graph: Graph, names: List[str], prefix: str, feed) -> Dict[str, np.ndarray]:
     """What the written program computes for ``names``, its outputs or tensors inside."""
     if set(names) <= set(graph.outputs):
         return dict(zip(graph.outputs, Predictor(prefix)(feed)))

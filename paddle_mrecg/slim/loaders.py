@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The three kinds of calibration readers that PaddleSlim documents, as batches."""
 import itertools
-from typing import Iterable, Iterator, Optional
+from typing import Iterable, Iterator, Optional, Sequence
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from ..errors import DataError
 
 
 def calibration_batches(batch_generator=None, sample_generator=None, data_loader=None, batch_size: int = 1,
-                        batch_nums: Optional[int] = None) -> Iterable:
+                        batch_nums: Optional[int] = None, ranks: Optional[Sequence[int]] = None) -> Iterable:
     """Batches of whichever reader was given.
 
     Args:
@@ -19,6 +19,8 @@ def calibration_batches(batch_generator=None, sample_generator=None, data_loader
         data_loader(iterable|callable, optional): gives batches.
         batch_size(int, optional): samples of ``sample_generator`` per batch. Default: 1.
         batch_nums(int, optional): use this many batches. Default: None, all.
+        ranks(list[int], optional): dimensions of the model's inputs. Samples that have as many bring a batch of their own,
+            as those of PaddleOCR's and PaddleClas's scripts, and are not stacked but joined. Default: None.
 
     Raises:
         DataError: none or several are given.
@@ -31,31 +33,33 @@ def calibration_batches(batch_generator=None, sample_generator=None, data_loader
     (name, reader), = given.items()
     batches = reader() if callable(reader) and not hasattr(reader, "__iter__") else reader
     if name == "sample_generator":
-        batches = _batched(batches, batch_size)
+        batches = _batched(batches, batch_size, ranks)
     return batches if batch_nums is None else itertools.islice(batches, batch_nums)
 
 
-def _batched(samples: Iterable, size: int) -> Iterator:
-    """``size`` samples at a time, each input stacked."""
+def _batched(samples: Iterable, size: int, ranks: Optional[Sequence[int]]) -> Iterator:
+    """``size`` samples at a time, each input stacked, or joined where samples are batches already."""
     samples = iter(samples)
     while True:
         group = list(itertools.islice(samples, size))
         if not group:
             return
-        yield _stacked(group)
+        first = group[0][0] if isinstance(group[0], (list, tuple)) else group[0]
+        joined = bool(ranks) and not isinstance(first, dict) and np.ndim(first) == ranks[0]
+        yield _put_together(group, np.concatenate if joined else np.stack)
 
 
-def _stacked(group):
+def _put_together(group, how):
     first = group[0]
     if isinstance(first, dict):
-        return {name: _stack([sample[name] for sample in group], name) for name in first}
+        return {name: _array([sample[name] for sample in group], name, how) for name in first}
     if isinstance(first, (list, tuple)):
-        return [_stack(values, k) for k, values in enumerate(zip(*group))]
-    return [_stack(group, 0)]
+        return [_array(values, k, how) for k, values in enumerate(zip(*group))]
+    return [_array(group, 0, how)]
 
 
-def _stack(values, name):
+def _array(values, name, how):
     try:
-        return np.stack([np.asarray(v) for v in values])
+        return how([np.asarray(v) for v in values])
     except ValueError as error:
         raise DataError(f"samples of input {name!r} differ in shape: calibration needs one size; resize or pad to it") from error

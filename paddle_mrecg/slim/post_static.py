@@ -90,6 +90,8 @@ def quant_static_mrecg(executor=None, model_dir=None, quantize_model_path=None, 
     if places.get("skip_tensor_list"):
         sections.setdefault("QuantPost", {}).setdefault("skip", [])
         sections["QuantPost"]["skip"] += _weights_beside(places["skip_tensor_list"], model_dir, sections["Global"])
+    if readers.get("sample_generator") is not None:
+        readers["ranks"] = _input_ranks(model_dir, places)
     name = places.get("save_model_filename") or "model.pdmodel"
     stem = name[:-len(".pdmodel")] if name.endswith(".pdmodel") else name  # as Paddle's save_quantized_model does
     with dynamic_mode():
@@ -102,9 +104,19 @@ def _with_slim_defaults(given: Dict[str, Any]) -> Dict[str, Any]:
     return {"weight_bits": 8, "activation_bits": 8, **given}
 
 
+def _graph(model_dir: str, places: Dict[str, str]):
+    return load_graph(model_dir, places.get("model_filename"), places.get("params_filename"))
+
+
+def _input_ranks(model_dir: str, places: Dict[str, str]) -> List[int]:
+    """Dimensions of the model's inputs, in order."""
+    graph = _graph(model_dir, places)
+    return [len(graph.tensors[name].shape) for name in graph.inputs]
+
+
 def _weights_beside(tensors: List[str], model_dir: str, places: Dict[str, str]) -> List[str]:
     """Skip patterns for the weights of the ops that read one of ``tensors``, which is what PaddleSlim skips."""
-    graph = load_graph(model_dir, places.get("model_filename"), places.get("params_filename"))
+    graph = _graph(model_dir, places)
     known = {n for op in graph.ops for n in op.input_names}
     missing = sorted(set(tensors) - known)
     if missing:

@@ -4,9 +4,8 @@ import pytest
 
 import paddle
 import paddle_mrecg
-from paddle_mrecg.compat import old_ir
 
-from tests.slim_nets import SHAPE, TinyNet
+from tests.slim_nets import TinyNet, save_tiny
 
 
 @pytest.fixture
@@ -18,13 +17,7 @@ def tiny_net():
 @pytest.fixture(scope="session")
 def float_dir(tmp_path_factory):
     """The tiny network as ``model.pdmodel`` and ``model.pdiparams``."""
-    paddle.seed(0)
-    net = TinyNet()
-    net.eval()
-    folder = tmp_path_factory.mktemp("float")
-    with old_ir():
-        paddle.jit.save(net, str(folder / "model"), [paddle.static.InputSpec([None, *SHAPE], "float32", "x")])
-    return str(folder)
+    return save_tiny(tmp_path_factory.mktemp("float"))
 
 
 @pytest.fixture

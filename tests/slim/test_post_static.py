@@ -21,6 +21,7 @@ PROGRAM = ("model.pdmodel", "model.pdiparams")
 READERS = {
     "batch_generator": lambda: dict(batch_generator=lambda: iter([[b] for b in np.split(images(), 2)])),
     "sample_generator": lambda: dict(sample_generator=lambda: ([x] for x in images()), batch_size=8),
+    "samples with a batch dimension": lambda: dict(sample_generator=lambda: (x[None] for x in images()), batch_size=1),
     "data_loader": lambda: dict(data_loader=[{"x": b} for b in np.split(images(), 2)]),
     "paddle.io": lambda: dict(data_loader=paddle.io.DataLoader([(x,) for x in images()], batch_size=8)),
 }

@@ -179,3 +179,28 @@ def test_a_real_network(tmp_path):
     export_quantized(model, str(tmp_path / "out"), spec(32))
     got = Predictor(str(tmp_path / "out" / "model"))([x.numpy()])[0]
     assert np.abs(got - want).mean() < 1e-2 * np.abs(want).max()  # a few of 10^5 activations fall beside a boundary
+
+
+class Choosing(nn.Layer):
+    """Convolutions of which the last is used twice, with bias, and an NMS behind them: the last bit decides what comes out."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2D(3, 6, 3), nn.Conv2D(6, 4, 1)
+
+    def forward(self, x):
+        x = paddle.nn.functional.relu(self.first(x))
+        boxes, scores = self.last(x), self.last(x * 0.5)
+        boxes = boxes.flatten(2).transpose([0, 2, 1]).abs().cumsum(-1)
+        if paddle.__version__ < "3":
+            return paddle.vision.ops.matrix_nms(boxes, scores.flatten(2), 0.01, 0.01, 20, 10, return_rois_num=False)[0]
+        return paddle._C_ops.multiclass_nms3(boxes, scores.flatten(2), None, 0.01, 20, 10, 0.5, True, 1.0, -1)[0]  # as PicoDet
+
+
+def test_a_detector_is_compared_in_front_of_its_choice(tmp_path):
+    paddle.seed(0)
+    x = paddle.randn([1, 3, 8, 8])
+    model, _ = quant_aware_prepare(Choosing(), calibration=[x])
+    model.eval()
+    exported = export_quantized(model, str(tmp_path / "out"), [paddle.static.InputSpec([1, 3, 8, 8], "float32", "x")])
+    assert exported.verification["outputs"] == 2 and exported.verification["max_abs_diff"] < 1e-5

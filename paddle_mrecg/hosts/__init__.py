@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our strategies inside the training and slim scripts of PaddleOCR, PaddleDetection and PaddleClas, unchanged.
+
+``paddle-mrecg run SCRIPT ...`` reads our sections from the host's own YAML file (``sections.py``), puts them behind the
+calls of PaddleSlim that the script makes (``switches.py``), tells the schedules which epoch it is (one file per host), and
+runs the script (``run.py``).
+"""

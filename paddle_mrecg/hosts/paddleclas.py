@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PaddleClas: ``tools/train.py``, ``eval.py`` and ``export_model.py``; ``deploy/slim/quant_post_static.py``.
+
+PaddleClas quantises where its config says ``Slim: {quant: {name: pact}}``, and asserts that name.
+"""
+import functools
+
+NAME, PACKAGE = "PaddleClas", "ppcls"
+SWITCH = "Slim: {quant: {name: pact}}"
+
+
+def install(patches, switches):
+    """Tell the switches PaddleClas's epochs, and forget what quanters learn from the picture that its summary runs on."""
+    from ppcls import arch
+    from ppcls.engine.engine import Engine
+
+    from ..training.layers import quantized_layers
+    quantize, initialise = arch.quantize_model, Engine.__init__
+
+    @functools.wraps(quantize)
+    def quantize_model(config, model, mode="train"):
+        if not (config.get("Slim") or {}).get("quant"):
+            switches.refuse(f"PaddleClas quantises only what its config asks for: add `{SWITCH}` beside our sections")
+        if mode == "train" and config.get("EMA"):
+            switches.refuse("EMA: PaddleClas copies the model before its quanters have seen a batch; leave the section out")
+        quantize(config, model, mode)
+        for _, layer in quantized_layers(model):  # it printed a summary, which runs the model on random numbers
+            for quanter in layer.quanters():
+                quanter.forget()
+
+    @functools.wraps(initialise)
+    def __init__(engine, *args, **kwargs):
+        initialise(engine, *args, **kwargs)
+        train_epoch = engine.train_epoch_func
+        switches.accumulated = engine.update_freq
+
+        def train_epoch_func(trained, epoch_id, *rest):
+            switches.on_epoch(epoch_id - 1, trained.config["Global"]["epochs"])
+            return train_epoch(trained, epoch_id, *rest)
+
+        engine.train_epoch_func = train_epoch_func
+
+    patches.replace(arch, "quantize_model", quantize_model)
+    patches.replace(Engine, "__init__", __init__)

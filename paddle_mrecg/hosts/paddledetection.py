@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PaddleDetection: ``tools/train.py``, ``eval.py``, ``export_model.py`` and ``post_quant.py`` with ``--slim_config``."""
+import copy
+import functools
+
+from ..graph.specs import declared_specs
+
+NAME, PACKAGE = "PaddleDetection", "ppdet"
+
+
+def install(patches, switches):
+    """Tell the switches PaddleDetection's epochs, and keep our names in ``QAT.quant_config`` when it evaluates and exports."""
+    from ppdet.engine import trainer
+    from ppdet.slim import quant
+
+    from ..slim.translate_training import names_ours
+    from ..training.layers import detach, quantized_layers
+    train, begin = trainer.Trainer.train, trainer.ComposeCallback.on_epoch_begin
+    initialise, quantize = quant.QAT.__init__, quant.QAT.__call__
+    find_inputs = trainer.Trainer._get_infer_cfg_and_input_spec
+    epochs = []
+
+    @functools.wraps(train)
+    def train_(self, *args, **kwargs):
+        epochs[:] = [self.cfg.epoch]
+        return train(self, *args, **kwargs)
+
+    @functools.wraps(begin)
+    def on_epoch_begin(self, status):
+        if epochs and status.get("mode") == "train":
+            switches.on_epoch(status["epoch_id"], epochs[0])
+        return begin(self, status)
+
+    @functools.wraps(find_inputs)
+    def _get_infer_cfg_and_input_spec(self, *args, **kwargs):
+        copied = kwargs.get("model")  # is traced only to see which inputs it reads; quanters cannot be traced
+        for _, layer in list(quantized_layers(copied)) if copied is not None else ():
+            detach(layer)
+        traced, specs = find_inputs(self, *args, **kwargs)
+        return traced, specs if specs != [{}] else read_inputs(traced)
+
+    @functools.wraps(initialise)
+    def __init__(self, quant_config, *args, **kwargs):
+        initialise(self, quant_config, *args, **kwargs)
+        self._as_given = copy.deepcopy(dict(quant_config))
+
+    @functools.wraps(quantize)
+    def __call__(self, model):
+        if names_ours(self._as_given):  # PaddleDetection takes activation_preprocess_type out unless it trains
+            self.quant_config = self._as_given
+        return quantize(self, model)
+
+    patches.replace(trainer.Trainer, "train", train_)
+    patches.replace(trainer.Trainer, "_get_infer_cfg_and_input_spec", _get_infer_cfg_and_input_spec)
+    patches.replace(trainer.ComposeCallback, "on_epoch_begin", on_epoch_begin)
+    patches.replace(quant.QAT, "__init__", __init__)
+    patches.replace(quant.QAT, "__call__", __call__)
+
+
+def read_inputs(traced):
+    """Specs of the inputs that a traced detector reads, which PaddleDetection fails to find on Paddle 3."""
+    specs, = declared_specs(traced)
+    read = {op.attrs()["name"] for op in traced.forward.main_program.global_block().ops
+            if op.name() == "pd_op.data" and not op.result(0).use_empty()}
+    return [{key: spec for key, spec in specs.items() if spec.name in read}]

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a script of a host as it is, with our names registered in PaddleSlim and the sections of its YAML file switched on."""
+import contextlib
+import importlib
+import runpy
+import sys
+
+from ..errors import ModelError
+from ..report.progress import get_logger
+from ..slim import registration
+from ..slim.patches import Patches
+from .host import Call, import_roots, importable
+from .sections import Strategies
+from .switches import Switches
+
+
+def run_script(call: Call, strategies: Strategies):
+    """Run a script as ``python SCRIPT ...`` does, our strategies switched on.
+
+    Args:
+        call(Call): the script, its arguments and its host.
+        strategies(Strategies): see ``sections.examine``.
+
+    Raises:
+        ModelError: the host's package is missing, incomplete, or of a version that is not known here.
+    """
+    switches, patches = Switches(strategies, call.name), Patches()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_as_main(call))
+        registration.register()
+        stack.callback(registration.unregister)
+        stack.callback(patches.restore)
+        switches.install(patches)
+        if call.host is not None:
+            _install_host(call, patches, switches)
+        runpy.run_path(call.script, run_name="__main__")
+    if switches.unused():
+        get_logger().warning("%s had no effect: %s quantises nothing that these sections are for",
+                             " and ".join(switches.unused()), call.script)
+
+
+def _install_host(call: Call, patches: Patches, switches: Switches):
+    if not importable(call.host.PACKAGE):
+        raise ModelError(f"{call.name}: no package '{call.host.PACKAGE}' above {call.script}")
+    try:
+        call.host.install(patches, switches)
+    except ModuleNotFoundError as error:
+        raise ModelError(f"{call.name} cannot be imported: no module named '{error.name}'; install the requirements.txt of "
+                         f"{call.root}") from error
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"{call.name} in {call.root} is not of a version that is known here ({error}); known are "
+                         "PaddleOCR 2.7 and 2.8, PaddleDetection 2.6 to 2.8 and PaddleClas 2.5 and 2.6") from error
+
+
+@contextlib.contextmanager
+def _as_main(call: Call):
+    """``sys.argv`` and ``sys.path`` as the script expects them."""
+    argv, path = sys.argv, list(sys.path)
+    sys.argv = [call.script, *call.arguments]
+    sys.path[:0] = import_roots(call)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.argv, sys.path[:] = argv, path

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""As PaddleOCR's tools/eval.py: quantises nothing."""

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``paddle-mrecg run``: training, evaluation, export and post-training scripts of each host, unchanged, with our sections."""
+import glob
+import json
+
+import numpy as np
+import pytest
+
+import paddle
+from paddle_mrecg.export.predictor import Predictor
+from paddle_mrecg.slim import registration
+from paddleslim.dygraph.quant import QAT
+from tests.slim_nets import FAST, images
+
+pytestmark = pytest.mark.host
+OURS = {"QuantAware": {"weight_bits": 3}, "BinRegularization": {"lambda": 0.5}, "SymmetricPACT": {}}
+POST = {"QuantPost": {"weight_bits": 4}, "MRECG": {"preset": "fast", "num_iters": 10, "batch_size": 8}}
+CLAS = {"Global": {"epochs": 3, "output_dir": "."}, "Slim": {"quant": {"name": "pact"}}}
+DET = {"epoch": 3, "output_dir": "."}
+DET_QAT = {"slim": "QAT", "QAT": {"quant_config": {"activation_preprocess_type": "PACT", "weight_bits": 8}}}
+OCR = {"Global": {"epoch_num": 3, "save_model_dir": "."}, "Train": {"need_reset": False}}
+SWITCHED_ON = ["epoch 1 of 3: bin regularization is off", "epoch 2 of 3: bin regularization is on",
+               "epoch 3 of 3: bin regularization is on"]
+TRAINED = {
+    "clas": ("clas/train", "clas/export_model", {"c.yml": {**CLAS, **OURS}}, ("-c", "c.yml"), "latest", "inference_int8"),
+    "det": ("det/train", "det/export_model", {"c.yml": DET, "s.yml": {**DET_QAT, **OURS}},
+            ("-c", "c.yml", "--slim_config", "s.yml"), "model_final", "model"),
+    "ocr": ("ocr/quant", "ocr/export_model", {"c.yml": {**OCR, **OURS}}, ("-c", "c.yml"), "latest", "inference"),
+}
+
+
+def methods(cls):
+    return {name: value for name, value in vars(cls).items() if callable(value)}
+
+
+def epochs(host):
+    return [message.split(";")[0] for message in host.messages if message.startswith("epoch ")]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_training_and_export(name, host):
+    train, export, files, arguments, weights, prefix = TRAINED[name]
+    before = methods(QAT)
+    assert host(train, files, *arguments) == 0
+    assert epochs(host) == SWITCHED_ON
+    assert any("QuantAware and BinRegularization and SymmetricPACT of" in m for m in host.messages)
+    state = paddle.load(f"{weights}.pdparams")
+    alphas = [v for k, v in state.items() if k.endswith("alpha_start")]
+    assert alphas and all(0 < float(a) < 100 for a in alphas)  # of training data, not of what a summary runs on
+    assert any(abs(float(v)) > 0 for k, v in state.items() if k.endswith("alpha_shift"))
+
+    changed = [dict(files[n]) for n in files]
+    files = dict(zip(files, changed))
+    if name == "clas":
+        files["c.yml"]["Global"] = {**CLAS["Global"], "pretrained_model": "latest"}
+    assert host(export, files, *arguments) == 0
+    with open(f"{prefix}.mrecg/encodings.json", encoding="utf-8") as file:
+        encodings = json.load(file)
+    assert sorted(e["bits"] for n, e in encodings.items() if len(np.ravel(e["scale"])) > 1) == [3, 8, 8]  # first and last: 8
+    with open(f"{prefix}.mrecg/report.json", encoding="utf-8") as file:
+        assert json.load(file)["verification"]["max_abs_diff"] < 1e-4
+    steps = [np.abs(v.numpy()) for k, v in state.items() if k.endswith("weight_quanter.scale")]
+    stored = [np.ravel(e["scale"]) for e in encodings.values()]
+    assert all(any(s.shape == t.shape and np.allclose(s, t) for t in stored) for s in steps)
+    assert not registration.registered() and before == methods(QAT)
+
+
+def test_a_resumed_run_of_paddleocr_and_one_that_reads_its_data_anew(host):
+    config = {"Global": {**OCR["Global"], "start_epoch": 3}, "Train": {"need_reset": True}, **OURS}
+    assert host("ocr/quant", {"c.yml": config}, "-c", "c.yml") == 0
+    assert epochs(host)[-1] == SWITCHED_ON[-1]
+
+
+def test_accumulated_gradients_are_divided(host, monkeypatch):
+    from paddle_mrecg.hosts import switches
+    made = []
+    original = switches.Switches.__init__
+    monkeypatch.setattr(switches.Switches, "__init__", lambda self, *a: (original(self, *a), made.append(self))[0])
+    config = {**CLAS, **OURS, "Global": {**CLAS["Global"], "update_freq": 4}}
+    assert host("clas/train", {"c.yml": config}, "-c", "c.yml") == 0
+    assert made[0].gradient_factor() == 0.25
+
+
+def test_the_loss_scale_of_mixed_precision_is_followed():
+    from paddle_mrecg.hosts.sections import Strategies
+    from paddle_mrecg.hosts.switches import Switches
+    from paddle_mrecg.slim.patches import Patches
+    switches, patches = Switches(Strategies(None, None, {}), "host"), Patches()
+
+    class Scaler:
+        """Stands for a GradScaler, which Paddle switches off on a CPU."""
+
+        def state_dict(self):
+            return {"scale": np.array([1024.0], np.float32)}
+
+    assert switches.gradient_factor() == 1.0
+    switches._behind_scale(lambda scaler, loss: loss)(Scaler(), 1.0)
+    assert switches.gradient_factor() == 1024.0
+    switches.accumulated = 2
+    assert switches.gradient_factor() == 512.0
+    scaler = paddle.amp.GradScaler(enable=False)
+    switches.install(patches)
+    scaler.scale(paddle.ones([1]))
+    patches.restore()
+    assert switches.gradient_factor() == 0.5  # a scaler that is switched off scales nothing
+
+
+@pytest.mark.parametrize("script, files, arguments, prefix", [
+    ("det/post_quant", {"c.yml": DET, "s.yml": {"slim": "PTQ", "PTQ": {"ptq_config": {"activation_quantizer": "HistQuantizer"}},
+                                                **POST}}, ("-c", "c.yml", "--slim_config", "s.yml"), "model"),
+    ("ocr/quant_kl", None, ("-c", "c.yml"), "model"),
+])
+def test_post_training(script, files, arguments, prefix, host, float_dir):
+    if files is None:  # batch_nums=1 in the script, yet Data decides
+        files = {"c.yml": {"Global": {"inference_model": float_dir, "save_model_dir": "out"}, **POST, "Data": {"num_samples": 24}}}
+    assert host(script, files, *arguments) == 0
+    report, = glob.glob("**/*.mrecg/report.json", recursive=True)
+    with open(report, encoding="utf-8") as file:
+        report = json.load(file)
+    assert report["samples"]["calibration"] == (24 if script == "ocr/quant_kl" else 32)
+    predictor = Predictor(glob.glob(f"**/{prefix}.pdmodel", recursive=True)[0][:-len(".pdmodel")])
+    x = images(4)
+    feed = {"image": x, "scale_factor": x[:, 0, 0, :2]} if "image" in predictor.input_names else x
+    assert np.isfinite(predictor(feed)[0]).all()
+
+
+def test_names_of_ours_in_paddledetections_own_settings_survive_its_export(host):
+    ours = {"activation_preprocess_type": "SymmetricPACT", "weight_quantize_type": "lsq", "weight_bits": 3,
+            "bin_regularization": {"schedule": "S2"}}
+    files = {"c.yml": DET, "s.yml": {"slim": "QAT", "QAT": {"quant_config": ours}}}
+    arguments = ("-c", "c.yml", "--slim_config", "s.yml")
+    assert host("det/train", files, *arguments) == 0
+    assert epochs(host) == SWITCHED_ON
+    assert host("det/export_model", files, *arguments) == 0
+    with open("model.mrecg/report.json", encoding="utf-8") as file:
+        assert json.load(file)["verification"]["max_abs_diff"] < 1e-4
+
+
+def test_a_script_without_our_sections_runs_as_ever(host):
+    """PaddleSlim's own quantiser, and nothing about epochs."""
+    assert host("clas/train", {"c.yml": CLAS}, "-c", "c.yml") == 0
+    state = paddle.load("latest.pdparams")
+    assert not epochs(host) and not [k for k in state if "alpha" in k and "shift" in k]
+
+
+def test_sections_that_nothing_reads_are_named(host):
+    assert host("clas/train", {"c.yml": {**CLAS, **POST}}, "-c", "c.yml") == 0
+    assert any("QuantPost and MRECG had no effect" in m for m in host.messages)
+
+
+def test_paddleclas_must_be_asked_to_quantise(host, capsys):
+    assert host("clas/train", {"c.yml": {**OURS, "Global": CLAS["Global"]}}, "-c", "c.yml") == 2
+    assert "add `Slim: {quant: {name: pact}}`" in capsys.readouterr().err
+    assert host("clas/train", {"c.yml": {**CLAS, **OURS, "EMA": {"decay": 0.9}}}, "-c", "c.yml") == 2
+    assert "EMA: PaddleClas copies the model" in capsys.readouterr().err
+    assert not registration.registered()

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sections of ours in a host's YAML file: what is found, and every mistake at once before anything runs."""
+import pytest
+
+from paddle_mrecg.hosts.host import call_of
+from paddle_mrecg.hosts.sections import examine, host_sections
+from tests.hosts.conftest import STUBS
+
+CLAS = str(STUBS / "clas" / "tools" / "train.py")
+
+
+@pytest.mark.parametrize("script, name", [(CLAS, "PaddleClas"), (str(STUBS / "det" / "tools" / "train.py"), "PaddleDetection"),
+                                          (str(STUBS / "ocr" / "deploy" / "slim" / "quantization" / "quant.py"), "PaddleOCR")])
+def test_hosts_are_recognised_by_their_package(script, name):
+    assert call_of(script, []).name == name
+
+
+def test_a_script_of_nobodys(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text("")
+    config = tmp_path / "c.yml"
+    config.write_text("BinRegularization: {}\n")
+    call, strategies = examine(str(script), ["-c", str(config)])
+    assert call.host is None and strategies.training.bin_regularization.schedule == "S1"  # nobody tells it the epochs
+    assert examine(CLAS, ["-c", str(config)])[1].training.bin_regularization.schedule == "S2"
+
+
+def test_options_in_all_their_forms(tmp_path):
+    call = call_of(CLAS, ["-c", "a", "--config=b", "--slim_config", "c", "-o", "A.b=1", "C.d=2", "--eval", "x=1", "-o", "E.f=3"])
+    for name in "abc":
+        (tmp_path / name).write_text("")
+    assert call.overrides() == ["A.b=1", "C.d=2", "E.f=3"]
+    assert call.config_files() == []
+
+
+def test_tags_and_base_files_of_hosts_are_read(tmp_path):
+    (tmp_path / "base.yml").write_text("epoch: 3\nQuantAware: {weight_bits: 4}\nSymmetricPACT: {}\n")
+    path = tmp_path / "c.yml"
+    path.write_text("_BASE_: ['base.yml', 'absent.yml']\nLearningRate: {schedulers: [!CosineDecay {max_epochs: 3}]}\n"
+                    "x: !!python/object/apply:os.getcwd []\nQuantAware: {weight_bits: 2}\n")
+    found = host_sections(str(path))
+    assert found["QuantAware"] == {"weight_bits": 2} and found["SymmetricPACT"] == {} and found["x"] is None
+    _, strategies = examine(CLAS, ["-c", str(path)])
+    assert strategies.training.quant_aware.activation_quanter == "symmetric_pact"
+    assert strategies.training.quant_aware.penalty_mode == "injection"
+
+
+def test_the_command_line_of_the_host_wins(tmp_path):
+    path = tmp_path / "c.yml"
+    path.write_text("QuantAware: {weight_bits: 4}\n")
+    _, strategies = examine(CLAS, ["-c", str(path), "-o", "QuantAware.weight_bits=2", "BinRegularization.lambda=0.1", "epoch=3"])
+    assert strategies.training.quant_aware.weight_bits == 2 and strategies.training.bin_regularization.lambda_ == 0.1
+
+
+def test_a_strategy_file_beside_the_hosts(tmp_path):
+    (tmp_path / "c.yml").write_text("Global: {epochs: 3}\n")
+    (tmp_path / "s.yaml").write_text("Global: {target: simulation}\nQuantPost: {activation_bits: 4}\nMRECG: {preset: fast}\n")
+    _, strategies = examine(CLAS, ["-c", str(tmp_path / "c.yml")], str(tmp_path / "s.yaml"))
+    assert strategies.training is None and strategies.post["Global"] == {"target": "simulation"}
+
+
+MISTAKES = {
+    "a misspelled section": ("BinRegularisation: {}", [], "unknown section BinRegularisation. Did you mean 'BinRegularization'?"),
+    "a misspelled key": ("BinRegularization: {lamda: 1}", [], "Did you mean 'lambda'?"),
+    "a misspelled override": ("QuantAware: {}", ["-o", "QuantAwre.weight_bits=3"], "the command line: unknown section QuantAwre"),
+    "a value out of range": ("QuantAware: {weight_bits: 1}", [], "QuantAware.weight_bits"),
+    "what the script decides": ("QuantPost: {}\nData: {image_dir: x}", [], "Data.image_dir has no effect, the script decides it"),
+    "a penalty in a loss that nobody adds": ("Dampening: {}", [], "is a term of the loss only"),
+    "no YAML": ("a: [", [], "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_a_sentence_and_exit_code_2(name, host, capsys):
+    text, arguments, message = MISTAKES[name]
+    assert host("clas/train", {"c.yml": text}, "-c", "c.yml", *arguments) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and ("c.yml" in printed or arguments) and "Traceback" not in printed
+
+
+def test_all_mistakes_at_once(host, capsys):
+    text = "BinRegularization: {lamda: 1}\nSymetricPACT: {}\nMRECG: {presett: fast}\n"
+    assert host("clas/train", {"c.yml": text, "s.yml": "BinRegularization: {}\n"}, "-c", "c.yml", "--strategy=s.yml") == 2
+    printed = capsys.readouterr().err
+    assert "stands in s.yml and in c.yml; keep one" in printed
+    assert "Did you mean 'SymmetricPACT'?" in printed and "Did you mean 'preset'?" in printed
+
+
+def test_check_runs_nothing(host, capsys):
+    assert host("clas/train", {"c.yml": "QuantAware: {}\n"}, "--check", "-c", "c.yml") == 0
+    assert "section  QuantAware (c.yml)" in capsys.readouterr().out and not list(host.folder.glob("*.pdparams"))
+
+
+def test_a_script_that_is_not_there(capsys):
+    from paddle_mrecg import cli
+    assert cli.main(["run", "tools/nothing.py"]) == 2
+    assert "no script 'tools/nothing.py'" in capsys.readouterr().err
