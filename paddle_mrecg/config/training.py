@@ -39,7 +39,8 @@ class QuantAware:
     weight_quanter: Optional[str] = knob(None, "lsq: learned step; tqt: learned power of two; abs_max: the present range; "
                                          "unset: lsq, or tqt when hardware_friendly", choices=WEIGHT_QUANTERS)
     activation_quanter: Optional[str] = knob(None, "lsq, tqt, lsq_plus (learned step and offset), symmetric_pact (learned clip), "
-                                             "abs_max (moving average); unset: as weight_quanter",
+                                             "abs_max (moving average); unset: symmetric_pact if that section is given, else as "
+                                             "weight_quanter",
                                              choices=ACTIVATION_QUANTERS)
     weight_per_channel: bool = knob(True, "one weight scale per output channel; the papers of LSQ, TQT and bin "
                                     "regularization have one per layer")
@@ -83,7 +84,7 @@ class Dampening:
 
 @dataclasses.dataclass
 class SymmetricPACT:
-    """Learned clip of every quantised activation: clip(x, -alpha, alpha); read by activation_quanter symmetric_pact."""
+    """Learned clip of every quantised activation: clip(x, -alpha, alpha); the section, even if empty, is the switch."""
 
     init: str = knob("abs_max", "start of alpha on calibration data: moving average of abs-max over batches, or a percentile "
                      "of |x|", choices=("abs_max", "percentile"))
@@ -101,6 +102,10 @@ class TrainingConfig:
     bin_regularization: Optional[BinRegularization] = None
     dampening: Optional[Dampening] = None
     symmetric_pact: Optional[SymmetricPACT] = None
+
+    def __post_init__(self):
+        if self.symmetric_pact is not None and self.quant_aware.activation_quanter is None:
+            self.quant_aware = dataclasses.replace(self.quant_aware, activation_quanter="symmetric_pact")
 
 
 TRAINING_SECTIONS = {"QuantAware": "quant_aware", "BinRegularization": "bin_regularization", "Dampening": "dampening",

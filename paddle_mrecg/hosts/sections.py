@@ -172,11 +172,8 @@ def _configs(found: Dict, sources: Dict[str, str], problems: List[str], known_ho
 def _injected(training: Dict, known_host: bool) -> Dict:
     """The host's loop knows nothing of penalties, so they are injected; without epochs they act from the start."""
     settings, bins = training.get("QuantAware") or {}, training.get("BinRegularization", {}) or {}
-    implied = {"penalty_mode": "injection"}
-    if "SymmetricPACT" in training:  # its presence is the switch, as in recipes of AutoCompression
-        implied["activation_quanter"] = "symmetric_pact"
     if isinstance(settings, dict):
-        settings = {**implied, **settings}
+        settings = {"penalty_mode": "injection", **settings}
     if "BinRegularization" in training and isinstance(bins, dict) and not known_host:
         training = dict(training, BinRegularization={"schedule": "S1", **bins})
     return dict(training, QuantAware=settings)

@@ -63,7 +63,7 @@ SIMULATION = {"target": "simulation"}
     ({"QuantAware": {"weight_quanter": "abs_max", "scale_lr": 0.1}}, ["scale_lr", "neither"]),
     ({"QuantAware": {"hardware_friendly": True, "weight_quanter": "lsq", "activation_quanter": "tqt"}}, ["power-of-two"]),
     ({"QuantAware": {"hardware_friendly": True, "fold_batch_norm": False}}, ["contradicts hardware_friendly"]),
-    ({"SymmetricPACT": {}}, ["has no effect with activation_quanter lsq"]),
+    ({"SymmetricPACT": {}, "QuantAware": {"activation_quanter": "lsq"}}, ["has no effect with activation_quanter lsq"]),
     ({"QuantAware": {"activation_quanter": "symmetric_pact"}, "SymmetricPACT": {"percentile": 0.9}}, ["init: percentile"]),
     ({"QuantAware": {"fold_batch_norm": True}, "BinRegularization": {"schedule": "S3"}}, ["S3", "fold_batch_norm: false"]),
     ({"BinRegularization": {"schedule": "S1", "start": 30}}, ["start", "has no effect with schedule S1"]),
@@ -92,3 +92,8 @@ def test_all_mistakes_come_at_once(tmp_path):
     assert len(problems) == 3
     for words in (("weight_bits", "line 2"), ("SymetricPACT", "line 3"), ("lamda", "line 4", "'lambda'")):
         assert any(all(w in p for w in words) for p in problems), (words, problems)
+
+
+def test_the_section_of_symmetric_pact_is_its_switch():
+    assert load_training_config({"SymmetricPACT": None}).quant_aware.activation_quanter == "symmetric_pact"
+    assert load_training_config({}).quant_aware.activation_quanter is None
