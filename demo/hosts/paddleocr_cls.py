@@ -58,8 +58,8 @@ def host_config(folder: Path, epochs: int, learning_rate: float):
                            "use_shared_memory": False}}
 
     return {
-        "Global": {"use_gpu": False, "distributed": False, "epoch_num": epochs, "log_smooth_window": 20, "print_batch_step": 20,
-                   "save_model_dir": "", "save_inference_dir": "", "save_epoch_step": epochs, "eval_batch_step": [10 ** 9, 1],
+        "Global": {"use_gpu": False, "distributed": False, "epoch_num": epochs, "log_smooth_window": 20,
+                   "print_batch_step": 20, "save_model_dir": "", "save_inference_dir": "", "save_epoch_step": epochs, "eval_batch_step": [10 ** 9, 1],
                    "cal_metric_during_train": True, "pretrained_model": None, "checkpoints": None, "use_visualdl": False,
                    "infer_img": "", "label_list": ["0", "180"]},
         "Architecture": {"model_type": "cls", "algorithm": "CLS", "Transform": None, "Neck": None,
@@ -92,7 +92,8 @@ def run_host(paddleocr: Path, script: str, strategy, config: Path, options, log:
         MrecgError: it failed; the message ends with the log's last line.
     """
     from paddle_mrecg.errors import MrecgError
-    words = [sys.executable] if strategy is None else [sys.executable, "-m", "paddle_mrecg", "run", "--strategy", str(ROOT / strategy)]
+    ours = [] if strategy is None else ["-m", "paddle_mrecg", "run", "--strategy", str(ROOT / strategy)]
+    words = [sys.executable, *ours]
     words += [str(paddleocr / SLIM / script), "-c", str(config), "-o", *(f"Global.{k}={v}" for k, v in options.items())]
     with open(log, "w", encoding="utf-8") as file:
         code = subprocess.run(words, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, check=False).returncode
@@ -110,7 +111,8 @@ def parse_args(argv=None):
     parser.add_argument("--learning_rate", type=float, default=3e-4)
     parser.add_argument("--num_train", type=int, default=2048, help="rendered lines to train on")
     parser.add_argument("--num_eval", type=int, default=2000, help="held-out lines to score on")
-    parser.add_argument("--results", metavar="FILE", help="write all runs to this JSON, e.g. demo/hosts/results/paddleocr_cls.json")
+    parser.add_argument("--results", metavar="FILE",
+                        help="write all runs to this JSON, e.g. demo/hosts/results/paddleocr_cls.json")
     return parser.parse_args(argv)
 
 
@@ -143,7 +145,8 @@ def main(argv=None) -> int:
         run_host(paddleocr, "export_model.py", METHODS[method], path,
                  dict(checkpoints=own / "latest", save_inference_dir=own / "program"), own / "export.log")
         runs.append(results.run_record(dict(method=method, bits=BITS[method]), 0, score(own / "program" / "inference")))
-        print(f"{method} {BITS[method]}: {runs[-1]['measured']['accuracy']:.2f} (float {runs[0]['measured']['accuracy']:.2f})", flush=True)
+        reached, before = (runs[k]["measured"]["accuracy"] for k in (-1, 0))
+        print(f"{method} {BITS[method]}: {reached:.2f} (float {before:.2f})", flush=True)
         if args.results:
             results.save_results(args.results, results.command_line("demo/hosts/paddleocr_cls.py", argv), runs)
     return 0
