@@ -59,7 +59,8 @@ def host_config(folder: Path, epochs: int, learning_rate: float):
 
     return {
         "Global": {"use_gpu": False, "distributed": False, "epoch_num": epochs, "log_smooth_window": 20,
-                   "print_batch_step": 20, "save_model_dir": "", "save_inference_dir": "", "save_epoch_step": epochs, "eval_batch_step": [10 ** 9, 1],
+                   "print_batch_step": 20, "save_model_dir": "", "save_inference_dir": "", "save_epoch_step": epochs,
+                   "eval_batch_step": [10 ** 9, 1],
                    "cal_metric_during_train": True, "pretrained_model": None, "checkpoints": None, "use_visualdl": False,
                    "infer_img": "", "label_list": ["0", "180"]},
         "Architecture": {"model_type": "cls", "algorithm": "CLS", "Transform": None, "Neck": None,

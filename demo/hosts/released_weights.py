@@ -43,8 +43,13 @@ def load_released(layer: paddle.nn.Layer, model_dir: str, sample: paddle.Tensor)
 
 def _parameters_in_order(model_dir: str) -> List[Tuple[str, np.ndarray]]:
     graph = load_graph(model_dir)
-    names = [name for op in graph.ops for slot in SLOTS for name in op.inputs.get(slot, ()) if name in graph.params]
-    return [(name, graph.params[name]) for name in dict.fromkeys(names)]
+    names = [name for op in graph.ops for slot in sorted(op.inputs, key=_rank) for name in op.inputs[slot]]
+    return [(name, graph.params[name]) for name in dict.fromkeys(names)
+            if name in graph.params and graph.params[name].dtype == np.float32]
+
+
+def _rank(slot: str) -> int:
+    return SLOTS.index(slot) if slot in SLOTS else len(SLOTS)  # a bias that is reshaped first stands in another slot
 
 
 def _tensors_in_order(layer, sample) -> List[Tuple[str, paddle.Tensor]]:
