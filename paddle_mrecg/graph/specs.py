@@ -3,6 +3,7 @@
 from typing import Any, Callable, Dict, List, Optional
 
 _SPEC = "_function_spec"  # the public name of it refuses to answer with full_graph=False, the default
+_ORIGINALS = "_original_funcs"  # methods that Paddle replaced while it traced
 
 
 def declared_specs(layer) -> Optional[List]:
@@ -12,9 +13,9 @@ def declared_specs(layer) -> Optional[List]:
 
 
 def make_eager(layer):
-    """Undo ``paddle.jit.to_static`` on a layer and all within it, in place."""
+    """Undo ``paddle.jit.to_static`` on a layer and all within it, which tracing has given other methods, in place."""
     for sub in layer.sublayers(include_self=True):
-        if hasattr(vars(sub).get("forward"), _SPEC):
+        if "forward" in vars(sub) and (hasattr(sub.forward, _SPEC) or "forward" in getattr(sub, _ORIGINALS, ())):
             del sub.forward
 
 

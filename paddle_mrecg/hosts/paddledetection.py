@@ -14,7 +14,7 @@ def install(patches, switches):
     from ppdet.slim import quant
 
     from ..slim.translate_training import names_ours
-    from ..training.layers import detach, quantized_layers
+    from ..training.layers import as_float
     train, begin = trainer.Trainer.train, trainer.ComposeCallback.on_epoch_begin
     initialise, quantize = quant.QAT.__init__, quant.QAT.__call__
     find_inputs = trainer.Trainer._get_infer_cfg_and_input_spec
@@ -33,10 +33,8 @@ def install(patches, switches):
 
     @functools.wraps(find_inputs)
     def _get_infer_cfg_and_input_spec(self, *args, **kwargs):
-        copied = kwargs.get("model")  # is traced only to see which inputs it reads; quanters cannot be traced
-        for _, layer in list(quantized_layers(copied)) if copied is not None else ():
-            detach(layer)
-        traced, specs = find_inputs(self, *args, **kwargs)
+        with as_float(kwargs.get("model") or self.model):  # which is traced only to see what it reads
+            traced, specs = find_inputs(self, *args, **kwargs)
         return traced, specs if specs != [{}] else read_inputs(traced)
 
     @functools.wraps(initialise)

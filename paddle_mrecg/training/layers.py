@@ -13,6 +13,8 @@ from typing import Iterator, List, Optional, Tuple
 import paddle
 from paddle import nn
 
+from ..errors import ModelError
+
 LAYER_TYPES = {"Conv2D": nn.Conv2D, "Conv2DTranspose": nn.Conv2DTranspose, "Linear": nn.Linear}
 
 
@@ -35,6 +37,7 @@ class QuantizedLayer:
         return self.bias
 
     def forward(self, x, *args, **kwargs):
+        refuse_tracing()
         x = x if self.activation_quanter is None else self.activation_quanter(x)
         with shadowed(self, weight=self.quantized_weight(self.float_weight()), bias=self.quantized_bias(self.float_bias())):
             return super().forward(x, *args, **kwargs)
@@ -51,6 +54,32 @@ class QuantizedLayer:
     def quanters(self) -> List[nn.Layer]:
         """Those that are there."""
         return [q for q in (self.weight_quanter, self.activation_quanter, self.bias_quanter) if q is not None]
+
+
+def refuse_tracing():
+    """What quanters learn and choose cannot be put into a static graph by tracing.
+
+    Raises:
+        ModelError: a quantised layer is being traced.
+    """
+    if not paddle.in_dynamic_mode():
+        raise ModelError("a model that is being quantised cannot be traced by paddle.jit.to_static or saved by paddle.jit.save: "
+                         "use export_quantized, or save_quantized_model of PaddleSlim's QAT")
+
+
+@contextlib.contextmanager
+def as_float(model):
+    """Within this context quantised layers of ``model`` are float ones, for who only looks at its graph."""
+    classes = [(layer, type(layer)) for _, layer in quantized_layers(model)]
+    for layer, cls in classes:
+        while hasattr(cls, "float_class"):
+            cls = cls.float_class
+        layer.__class__ = cls
+    try:
+        yield
+    finally:
+        for layer, cls in classes:
+            layer.__class__ = cls
 
 
 @contextlib.contextmanager

@@ -204,3 +204,10 @@ def test_a_detector_is_compared_in_front_of_its_choice(tmp_path):
     model.eval()
     exported = export_quantized(model, str(tmp_path / "out"), [paddle.static.InputSpec([1, 3, 8, 8], "float32", "x")])
     assert exported.verification["outputs"] == 2 and exported.verification["max_abs_diff"] < 1e-5
+
+
+def test_tracing_a_model_in_training_is_refused_with_the_way_to_export_it(small, tmp_path):
+    model, _ = small.prepared()
+    model.eval()
+    with pytest.raises(Exception, match="use export_quantized, or save_quantized_model"):
+        paddle.jit.save(model, str(tmp_path / "net"), [paddle.static.InputSpec([None, 3, small.SIDE, small.SIDE], "float32", "x")])

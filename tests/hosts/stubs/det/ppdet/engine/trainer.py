@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models take dicts; epochs count from 0 and are told to callbacks, evaluation too; export traces a copy to see what is read."""
-import copy
+"""Models take dicts; epochs count from 0 and are told to callbacks, evaluation too; export traces the model to see what is read."""
 import os
 
 import paddle
@@ -35,16 +34,16 @@ class Trainer:
             self._compose_callback.on_epoch_begin(self.status)
         paddle.save(self.model.state_dict(), os.path.join(self.cfg.output_dir, "model_final.pdparams"))
 
-    def _get_infer_cfg_and_input_spec(self, save_dir, prune_input=True, model=None):
+    def _get_infer_cfg_and_input_spec(self, save_dir, prune_input=True):
         if not prune_input:
             return None, DICT_SPEC
-        static = paddle.jit.to_static(model, input_spec=DICT_SPEC, full_graph=True)
+        static = paddle.jit.to_static(self.model, input_spec=DICT_SPEC, full_graph=True)
         static.forward.main_program
         return static, DICT_SPEC
 
     def export(self):
         self.model.eval()
-        static, spec = self._get_infer_cfg_and_input_spec(self.cfg.output_dir, model=copy.deepcopy(self.model))
+        static, spec = self._get_infer_cfg_and_input_spec(self.cfg.output_dir)
         self.cfg.slim.save_quantized_model(self.model, os.path.join(self.cfg.output_dir, "model"), input_spec=spec)
 
     def post_quant(self):
