@@ -32,6 +32,8 @@ examples, each in the clone of the host:
   paddle-mrecg run --strategy qat.yaml tools/train.py -c my_cls.yaml
   python -m paddle.distributed.launch --gpus 0,1 $(which paddle-mrecg) run tools/train.py -c my_cls.yaml
   paddle-mrecg run --check tools/train.py -c my_cls.yaml
+  # a picture of the weights gathering on their levels, renewed every epoch
+  paddle-mrecg run --watch output/bins tools/train.py -c my_cls.yaml
 """
 
 
@@ -47,7 +49,7 @@ def run(args) -> int:
         import cv2  # noqa: F401  before Paddle 2.6, beside whose zlib it crashes
     import_paddle()
     from .hosts.run import run_script
-    run_script(call, strategies)
+    run_script(call, strategies, args.watch)
     return OK
 
 
@@ -57,6 +59,8 @@ def add_commands(commands) -> None:
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
     command.set_defaults(run=run, overrides=None)
     command.add_argument("--strategy", metavar="FILE", help="YAML file of our sections, beside those in the script's own file")
+    command.add_argument("--watch", metavar="DIR",
+                         help="keep what training does to the weights: bins.csv, bins.png, VisualDL curves")
     command.add_argument("--check", action="store_true", help="check the sections and say what would be switched on; run nothing")
     command.add_argument("script", metavar="SCRIPT", help="path of the script, e.g. tools/train.py")
     command.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the script's own arguments")

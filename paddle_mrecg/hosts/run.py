@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import runpy
 import sys
+from typing import Optional
 
 from ..errors import ModelError
 from ..report.progress import get_logger
@@ -14,17 +15,18 @@ from .sections import Strategies
 from .switches import Switches
 
 
-def run_script(call: Call, strategies: Strategies):
+def run_script(call: Call, strategies: Strategies, watch: Optional[str] = None):
     """Run a script as ``python SCRIPT ...`` does, our strategies switched on.
 
     Args:
         call(Call): the script, its arguments and its host.
         strategies(Strategies): see ``sections.examine``.
+        watch(str, optional): folder for tables, pictures and curves of the training. Default: None.
 
     Raises:
         ModelError: the host's package is missing, incomplete, or of a version that is not known here.
     """
-    switches, patches = Switches(strategies, call.name), Patches()
+    switches, patches = Switches(strategies, call.name, watch), Patches()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_as_main(call))
         registration.register()
@@ -34,6 +36,7 @@ def run_script(call: Call, strategies: Strategies):
         if call.host is not None:
             _install_host(call, patches, switches)
         runpy.run_path(call.script, run_name="__main__")
+        switches.finish()
     if switches.unused():
         get_logger().warning("%s had no effect: %s quantises nothing that these sections are for",
                              " and ".join(switches.unused()), call.script)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host's calls of PaddleSlim, answered with the strategies of its YAML file, and its epochs, passed on to their schedules."""
 import functools
-from typing import Callable, List, Set
+from typing import Callable, List, Optional, Set
 
 from ..config.training import TRAINING_SECTIONS
 from ..errors import ConfigError
@@ -10,7 +10,9 @@ from ..slim.patches import STATE, Patches
 from ..slim.post_static import PLACES, READERS, quant_static_mrecg
 from ..slim.ptq import MrecgPTQ
 from ..slim.qat import MrecgQAT
+from ..training.penalty import Penalty
 from .sections import Strategies
+from .watch import Watch
 
 
 class Switches:
@@ -19,14 +21,16 @@ class Switches:
     Args:
         strategies(Strategies): sections of the host's file.
         host_name(str): for messages.
+        watch(str, optional): a folder for what training does to weights and clips. Default: None.
 
     Attributes:
         accumulated(int): batches whose gradients the host adds up before a step.
     """
 
-    def __init__(self, strategies: Strategies, host_name: str):
+    def __init__(self, strategies: Strategies, host_name: str, watch: Optional[str] = None):
         self.strategies, self.host_name = strategies, host_name
-        self.accumulated = 1
+        self.accumulated, self._epochs = 1, 0
+        self._watch = Watch(watch) if watch is not None else None
         self._models: List[MrecgQAT] = []
         self._scaler = None
         self._used: Set[str] = set()
@@ -35,15 +39,30 @@ class Switches:
 
     def on_epoch(self, epoch: int, epochs: int):
         """To be called before every epoch of the host, 0 to ``epochs - 1``."""
-        for penalty in [qat.penalty for qat in self._models if qat.penalty is not None]:
+        self._epochs = epochs
+        for penalty in self._penalties():
             penalty.on_epoch(min(epoch, epochs - 1), epochs)
             penalty.gradient_factor = self.gradient_factor
+            rows = penalty.statistics()
+            self._note(epoch, penalty, rows)
             if penalty.bins is not None:
-                rows = penalty.statistics()
                 near = sum(row["near"] * row["weights"] for row in rows) / sum(row["weights"] for row in rows)
                 state = "on" if penalty.bins.phase.regularize else "off"
                 get_logger().info("epoch %d of %d: bin regularization is %s; %.1f %% of the weights lie within a tenth of a step "
                                   "of their level", epoch + 1, epochs, state, 100 * near)
+
+    def finish(self):
+        """To be called when the script has ended: what the last epoch left."""
+        for penalty in self._penalties() if self._epochs else ():
+            self._note(self._epochs, penalty, penalty.statistics())
+
+    def _penalties(self) -> List[Penalty]:
+        return [qat.penalty for qat in self._models if qat.penalty is not None]
+
+    def _note(self, epoch: int, penalty: Penalty, rows):
+        import paddle
+        if self._watch is not None and paddle.distributed.get_rank() == 0:
+            self._watch.note(epoch, penalty, rows)
 
     def gradient_factor(self) -> float:
         """What the loss was multiplied with: the scale of automatic mixed precision, over the accumulated batches."""

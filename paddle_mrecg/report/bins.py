@@ -112,6 +112,11 @@ class BinHistory:
         epochs = sorted(self._counts[layer])
         return BinPanel(label or layer, epochs, *self._ranges[layer], np.stack([self._counts[layer][e] for e in epochs]))
 
+    def draw(self, path: str):
+        """``bins_picture`` of the largest layer of the fewest bits, over all epochs."""
+        shown = max(self.rows, key=lambda row: (-row["bits"], row["weights"]))["layer"]
+        bins_picture(path, [self.panel(shown)])
+
     def _save(self):
         names, text, data = list(self._counts), io.StringIO(), io.BytesIO()
         writer = csv.DictWriter(text, BIN_COLUMNS, lineterminator="\n")

@@ -37,7 +37,7 @@ def host(tmp_path, monkeypatch):
             (tmp_path / name).write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         kind, name = script.split("/")
         forget()
-        options = [a for a in arguments if a == "--check" or a.startswith("--strategy")]
+        options = [a for a in arguments if a == "--check" or a.startswith(("--strategy", "--watch"))]
         rest = [a for a in arguments if a not in options]
         return cli.main(["run", *options, str(STUBS / SCRIPTS[kind].format(name)), *rest])
 

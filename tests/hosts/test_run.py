@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``paddle-mrecg run``: training, evaluation, export and post-training scripts of each host, unchanged, with our sections."""
+import csv
 import glob
 import json
+import os
 
 import numpy as np
 import pytest
@@ -69,6 +71,19 @@ def test_a_resumed_run_of_paddleocr_and_one_that_reads_its_data_anew(host):
     config = {"Global": {**OCR["Global"], "start_epoch": 3}, "Train": {"need_reset": True}, **OURS}
     assert host("ocr/quant", {"c.yml": config}, "-c", "c.yml") == 0
     assert epochs(host)[-1] == SWITCHED_ON[-1]
+
+
+def test_a_training_can_be_watched(host):
+    """One row per layer and epoch, and one for the end; the picture is there; a resumed run goes on."""
+    assert host("ocr/quant", {"c.yml": {**OCR, **OURS}}, "--watch=watched", "-c", "c.yml") == 0
+    with open("watched/bins.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted({int(row["epoch"]) for row in rows}) == [0, 1, 2, 3] and len(rows) == 3 * 4
+    assert os.path.getsize("watched/bins.png") > 1000 and os.listdir("watched/visualdl")
+    config = {**OCR, **OURS, "Global": {**OCR["Global"], "start_epoch": 3}}
+    assert host("ocr/quant", {"c.yml": config}, "--watch=watched", "-c", "c.yml") == 0
+    with open("watched/bins.csv", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 3 * 4
 
 
 def test_accumulated_gradients_are_divided(host, monkeypatch):

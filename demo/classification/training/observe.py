@@ -7,7 +7,7 @@ from typing import Callable, Dict, List
 import paddle
 
 from paddle_mrecg.quant_aware import quantized_layers
-from paddle_mrecg.report.bins import BinHistory, bins_picture
+from paddle_mrecg.report.bins import BinHistory
 
 
 def watching(network: paddle.nn.Layer, penalty) -> Callable[[List[Dict]], Dict]:
@@ -47,5 +47,4 @@ class WeightBins:
         """Make the picture of all epochs, if there are any."""
         if not self._history.rows:  # a finished run of before there was a history
             return
-        shown = max(self._history.rows, key=lambda row: (-row["bits"], row["weights"]))["layer"]
-        bins_picture(str(self._folder / "bins.png"), [self._history.panel(shown)])
+        self._history.draw(str(self._folder / "bins.png"))

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How weights gather on their levels and clips move while a host trains: a table, a picture and curves, epoch by epoch."""
+import os
+from typing import Dict, List, Optional
+
+from ..errors import OutputError
+from ..report.bins import BinHistory
+from ..report.vdl import VisualDLWriter
+from ..training.layers import quantized_layers
+from ..training.penalty import Penalty
+
+PICTURE, CURVES = "bins.png", "visualdl"
+
+
+class Watch:
+    """Files in a folder, renewed before every epoch and at the end: ``bins.csv``, ``bins.png``, VisualDL records.
+
+    Args:
+        folder(str): made when it is missing.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+
+    def __init__(self, folder: str):
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"'{folder}' cannot be made ({error.strerror}): choose another place for --watch") from error
+        self.folder = folder
+        self._board = VisualDLWriter(os.path.join(folder, CURVES))
+        self._history: Optional[BinHistory] = None
+
+    def note(self, epoch: int, penalty: Penalty, rows: List[Dict]):
+        """What ``epoch`` begins with; a run that starts later goes on with the files that are there.
+
+        Args:
+            epoch(int): from 0; the number of epochs at the end.
+            penalty(Penalty): of the model that trains.
+            rows(list[dict]): its statistics.
+        """
+        if self._history is None:
+            self._history = BinHistory(self.folder, resume=epoch > 0)
+        self._history.add(epoch, rows, quantized_layers(penalty.model), self._board)
+        for name, alpha in penalty.alphas().items():
+            self._board.scalar(f"alpha/{name}", alpha, epoch)
+        self._history.draw(os.path.join(self.folder, PICTURE))
