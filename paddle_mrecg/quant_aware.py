@@ -10,7 +10,6 @@ import numpy as np
 import paddle
 
 from .config.io import load_training_config
-from .config.training import SymmetricPACT
 from .config.training_rules import resolved
 from .errors import ConfigError, DataError, ModelError
 from .export.ends import chooses, end_outputs
@@ -66,7 +65,7 @@ def quant_aware_prepare(model, config=None, calibration=None):
         raise ConfigError("QuantAware.fold_batch_norm and quantize_additions find out how the model runs from calibration "
                           "data; give quant_aware_prepare a batch as calibration")
     batches = None if calibration is None else _runs(model, calibration)
-    builder = Builder(settings, config.symmetric_pact or SymmetricPACT())
+    builder = Builder(settings, config.symmetric_pact)
     with _evaluating(model):
         if batches:
             layers = _in_running_order(layers, batches[0])

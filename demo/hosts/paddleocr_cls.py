@@ -2,9 +2,9 @@
 """PP-OCR's released direction classifier, trained at few bits by PaddleOCR's own slim script.
 
 Needs a clone of PaddleOCR (2.7 or 2.8, with its requirements). Text lines are rendered on the spot, the released weights
-are put into PaddleOCR's network, and deploy/slim/quantization/quant.py and export_model.py run three times: as they are
-(8 bits, PaddleOCR's PACT) and through `paddle-mrecg run` with the two strategy files of configs/ocr. The exported programs
-are scored on held-out lines. PaddleOCR's own export of this network needs Paddle 2.6.
+are put into PaddleOCR's network, and deploy/slim/quantization/quant.py and export_model.py run three times: with nothing of
+ours switched on (8 bits, PaddleOCR's PACT), and with the two strategy files of configs/ocr. The exported programs are scored
+on held-out lines. PaddleSlim's own export of this network needs Paddle 2.6.
 
     python demo/hosts/paddleocr_cls.py --paddleocr ../PaddleOCR --save_dir output/paddleocr_cls
     python demo/hosts/paddleocr_cls.py --paddleocr ../PaddleOCR --epochs 1 --methods "symmetric PACT + BR"
@@ -87,14 +87,13 @@ def released_checkpoint(paddleocr: Path, architecture, target: Path):
 
 
 def run_host(paddleocr: Path, script: str, strategy, config: Path, options, log: Path):
-    """One script of PaddleOCR, by itself or through ``paddle-mrecg run``.
+    """One script of PaddleOCR through ``paddle-mrecg run``, which without sections of ours switches nothing on.
 
     Raises:
         MrecgError: it failed; the message ends with the log's last line.
     """
     from paddle_mrecg.errors import MrecgError
-    ours = [] if strategy is None else ["-m", "paddle_mrecg", "run", "--strategy", str(ROOT / strategy)]
-    words = [sys.executable, *ours]
+    words = [sys.executable, "-m", "paddle_mrecg", "run", *([] if strategy is None else ["--strategy", str(ROOT / strategy)])]
     words += [str(paddleocr / SLIM / script), "-c", str(config), "-o", *(f"Global.{k}={v}" for k, v in options.items())]
     with open(log, "w", encoding="utf-8") as file:
         code = subprocess.run(words, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, check=False).returncode
@@ -112,6 +111,7 @@ def parse_args(argv=None):
     parser.add_argument("--learning_rate", type=float, default=3e-4)
     parser.add_argument("--num_train", type=int, default=2048, help="rendered lines to train on")
     parser.add_argument("--num_eval", type=int, default=2000, help="held-out lines to score on")
+    parser.add_argument("--resume", action="store_true", help="keep what earlier runs with this budget trained in --save_dir")
     parser.add_argument("--results", metavar="FILE",
                         help="write all runs to this JSON, e.g. demo/hosts/results/paddleocr_cls.json")
     return parser.parse_args(argv)
@@ -141,8 +141,9 @@ def main(argv=None) -> int:
     for method in args.methods:
         own = folder / method.replace(" ", "_").replace("+", "and")
         own.mkdir(exist_ok=True)
-        run_host(paddleocr, "quant.py", METHODS[method], path,
-                 dict(pretrained_model=folder / "released", save_model_dir=own), own / "quant.log")
+        if not (args.resume and (own / "latest.pdparams").exists()):
+            run_host(paddleocr, "quant.py", METHODS[method], path,
+                     dict(pretrained_model=folder / "released", save_model_dir=own), own / "quant.log")
         run_host(paddleocr, "export_model.py", METHODS[method], path,
                  dict(checkpoints=own / "latest", save_inference_dir=own / "program"), own / "export.log")
         runs.append(results.run_record(dict(method=method, bits=BITS[method]), 0, score(own / "program" / "inference")))

@@ -86,8 +86,9 @@ class Dampening:
 class SymmetricPACT:
     """Learned clip of every quantised activation: clip(x, -alpha, alpha); the section, even if empty, is the switch."""
 
-    init: str = knob("abs_max", "start of alpha on calibration data: moving average of abs-max over batches, or a percentile "
-                     "of |x|", choices=("abs_max", "percentile"))
+    init: Optional[str] = knob(None, "start of alpha on calibration data: moving average of abs-max over batches, or a "
+                               "percentile of |x|; unset: percentile below 8 bits, where from abs_max nothing is clipped and "
+                               "alpha never learns, else abs_max", choices=("abs_max", "percentile"))
     momentum: float = knob(0.9, "momentum of the moving average of abs-max", low=0.0, high=1.0)
     percentile: float = knob(0.999, "share of |x| below alpha for init percentile", low=0.5, high=1.0)
     lr: float = knob(1.0, "learning rate of alpha, as a factor on the optimizer's", low=0.0)
@@ -104,8 +105,13 @@ class TrainingConfig:
     symmetric_pact: Optional[SymmetricPACT] = None
 
     def __post_init__(self):
-        if self.symmetric_pact is not None and self.quant_aware.activation_quanter is None:
-            self.quant_aware = dataclasses.replace(self.quant_aware, activation_quanter="symmetric_pact")
+        settings, pact = self.quant_aware, self.symmetric_pact
+        if pact is not None and settings.activation_quanter is None:
+            self.quant_aware = settings = dataclasses.replace(settings, activation_quanter="symmetric_pact")
+        if pact is None and settings.activation_quanter == "symmetric_pact":
+            self.symmetric_pact = pact = SymmetricPACT()
+        if pact is not None and pact.init is None:
+            self.symmetric_pact = dataclasses.replace(pact, init="percentile" if settings.activation_bits < 8 else "abs_max")
 
 
 TRAINING_SECTIONS = {"QuantAware": "quant_aware", "BinRegularization": "bin_regularization", "Dampening": "dampening",

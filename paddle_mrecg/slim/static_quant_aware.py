@@ -32,8 +32,9 @@ def split(config) -> Tuple[Any, Optional[TrainingConfig]]:
     clip = config.get("activation_preprocess_type")
     if clip not in (None, CLIP):
         raise ConfigError(f"activation_preprocess_type: must be {CLIP} or left out; got {clip!r}.{did_you_mean(clip, [CLIP])}")
-    sections: Dict[str, Any] = {"QuantAware": {"activation_quanter": "symmetric_pact" if clip else "abs_max",
-                                               "weight_quanter": "abs_max"}}
+    quantisers = {"activation_quanter": "symmetric_pact" if clip else "abs_max", "weight_quanter": "abs_max",
+                  "activation_bits": config.get("activation_bits", 8), "target": "simulation"}
+    sections: Dict[str, Any] = {"QuantAware": quantisers}
     if "symmetric_pact" in config:
         sections["SymmetricPACT"] = config["symmetric_pact"]
     if "bin_regularization" in config:
@@ -43,8 +44,6 @@ def split(config) -> Tuple[Any, Optional[TrainingConfig]]:
     if bins and (bins.schedule != "S1" or bins.unbiased):
         raise ConfigError("bin_regularization: a static program knows no epochs, so schedule must be S1, and unbiased false; "
                           "call quant_aware with it when it is to begin, or train with paddleslim.dygraph.quant.QAT")
-    if clip and settings.symmetric_pact is None:
-        settings.symmetric_pact = SymmetricPACT()
     return {k: v for k, v in config.items() if k not in OURS}, settings
 
 

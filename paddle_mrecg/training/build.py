@@ -24,10 +24,10 @@ class Builder:
 
     Args:
         settings(QuantAware): with nothing unset, see ``training_rules.resolved``.
-        pact(SymmetricPACT): of the clips, where they are asked for.
+        pact(SymmetricPACT): of the clips; None where none are asked for.
     """
 
-    def __init__(self, settings: QuantAware, pact: SymmetricPACT):
+    def __init__(self, settings: QuantAware, pact: Optional[SymmetricPACT]):
         self.settings, self.pact = settings, pact
         self._by_weight: Dict[int, Quanter] = {}
 

@@ -4,7 +4,7 @@ from typing import Callable, Dict, List, Optional, Union
 
 import paddle
 
-from ..config.training import SymmetricPACT, TrainingConfig
+from ..config.training import TrainingConfig
 from ..errors import ConfigError
 from ..quanters.symmetric_pact import Injection, SymmetricPACTQuanter
 from ..strategies.bin_regularization import BinRegularizer, bin_statistics
@@ -38,7 +38,7 @@ class Penalty:
 
     def __init__(self, model: paddle.nn.Layer, config: TrainingConfig):
         self.model, self.settings = model, config.quant_aware
-        self._pact = config.symmetric_pact or SymmetricPACT()
+        self._clip_lr = config.symmetric_pact.lr if config.symmetric_pact is not None else 1.0
         self._clips = [q for q in model.sublayers() if isinstance(q, SymmetricPACTQuanter)]
         layers = list(quantized_layers(model))
         self.bins: Optional[BinRegularizer] = None
@@ -122,7 +122,7 @@ class Penalty:
         if weight_decay is not None:
             network["weight_decay"] = weight_decay
         groups = [network, dict(params=steps, learning_rate=self.settings.scale_lr, weight_decay=0.0),
-                  dict(params=clips, learning_rate=self._pact.lr, weight_decay=0.0)]
+                  dict(params=clips, learning_rate=self._clip_lr, weight_decay=0.0)]
         return [group for group in groups if group["params"]]
 
 

@@ -97,3 +97,10 @@ def test_all_mistakes_come_at_once(tmp_path):
 def test_the_section_of_symmetric_pact_is_its_switch():
     assert load_training_config({"SymmetricPACT": None}).quant_aware.activation_quanter == "symmetric_pact"
     assert load_training_config({}).quant_aware.activation_quanter is None
+
+
+@pytest.mark.parametrize("bits, init", [(8, "abs_max"), (4, "percentile"), (2, "percentile")])
+def test_where_clips_start_depends_on_the_bits(bits, init):
+    sections = {"QuantAware": {"activation_bits": bits, "activation_quanter": "symmetric_pact", "target": "simulation"}}
+    assert load_training_config(sections).symmetric_pact.init == init
+    assert load_training_config({**sections, "SymmetricPACT": {"init": "abs_max"}}).symmetric_pact.init == "abs_max"

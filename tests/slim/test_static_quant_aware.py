@@ -65,7 +65,7 @@ def bin_gradient(weight, step):
 
 def test_symmetric_pact_starts_from_calibration_and_learns(make_net, registered):
     net = make_net()
-    ranges = activation_ranges(net.executor, net.main, BATCHES, ["conv2d"], SymmetricPACT())
+    ranges = activation_ranges(net.executor, net.main, BATCHES, ["conv2d"], SymmetricPACT(init="abs_max"))
     assert len(ranges) == 2
     expected = 0.0
     for k, batch in enumerate(BATCHES):
@@ -86,7 +86,7 @@ def test_every_alpha_decays_by_its_own_value(make_net, registered):
     net = make_net()
     config = dict(activation_preprocess_type="SymmetricPACT", symmetric_pact={"decay": 0.01})
     program = quant_aware(net.main, PLACE, config, calib_config={"data_loader": [{"x": images(8) * 50}]}, return_program=True)
-    ranges = activation_ranges(net.executor, net.test, [{"x": images(8) * 50}], ["conv2d"], SymmetricPACT())
+    ranges = activation_ranges(net.executor, net.test, [{"x": images(8) * 50}], ["conv2d"], SymmetricPACT(init="abs_max"))
     net.step(program)  # nothing reaches alphas of 50 times the data: only decay moves them
     for name, alpha in ranges.items():
         shift = net.value(next(p.name for p in program.all_parameters() if p.name == f"{name}_tmp_input{SUFFIX}"))

@@ -8,7 +8,7 @@ from paddle_mrecg.errors import ConfigError, DataError
 from paddle_mrecg.quant_aware import quantized_layers
 
 LOW = {"target": "simulation", "weight_bits": 2, "activation_bits": 3, "activation_quanter": "symmetric_pact"}
-SECTIONS = {"BinRegularization": {"schedule": "S1"}, "SymmetricPACT": {"decay": 0.05}}
+SECTIONS = {"BinRegularization": {"schedule": "S1"}, "SymmetricPACT": {"init": "abs_max", "decay": 0.05}}
 
 
 def config(mode="loss", **more):
@@ -23,7 +23,7 @@ def test_injection_trains_as_the_loss_does(small):
         small.train(model, penalty, steps=5, lr=0.02)
         trained[mode] = {k: v.numpy().astype(np.float64) for k, v in model.state_dict().items()}
         assert (penalty().item() == 0.0) == (mode == "injection")
-    unregularized, penalty = small.prepared({"QuantAware": LOW, "SymmetricPACT": {"decay": 0.0}})
+    unregularized, penalty = small.prepared({"QuantAware": LOW, "SymmetricPACT": {"init": "abs_max", "decay": 0.0}})
     small.train(unregularized, penalty, steps=5, lr=0.02)
     for key, value in trained["loss"].items():
         np.testing.assert_allclose(trained["injection"][key], value, atol=1e-6)
