@@ -33,11 +33,29 @@ def class_names() -> List[str]:
     return [names[k] for k in sorted(names)]
 
 
-def squeezed(path: Path, size: Tuple[int, int], resample=Image.BILINEAR) -> Tuple[np.ndarray, Tuple[int, int]]:
-    """An image as float32 [H, W, 3] RGB in 0 to 1, its ratio not kept, and its own height and width."""
+def random_part(width: int, height: int, random: np.random.Generator) -> Tuple[float, float, float, float]:
+    """Left, top, right, bottom of a part that is at least 60 % of an image wide and high."""
+    shares = random.uniform(0.6, 1.0, 2)
+    left, top = random.uniform(0.0, 1.0 - shares) * (width, height)
+    return float(left), float(top), float(left + shares[0] * width), float(top + shares[1] * height)
+
+
+def squeezed(path: Path, size: Tuple[int, int], resample=Image.BILINEAR,
+             random: np.random.Generator = None) -> Tuple[np.ndarray, Tuple[int, int]]:
+    """An image as float32 [H, W, 3] RGB in 0 to 1, its ratio not kept, and its own height and width.
+
+    Args:
+        path(Path): of the image.
+        size(tuple): height and width of the result.
+        resample(int, optional): filter of Pillow. Default: bilinear.
+        random(np.random.Generator, optional): draws a part of the image, mirrored or not, for training without labels.
+            Default: None, all of it.
+    """
     with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB").resize(size[::-1], resample), np.float32) / 255.0
-        return pixels, (image.height, image.width)
+        part = random_part(image.width, image.height, random) if random else None
+        pixels = np.asarray(image.convert("RGB").resize(size[::-1], resample, part), np.float32) / 255.0
+        mirrored = random is not None and random.random() < 0.5
+        return pixels[:, ::-1] if mirrored else pixels, (image.height, image.width)
 
 
 def ground_truth(labels: Sequence[np.ndarray], sizes: Sequence[Tuple[int, int]]):

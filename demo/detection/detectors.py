@@ -13,15 +13,16 @@ YOLO_SIZE, PICODET_SIZE = (320, 320), (416, 416)
 Sizes = List[Tuple[int, int]]
 
 
-def feed(model: str, paths: Sequence[Path]) -> Tuple[Dict[str, np.ndarray], Sizes]:
+def feed(model: str, paths: Sequence[Path], random: np.random.Generator = None) -> Tuple[Dict[str, np.ndarray], Sizes]:
     """The network's inputs for some photographs, and their heights and widths.
 
     Args:
         model(str): ``yolo_fastest``, ``yolo_fastest_xl`` or ``picodet``.
         paths(list[Path]): of images.
+        random(np.random.Generator, optional): draws parts of the photographs. Default: None, all of them.
     """
     size, resample = (YOLO_SIZE, Image.BILINEAR) if model in models.YOLO else (PICODET_SIZE, Image.BICUBIC)
-    pixels, sizes = zip(*(coco.squeezed(path, size, resample) for path in paths))
+    pixels, sizes = zip(*(coco.squeezed(path, size, resample, random) for path in paths))
     images = np.stack(pixels)
     if model in models.YOLO:
         return {"image": np.ascontiguousarray(images.transpose(0, 3, 1, 2))}, list(sizes)
@@ -50,6 +51,25 @@ def calibration(model: str, num_samples: int = 128, batch_size: int = 8) -> Iter
     """Unlabelled batches of training photographs; for ``Data.loader``."""
     paths = coco.image_paths("train2017", num_samples)
     return (feed(model, paths[k:k + batch_size])[0] for k in range(0, len(paths), batch_size))
+
+
+def training_views(model: str, num_samples: int = 128, views: int = 4, seed: int = 0,
+                   batch_size: int = 8) -> Iterator[Dict[str, np.ndarray]]:
+    """Unlabelled batches of random parts of training photographs, mirrored or not; for recipes that train.
+
+    Args:
+        model(str): of ``feed``.
+        num_samples(int, optional): the first photographs, by name. Default: 128.
+        views(int, optional): parts of every photograph. Default: 4.
+        seed(int, optional): draws the parts and the order. Default: 0.
+        batch_size(int, optional): parts per batch. Default: 8.
+    """
+    random = np.random.default_rng(seed)
+    paths = coco.image_paths("train2017", num_samples)
+    for _ in range(views):
+        order = random.permutation(len(paths))
+        for k in range(0, len(paths), batch_size):
+            yield feed(model, [paths[i] for i in order[k:k + batch_size]], random)[0]
 
 
 def evaluate(predict, model: str, num_samples: int = 128, batch_size: int = 8) -> Dict[str, float]:

@@ -21,6 +21,12 @@ def heads(name: str) -> List[yolo_fastest.Head]:
     return yolo_fastest.read_heads(_darknet(name, ".cfg"))
 
 
+def layer(name: str):
+    """The network of one of ``YOLO`` with its weights, and the shape of one sample."""
+    net = yolo_fastest.load_weights(yolo_fastest.YoloFastest(_darknet(name, ".cfg")), _darknet(name, ".weights"))
+    return net, net.input_shape
+
+
 def inference_model(name: str, cache_dir: str = "cache/models") -> str:
     """Directory of the exported model; a Layer is exported once per Paddle version.
 
@@ -33,8 +39,4 @@ def inference_model(name: str, cache_dir: str = "cache/models") -> str:
     """
     if name not in YOLO:
         return sources.model_dir(name)
-
-    def build():
-        layer = yolo_fastest.load_weights(yolo_fastest.YoloFastest(_darknet(name, ".cfg")), _darknet(name, ".weights"))
-        return layer, layer.input_shape
-    return exported(name, build, cache_dir)
+    return exported(name, lambda: layer(name), cache_dir)

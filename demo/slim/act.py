@@ -12,6 +12,7 @@ what is scored is the last program, as Paddle Inference runs it.
 """
 import argparse
 import copy
+import functools
 import random
 import shutil
 import sys
@@ -57,14 +58,23 @@ def without_ours(recipe):
     return "PaddleSlim alone", other
 
 
-def exported(build, shape, directory: Path) -> Path:
+def layers():
+    """What builds the demos' own networks: name -> function that returns a Layer and the shape of one sample."""
+    from demo.classification import models as classification
+    from demo.detection import models as detection
+    found = {name: lambda build=build, shape=shape: (build(), shape) for name, (build, shape) in classification.LAYERS.items()}
+    return {**found, **{name: functools.partial(detection.layer, name) for name in detection.YOLO}}
+
+
+def exported(build, directory: Path) -> Path:
     """A Layer of the demos in the form that PaddleSlim reads, which is the same for every Paddle; exported once."""
     import paddle
     from paddle_mrecg.compat import old_ir
     if not (directory / NAMES["params_filename"]).exists():
-        net = build()
-        with old_ir():
-            paddle.jit.save(net, str(directory / "inference"), [paddle.static.InputSpec([None, *shape], "float32", "image")])
+        with paddle.utils.unique_name.guard():  # the same names whatever was built before: recipes name what they distil
+            net, shape = build()
+            with old_ir():
+                paddle.jit.save(net, str(directory / "inference"), [paddle.static.InputSpec([None, *shape], "float32", "image")])
     return directory
 
 
@@ -80,11 +90,10 @@ def float_model(settings) -> Path:
         sources.Absent: the demo's package or weights are not here.
         ModelError: there are no such files.
     """
-    from demo.classification import models
     from paddle_mrecg.errors import ModelError
-    name = settings["model_dir"]
-    if name in models.LAYERS:
-        return exported(*models.LAYERS[name], Path("cache/models-pdmodel") / name)
+    name, own = settings["model_dir"], layers()
+    if name in own:
+        return exported(own[name], Path("cache/models-pdmodel") / name)
     directory = Path(sources.model_dir(name) if name in sources.MODELS else name)
     missing = [str(directory / file) for file in file_names(settings).values() if not (directory / file).exists()]
     if missing:
@@ -95,7 +104,7 @@ def float_model(settings) -> Path:
 def compress(recipe, model_dir: Path, save_dir: Path, seed: int):
     """One run of AutoCompression; returns the prefix of the program it wrote."""
     import paddle
-    from paddle_mrecg.data.hooks import call_hook
+    from paddle_mrecg.data import as_feed, call_hook
     from paddle_mrecg.export.predictor import Predictor
     from paddleslim.auto_compression import AutoCompression
     settings = recipe["Global"]
@@ -107,8 +116,8 @@ def compress(recipe, model_dir: Path, save_dir: Path, seed: int):
         shutil.copy(model_dir / name, own / name)
     arguments = dict(settings.get("loader_args") or {})
     arguments.update({"seed": arguments["seed"] + seed} if "seed" in arguments else {})
-    feed, = Predictor(str(own / stem)).input_names
-    batches = [{feed: batch} for batch in call_hook(settings["loader"], arguments=arguments, setting="Global.loader_args")]
+    inputs = Predictor(str(own / stem)).input_names
+    batches = [as_feed(b, inputs) for b in call_hook(settings["loader"], arguments=arguments, setting="Global.loader_args")]
     recipe = copy.deepcopy(dict(recipe, Global=dict(settings, seed=seed)))
     random.seed(seed), np.random.seed(seed), paddle.seed(seed)
     with paddle.utils.unique_name.guard(), paddle.static.scope_guard(paddle.static.Scope()):
@@ -118,21 +127,21 @@ def compress(recipe, model_dir: Path, save_dir: Path, seed: int):
 
 
 def measure(recipe, model_dir: Path, save_dir: Path, seed: int):
-    """Scores in percent of the float model, of the recipe without ours and of the recipe."""
+    """Scores in percent of the float model, of the recipe without ours and of the recipe, by the evaluator's metric."""
     from paddle_mrecg.data.hooks import call_hook
     from paddle_mrecg.export.predictor import Predictor
     settings = recipe["Global"]
 
     def score(prefix):
-        scores = call_hook(settings["evaluator"], Predictor(prefix), arguments=settings.get("evaluator_args") or {},
-                           setting="Global.evaluator_args")
-        return next(iter(scores.values()))
+        return call_hook(settings["evaluator"], Predictor(prefix), arguments=settings.get("evaluator_args") or {},
+                         setting="Global.evaluator_args")
 
     name, other = without_ours(recipe)
     stem = Path(file_names(settings)["model_filename"]).stem
-    measured = {"float": score(str(model_dir / stem)), name: score(compress(other, model_dir, save_dir / "without", seed))}
     ours = " + ".join(n for n in ("MRECG", "BinRegularization", "SymmetricPACT") if n in recipe)
-    return {**measured, ours: score(compress(recipe, model_dir, save_dir, seed))}
+    scores = {"float": score(str(model_dir / stem)), name: score(compress(other, model_dir, save_dir / "without", seed)),
+              ours: score(compress(recipe, model_dir, save_dir, seed))}
+    return {metric: {program: found[metric] for program, found in scores.items()} for metric in scores["float"]}
 
 
 def parse_args(argv=None):
@@ -159,8 +168,11 @@ def main(argv=None) -> int:
     for seed in args.seeds:
         save_dir = Path(args.save_dir) / f"seed{seed}" if len(args.seeds) > 1 else Path(args.save_dir)
         measured = measure(recipe, model_dir, save_dir, seed)
-        runs.append(results.run_record(dict(recipe=Path(args.config_path).stem), seed, measured))
-        print(", ".join(f"{name} {value:.2f}" for name, value in measured.items()), f"on Paddle {paddle.__version__}")
+        for metric, scores in measured.items():
+            setting = dict(recipe=Path(args.config_path).stem, **(dict(metric=metric) if len(measured) > 1 else {}))
+            runs.append(results.run_record(setting, seed, scores))
+            words = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
+            print(f"{metric}: {words} on Paddle {paddle.__version__}")
         if args.results:
             results.save_results(args.results, results.command_line("demo/slim/act.py", argv), runs)
     return 0
