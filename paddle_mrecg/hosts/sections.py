@@ -16,6 +16,7 @@ from ..config.io import apply_overrides, load_config, load_training_config, read
 from ..config.schema import ALL_SECTIONS, did_you_mean
 from ..config.training import TRAINING_SECTIONS, TrainingConfig
 from ..errors import ConfigError
+from ..slim.act_recipe import is_recipe
 from .host import Call, call_of
 
 POST_SECTIONS = ("QuantPost", "MRECG", "Data")
@@ -93,7 +94,10 @@ def read_strategies(call: Call, strategy: Optional[str] = None) -> Strategies:
         found.update(own)
         sources.update({name: strategy for name in own})
     for path in call.config_files():
-        for name, value in host_sections(path).items():
+        entries = host_sections(path)
+        if is_recipe(entries):  # of AutoCompression, which checks it with our names registered
+            continue
+        for name, value in entries.items():
             if name in IN_HOST_FILES and name in sources:
                 problems.append(f"{name} stands in {sources[name]} and in {path}; keep one")
             elif name in IN_HOST_FILES:

@@ -27,7 +27,9 @@ ACT_ONLY = (*DISTILLATION, "HyperParameterOptimization", "ChannelPrune", "Unstru
 ACT_SECTIONS = ("QuantAware", "QuantPost", *ACT_ONLY)
 # What ACT's QuantPost says about the data, and not how to quantise.
 READERS = ("batch_size", "batch_nums", "skip_tensor_list")
-ALIKE = 0.8  # of difflib: keys of Global belong to the user's script, so only what is nearly one of ours is a mistake
+# Of difflib. Keys of Global, and sections that nobody here knows (data, metrics), belong to the script around
+# AutoCompression: only what is nearly a known name is a mistake.
+ALIKE = 0.8
 
 
 def is_recipe(sections: Dict[str, Any]) -> bool:
@@ -80,12 +82,13 @@ def training_keys(sections: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _wrong_names(sections: Dict[str, Any]) -> Iterator[Problem]:
-    """Sections and keys that are nobody's, and keys that PaddleSlim needs."""
+    """Sections with a slip in their name, keys that are nobody's, and keys that PaddleSlim needs."""
     from paddleslim.auto_compression import strategy_config
     known = (*ACT_SECTIONS, "Global", *OURS)
     for name, value in sections.items():
         if name not in known:
-            yield Problem((name,), f"unknown section.{did_you_mean(name, known)}")
+            if difflib.get_close_matches(str(name), known, 1, ALIKE):  # others are for the script around AutoCompression
+                yield Problem((name,), f"unknown section.{did_you_mean(name, known)}")
         elif value is not None and not isinstance(value, dict):
             yield Problem((name,), f"must be a mapping of keys, got a {type(value).__name__}")
         elif name in ACT_SECTIONS and not (name == "QuantPost" and "MRECG" in sections):
@@ -106,7 +109,8 @@ def _contradictions(sections: Dict[str, Any]) -> Iterator[Problem]:
     """Sections that do not go together."""
     training = " and ".join(name for name in TRAINING if name in sections)
     if "MRECG" in sections:
-        others = [name for name in sections if name in (*TRAINING, *ACT_SECTIONS) and name != "QuantPost"]
+        # The scripts of PaddleOCR and PaddleClas read TrainConfig themselves, whatever the strategy.
+        others = [name for name in sections if name in (*TRAINING, *ACT_SECTIONS) and name not in ("QuantPost", "TrainConfig")]
         if others:
             yield Problem(("MRECG",), f"is a post-training strategy and goes with QuantPost alone, not with "
                                       f"{' and '.join(others)}; give it a config of its own")

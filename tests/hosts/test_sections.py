@@ -95,3 +95,11 @@ def test_a_script_that_is_not_there(capsys):
     from paddle_mrecg import cli
     assert cli.main(["run", "tools/nothing.py"]) == 2
     assert "no script 'tools/nothing.py'" in capsys.readouterr().err
+
+
+def test_a_recipe_of_autocompression_is_left_to_autocompression(tmp_path):
+    """PaddleClas's script takes it with -c; its QuantAware is PaddleSlim's."""
+    path = tmp_path / "c.yml"
+    path.write_text("Distillation: {}\nQuantAware: {use_pact: true}\nTrainConfig: {epochs: 1}\nBinRegularization: {}\n")
+    _, strategies = examine(CLAS, ["-c", str(path)])
+    assert strategies.training is None and not strategies.sources

@@ -55,6 +55,13 @@ def test_what_autocompression_is_given():
                                            bin_regularization={"lambda": 0.5})
 
 
+def test_sections_of_the_script_around_it_pass():
+    """PaddleOCR and PaddleClas hand over their whole file, data and metrics included, and read TrainConfig themselves."""
+    theirs = {"Train": {"dataset": {}}, "Eval": {}, "PostProcess": {"name": "x"}, "Metric": {}, "DataLoader": {}}
+    assert load_recipe({**POST, **theirs, "TrainConfig": {"learning_rate": 0.1}})["Train"] == {"dataset": {}}
+    assert set(load_recipe({**TRAINING, **theirs})) == {*TRAINING, *theirs}
+
+
 @pytest.mark.parametrize("source, words", [
     (dict(POST, MRCEG={}), ["MRCEG: unknown section", "'MRECG'"]),
     (dict(POST, MRECG={"topk": 1}), ["MRECG.topk: unknown key", "'top_k'"]),
@@ -68,7 +75,7 @@ def test_what_autocompression_is_given():
     (dict(POST, QuantPost={"recon_level": "layer-wise"}), ["QuantPost.recon_level: is another reconstruction"]),
     (dict(POST, Global={"sed": 1}), ["Global.sed", "'seed'"]),
     (dict(POST, Global={"seed": "one"}), ["Global.seed: must be a whole number"]),
-    (dict(POST, TrainConfig={}), ["MRECG: is a post-training strategy", "TrainConfig"]),
+    (dict(POST, Distillation={}), ["MRECG: is a post-training strategy", "Distillation"]),
     (dict(POST, HyperParameterOptimization={}), ["MRECG: is a post-training strategy", "HyperParameterOptimization"]),
     (dict(TRAINING, QuantAware={"weigth_bits": 4}), ["QuantAware.weigth_bits: unknown key", "'weight_bits'"]),
     (dict(TRAINING, TrainConfig={"epoch": 1}), ["TrainConfig.epoch: unknown key", "'epochs'"]),
