@@ -60,6 +60,7 @@ class Quanter(BaseQuanter):
         QuantSpec(bits, given is not False, True, narrow=narrow)  # complains about bits and narrow
         # A float, because moving averages of a state dict (ema of the hosts' trainers) must leave it what it is.
         self.register_buffer("grid", paddle.full([1], _UNKNOWN, "float32"))
+        self._state = None  # of the buffer, where it is known
         self.held = False  # a frozen model's ranges follow nothing any more
         self._samples = None  # collects while observing
 
@@ -71,7 +72,15 @@ class Quanter(BaseQuanter):
         return self._grid_state() != _UNKNOWN
 
     def _grid_state(self) -> int:
-        return round(self.grid.item())
+        """What the buffer holds, read once: each look at a tensor of a GPU waits for all that was launched before."""
+        if self._state is None:
+            self._state = round(self.grid.item())
+        return self._state
+
+    def _state_dict_impl(self, *args, **kwargs):
+        """Paddle asks every layer for its tensors here, before it loads into them or hands them out."""
+        self._state = None
+        return super()._state_dict_impl(*args, **kwargs)
 
     @property
     def signed(self) -> bool:
@@ -192,7 +201,11 @@ class Quanter(BaseQuanter):
 
     def forget(self):
         """Find the grid again, from what is seen next."""
-        self.grid.set_value(np.array([_UNKNOWN], np.float32))
+        self._set_grid(_UNKNOWN)
+
+    def _set_grid(self, state: int):
+        self.grid.set_value(np.array([state], np.float32))
+        self._state = None
 
     def initialize(self, samples: Samples):
         """Choose sign and step.
@@ -203,7 +216,7 @@ class Quanter(BaseQuanter):
             DataError: NaN or infinity among the samples.
         """
         signed = self._given_signed if self._given_signed is not None else samples.low < 0
-        self.grid.set_value(np.array([_SIGNED if signed else _UNSIGNED], np.float32))
+        self._set_grid(_SIGNED if signed else _UNSIGNED)
         with paddle.no_grad():
             self._start(samples)
         self._agree()
@@ -221,6 +234,7 @@ class Quanter(BaseQuanter):
         if distributed.is_initialized() and distributed.get_world_size() > 1:
             for tensor in [*self.parameters(), *self.buffers()]:
                 distributed.broadcast(tensor, src=0)
+            self._state = None
 
     # What trains -----------------------------------------------------------------------------------------------------
 
