@@ -51,8 +51,8 @@ def _install_host(call: Call, patches: Patches, switches: Switches):
         raise ModelError(f"{call.name} cannot be imported: no module named '{error.name}'; install the requirements.txt of "
                          f"{call.root}") from error
     except (ImportError, AttributeError) as error:
-        raise ModelError(f"{call.name} in {call.root} is not of a version that is known here ({error}); known are "
-                         "PaddleOCR 2.7 and 2.8, PaddleDetection 2.6 to 2.8 and PaddleClas 2.5 and 2.6") from error
+        raise ModelError(f"{call.name} in {call.root} is not of a version that is known here ({error}); tried are "
+                         "PaddleOCR 2.8, PaddleDetection of October 2024 and PaddleClas 2.6") from error
 
 
 @contextlib.contextmanager

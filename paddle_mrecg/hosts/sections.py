@@ -23,9 +23,17 @@ POST_SECTIONS = ("QuantPost", "MRECG", "Data")
 IN_HOST_FILES = (*TRAINING_SECTIONS, *POST_SECTIONS)
 BASE = "_BASE_"  # PaddleDetection's list of files to start from
 ALIKE = 0.8  # of difflib: a section of the host's must not be taken for a misspelled one of ours
-# What the host's script decides.
-SCRIPTS_OWN = {"Global": ("model_dir", "model_filename", "params_filename", "save_dir", "resume"),
-               "Data": ("image_dir", "label_file", "loader", "loader_args", "input_shape", "resize_short")}
+# What cannot be said here, and why.
+SCRIPTS_OWN = "has no effect, the script decides it; leave it out"
+NO_CALIBRATION = "needs calibration data before training, which scripts of hosts do not give; leave it out"
+INJECTED = "has no effect, penalties are injected: the script's loop adds none to its loss; leave it out"
+REFUSED = {
+    "Global": dict.fromkeys(("model_dir", "model_filename", "params_filename", "save_dir", "resume"), SCRIPTS_OWN),
+    "Data": dict.fromkeys(("image_dir", "label_file", "loader", "loader_args", "input_shape", "resize_short"), SCRIPTS_OWN),
+    "QuantAware": {"penalty_mode": INJECTED,
+                   **dict.fromkeys(("hardware_friendly", "fold_batch_norm", "quantize_additions"), NO_CALIBRATION)},
+}
+
 
 
 class Strategies(NamedTuple):
@@ -105,7 +113,8 @@ def read_strategies(call: Call, strategy: Optional[str] = None) -> Strategies:
             else:
                 problems += _misspelled(name, path)
     problems += _override(found, sources, call.overrides())
-    problems += _decided_by_script(found, sources)
+    problems += [f"{sources[section]}: {section}.{key} {why}" for section, keys in REFUSED.items()
+                 if isinstance(found.get(section), dict) for key, why in keys.items() if key in found[section]]
     training, post = _configs(found, sources, problems, call.host is not None)
     if problems:
         raise ConfigError(problems)
@@ -154,12 +163,6 @@ def _override(found: Dict, sources: Dict[str, str], overrides: Iterable[str]) ->
         elif name not in sources:
             problems += _misspelled(name, "the command line")
     return problems + [f"{'.'.join(p.path)} {p.message}" for p in apply_overrides(found, {}, ours, resolved=False)]
-
-
-def _decided_by_script(found: Dict, sources: Dict[str, str]) -> List[str]:
-    return [f"{sources[section]}: {section}.{key} has no effect, the script decides it; leave it out"
-            for section, keys in SCRIPTS_OWN.items() if isinstance(found.get(section), dict)
-            for key in keys if key in found[section]]
 
 
 def _configs(found: Dict, sources: Dict[str, str], problems: List[str], known_host: bool):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host's calls of PaddleSlim, answered with the strategies of its YAML file, and its epochs, passed on to their schedules."""
 import functools
-from typing import Callable, List, Optional, Set
+from typing import Callable, Dict, List, Optional, Set
 
 from ..config.training import TRAINING_SECTIONS
 from ..errors import ConfigError
@@ -43,8 +43,7 @@ class Switches:
         for penalty in self._penalties():
             penalty.on_epoch(min(epoch, epochs - 1), epochs)
             penalty.gradient_factor = self.gradient_factor
-            rows = penalty.statistics()
-            self._note(epoch, penalty, rows)
+            rows = self._note(epoch, penalty)
             if penalty.bins is not None:
                 near = sum(row["near"] * row["weights"] for row in rows) / sum(row["weights"] for row in rows)
                 state = "on" if penalty.bins.phase.regularize else "off"
@@ -54,15 +53,18 @@ class Switches:
     def finish(self):
         """To be called when the script has ended: what the last epoch left."""
         for penalty in self._penalties() if self._epochs else ():
-            self._note(self._epochs, penalty, penalty.statistics())
+            self._note(self._epochs, penalty)
 
     def _penalties(self) -> List[Penalty]:
         return [qat.penalty for qat in self._models if qat.penalty is not None]
 
-    def _note(self, epoch: int, penalty: Penalty, rows):
+    def _note(self, epoch: int, penalty: Penalty) -> List[Dict]:
+        """The statistics of the bins, where somebody wants them."""
         import paddle
+        rows = penalty.statistics() if penalty.bins is not None or self._watch is not None else []
         if self._watch is not None and paddle.distributed.get_rank() == 0:
             self._watch.note(epoch, penalty, rows)
+        return rows
 
     def gradient_factor(self) -> float:
         """What the loss was multiplied with: the scale of automatic mixed precision, over the accumulated batches."""

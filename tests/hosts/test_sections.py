@@ -65,6 +65,8 @@ MISTAKES = {
     "a misspelled override": ("QuantAware: {}", ["-o", "QuantAwre.weight_bits=3"], "the command line: unknown section QuantAwre"),
     "a value out of range": ("QuantAware: {weight_bits: 1}", [], "QuantAware.weight_bits"),
     "what the script decides": ("QuantPost: {}\nData: {image_dir: x}", [], "Data.image_dir has no effect, the script decides it"),
+    "a penalty in a loss": ("QuantAware: {penalty_mode: loss}", [], "QuantAware.penalty_mode has no effect, penalties are injected"),
+    "what needs calibration": ("QuantAware: {fold_batch_norm: true}", [], "needs calibration data before training"),
     "a penalty in a loss that nobody adds": ("Dampening: {}", [], "is a term of the loss only"),
     "no YAML": ("a: [", [], "cannot be read"),
 }
