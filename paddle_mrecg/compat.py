@@ -2,6 +2,7 @@
 """Everything that is specific to a Paddle version, private in Paddle, or specific to a platform."""
 import contextlib
 import ctypes
+import functools
 import importlib
 import os
 import sys
@@ -41,6 +42,14 @@ def op_proto(op_type):
     from paddle.base.framework import OpProtoHolder
     holder = OpProtoHolder.instance()
     return holder.get_op_proto(op_type) if holder.has_op_proto(op_type) else None
+
+
+@functools.lru_cache(maxsize=None)
+def default_attrs(op_type: str) -> dict:
+    """Attributes of an op that Paddle fills in where a program leaves them out, as PIR does; not to be changed."""
+    from paddle.base import core
+    return {name: value for name, value in core.get_op_attrs_default_value(op_type.encode()).items()
+            if not name.startswith("op_") and name != "with_quant_attr"}
 
 
 def tune_cpu(enabled=True) -> dict:

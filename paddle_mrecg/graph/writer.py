@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compat import framework_pb2, op_proto
+from ..compat import default_attrs, framework_pb2, op_proto
 from ..errors import ModelError, OutputError
 from .graph import Graph, Op
 from .params import DTYPE_CODES, write_combined
@@ -24,7 +24,8 @@ _LISTS = (_INTS, _FLOATS, _STRINGS, _BOOLEANS, _LONGS, _FLOAT64S)
 _TENSOR, _FEED_LIST, _FETCH_LIST = 7, 9, 10
 
 _NEVER_WRITTEN = ("ReserveSpace", "OutState", "OutAccum", "OutScale")  # by-products of training alone
-# Attributes that Paddle's own exporter leaves out and Paddle Lite's converter insists on.
+# Paddle Lite's converter insists on all attributes. Those of the op's definition are written with their defaults; of these
+# Paddle's own exporter leaves out even the name.
 _REQUIRED_ATTRS = {"relu6": {"threshold": 6.0}}
 
 
@@ -137,7 +138,8 @@ def _add_op(block, op):
     for entries, slots in ((description.inputs, op.inputs), (description.outputs, op.outputs)):
         for slot, names in slots.items():
             entries.add(parameter=slot, arguments=names)
-    for name, value in {**_REQUIRED_ATTRS.get(op.type, {}), **op.attrs}.items():
+    defaults = default_attrs(op.type) if proto else {}
+    for name, value in {**defaults, **_REQUIRED_ATTRS.get(op.type, {}), **op.attrs}.items():
         _add_attr(description, name, value, types.get(name))
 
 

@@ -10,7 +10,7 @@ from paddle_mrecg.compat import framework_pb2, old_ir
 from paddle_mrecg.errors import ModelError, OutputError
 from paddle_mrecg.graph.execute import GraphExecutor, executor_outputs
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
-from paddle_mrecg.graph.writer import save_program
+from paddle_mrecg.graph.writer import program_desc, save_program
 
 CONV = {"strides": [1, 1], "paddings": [1, 1], "dilations": [1, 1], "groups": 1, "data_format": "NCHW",
         "padding_algorithm": "EXPLICIT"}
@@ -122,3 +122,13 @@ def test_executor_leaves_no_traces(small_graph, small_feed):
     assert first[0].shape[0] == 3
     if before:
         assert set(paddle.static.global_scope().local_var_names()) == before
+
+
+def test_attributes_that_a_program_of_paddle_3_leaves_out_are_written_with_their_defaults():
+    """Paddle Lite's converter stops at a fill_constant without force_cpu, as PIR programs have it."""
+    tensors = {"y": TensorInfo("y", (1,), "int64")}
+    op = Op("fill_constant", {}, {"Out": ["y"]}, {"shape": [1], "value": 3.0, "dtype": 3})
+    desc = program_desc(Graph([op], tensors, {}, [], ["y"])).blocks[0].ops[0]
+    attrs = {a.name: a for a in desc.attrs}
+    assert not attrs["force_cpu"].b and attrs["dtype"].i == 3 and "op_role" not in attrs
+    assert len(attrs) == len(desc.attrs)
