@@ -4,12 +4,13 @@
 Needs a clone of PaddleOCR (2.7 or 2.8, with its requirements). Text lines are rendered on the spot, the released weights
 are put into PaddleOCR's network, and deploy/slim/quantization/quant.py and export_model.py run three times: with nothing of
 ours switched on (8 bits, PaddleOCR's PACT), and with the two strategy files of configs/ocr. The exported programs are scored
-on held-out lines. PaddleSlim's own export of this network needs Paddle 2.6.
+on held-out lines. PaddleOCR shuffles without a seed, so runs differ: --repeats says by how much.
 
     python demo/hosts/paddleocr_cls.py --paddleocr ../PaddleOCR --save_dir output/paddleocr_cls
     python demo/hosts/paddleocr_cls.py --paddleocr ../PaddleOCR --epochs 1 --methods "symmetric PACT + BR"
 """
 import argparse
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,7 @@ def parse_args(argv=None):
     parser.add_argument("--paddleocr", required=True, type=Path, metavar="DIR", help="a clone of PaddleOCR")
     parser.add_argument("--save_dir", type=Path, default=Path("output/paddleocr_cls"), help="data, checkpoints, programs, logs")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), help="default: all")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of every method")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--learning_rate", type=float, default=3e-4)
     parser.add_argument("--num_train", type=int, default=2048, help="rendered lines to train on")
@@ -138,19 +140,20 @@ def main(argv=None) -> int:
 
     released = Path(sources.model_dir("ppocr_cls")) / "inference"
     runs = [results.run_record(dict(method="released", bits="float"), 0, score(released))]
-    for method in args.methods:
-        own = folder / method.replace(" ", "_").replace("+", "and")
+    for repeat, method in itertools.product(range(args.repeats), args.methods):
+        own = folder / (method.replace(" ", "_").replace("+", "and") + (f"_{repeat}" if repeat else ""))
         own.mkdir(exist_ok=True)
         if not (args.resume and (own / "latest.pdparams").exists()):
             run_host(paddleocr, "quant.py", METHODS[method], path,
                      dict(pretrained_model=folder / "released", save_model_dir=own), own / "quant.log")
         run_host(paddleocr, "export_model.py", METHODS[method], path,
                  dict(checkpoints=own / "latest", save_inference_dir=own / "program"), own / "export.log")
-        runs.append(results.run_record(dict(method=method, bits=BITS[method]), 0, score(own / "program" / "inference")))
-        reached, before = (runs[k]["measured"]["accuracy"] for k in (-1, 0))
-        print(f"{method} {BITS[method]}: {reached:.2f} (float {before:.2f})", flush=True)
+        measured = score(own / "program" / "inference")
+        runs.append(results.run_record(dict(method=method, bits=BITS[method]), repeat, measured))
+        print(f"{method} {BITS[method]}: {measured['accuracy']:.2f} (float {runs[0]['measured']['accuracy']:.2f})", flush=True)
         if args.results:
-            results.save_results(args.results, results.command_line("demo/hosts/paddleocr_cls.py", argv), runs)
+            words = [word for word in (argv or sys.argv[1:]) if word != "--resume"]  # changes no number
+            results.save_results(args.results, results.command_line("demo/hosts/paddleocr_cls.py", words), runs)
     return 0
 
 
