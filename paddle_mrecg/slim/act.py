@@ -73,7 +73,11 @@ def install(patches):
 
     @functools.wraps(original_init)
     def __init__(self, *args, **kwargs):
-        given = dict(signature.bind(self, *args, **kwargs).arguments)
+        try:
+            given = dict(signature.bind(self, *args, **kwargs).arguments)
+        except TypeError:  # in PaddleSlim's own words
+            original_init(self, *args, **kwargs)
+            raise
         if not names_ours(given.get("config")):
             original_init(self, *args, **kwargs)
             return

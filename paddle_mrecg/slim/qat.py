@@ -118,12 +118,21 @@ def install(patches):
         self.config = config
 
     patches.replace(QAT, "__init__", __init__)
-    patches.replace(QAT, "penalty", property(_penalty))
+    patches.replace(QAT, "penalty", _Penalty())
     for name in ("quantize", "save_quantized_model"):
         patches.replace(QAT, name, ours_or(getattr(QAT, name), name))
 
 
-def _penalty(qat):
-    """What is added to the loss: ``paddle_mrecg``'s Penalty; None for PaddleSlim's own training."""
-    ours = vars(qat).get(STATE)
-    return ours and ours.penalty
+class _Penalty:
+    """``qat.penalty`` of a ``QAT`` of ours: ``paddle_mrecg``'s Penalty, None before ``quantize``.
+
+    PaddleSlim's own objects have no such attribute, and subclasses of somebody's may give themselves one.
+    """
+
+    def __get__(self, qat, owner=None):
+        if qat is None:
+            return self
+        if STATE not in vars(qat):
+            raise AttributeError(f"'{type(qat).__name__}' object has no attribute 'penalty': none of paddle_mrecg's strategies "
+                                 "stands in its config")
+        return vars(qat)[STATE].penalty

@@ -121,3 +121,17 @@ def test_other_configs_are_bit_identical(float_dir, tmp_path, dynamic_afterwards
         assert run(tmp_path / "with") == without
     finally:
         paddle_mrecg.unregister()
+
+
+def test_a_missing_argument_is_told_in_paddleslims_words():
+    def told():
+        with pytest.raises(TypeError) as caught:
+            AutoCompression(save_dir="x")
+        return str(caught.value)
+
+    without = told()
+    paddle_mrecg.register()
+    try:
+        assert told() == without and "__init__() missing" in without
+    finally:
+        paddle_mrecg.unregister()

@@ -136,7 +136,7 @@ def test_other_configs_are_bit_identical(config):
     paddle_mrecg.register()
     try:
         with_ours, qat = run()
-        assert qat.penalty is None
+        assert not hasattr(qat, "penalty")  # as without registration
     finally:
         paddle_mrecg.unregister()
     assert without.keys() == with_ours.keys()
@@ -170,3 +170,17 @@ def test_a_model_that_went_through_to_static_declares_its_inputs(tiny_net, tmp_p
     x = images(4, seed=1)
     want = paddle.nn.functional.softmax(model(paddle.to_tensor(x))).numpy()
     np.testing.assert_allclose(Predictor(str(tmp_path / "net"))(x)[0], want, atol=1e-5)
+
+
+def test_penalty_is_an_attribute_of_ours_alone(tiny_net, registered):
+    """PaddleSlim's own objects have none, and a subclass may have one of its own."""
+    class Own(QAT):
+        def __init__(self):
+            super().__init__()
+            self.penalty = 3
+
+    assert not hasattr(QAT(), "penalty") and Own().penalty == 3
+    qat = QAT(config=CONFIGS["lsq"])
+    assert qat.penalty is None
+    qat.quantize(tiny_net)
+    assert qat.penalty is not None
