@@ -42,7 +42,7 @@ class Switches:
         self._epochs = epochs
         for penalty in self._penalties():
             penalty.on_epoch(min(epoch, epochs - 1), epochs)
-            penalty.gradient_factor = self.gradient_factor
+            penalty.gradient_factor = lambda: self.gradient_factor()  # a method would be copied with the model, with all of this
             rows = self._note(epoch, penalty)
             if penalty.bins is not None:
                 near = sum(row["near"] * row["weights"] for row in rows) / sum(row["weights"] for row in rows)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``paddle-mrecg run``: training, evaluation, export and post-training scripts of each host, unchanged, with our sections."""
+import copy
 import csv
 import glob
 import json
@@ -12,7 +13,7 @@ import paddle
 from paddle_mrecg.export.predictor import Predictor
 from paddle_mrecg.slim import registration
 from paddleslim.dygraph.quant import QAT
-from tests.slim_nets import FAST, images
+from tests.slim_nets import TinyNet, images
 
 pytestmark = pytest.mark.host
 OURS = {"QuantAware": {"weight_bits": 3}, "BinRegularization": {"lambda": 0.5}, "SymmetricPACT": {}}
@@ -84,6 +85,23 @@ def test_a_training_can_be_watched(host):
     assert host("ocr/quant", {"c.yml": config}, "--watch=watched", "-c", "c.yml") == 0
     with open("watched/bins.csv", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 3 * 4
+
+
+def test_a_model_in_training_can_be_copied(tmp_path):
+    """PaddleClas copies it to export between epochs; what watches it is not copied along."""
+    from paddle_mrecg.config.io import load_training_config
+    from paddle_mrecg.hosts.sections import Strategies
+    from paddle_mrecg.hosts.switches import Switches
+    from paddle_mrecg.slim.qat import MrecgQAT
+    settings = load_training_config({"QuantAware": {"penalty_mode": "injection"}, "BinRegularization": {}, "SymmetricPACT": {}})
+    switches = Switches(Strategies(settings, None, {}), "host", str(tmp_path / "watched"))
+    qat = MrecgQAT(settings)
+    switches._models.append(qat)
+    model = qat.quantize(TinyNet())
+    switches.on_epoch(0, 2)
+    model(paddle.to_tensor(images(8)))
+    copied = copy.deepcopy(model)
+    np.testing.assert_array_equal(copied(paddle.to_tensor(images(8))).numpy(), model(paddle.to_tensor(images(8))).numpy())
 
 
 def test_accumulated_gradients_are_divided(host, monkeypatch):
