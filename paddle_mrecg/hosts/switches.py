@@ -44,7 +44,7 @@ class Switches:
             penalty.on_epoch(min(epoch, epochs - 1), epochs)
             penalty.gradient_factor = lambda: self.gradient_factor()  # a method would be copied with the model, with all of this
             rows = self._note(epoch, penalty)
-            if penalty.bins is not None:
+            if penalty.bins is not None and _is_first_process():
                 near = sum(row["near"] * row["weights"] for row in rows) / sum(row["weights"] for row in rows)
                 state = "on" if penalty.bins.phase.regularize else "off"
                 get_logger().info("epoch %d of %d: bin regularization is %s; %.1f %% of the weights lie within a tenth of a step "
@@ -60,9 +60,8 @@ class Switches:
 
     def _note(self, epoch: int, penalty: Penalty) -> List[Dict]:
         """The statistics of the bins, where somebody wants them."""
-        import paddle
         rows = penalty.statistics() if penalty.bins is not None or self._watch is not None else []
-        if self._watch is not None and paddle.distributed.get_rank() == 0:
+        if self._watch is not None and _is_first_process():
             self._watch.note(epoch, penalty, rows)
         return rows
 
@@ -149,3 +148,8 @@ class Switches:
         """
         if self.strategies.training is not None:
             raise ConfigError(why)
+
+
+def _is_first_process() -> bool:
+    import paddle
+    return paddle.distributed.get_rank() == 0

@@ -28,7 +28,7 @@ class Watch:
         except OSError as error:
             raise OutputError(f"'{folder}' cannot be made ({error.strerror}): choose another place for --watch") from error
         self.folder = folder
-        self._board = VisualDLWriter(os.path.join(folder, CURVES))
+        self._board: Optional[VisualDLWriter] = None  # both begin with the first note, which one process alone makes
         self._history: Optional[BinHistory] = None
 
     def note(self, epoch: int, penalty: Penalty, rows: List[Dict]):
@@ -39,8 +39,9 @@ class Watch:
             penalty(Penalty): of the model that trains.
             rows(list[dict]): its statistics.
         """
-        if self._history is None:
+        if self._history is None or self._board is None:
             self._history = BinHistory(self.folder, resume=epoch > 0)
+            self._board = VisualDLWriter(os.path.join(self.folder, CURVES))
         self._history.add(epoch, rows, quantized_layers(penalty.model), self._board)
         for name, alpha in penalty.alphas().items():
             self._board.scalar(f"alpha/{name}", alpha, epoch)
