@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """PP-OCR's released direction classifier, trained at few bits by PaddleOCR's own slim script.
 
-Needs a clone of PaddleOCR (2.7 or 2.8, with its requirements). Text lines are rendered on the spot, the released weights
-are put into PaddleOCR's network, and deploy/slim/quantization/quant.py and export_model.py run three times: with nothing of
+Needs a clone of PaddleOCR (tried with 2.8, its requirements installed). Text lines are rendered on the spot, the released weights
+are put into PaddleOCR's network, and deploy/slim/quantization/quant.py and export_model.py run for three methods: with nothing of
 ours switched on (8 bits, PaddleOCR's PACT), and with the two strategy files of configs/ocr. The exported programs are scored
 on held-out lines. PaddleOCR shuffles without a seed, so runs differ: --repeats says by how much.
 
@@ -124,7 +124,7 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     from paddle_mrecg.errors import ModelError
     if not (args.paddleocr / SLIM / "quant.py").is_file():
-        raise ModelError(f"no {SLIM}/quant.py in '{args.paddleocr}': give --paddleocr a clone of PaddleOCR 2.7 or 2.8")
+        raise ModelError(f"no {SLIM}/quant.py in '{args.paddleocr}': give --paddleocr a clone of PaddleOCR, e.g. 2.8")
     paddleocr, folder = args.paddleocr.resolve(), args.save_dir.resolve()
     render_data(folder / "data", {"train": args.num_train, "test": 200})
     config = host_config(folder, args.epochs, args.learning_rate)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From plain dicts to the dataclasses of ``config``: names, types and ranges, every problem noted."""
 import dataclasses
+import difflib
 import math
 import typing
 from typing import Any, Dict, List, NamedTuple, Tuple
@@ -14,6 +15,7 @@ Path = Tuple  # ("MRECG", "top_k"), ("QuantPost", "overrides", 0, "pattern")
 JOBS = {Config: SECTIONS, TrainingConfig: TRAINING_SECTIONS}
 ALL_SECTIONS = (*SECTIONS, *TRAINING_SECTIONS)
 INVALID = object()  # stands for a value that has been complained about
+SLIP = 0.8  # of difflib, from which a word is taken for a slip
 ALIKE = 60  # rapidfuzz score from which a name is worth suggesting
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
 
@@ -46,6 +48,12 @@ def did_you_mean(word, choices) -> str:
     """`` Did you mean 'x'?`` or nothing."""
     match = process.extractOne(str(word), list(choices), processor=str.lower, score_cutoff=ALIKE)
     return f" Did you mean '{match[0]}'?" if match else ""
+
+
+def nearly(word, choices) -> str:
+    """The choice that ``word`` is a slip of, or nothing: stricter than ``did_you_mean``, for it may be somebody else's word."""
+    lower = {choice.lower(): choice for choice in choices}
+    return lower.get("".join(difflib.get_close_matches(str(word).lower(), lower, 1, SLIP)), "")
 
 
 def build_config(raw: Dict[str, Any], cls=Config) -> Tuple[Any, List[Problem]]:

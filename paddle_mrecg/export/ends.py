@@ -14,6 +14,7 @@ from ..graph.graph import WEIGHT_SLOTS, Graph, Op
 from ..graph.ops import SUPPORTED
 from ..graph.program import is_quantize_op
 from ..training.layers import quantized_layers
+from .rewrites import weight_dequantizers
 from .verify import values_in_program
 
 
@@ -47,22 +48,21 @@ def end_outputs(frozen, graph: Graph, samples, feed, prefix: str) -> Iterator[Tu
 
 def _end_tensors(graph: Graph) -> Dict[str, List[str]]:
     """Weight -> output tensors, one per use, of the quantised layers behind which there is no other one."""
-    weight_of = {op.output("Y"): op.input("X") for op in graph.ops
-                 if op.type == "dequantize_linear" and op.input("X") in graph.params}
-    consumers, behind, ends = graph.consumers(), set(), {}
+    weight_of = {op.output("Y"): op.input("X") for op in weight_dequantizers(graph)}
+    consumers, producers, behind, ends = graph.consumers(), graph.producers(), set(), {}
     for op in reversed(graph.ops):
         last = not any(n in behind for n in op.output_names)
         weight = weight_of.get(op.input(WEIGHT_SLOTS[op.type][1])) if op.type in WEIGHT_SLOTS else None
         if weight is not None and last:
-            ends.setdefault(weight, []).insert(0, _with_bias(op, graph, consumers))
+            ends.setdefault(weight, []).insert(0, _with_bias(op, graph, consumers, producers))
         if weight is not None or not last:
             behind.update(op.input_names)
     return ends
 
 
-def _with_bias(op: Op, graph: Graph, consumers) -> str:
+def _with_bias(op: Op, graph: Graph, consumers, producers) -> str:
     """The output of the layer that ``op`` is the product of; some exporters reshape the bias first."""
-    output, producers = op.output_names[0], graph.producers()
+    output = op.output_names[0]
     readers = consumers.get(output, [])
     if len(readers) == 1 and readers[0].type == "elementwise_add" and _is_constant(readers[0].input("Y"), graph, producers):
         return readers[0].output("Out")

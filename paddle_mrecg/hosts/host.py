@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known of a host project: how its scripts are called, and where its epochs begin."""
-import importlib.util
 import os
-import sys
 from typing import List, NamedTuple, Optional, Tuple
 
 from . import paddleclas, paddledetection, paddleocr
@@ -52,7 +50,7 @@ class Call(NamedTuple):
 
 
 def call_of(script: str, arguments: List[str]) -> Call:
-    """Recognise the host by its package beside or above the script, else by a package that is installed."""
+    """Recognise the host by its package beside or above the script."""
     directory = os.path.dirname(os.path.abspath(script))
     while True:
         for host in HOSTS:
@@ -68,8 +66,3 @@ def import_roots(call: Call) -> Tuple[str, ...]:
     """Where the script's imports are looked for, before everything else: its own folder, as always, and its host's."""
     own = os.path.dirname(os.path.abspath(call.script))
     return tuple(dict.fromkeys(path for path in (own, call.root) if path))
-
-
-def importable(package: str) -> bool:
-    """Whether ``import package`` would find something."""
-    return package in sys.modules or importlib.util.find_spec(package) is not None

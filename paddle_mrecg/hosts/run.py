@@ -10,7 +10,7 @@ from ..errors import ModelError
 from ..report.progress import get_logger
 from ..slim import registration
 from ..slim.patches import Patches
-from .host import Call, import_roots, importable
+from .host import Call, import_roots
 from .sections import Strategies
 from .switches import Switches
 
@@ -24,7 +24,7 @@ def run_script(call: Call, strategies: Strategies, watch: Optional[str] = None):
         watch(str, optional): folder for tables, pictures and curves of the training. Default: None.
 
     Raises:
-        ModelError: the host's package is missing, incomplete, or of a version that is not known here.
+        ModelError: the host's package is incomplete, or of a version that is not known here.
     """
     switches, patches = Switches(strategies, call.name, watch), Patches()
     with contextlib.ExitStack() as stack:
@@ -43,8 +43,6 @@ def run_script(call: Call, strategies: Strategies, watch: Optional[str] = None):
 
 
 def _install_host(call: Call, patches: Patches, switches: Switches):
-    if not importable(call.host.PACKAGE):
-        raise ModelError(f"{call.name}: no package '{call.host.PACKAGE}' above {call.script}")
     try:
         call.host.install(patches, switches)
     except ModuleNotFoundError as error:

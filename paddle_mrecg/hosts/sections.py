@@ -5,7 +5,6 @@ A host reads its own sections and ignores the rest, so ours can stand beside the
 as everywhere: QuantAware, BinRegularization, Dampening, SymmetricPACT for its training, QuantPost, MRECG, Data for its
 post-training scripts.
 """
-import difflib
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
@@ -13,7 +12,7 @@ import yaml
 
 from ..config import Config
 from ..config.io import apply_overrides, load_config, load_training_config, read_sections
-from ..config.schema import ALL_SECTIONS, did_you_mean
+from ..config.schema import ALL_SECTIONS, nearly
 from ..config.training import TRAINING_SECTIONS, TrainingConfig
 from ..errors import ConfigError
 from ..slim.act_recipe import is_recipe
@@ -22,7 +21,6 @@ from .host import Call, call_of
 POST_SECTIONS = ("QuantPost", "MRECG", "Data")
 IN_HOST_FILES = (*TRAINING_SECTIONS, *POST_SECTIONS)
 BASE = "_BASE_"  # PaddleDetection's list of files to start from
-ALIKE = 0.8  # of difflib: a section of the host's must not be taken for a misspelled one of ours
 # What cannot be said here, and why.
 SCRIPTS_OWN = "has no effect, the script decides it; leave it out"
 NO_CALIBRATION = "needs calibration data before training, which scripts of hosts do not give; leave it out"
@@ -33,7 +31,6 @@ REFUSED = {
     "QuantAware": {"penalty_mode": INJECTED,
                    **dict.fromkeys(("hardware_friendly", "fold_batch_norm", "quantize_additions"), NO_CALIBRATION)},
 }
-
 
 
 class Strategies(NamedTuple):
@@ -148,8 +145,8 @@ def host_sections(path: str) -> Dict[str, Any]:
 
 def _misspelled(name, source: str) -> List[str]:
     """A host ignores what it does not know, so a section of ours with a slip in its name would be lost without a word."""
-    near = difflib.get_close_matches(str(name).lower(), [n.lower() for n in IN_HOST_FILES], 1, ALIKE)
-    return [f"{source}: unknown section {name}.{did_you_mean(str(name), IN_HOST_FILES)}"] if near else []
+    near = nearly(name, IN_HOST_FILES)
+    return [f"{source}: unknown section {name}. Did you mean '{near}'?"] if near else []
 
 
 def _override(found: Dict, sources: Dict[str, str], overrides: Iterable[str]) -> List[str]:

@@ -7,13 +7,12 @@ the names of PaddleSlim's keys come from its classes, which are imported when a 
 """
 import copy
 import dataclasses
-import difflib
 import inspect
 from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 from ..config.fields import MRECG, QuantPost
 from ..config.io import apply_overrides, complain, load_config, read_sections
-from ..config.schema import Problem, did_you_mean, key_of
+from ..config.schema import Problem, did_you_mean, key_of, nearly
 from ..errors import ConfigError
 from .translate_post import GLOBAL_KEYWORDS, POST, RENAMED
 from .translation import Sections, translate_all
@@ -27,9 +26,6 @@ ACT_ONLY = (*DISTILLATION, "HyperParameterOptimization", "ChannelPrune", "Unstru
 ACT_SECTIONS = ("QuantAware", "QuantPost", *ACT_ONLY)
 # What ACT's QuantPost says about the data, and not how to quantise.
 READERS = ("batch_size", "batch_nums", "skip_tensor_list")
-# Of difflib. Keys of Global, and sections that nobody here knows (data, metrics), belong to the script around
-# AutoCompression: only what is nearly a known name is a mistake.
-ALIKE = 0.8
 
 
 def is_recipe(sections: Dict[str, Any]) -> bool:
@@ -87,7 +83,7 @@ def _wrong_names(sections: Dict[str, Any]) -> Iterator[Problem]:
     known = (*ACT_SECTIONS, "Global", *OURS)
     for name, value in sections.items():
         if name not in known:
-            if difflib.get_close_matches(str(name), known, 1, ALIKE):  # others are for the script around AutoCompression
+            if nearly(name, known):  # others (data, metrics) are for the script around AutoCompression
                 yield Problem((name,), f"unknown section.{did_you_mean(name, known)}")
         elif value is not None and not isinstance(value, dict):
             yield Problem((name,), f"must be a mapping of keys, got a {type(value).__name__}")
@@ -140,9 +136,9 @@ def _wrong_post(sections: Dict[str, Any]) -> Iterator[Problem]:
     yield from (Problem(("QuantPost", key), message) for key, message in problems.items())
     yield from _of_error(load_config, own)
     for key in sections.get("Global", {}):
-        near = difflib.get_close_matches(str(key), GLOBAL_KEYWORDS, 1, ALIKE)
+        near = nearly(key, GLOBAL_KEYWORDS)  # others are keys of that script
         if near and key not in GLOBAL_KEYWORDS:
-            yield Problem(("Global", key), f"is no setting of ours. Did you mean '{near[0]}'?")
+            yield Problem(("Global", key), f"is no setting of ours. Did you mean '{near}'?")
 
 
 def _wrong_training(sections: Dict[str, Any]) -> List[Problem]:

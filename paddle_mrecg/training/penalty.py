@@ -40,7 +40,7 @@ class Penalty:
         self.model, self.settings = model, config.quant_aware
         self._clip_lr = config.symmetric_pact.lr if config.symmetric_pact is not None else 1.0
         self._clips = [q for q in model.sublayers() if isinstance(q, SymmetricPACTQuanter)]
-        layers = list(quantized_layers(model))
+        self._layers = layers = list(quantized_layers(model))
         self.bins: Optional[BinRegularizer] = None
         if config.bin_regularization is not None:
             self.bins = BinRegularizer([(name, _Folded(layer) if isinstance(layer, FoldedConv) else layer)
@@ -93,8 +93,9 @@ class Penalty:
 
     def _find_grids(self):
         """Bins need steps: those of weights that no batch has passed yet are found now."""
-        for _, layer in quantized_layers(self.model):
-            layer.weight_quanter.ready(layer.float_weight())
+        for _, layer in self._layers:
+            if not layer.weight_quanter.initialized:  # asked first: a folded layer computes its weight
+                layer.weight_quanter.ready(layer.float_weight())
 
     def alphas(self) -> Dict[str, float]:
         """PACT's clips by the name of their layer, for curves."""

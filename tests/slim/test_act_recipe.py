@@ -63,6 +63,7 @@ def test_sections_of_the_script_around_it_pass():
 
 
 @pytest.mark.parametrize("source, words", [
+    ({**TRAINING, "mrecg": {}}, ["mrecg: unknown section", "'MRECG'"]),
     (dict(POST, MRCEG={}), ["MRCEG: unknown section", "'MRECG'"]),
     (dict(POST, MRECG={"topk": 1}), ["MRECG.topk: unknown key", "'top_k'"]),
     (dict(POST, MRECG={"num_iters": -1}), ["MRECG.num_iters: must be at least 0"]),
