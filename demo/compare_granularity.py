@@ -101,7 +101,7 @@ def cell_config(args, setting, seed: int):
 
 
 def run_cell(args, setting, seed: int, evaluator) -> dict:
-    """Quantise once and return the record."""
+    """Quantize once and return the record."""
     from paddle_mrecg import quant_post_mrecg
     model = setting["model"]
     model_dir = (detection_models if model in detection_models.NAMES else models).inference_model(model)

@@ -31,7 +31,7 @@ def recovery(report, metric: str) -> Dict[str, Optional[float]]:
 
 
 def measured(report, metric: str) -> Dict[str, float]:
-    """One metric of the three programs in percent, whatever the evaluator counts in, units and optimiser steps."""
+    """One metric of the three programs in percent, whatever the evaluator counts in, units and optimizer steps."""
     scale = 1.0 if report.metrics["float"][metric] > 1.0 else 100.0
     return {**{stage: scale * report.metrics[stage][metric] for stage in ("float", "nearest", "quantized")},
             "units": len(report.units), "iterations": sum(u.iterations for u in report.units + report.first_pass)}

@@ -16,7 +16,7 @@ from .startup import import_paddle
 OK, USER_ERROR, INTERRUPTED = 0, 2, 130
 
 DESCRIPTION = """\
-Quantise an exported Paddle inference model to few bits without labels: joins the modules whose
+Quantize an exported Paddle inference model to few bits without labels: joins the modules whose
 reconstruction losses oscillate (MRECG), learns rounding and activation scales per unit, and writes a program that
 Paddle Inference and Paddle Lite run.
 
@@ -100,7 +100,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def quant(args) -> int:
-    """Quantise a model and report what it cost."""
+    """Quantize a model and report what it cost."""
     config = _complete_config(args)
     import_paddle(config.global_.tune_cpu)
     from .quant_post import quant_post_mrecg

@@ -9,9 +9,9 @@ from .startup import import_paddle
 
 OK, PROBLEM = 0, 1
 EXPORT = """\
-Writes a quantised model for a runtime: lite (paddle_lite_opt for ARM and x86, .nb files and the table of ops in
+Writes a quantized model for a runtime: lite (paddle_lite_opt for ARM and x86, .nb files and the table of ops in
 ops.json), inference (.pdmodel) or onnx (QuantizeLinear / DequantizeLinear). Takes results of this package and programs
-that PaddleSlim quantised; inference takes float programs too, which turns the .json of Paddle 3 into a .pdmodel.
+that PaddleSlim quantized; inference takes float programs too, which turns the .json of Paddle 3 into a .pdmodel.
 
 examples:
   paddle-mrecg export --target lite output/w4a8
@@ -19,7 +19,7 @@ examples:
   paddle-mrecg export --target inference float_model --output float_pdmodel
 """
 CHECK = """\
-Runs a quantised model in Paddle Inference, onnxruntime and Paddle Lite (x86, int8) on the same inputs as the simulation
+Runs a quantized model in Paddle Inference, onnxruntime and Paddle Lite (x86, int8) on the same inputs as the simulation
 and says where they part: which layer, how far, why, and what to do. Inputs are those of --inputs, else the calibration
 data of the job that made the model. Exit code 0: all agree; 1: one differs or fails; 2: wrong usage.
 
@@ -38,7 +38,7 @@ examples:
 
 
 def export(args) -> int:
-    """Write a quantised model for Paddle Lite, Paddle Inference or ONNX."""
+    """Write a quantized model for Paddle Lite, Paddle Inference or ONNX."""
     import_paddle()
     from .export.targets import export_model
     output = args.output or os.path.join(_folder(args.model_dir), args.target)
@@ -56,7 +56,7 @@ def export(args) -> int:
 
 
 def check(args) -> int:
-    """Compare a quantised model on real runtimes with its simulation."""
+    """Compare a quantized model on real runtimes with its simulation."""
     import_paddle()
     from .check.doctor import check as run
     from .check.text import report_text
@@ -103,7 +103,7 @@ def add_commands(commands) -> None:
 
 
 def _model_arguments(command):
-    command.add_argument("model_dir", metavar="MODEL_DIR", help="result of a job, or directory or prefix of a quantised program")
+    command.add_argument("model_dir", metavar="MODEL_DIR", help="result of a job, or directory or prefix of a quantized program")
     command.add_argument("--model_filename", metavar="NAME", help="program file, when there are several")
     command.add_argument("--params_filename", metavar="NAME", help="parameter file, when there are several")
 

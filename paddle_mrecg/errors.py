@@ -25,7 +25,7 @@ class ConfigError(MrecgError):
 
 
 class ModelError(MrecgError):
-    """A model file that is missing, truncated, foreign or has nothing to quantise."""
+    """A model file that is missing, truncated, foreign or has nothing to quantize."""
 
 
 class UnsupportedOpError(ModelError):

@@ -33,7 +33,7 @@ SAMPLES, FREE_SIZE = 2, 32  # batch and free sides of the random input that an e
 
 
 def quant_aware_prepare(model, config=None, calibration=None):
-    """Make a float model quantise its weights and activations, in place.
+    """Make a float model quantize its weights and activations, in place.
 
     Names of parameters and keys of the state dict stay, so float checkpoints load before and after; the quanters'
     state is saved with the rest.
@@ -53,13 +53,13 @@ def quant_aware_prepare(model, config=None, calibration=None):
 
     Raises:
         ConfigError: everything that is wrong with the settings.
-        ModelError: nothing to quantise, or a model that is quantised already.
+        ModelError: nothing to quantize, or a model that is quantized already.
         DataError: calibration without a batch, or with NaN or infinity.
     """
     config = load_training_config(accept_slim_config(config))
     settings = resolved(config.quant_aware)
     if any(quantized_layers(model)):
-        raise ModelError("the model is quantised already: give the float model, or load its checkpoint into it")
+        raise ModelError("the model is quantized already: give the float model, or load its checkpoint into it")
     layers = without_skipped(quantizable(model, settings.quantizable_layer_type), settings)
     if calibration is None and (settings.fold_batch_norm or settings.quantize_additions):
         raise ConfigError("QuantAware.fold_batch_norm and quantize_additions find out how the model runs from calibration "
@@ -161,12 +161,12 @@ def freeze(model) -> paddle.nn.Layer:
         model(paddle.nn.Layer): a prepared model, trained or not; ``paddle.DataParallel`` is unwrapped.
 
     Raises:
-        ModelError: nothing is quantised.
+        ModelError: nothing is quantized.
         DataError: a step is NaN or infinite, or a grid has seen no data yet.
     """
     model = model._layers if isinstance(model, paddle.DataParallel) else model
     if not any(quantized_layers(model)):
-        raise ModelError("nothing in this model is quantised: call quant_aware_prepare first")
+        raise ModelError("nothing in this model is quantized: call quant_aware_prepare first")
     frozen = copy.deepcopy(model)
     for before, after in zip(model.parameters(), frozen.parameters()):
         after.name = before.name  # a copy is given another
@@ -212,7 +212,7 @@ class Exported:
         save_dir(str): the directory.
         verification(dict): ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` between the frozen model and the
             program in Paddle Inference, over ``samples`` inputs and ``outputs`` tensors: the program's outputs, or those of
-            the last quantised layers where it ends in an NMS. Differences of one activation step come from values on a
+            the last quantized layers where it ends in an NMS. Differences of one activation step come from values on a
             rounding boundary that fall to either side by the last bit of a sum.
     """
 
@@ -239,7 +239,7 @@ def export_quantized(model, save_dir: str, input_spec, samples=None, target: str
         Exported: where, and how far model and program differ.
 
     Raises:
-        ModelError: nothing is quantised, or the model cannot be exported.
+        ModelError: nothing is quantized, or the model cannot be exported.
         ConfigError: ``target`` cannot run an activation's grid.
         OutputError: ``save_dir`` cannot be written.
     """

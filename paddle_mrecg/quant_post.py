@@ -50,7 +50,7 @@ class Result:
 
 def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = None,
                      evaluator: Callable = None) -> Result:
-    """Quantise a float inference model by MRECG reconstruction.
+    """Quantize a float inference model by MRECG reconstruction.
 
     Args:
         model(str|tuple, optional): directory or file prefix of an exported
@@ -225,7 +225,7 @@ class Job:
         return result
 
     def _iters(self, unit: Unit, share: float = 1.0) -> int:
-        """Optimiser steps of a unit that spends ``share`` of num_iters."""
+        """Optimizer steps of a unit that spends ``share`` of num_iters."""
         per_module = int(round(self.config.mrecg.num_iters * share))
         return per_module * (len(unit.modules) if self.config.mrecg.iters_scaling == "per_module" else 1)
 

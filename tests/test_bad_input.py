@@ -54,10 +54,10 @@ def test_bad_models_are_refused_in_one_sentence(model_dir, tmp_path_factory, tmp
             _refused(ModelError, "inference", tmp_path, str(broken), batches())
 
 
-def test_a_quantised_model_is_no_float_model(tmp_path_factory, tmp_path):
-    job, prefix = tiny_job(), str(tmp_path_factory.mktemp("quantised") / "model")
+def test_a_quantized_model_is_no_float_model(tmp_path_factory, tmp_path):
+    job, prefix = tiny_job(), str(tmp_path_factory.mktemp("quantized") / "model")
     save_program(qdq_graph(job.network.graph, job.network.scheme, job.state), prefix)
-    _refused(ModelError, "already quantised", tmp_path, prefix, batches())
+    _refused(ModelError, "already quantized", tmp_path, prefix, batches())
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):
@@ -66,12 +66,12 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     _refused(ModelError, "c.w", tmp_path, graph, batches())
 
 
-def test_a_model_with_nothing_to_quantise_is_refused(tmp_path):
+def test_a_model_with_nothing_to_quantize_is_refused(tmp_path):
     graph = tiny_graph()
     graph.ops, graph.outputs = [op for op in graph.ops if op.type == "softmax"], ["probability"]
     graph.ops[0].inputs["X"] = ["image"]
     graph.params.clear()
-    _refused(ModelError, "nothing to quantise", tmp_path, graph, batches())
+    _refused(ModelError, "nothing to quantize", tmp_path, graph, batches())
 
 
 def test_bad_settings_are_refused(model_dir, tmp_path):

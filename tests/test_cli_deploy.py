@@ -56,4 +56,4 @@ def test_a_float_program_of_paddle_3_becomes_a_pdmodel(stem, tmp_path, capsys):
     x = np.ones((2, 3, 8, 8), np.float32)
     np.testing.assert_allclose(Predictor(str(tmp_path / "out" / stem))(x)[0], net(paddle.to_tensor(x)).numpy(), atol=1e-6)
     assert cli.main(["export", "--target", "onnx", str(tmp_path / "float"), "--output", str(tmp_path / "onnx")]) == 2
-    assert "is not quantised" in capsys.readouterr().err
+    assert "is not quantized" in capsys.readouterr().err

@@ -125,8 +125,8 @@ def test_public_names():
 
 def test_an_unknown_public_name_is_an_attribute_error():
     import paddle_mrecg
-    with pytest.raises(AttributeError, match="no attribute 'quantise'; it has"):
-        paddle_mrecg.quantise
+    with pytest.raises(AttributeError, match="no attribute 'quantize'; it has"):
+        paddle_mrecg.quantize
 
 
 def test_files_stay_short():

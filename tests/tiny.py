@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A residual network of five quantisable ops, built by hand: small enough to reconstruct in a second."""
+"""A residual network of five quantizable ops, built by hand: small enough to reconstruct in a second."""
 import dataclasses
 
 import numpy as np
@@ -117,7 +117,7 @@ def graph_of(ops, params, samples, outputs):
     return Graph(ops, tensors, dict(params), list(samples), list(outputs))
 
 
-def tiny_quantised(**settings):
+def tiny_quantized(**settings):
     """The QDQ graph of the tiny network, for Paddle Lite with 4-bit weights unless told otherwise."""
     job = tiny_job(**dict(dict(target="paddle_lite", weight_bits=4), **settings))
     return qdq_graph(job.network.graph, job.network.scheme, job.state)

@@ -37,7 +37,7 @@ def normalise(images: np.ndarray) -> np.ndarray:
     return (images.astype(np.float32) / 255.0 - MEAN[:, None, None]) / STD[:, None, None]
 
 
-@lru_cache(maxsize=1)  # float, nearest and quantised programs are scored on the same images
+@lru_cache(maxsize=1)  # float, nearest and quantized programs are scored on the same images
 def test_set(data_dir, limit: int = SHEET_ROWS) -> Tuple[np.ndarray, np.ndarray]:
     """The first ``limit`` test images as network input, and their labels."""
     data_dir = Path(data_dir)

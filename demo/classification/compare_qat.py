@@ -136,7 +136,7 @@ class Grid:
             model = networks.build(network, self.data.num_classes, self.args.scale)
             checkpoint.load_weights(model, weights)
             if method in SLIM:
-                penalty, watch = None, slim_quantised(model, int(bits[1]), int(bits[3]), SLIM[method])
+                penalty, watch = None, slim_quantized(model, int(bits[1]), int(bits[3]), SLIM[method])
             else:
                 model, penalty = self.ours(model, method_config(network, bits, method))
                 watch = watching(model, penalty)
@@ -156,8 +156,8 @@ class Grid:
         return quant_aware_prepare(model, config, calibration=calibration(self.data))
 
 
-def slim_quantised(model, weight_bits: int, activation_bits: int, preprocess):
-    """Quantise ``model`` with PaddleSlim's QAT, in place; a function that reads the alphas of its PACT."""
+def slim_quantized(model, weight_bits: int, activation_bits: int, preprocess):
+    """Quantize ``model`` with PaddleSlim's QAT, in place; a function that reads the alphas of its PACT."""
     from paddleslim.dygraph.quant import qat
     config = dict(weight_bits=weight_bits, activation_bits=activation_bits, activation_preprocess_type=preprocess)
     qat.QAT(config=config).quantize(model)
@@ -233,8 +233,8 @@ def parse_args(argv=None):
     size.add_argument("--float_epochs", type=int, default=FLOAT_EPOCHS, help="(%(default)s)")
     size.add_argument("--float_epoch_images", type=int, default=FLOAT_EPOCH_IMAGES, help="(%(default)s)")
     size.add_argument("--float_lr", type=float, default=FLOAT_LR, help="(%(default)s)")
-    size.add_argument("--epochs", type=int, default=EPOCHS, help="of every quantised cell (%(default)s)")
-    size.add_argument("--lr", type=float, default=LR, help="of every quantised cell (%(default)s)")
+    size.add_argument("--epochs", type=int, default=EPOCHS, help="of every quantized cell (%(default)s)")
+    size.add_argument("--lr", type=float, default=LR, help="of every quantized cell (%(default)s)")
     size.add_argument("--pact_lr", type=float, default=PACT_LR, help="but of those that compare PACT (%(default)s)")
     size.add_argument("--cells_dir", default=str(HERE / "results" / "qat_cells"))
     size.add_argument("--results", default=str(HERE / "results" / "quant_aware.json"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantise a classification network after training and score it: float, nearest rounding, reconstructed.
+"""Quantize a classification network after training and score it: float, nearest rounding, reconstructed.
 
     python demo/classification/quant_post.py --model cifar_resnet20 \\
         --config_path configs/classification/cifar_resnet20_mrecg_w4a4.yaml --save_dir output/cifar_resnet20

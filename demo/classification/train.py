@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train a classifier, float or quantised, on digits, CIFAR-10 or a folder of images."""
+"""Train a classifier, float or quantized, on digits, CIFAR-10 or a folder of images."""
 import argparse
 import json
 import os
@@ -40,7 +40,7 @@ examples:
 
 --save_dir gets curves.json (one row per epoch), visualdl/ (visualdl --logdir DIR), best.pdparams (best epoch on the test
 images), weights.pdparams (last epoch), checkpoint.pdparams (for --resume) and model/ (the program: int8 QDQ with
-encodings.json when quantised, else float, ready for `paddle-mrecg quant`).
+encodings.json when quantized, else float, ready for `paddle-mrecg quant`).
 """
 
 
@@ -53,7 +53,7 @@ def parse_args(argv=None):
                       "cifar_mobilenet_v3_small, which are made for 32x32 pixels (default: the last)")
     what.add_argument("--scale", type=float, help="factor on the channels of MobileNets (default: the network's own)")
     what.add_argument("--init", metavar="FILE", help="start from these weights.pdparams of another run, not at random")
-    what.add_argument("--config_path", metavar="YAML", help="quantise while training: sections QuantAware, "
+    what.add_argument("--config_path", metavar="YAML", help="quantize while training: sections QuantAware, "
                       "BinRegularization, SymmetricPACT; without it training is float")
     what.add_argument("overrides", nargs="*", metavar="Section.key=value", help="settings that win over the YAML")
     data = parser.add_argument_group("data")
@@ -67,7 +67,7 @@ def parse_args(argv=None):
     how = parser.add_argument_group("how")
     how.add_argument("--epochs", type=int, default=10, help="(10)")
     how.add_argument("--batch_size", type=int, default=64, help="per process (64)")
-    how.add_argument("--lr", type=float, default=0.05, help="peak learning rate; about 0.01 for quantised runs (0.05)")
+    how.add_argument("--lr", type=float, default=0.05, help="peak learning rate; about 0.01 for quantized runs (0.05)")
     how.add_argument("--weight_decay", type=float, default=1e-4, help="L2 (1e-4)")
     how.add_argument("--warmup_epochs", type=float, default=0.0, help="linear rise before the cosine (0)")
     how.add_argument("--label_smoothing", type=float, default=0.0, help="share of the label spread over all classes (0)")

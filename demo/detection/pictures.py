@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Photographs with what the float and the quantised network find on them, side by side."""
+"""Photographs with what the float and the quantized network find on them, side by side."""
 from pathlib import Path
 from typing import Callable, List, NamedTuple, Sequence, Tuple
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantise a detector after training, score it (float, nearest rounding, reconstructed) and draw what it finds.
+"""Quantize a detector after training, score it (float, nearest rounding, reconstructed) and draw what it finds.
 
     python demo/detection/quant_post.py --model yolo_fastest_xl --save_dir output/yolo \\
         --config_path configs/detection/yolo_fastest_xl_mrecg_w4a8.yaml
@@ -31,14 +31,14 @@ def load(args):
 
 
 def draw(args, model_dir: str, result) -> Path:
-    """``detections.png`` beside the quantised program."""
+    """``detections.png`` beside the quantized program."""
     from paddle_mrecg.export.predictor import Predictor
     from paddle_mrecg.graph.load import load_graph
     from paddle_mrecg.graph.writer import save_program
     paths = det.image_paths() if args.model == "ppocr_det" else coco.image_paths("val2017")
     with tempfile.TemporaryDirectory() as folder:
         save_program(load_graph(model_dir), f"{folder}/float")
-        predicts = {"float": Predictor(f"{folder}/float"), "quantised": Predictor(result.prefix)}
+        predicts = {"float": Predictor(f"{folder}/float"), "quantized": Predictor(result.prefix)}
         return pictures.side_by_side(Path(result.save_dir) / "detections.png", args.model, predicts, paths[:args.pictures])
 
 

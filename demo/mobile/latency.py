@@ -55,7 +55,7 @@ def inference_inputs(model):
 
 
 def onnx_runner(model, feed, threads, int8=False):
-    """onnxruntime with all its optimisations, which turn quantise / dequantise pairs into int8 kernels."""
+    """onnxruntime with all its optimizations, which turn quantize / dequantize pairs into int8 kernels."""
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -98,7 +98,7 @@ def measure(runtime, float_model, int8_model, shapes=(), threads=1, repeats=30, 
     Args:
         runtime(str): of ``RUNTIMES``.
         float_model(str): directory or prefix of a Paddle program, or an .onnx file.
-        int8_model(str): the same, quantised.
+        int8_model(str): the same, quantized.
         shapes(list[list[int]], optional): one per input, needed where the model leaves sizes free. Default: ().
         threads(int, optional): CPU threads. Default: 1.
         repeats(int, optional): pairs of runs. Default: 30.

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
 
 from demo import results, sources  # noqa: E402
-from demo.mobile.table import quantised  # noqa: E402
+from demo.mobile.table import quantized  # noqa: E402
 from demo.mobile.workloads import WORKLOADS  # noqa: E402
 
 SCRIPT = "demo/mobile/sizes.py"
@@ -25,7 +25,7 @@ RESULTS = Path(__file__).resolve().parent / "results/sizes.json"
 
 
 def measure(folder: Path):
-    """Megabytes of one quantised model.
+    """Megabytes of one quantized model.
 
     Args:
         folder(Path): a result of ``quant_post_mrecg``.
@@ -66,7 +66,7 @@ def measure_missing(args):
             if (name, str(bits)) in done:
                 continue
             try:
-                found = measure(quantised(name, bits, args.cache))
+                found = measure(quantized(name, bits, args.cache))
             except sources.Absent as error:
                 print(f"skipped {name}: {error}")
                 break
@@ -81,7 +81,7 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))
     parser.add_argument("--bits", nargs="+", type=int, choices=range(2, 9), default=[8, 4, 3, 2])
-    parser.add_argument("--cache", type=Path, default=Path("cache/mobile"), help="quantised models")
+    parser.add_argument("--cache", type=Path, default=Path("cache/mobile"), help="quantized models")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args(argv)
     measure_missing(args)

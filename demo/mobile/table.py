@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantise the demo's models, export them to every runtime, run them there, and make the table of what came out.
+"""Quantize the demo's models, export them to every runtime, run them there, and make the table of what came out.
 
     python demo/mobile/table.py                      # measures what has no result file yet, then prints the table
     python demo/mobile/table.py --models ResNet-20 --bits 4
@@ -32,8 +32,8 @@ HERE = Path(__file__).resolve().parent
 CHECKED = 2  # samples whose outputs are compared
 
 
-def quantised(name: str, bits: int, cache: Path) -> Path:
-    """Directory of the quantised model, made when missing."""
+def quantized(name: str, bits: int, cache: Path) -> Path:
+    """Directory of the quantized model, made when missing."""
     folder = cache / f"{slug(name)}_w{bits}a8"
     if (folder / "report.json").exists():
         return folder
@@ -53,7 +53,7 @@ def measure(name: str, bits: int, cache: Path):
     """Cells of one model: target -> dict."""
     from paddle_mrecg.check.doctor import check
     from paddle_mrecg.graph.load import load_graph
-    folder, work = quantised(name, bits, cache), WORKLOADS[name]
+    folder, work = quantized(name, bits, cache), WORKLOADS[name]
     graph = load_graph(str(folder), allow_quantized=True)
     count = 1 if len(graph.inputs) > 1 else CHECKED
     report = check(graph, work.calibration(count), seconds=600)
@@ -167,7 +167,7 @@ def _onnx(graph, work, cell):
     if not cell["accepted"]:
         return {}
     with tempfile.TemporaryDirectory() as folder:
-        paths = [str(Path(folder) / f"{k}.onnx") for k in ("float", "int8", "optimised")]
+        paths = [str(Path(folder) / f"{k}.onnx") for k in ("float", "int8", "optimized")]
         try:
             models = [onnx_model(load_graph(work.model_dir())), onnx_model(graph)]
         except MrecgError as error:
@@ -177,14 +177,14 @@ def _onnx(graph, work, cell):
         return dict(_latency("onnxruntime", *paths[:2], work), **_int8_nodes(*paths[1:]), bytes=Path(paths[1]).stat().st_size)
 
 
-def _int8_nodes(path, optimised):
+def _int8_nodes(path, optimized):
     import onnx
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.optimized_model_filepath = optimised
+    options.optimized_model_filepath = optimized
     onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    kinds = [node.op_type for node in onnx.load(optimised).graph.node]
+    kinds = [node.op_type for node in onnx.load(optimized).graph.node]
     return dict(int8_ops=sum(k in ("QLinearConv", "QLinearMatMul", "MatMulIntegerToFloat", "QGemm") for k in kinds))
 
 
@@ -227,7 +227,7 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))
     parser.add_argument("--bits", nargs="+", type=int, default=[8, 4])
-    parser.add_argument("--cache", type=Path, default=Path("cache/mobile"), help="quantised models")
+    parser.add_argument("--cache", type=Path, default=Path("cache/mobile"), help="quantized models")
     parser.add_argument("--results", type=Path, default=HERE / "results/cells")
     parser.add_argument("--print_only", action="store_true", help="measure nothing")
     parser.add_argument("--markdown", action="store_true")

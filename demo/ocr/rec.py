@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PP-OCRv4 text recognition: quantise it and count the words that are read right.
+"""PP-OCRv4 text recognition: quantize it and count the words that are read right.
 
 Calibrates on word crops of the IIIT5K training set and evaluates on its test set; a word counts when its letters and
 digits agree, upper and lower case being equal.

@@ -149,6 +149,6 @@ def evaluate(predict, num_samples: int = 2000, seed: int = 0) -> Dict[str, float
     return {"direction accuracy": accuracy(predict, *_evaluation_set(num_samples, seed))}
 
 
-@lru_cache(maxsize=1)  # float, nearest and quantised programs are scored on the same lines
+@lru_cache(maxsize=1)  # float, nearest and quantized programs are scored on the same lines
 def _evaluation_set(num_samples: int, seed: int) -> Tuple[np.ndarray, np.ndarray]:
     return rendered_set("evaluation", num_samples, seed)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantise the PP-OCR direction classifier and compare float, nearest rounding and MRECG.
+"""Quantize the PP-OCR direction classifier and compare float, nearest rounding and MRECG.
 
 One run is the quickstart; several ``--bits``, ``--seeds`` and ``--data`` are the measurement behind the README's
 table, written to ``results/*.json``. A seed draws the calibration lines and everything random in the
@@ -49,7 +49,7 @@ def word_crops(num_calib: int):
     return calibrate, evaluate
 
 
-def quantise(args, bits: int, seed: int, calibrate, evaluate, save_dir: Path):
+def quantize(args, bits: int, seed: int, calibrate, evaluate, save_dir: Path):
     """One job; returns the report."""
     from paddle_mrecg import quant_post_mrecg
     from paddle_mrecg.config.io import load_config
@@ -84,7 +84,7 @@ def measure(args, name, calibrate, evaluate):
         for seed in args.seeds:
             save_dir = Path(args.save_dir) / f"{name}_w{bits}a8_seed{seed}" if args.many else Path(args.save_dir)
             start = time.perf_counter()
-            report = quantise(args, bits, seed, calibrate, evaluate, save_dir)
+            report = quantize(args, bits, seed, calibrate, evaluate, save_dir)
             seconds = round(time.perf_counter() - start, 1)
             for metric in report.metrics["float"]:
                 measured = results.recovery(report, metric)

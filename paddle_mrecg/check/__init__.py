@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does a quantised model compute on real runtimes what was simulated? If not: where, and why."""
+"""Does a quantized model compute on real runtimes what was simulated? If not: where, and why."""

@@ -34,7 +34,7 @@ def explain(layer: Layer, graph: Graph, runtime: str) -> Cause:
         return _on_lite(layer, graph)
     if any(op.type in ("scale", "clip") for op in layer.ops):
         return Cause("a grid with a zero point or without sign is written as plain arithmetic, whose rounding a fusion may move",
-                     "quantise with Global.target=paddle_lite, or deploy this program with ir optimisation off")
+                     "quantize with Global.target=paddle_lite, or deploy this program with ir optimization off")
     return UNKNOWN
 
 

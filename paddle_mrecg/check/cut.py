@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cut a quantised program at its activation quantisers, so that every layer is judged on the same input.
+"""Cut a quantized program at its activation quantizers, so that every layer is judged on the same input.
 
 A whole run says little about where runtimes part: one activation that rounds the other way changes everything behind
-it. In the cut program each quantised activation is an output of the layer before and a new input of those behind, so
+it. In the cut program each quantized activation is an output of the layer before and a new input of those behind, so
 one run compares every layer by itself.
 """
 import dataclasses
@@ -33,7 +33,7 @@ class Layer:
 
 
 def cut_points(graph: Graph) -> List[str]:
-    """Activations that are quantised, then the graph's outputs; where outputs cannot be simulated, the last tensors that can."""
+    """Activations that are quantized, then the graph's outputs; where outputs cannot be simulated, the last tensors that can."""
     ops = reachable(graph)
     produced = {n for op in ops for n in op.output_names}
     quantized = [op.input("X") for op in ops

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a quantised model on every runtime, compare with the simulation, and say where they part and why."""
+"""Run a quantized model on every runtime, compare with the simulation, and say where they part and why."""
 import dataclasses
 from typing import Dict, List, Mapping, Sequence
 
@@ -90,7 +90,7 @@ def check(graph: Graph, feed: Mapping[str, np.ndarray], runtimes: Sequence[str] 
     """Compare runtimes with the simulation.
 
     Args:
-        graph(Graph): a quantised program.
+        graph(Graph): a quantized program.
         feed(dict): input name -> samples along the first axis.
         runtimes(list[str], optional): of ``RUNTIMES``. Default: all.
         tolerance(float, optional): largest relative difference of one layer, root mean square. Default: 0.01.
@@ -98,7 +98,7 @@ def check(graph: Graph, feed: Mapping[str, np.ndarray], runtimes: Sequence[str] 
 
     Raises:
         ConfigError: an unknown runtime.
-        ModelError: none of the program's ops can be simulated, or it has no quantiser.
+        ModelError: none of the program's ops can be simulated, or it has no quantizer.
     """
     unknown = sorted(set(runtimes) - set(RUNTIMES))
     if unknown:
@@ -106,7 +106,7 @@ def check(graph: Graph, feed: Mapping[str, np.ndarray], runtimes: Sequence[str] 
     points = cut_points(graph)
     ends = [n for n in graph.outputs if n in points]
     if not points or not any("quantize" in op.type for op in graph.ops):
-        raise ModelError(f"{graph.source} has no quantize_linear or fake_quantize_dequantize op: check quantised models")
+        raise ModelError(f"{graph.source} has no quantize_linear or fake_quantize_dequantize op: check quantized models")
     values = simulate(graph, feed, points)
     shaken = simulate(graph, feed, ends, JITTER)
     cut_graph = cut(graph, points)

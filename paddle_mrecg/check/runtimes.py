@@ -53,7 +53,7 @@ def run_inference(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = S
 
 
 def run_onnxruntime(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS, repeat: int = 0) -> Outcome:
-    """onnxruntime on the CPU, without its graph optimisations, which move quantisers."""
+    """onnxruntime on the CPU, without its graph optimizations, which move quantizers."""
     try:
         model = onnx_model(graph)
     except MrecgError as error:
@@ -67,7 +67,7 @@ def run_onnxruntime(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int =
 
 
 def run_lite(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS, repeat: int = 0) -> Outcome:
-    """Paddle Lite's x86 predictor, int8 where the program is quantised."""
+    """Paddle Lite's x86 predictor, int8 where the program is quantized."""
     try:
         tools = find_lite()
         model = convert(graph, tools, "x86")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference: a quantised program op by op, with the definition of each quantiser and float arithmetic between."""
+"""The reference: a quantized program op by op, with the definition of each quantizer and float arithmetic between."""
 from typing import Dict, List, Mapping, Sequence
 
 import numpy as np
@@ -18,7 +18,7 @@ def simulate(graph: Graph, feed: Mapping[str, np.ndarray], fetch: Sequence[str],
     """Values of ``fetch``; tensors behind an op that dygraph cannot run are left out.
 
     Args:
-        graph(Graph): a quantised or float program.
+        graph(Graph): a quantized or float program.
         feed(dict): input name -> array.
         fetch(list[str]): tensors to return.
         jitter(float, optional): relative change of every activation before it is rounded. A runtime that adds in another

@@ -82,16 +82,16 @@ class Override:
 
 @dataclasses.dataclass
 class QuantPost:
-    """What is quantised, and how finely."""
+    """What is quantized, and how finely."""
 
     weight_bits: int = knob(4, "bits of weights", low=2, high=8)
-    activation_bits: int = knob(8, "bits of activations (inputs of quantised ops); 32 leaves them float", low=2, high=32)
-    first_layer_weight_bits: int = knob(8, "bits of the first quantised op's weight", low=2, high=8)
-    last_layer_weight_bits: int = knob(8, "bits of the last quantised op's weight", low=2, high=8)
+    activation_bits: int = knob(8, "bits of activations (inputs of quantized ops); 32 leaves them float", low=2, high=32)
+    first_layer_weight_bits: int = knob(8, "bits of the first quantized op's weight", low=2, high=8)
+    last_layer_weight_bits: int = knob(8, "bits of the last quantized op's weight", low=2, high=8)
     first_layer_activation_bits: int = knob(8, "bits of the model's input", low=2, high=32)
-    last_layer_activation_bits: int = knob(8, "bits of the last quantised op's input", low=2, high=32)
+    last_layer_activation_bits: int = knob(8, "bits of the last quantized op's input", low=2, high=32)
     quantizable_op_type: List[str] = knob(["conv2d", "depthwise_conv2d", "conv2d_transpose", "mul", "matmul", "matmul_v2"],
-                                          "op types to quantise, among these")
+                                          "op types to quantize, among these")
     skip: List[str] = knob([], "shell-style patterns of weights or outputs that stay float")
     overrides: List[Override] = knob([], "per-layer bits; the first matching pattern wins")
     weight_per_channel: bool = knob(True, "one weight scale per output channel")
@@ -101,7 +101,7 @@ class QuantPost:
     activation_observer: str = knob("mse", "how activation ranges are found",
                                     choices=("mse", "min_max", "percentile", "kl"))
     percentile: float = knob(0.9999, "share of values kept by the percentile observer", low=0.5, high=1.0)
-    quantize_shared: Optional[bool] = knob(None, "other readers (shortcuts) of a quantised activation read the quantised one "
+    quantize_shared: Optional[bool] = knob(None, "other readers (shortcuts) of a quantized activation read the quantized one "
                                            "too; unset: False for paddle_lite (its additions are float), True for simulation")
     num_observe: int = knob(256, "samples from which activation ranges are found", low=1)
 
@@ -141,7 +141,7 @@ class MRECG:
     first_pass_ratio: float = knob(0.1, "share of num_iters that the loss policies spend to measure every module",
                                    low=0.0, high=1.0)
     warm_start: bool = knob(True, "joined units start from the first pass's roundings and scales")
-    num_iters: int = knob(20000, "optimiser steps per module", low=0)
+    num_iters: int = knob(20000, "optimizer steps per module", low=0)
     iters_scaling: str = knob("per_module", "a joined unit gets num_iters for each of its modules, or once",
                               choices=("per_module", "per_unit"))
     batch_size: int = knob(256, "samples per step, drawn afresh each step (expanded batch)", "B", low=1)
@@ -159,7 +159,7 @@ class MRECG:
     warm_up: float = knob(0.2, "share of the steps before the rounding term sets in", low=0.0, high=1.0)
     beta_start: float = knob(20.0, "exponent of the rounding term after warm-up", "b", low=1.0)
     beta_end: float = knob(2.0, "exponent at the last step, reached linearly", "b", low=1.0)
-    keep_prob: float = knob(0.5, "probability that an element is quantised while training (QDrop); 1: always", "p",
+    keep_prob: float = knob(0.5, "probability that an element is quantized while training (QDrop); 1: always", "p",
                             low=0.0, high=1.0)
     loss: str = knob("mse", "squared error of the unit's output, or weighted by the squared gradient of the network's "
                      "KL divergence", choices=("mse", "fisher"))

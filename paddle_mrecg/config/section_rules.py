@@ -5,7 +5,7 @@ from typing import Iterator, Sequence
 
 from .schema import Problem, default_of, did_you_mean
 
-FLOAT_BITS = 32  # activation bits that mean "not quantised"
+FLOAT_BITS = 32  # activation bits that mean "not quantized"
 ACTIVATION_BITS = ("activation_bits", "first_layer_activation_bits", "last_layer_activation_bits")
 
 
@@ -44,4 +44,4 @@ def check_types(path, names: Sequence[str], known: Sequence[str]) -> Iterator[Pr
         if name not in known:
             yield Problem((*path, k), f"must be one of {', '.join(known)}; got '{name}'.{did_you_mean(name, known)}")
     if not names:
-        yield Problem(tuple(path), "is empty, so nothing would be quantised")
+        yield Problem(tuple(path), "is empty, so nothing would be quantized")

@@ -17,23 +17,23 @@ LAYER_TYPES = ("Conv2D", "Conv2DTranspose", "Linear")
 
 @dataclasses.dataclass
 class QuantAware:
-    """What is quantised while training, how finely, and by which quanters."""
+    """What is quantized while training, how finely, and by which quanters."""
 
     target: str = knob("paddle_lite", "what the result must run on: paddle_lite (symmetric signed int8 storage, 8-bit "
                        "activations) or simulation (the papers' settings: unsigned and low-bit activations)",
                        choices=("paddle_lite", "simulation"))
     weight_bits: int = knob(4, "bits of weights", "b", low=2, high=8)
-    activation_bits: int = knob(8, "bits of activations (inputs of quantised layers); 32 leaves them float", "b",
+    activation_bits: int = knob(8, "bits of activations (inputs of quantized layers); 32 leaves them float", "b",
                                 low=2, high=32)
-    first_layer_weight_bits: Optional[int] = knob(None, "bits of the first quantised layer's weight; unset: 8, or "
+    first_layer_weight_bits: Optional[int] = knob(None, "bits of the first quantized layer's weight; unset: 8, or "
                                                   "weight_bits when hardware_friendly", low=2, high=8)
-    last_layer_weight_bits: Optional[int] = knob(None, "bits of the last quantised layer's weight; unset: as above",
+    last_layer_weight_bits: Optional[int] = knob(None, "bits of the last quantized layer's weight; unset: as above",
                                                  low=2, high=8)
     first_layer_activation_bits: Optional[int] = knob(None, "bits of the model's input; unset: 8, or activation_bits when "
                                                       "hardware_friendly", low=2, high=32)
-    last_layer_activation_bits: Optional[int] = knob(None, "bits of the last quantised layer's input; unset: as above",
+    last_layer_activation_bits: Optional[int] = knob(None, "bits of the last quantized layer's input; unset: as above",
                                                      low=2, high=32)
-    quantizable_layer_type: List[str] = knob(list(LAYER_TYPES), "layer types to quantise, among these")
+    quantizable_layer_type: List[str] = knob(list(LAYER_TYPES), "layer types to quantize, among these")
     skip: List[str] = knob([], "shell-style patterns of layer names that stay float")
     overrides: List[Override] = knob([], "per-layer bits; patterns are on layer names, the first match wins")
     weight_quanter: Optional[str] = knob(None, "lsq: learned step; tqt: learned power of two; abs_max: the present range; "
@@ -54,7 +54,7 @@ class QuantAware:
                              "quanters, for training loops that cannot be changed", choices=("loss", "injection"))
     hardware_friendly: bool = knob(False, "the bin regularization paper's hardware-friendly setting: turns on the four "
                                    "switches below, power-of-two scales, and low bits in the first and last layer")
-    quantize_additions: Optional[bool] = knob(None, "quantise inputs and outputs of element-wise additions; unset: as "
+    quantize_additions: Optional[bool] = knob(None, "quantize inputs and outputs of element-wise additions; unset: as "
                                               "hardware_friendly")
     fold_batch_norm: Optional[bool] = knob(None, "fold batch norms into the convolutions while training (needs "
                                            "calibration data); unset: as hardware_friendly")
@@ -63,7 +63,7 @@ class QuantAware:
 
 @dataclasses.dataclass
 class BinRegularization:
-    """Pull the weights of every quantisation bin onto its level (ICCV 2021)."""
+    """Pull the weights of every quantization bin onto its level (ICCV 2021)."""
 
     lambda_: float = knob(0.5, "weight of the term in the loss", "lambda", low=0.0)
     schedule: str = knob("S2", "S1: from the start; S2: after `start`, when the steps have settled; S3: epochs alternate "
@@ -84,7 +84,7 @@ class Dampening:
 
 @dataclasses.dataclass
 class SymmetricPACT:
-    """Learned clip of every quantised activation: clip(x, -alpha, alpha); the section, even if empty, is the switch."""
+    """Learned clip of every quantized activation: clip(x, -alpha, alpha); the section, even if empty, is the switch."""
 
     init: Optional[str] = knob(None, "start of alpha on calibration data: moving average of abs-max over batches, or a "
                                "percentile of |x|; unset: percentile below 8 bits, where from abs_max nothing is clipped and "

@@ -18,7 +18,7 @@ COARSE = 0.1  # noise over signal, in power
 
 
 def weight_encodings(graph: Graph, scheme: Scheme, config: QuantPost) -> Dict[str, Encoding]:
-    """The grid of every quantised weight.
+    """The grid of every quantized weight.
 
     Raises:
         ModelError: a weight holds NaN or Inf.
@@ -34,7 +34,7 @@ def weight_encodings(graph: Graph, scheme: Scheme, config: QuantPost) -> Dict[st
 
 def activation_encodings(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray], config: QuantPost,
                          progress=None) -> Dict[str, Encoding]:
-    """The grid of every quantised activation, from the float network's values.
+    """The grid of every quantized activation, from the float network's values.
 
     Args:
         graph(Graph): the folded graph.
@@ -69,7 +69,7 @@ def coarse_inputs(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray],
 
     Args:
         graph(Graph): the folded graph.
-        scheme(Scheme): who is quantised.
+        scheme(Scheme): who is quantized.
         samples(dict): input name -> a few samples.
         encodings(dict): the grids of ``activation_encodings``.
     """

@@ -125,6 +125,6 @@ def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:
     get_logger().info("not in the op table: %s; %d ops at and behind it run only in the exported program%s", culprits,
                       len(found.unreached), f", {len(reasons)} weights there stay float" if reasons else "")
     if not scheme.weights:
-        raise ModelError(f"nothing to quantise: every quantisable op lies behind an unsupported one ({culprits})")
+        raise ModelError(f"nothing to quantize: every quantizable op lies behind an unsupported one ({culprits})")
     return reasons
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reconstruct one unit: the algorithm on a page.
 
-Given the unit's input in the float and in the quantised network, train the
+Given the unit's input in the float and in the quantized network, train the
 rounding of its weights (AdaRound) and the scales of its activations (LSQ) so
-that its output comes close to the float network's, quantising only a random
+that its output comes close to the float network's, quantizing only a random
 part of the elements while training (QDrop). Several joined modules form one
 unit (MRECG); nothing below depends on how many.
 """
@@ -29,7 +29,7 @@ MEAN_SLOPE = 0.2  # of the rectified sigmoid's v = 2h - 1: 0.3 in the middle, 0.
 
 @dataclasses.dataclass
 class NetworkState:
-    """The quantised network so far: grids of all weights and activations, and the weights' integer codes."""
+    """The quantized network so far: grids of all weights and activations, and the weights' integer codes."""
 
     weight_encodings: Dict[str, Encoding]
     codes: Dict[str, np.ndarray]
@@ -47,7 +47,7 @@ class NetworkState:
                             set(self.finished))
 
     def weight(self, name: str) -> np.ndarray:
-        """The dequantised weight, float32."""
+        """The dequantized weight, float32."""
         return dequantize(self.codes[name], self.weight_encodings[name]).astype(np.float32)
 
     def quantizers(self, names) -> Dict[str, ActivationQuantizer]:
@@ -250,7 +250,7 @@ class UnitTrainer:
 
 
 def measure(problem: UnitProblem, state: NetworkState, weights=None):
-    """Loss of every output and inner target over all samples, nothing dropped, plus the unit's quantised outputs.
+    """Loss of every output and inner target over all samples, nothing dropped, plus the unit's quantized outputs.
 
     Args:
         problem(UnitProblem): inputs and targets.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is quantised, and how finely: from settings and a graph to one table.
+"""Who is quantized, and how finely: from settings and a graph to one table.
 
-A *quantised op* is a convolution or matrix product with a parameter as weight.
-Its weight and the activation it reads are quantised; one activation has one
-quantiser, however many ops read it.
+A *quantized op* is a convolution or matrix product with a parameter as weight.
+Its weight and the activation it reads are quantized; one activation has one
+quantizer, however many ops read it.
 """
 import dataclasses
 import fnmatch
@@ -14,13 +14,13 @@ from ..errors import ConfigError, ModelError
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, activation_name, channel_axis, weight_name
 from ..quantizers.affine import QuantSpec
 
-QUANTIZED = "@quantized"  # suffix of the quantised view of a tensor
-FAKE_QUANTIZE = "fake_quantize"  # pseudo-op: one activation quantiser
+QUANTIZED = "@quantized"  # suffix of the quantized view of a tensor
+FAKE_QUANTIZE = "fake_quantize"  # pseudo-op: one activation quantizer
 
 
 @dataclasses.dataclass(frozen=True)
 class ActivationSpec:
-    """How one activation is quantised; the sign is chosen from data."""
+    """How one activation is quantized; the sign is chosen from data."""
 
     bits: int
     symmetric: bool
@@ -31,8 +31,8 @@ class ActivationSpec:
 class Scheme:
     """The table. ``weights`` and ``activations`` map tensor names to specs.
 
-    ``quantize_shared`` says whether readers that are not quantised themselves
-    (shortcuts) read the quantised activation too.
+    ``quantize_shared`` says whether readers that are not quantized themselves
+    (shortcuts) read the quantized activation too.
     """
 
     weights: Dict[str, QuantSpec]
@@ -43,7 +43,7 @@ class Scheme:
         return op.type in WEIGHT_SLOTS and op.input(WEIGHT_SLOTS[op.type][1]) in self.weights
 
     def quantized_view(self, ops: List[Op]) -> List[Op]:
-        """``ops`` with a ``fake_quantize`` pseudo-op before the first reader of each quantised activation."""
+        """``ops`` with a ``fake_quantize`` pseudo-op before the first reader of each quantized activation."""
         view, done = [], set()
         for op in ops:
             renamed = {}
@@ -67,7 +67,7 @@ class Scheme:
 
 
 def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
-    """Choose bits and grids for every quantised op of a folded graph.
+    """Choose bits and grids for every quantized op of a folded graph.
 
     Args:
         graph(Graph): the folded graph.
@@ -80,7 +80,7 @@ def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
 
     Raises:
         ConfigError: a pattern of ``skip`` or ``overrides`` matches nothing.
-        ModelError: nothing is left to quantise.
+        ModelError: nothing is left to quantize.
     """
     lite = target == "paddle_lite"
     weight_symmetric = lite if config.weight_symmetric is None else config.weight_symmetric
@@ -126,7 +126,7 @@ def _matches(op: Op, graph: Graph, pattern: str) -> bool:
 
 def _without_skipped(ops: List[Op], graph: Graph, config: QuantPost) -> List[Op]:
     if not ops:
-        raise ModelError(f"nothing to quantise: the model has no op of {', '.join(config.quantizable_op_type)} "
+        raise ModelError(f"nothing to quantize: the model has no op of {', '.join(config.quantizable_op_type)} "
                          f"with a parameter as weight; its op types are {sorted({o.type for o in graph.ops})}")
     problems = [f"QuantPost.{key}: pattern '{p}' matches no weight or output; one of the names is "
                 f"'{weight_name(ops[0], graph)}'"
@@ -136,7 +136,7 @@ def _without_skipped(ops: List[Op], graph: Graph, config: QuantPost) -> List[Op]
         raise ConfigError(problems)
     kept = [op for op in ops if not any(_matches(op, graph, p) for p in config.skip)]
     if not kept:
-        raise ModelError("nothing to quantise: QuantPost.skip excludes every quantisable op; remove a pattern")
+        raise ModelError("nothing to quantize: QuantPost.skip excludes every quantizable op; remove a pattern")
     return kept
 
 

@@ -2,7 +2,7 @@
 """Activations of all calibration samples at one cut, within a memory limit.
 
 Two streams walk through the network unit by unit: the float one and the
-quantised one. A stream holds only the tensors that some later unit still
+quantized one. A stream holds only the tensors that some later unit still
 reads; arrays beyond the limit live in memory-mapped temporary files.
 """
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run one interval of the graph in dygraph, float or quantised."""
+"""Run one interval of the graph in dygraph, float or quantized."""
 from typing import Dict, Iterable, List, Mapping
 
 import numpy as np
@@ -16,7 +16,7 @@ class UnitRunner:
     Args:
         graph(Graph): the folded graph.
         ops(list[Op]): the interval to run, in order.
-        scheme(Scheme): what is quantised.
+        scheme(Scheme): what is quantized.
         constants(dict[str, np.ndarray]): values of data-independent tensors.
     """
 
@@ -42,20 +42,20 @@ class UnitRunner:
 
     def run_quantized(self, feed, fetch, weights: Mapping[str, paddle.Tensor], quantizers: Mapping,
                       keep_prob: float = 1.0, float_feed: Mapping[str, paddle.Tensor] = None, mask=None):
-        """The quantised network on ``feed``.
+        """The quantized network on ``feed``.
 
         Args:
-            feed(dict): activations of the quantised stream.
+            feed(dict): activations of the quantized stream.
             fetch(list[str]): tensors to return.
-            weights(dict): dequantised weights, soft or hard.
+            weights(dict): dequantized weights, soft or hard.
             quantizers(dict): activation name -> ActivationQuantizer.
             keep_prob(float, optional): QDrop's probability that an element is
-                quantised. Default: 1.0.
+                quantized. Default: 1.0.
             float_feed(dict, optional): the float stream's values of the same
                 tensors; dropped elements of the unit's input take these
-                (QDrop, section 4.2). Default: None, the quantised stream's.
+                (QDrop, section 4.2). Default: None, the quantized stream's.
             mask(DropMask, optional): draws the elements that readers without
-                a quantiser take from the quantised stream. Default: None.
+                a quantizer take from the quantized stream. Default: None.
         """
         values = dict(self.fixed, **feed)
         values.update(weights)

@@ -85,7 +85,7 @@ class Walker:
             unit(Unit): the next unit.
             later(list[Unit]): the units after it; they say what stays alive.
             settings(MRECG): the section of the config.
-            iters(int): optimiser steps; 0 leaves nearest rounding.
+            iters(int): optimizer steps; 0 leaves nearest rounding.
             alphas(dict, optional): rounding variables to start from. Default: None.
             on_step(callable, optional): called with (trainer, step, loss). Default: None.
         """
@@ -103,7 +103,7 @@ class Walker:
             trainer.train(iters, on_step)
             trained, committed = trainer.alphas(), trainer.commit()
             soft, _ = measure(problem, committed, weights=trainer.soft_weights())
-            del trainer  # its optimiser's moments, before the next pass over all samples
+            del trainer  # its optimizer's moments, before the next pass over all samples
             hard, trained_outputs = measure(problem, committed)
             kept = total(hard, unit).error < total(before, unit).error
             if kept:

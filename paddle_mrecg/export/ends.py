@@ -2,7 +2,7 @@
 """Compare a trained model with its program where they can be compared: behind the last layers, in front of a detector's choice.
 
 A non-maximum suppression turns the last bit of a score into another list of boxes. Where a program ends in such an op,
-the outputs of the quantised layers that no other one follows are compared instead of its outputs.
+the outputs of the quantized layers that no other one follows are compared instead of its outputs.
 """
 import contextlib
 from typing import Dict, Iterator, List, Tuple
@@ -24,7 +24,7 @@ def chooses(graph: Graph) -> bool:
 
 
 def end_outputs(frozen, graph: Graph, samples, feed, prefix: str) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-    """Pairs of outputs of the last quantised layers, in the model and in its program.
+    """Pairs of outputs of the last quantized layers, in the model and in its program.
 
     Args:
         frozen(paddle.nn.Layer): what ``freeze`` returned.
@@ -47,7 +47,7 @@ def end_outputs(frozen, graph: Graph, samples, feed, prefix: str) -> Iterator[Tu
 
 
 def _end_tensors(graph: Graph) -> Dict[str, List[str]]:
-    """Weight -> output tensors, one per use, of the quantised layers behind which there is no other one."""
+    """Weight -> output tensors, one per use, of the quantized layers behind which there is no other one."""
     weight_of = {op.output("Y"): op.input("X") for op in weight_dequantizers(graph)}
     consumers, producers, behind, ends = graph.consumers(), graph.producers(), set(), {}
     for op in reversed(graph.ops):

@@ -45,7 +45,7 @@ def convert(graph: Graph, tools: LiteTools, target: str = "arm") -> LiteModel:
     """Rewrite a program and run ``paddle_lite_opt`` on it.
 
     Args:
-        graph(Graph): a program, quantised or float; it is not changed.
+        graph(Graph): a program, quantized or float; it is not changed.
         tools(LiteTools): the converter.
         target(str, optional): ``arm`` or ``x86``. Default: ``arm``.
 

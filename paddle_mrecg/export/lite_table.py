@@ -83,12 +83,12 @@ def _stored(name, graph, producers):
 def _reason(data: str, weight: str, graph: Graph, producers: Dict[str, Op]) -> str:
     maker = producers.get(weight)
     if maker is None:
-        return "computes in float on the codes, see the changes" if weight.endswith(".float") else "the weight is not quantised"
+        return "computes in float on the codes, see the changes" if weight.endswith(".float") else "the weight is not quantized"
     if maker.type == "elementwise_add":
         return "the weight's grid has a zero point"
     source = producers.get(data)
     if source is None or not is_dequantizer(source):
-        return "its activation is not quantised by quantize_linear"
+        return "its activation is not quantized by quantize_linear"
     return ""
 
 

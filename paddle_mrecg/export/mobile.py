@@ -20,7 +20,7 @@ def apply_mobile_rules(graph: Graph) -> List[str]:
     """Make the program compute on ARM what it computes elsewhere.
 
     Args:
-        graph(Graph): a quantised program; it is changed.
+        graph(Graph): a quantized program; it is changed.
 
     Returns:
         list[str]: what was changed, a sentence each.
@@ -33,7 +33,7 @@ def apply_mobile_rules(graph: Graph) -> List[str]:
 
 
 def clip_low_bit_activations(graph: Graph) -> str:
-    """A ``clip`` before every activation quantiser below 8 bits; the kernel would go on to +-127."""
+    """A ``clip`` before every activation quantizer below 8 bits; the kernel would go on to +-127."""
     params, ops, done = graph.params, [], []
     for op in graph.ops:
         bits = op.attrs.get("bit_length", KERNEL_BITS)
@@ -76,13 +76,13 @@ def _is_negated(dequantize: Op, graph: Graph, readers) -> bool:
 
 
 def _refuse_unsigned(graph: Graph):
-    """Weights that are dequantised while the activation beside them is not quantised by ``quantize_linear``."""
+    """Weights that are dequantized while the activation beside them is not quantized by ``quantize_linear``."""
     producers = graph.producers()
     wrong = [op for op in graph.ops if op.type in WEIGHT_SLOTS and _is_simulated(op, graph, producers)]
     if wrong:
         name = wrong[0].output_names[0]
         raise ModelError(f"{len(wrong)} ops (the first writes '{name}') read activations or weights on a grid with a zero point "
-                         "or without sign, which int8 kernels lack: quantise again with Global.target=paddle_lite")
+                         "or without sign, which int8 kernels lack: quantize again with Global.target=paddle_lite")
 
 
 def _is_simulated(op: Op, graph: Graph, producers) -> bool:

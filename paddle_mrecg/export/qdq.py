@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a quantised network as a program of ``quantize_linear`` / ``dequantize_linear`` ops.
+"""Write a quantized network as a program of ``quantize_linear`` / ``dequantize_linear`` ops.
 
 Codes are int8 whatever their bits (an 8-bit container: the scale attribute is
 step x 127), because Paddle Lite, Paddle Inference and paddle2onnx all read that
@@ -22,11 +22,11 @@ CONTAINER_MAX = 127.0  # quantize_linear's Scale is the value of this code
 
 
 def qdq_graph(graph: Graph, scheme: Scheme, state: NetworkState) -> Graph:
-    """The graph with int8 weights and explicit activation quantisers.
+    """The graph with int8 weights and explicit activation quantizers.
 
     Args:
         graph(Graph): the folded float graph.
-        scheme(Scheme): what is quantised.
+        scheme(Scheme): what is quantized.
         state(NetworkState): codes and encodings.
 
     Returns:
@@ -51,7 +51,7 @@ def qdq_graph(graph: Graph, scheme: Scheme, state: NetworkState) -> Graph:
 
 
 def plain_quantizer(graph: Graph, name: str, encoding: Encoding) -> List[Op]:
-    """Ops of arithmetic alone that quantise tensor ``name``; the last one's output is the quantised view.
+    """Ops of arithmetic alone that quantize tensor ``name``; the last one's output is the quantized view.
 
     For grids that ``quantize_linear`` cannot express, and for ops that a runtime must not run in int8.
     """
@@ -60,15 +60,15 @@ def plain_quantizer(graph: Graph, name: str, encoding: Encoding) -> List[Op]:
 
 
 class QdqBuilder:
-    """Adds the tensors and ops of one quantiser to a graph."""
+    """Adds the tensors and ops of one quantizer to a graph."""
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.prologue: List[Op] = []  # weights are dequantised first
+        self.prologue: List[Op] = []  # weights are dequantized first
         self.dequantized: Dict[str, str] = {}
 
     def weight(self, name: str, codes: np.ndarray, encoding: Encoding):
-        """Replace parameter ``name`` by int8 codes and dequantise it into ``name.dequantized``."""
+        """Replace parameter ``name`` by int8 codes and dequantize it into ``name.dequantized``."""
         graph, spec = self.graph, encoding.spec
         shift = 0 if spec.signed else 2**(spec.bits - 1)  # unsigned codes are stored shifted into int8
         stored = codes - shift
@@ -94,7 +94,7 @@ class QdqBuilder:
         self.dequantized[name] = out
 
     def activation(self, name: str, encoding: Encoding) -> List[Op]:
-        """The ops that turn ``name`` into its quantised view."""
+        """The ops that turn ``name`` into its quantized view."""
         spec = encoding.spec
         out = self._tensor(name + QUANTIZED, self.graph.tensors[name].shape)
         if not spec.signed or float(encoding.zero_point) != 0.0:

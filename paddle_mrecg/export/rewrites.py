@@ -19,7 +19,7 @@ def for_lite(graph: Graph, target: str) -> List[str]:
     """All rewrites for one target of ``paddle_lite_opt``.
 
     Args:
-        graph(Graph): a quantised program; it is changed.
+        graph(Graph): a quantized program; it is changed.
         target(str): ``arm`` or ``x86``.
 
     Returns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a quantised program in the form that a runtime reads."""
+"""Write a quantized program in the form that a runtime reads."""
 import dataclasses
 import os
 from typing import Any, Dict, List, Sequence
@@ -28,19 +28,19 @@ def export_model(graph: Graph, target: str, output: str, lite_targets: Sequence[
     """Export for one runtime.
 
     Args:
-        graph(Graph): a quantised program of this package or of PaddleSlim; for ``inference`` a float one too, which carries
+        graph(Graph): a quantized program of this package or of PaddleSlim; for ``inference`` a float one too, which carries
             a ``.json`` program of Paddle 3 to what reads ``.pdmodel`` only.
         target(str): ``lite``, ``inference`` or ``onnx``.
         output(str): directory; made when missing.
         lite_targets(list[str], optional): what ``paddle_lite_opt`` converts for. Default: arm and x86.
 
     Raises:
-        ModelError: the program is not quantised, or the target's converter refuses it.
+        ModelError: the program is not quantized, or the target's converter refuses it.
         MrecgError: the target's tools are not installed.
         OutputError: the directory cannot be written.
     """
     if target != "inference" and not any(is_quantize_op(op.type) for op in graph.ops):
-        raise ModelError(f"{graph.source} is not quantised: run `paddle-mrecg quant` first")
+        raise ModelError(f"{graph.source} is not quantized: run `paddle-mrecg quant` first")
     try:
         os.makedirs(output, exist_ok=True)
     except OSError as error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a QDQ program to an ONNX model of QuantizeLinear / DequantizeLinear.
 
-paddle2onnx 2.1.0 aborts on Paddle's ``quantize_linear`` and 1.3.1 drops most activation quantisers, so it converts the
-float operators only: a stand-in op goes through it for every activation quantiser, floats for every weight, and both
+paddle2onnx 2.1.0 aborts on Paddle's ``quantize_linear`` and 1.3.1 drops most activation quantizers, so it converts the
+float operators only: a stand-in op goes through it for every activation quantizer, floats for every weight, and both
 are exchanged by name afterwards.
 """
 import dataclasses
@@ -39,13 +39,13 @@ class _Weight:
 
 
 def onnx_model(graph: Graph):
-    """Convert a quantised (or float) program.
+    """Convert a quantized (or float) program.
 
     Args:
         graph(Graph): the program; it is not changed.
 
     Returns:
-        onnx.ModelProto: int8 weights and explicit quantisers; grids with a zero point stay plain arithmetic.
+        onnx.ModelProto: int8 weights and explicit quantizers; grids with a zero point stay plain arithmetic.
 
     Raises:
         MrecgError: onnx or paddle2onnx is not installed.
@@ -68,7 +68,7 @@ def onnx_model(graph: Graph):
 
 
 def _as_float(graph: Graph):
-    """Replace quantisers by stand-ins and weights by floats; returns the encodings by output, the weights by name."""
+    """Replace quantizers by stand-ins and weights by floats; returns the encodings by output, the weights by name."""
     store_int8(graph)
     producers = graph.producers()
     weights: Dict[str, _Weight] = {}
@@ -130,7 +130,7 @@ def _put_back(model, activations: Dict[str, Encoding], weights: Dict[str, _Weigh
         found.add(name)
     lost = sorted((set(activations) | set(weights)) & used - found)
     if lost:
-        raise ModelError(f"paddle2onnx renamed or merged {len(lost)} quantised tensors (the first is '{lost[0]}'): install "
+        raise ModelError(f"paddle2onnx renamed or merged {len(lost)} quantized tensors (the first is '{lost[0]}'): install "
                          "paddle2onnx==1.3.1")
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -145,7 +145,7 @@ def _dequantized(model, name: str, weight: _Weight):
 
 
 def _requantized(model, stand_in, encoding: Encoding):
-    """A quantise, dequantise pair; below 8 bits behind a Clip, for opset 13 knows only 8."""
+    """A quantize, dequantize pair; below 8 bits behind a Clip, for opset 13 knows only 8."""
     from onnx import helper
     name, source, nodes = stand_in.output[0], stand_in.input[0], []
     if encoding.spec.bits < 8:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a frozen quant-aware model to the graph of its quantised program.
+"""From a frozen quant-aware model to the graph of its quantized program.
 
 The float network is traced with a marker in the place of every activation quanter: a ``scale`` op that adds the
-quanter's number. In the graph each marker becomes the quantiser itself. Batch norms that were not folded stay ops of
+quanter's number. In the graph each marker becomes the quantizer itself. Batch norms that were not folded stay ops of
 their own; a runtime may fold them into the scales.
 """
 import contextlib
@@ -24,9 +24,9 @@ BASE = 4096.0  # numbers of markers start here: no scale op of a network adds su
 
 
 def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding]]:
-    """The graph with int8 weights and explicit activation quantisers, and the encodings of its tensors.
+    """The graph with int8 weights and explicit activation quantizers, and the encodings of its tensors.
 
-    An activation that is quantised in several ways gets a copy (``assign``) for every further one, so that each tensor
+    An activation that is quantized in several ways gets a copy (``assign``) for every further one, so that each tensor
     has one encoding.
 
     Args:
@@ -116,13 +116,13 @@ def _marked_additions(frozen, numbers):
 
 
 class _Assembler:
-    """Puts quantisers into a traced graph."""
+    """Puts quantizers into a traced graph."""
 
     def __init__(self, graph: Graph, encodings: List[Encoding], names: List[str]):
         self.graph, self.encodings, self.names = graph, encodings, names
         self.builder = QdqBuilder(graph)
         self.table: Dict[str, Encoding] = {}
-        self._done: Dict[Tuple, str] = {}  # (tensor, encoding) -> its quantised view
+        self._done: Dict[Tuple, str] = {}  # (tensor, encoding) -> its quantized view
 
     def assemble(self, stored: Dict[str, Encoding]) -> Tuple[Graph, Dict[str, Encoding]]:
         ops, renamed, met = [], {}, set()
@@ -133,11 +133,11 @@ class _Assembler:
                 ops.append(op)
                 continue
             met.add(number)
-            added, renamed[op.output("Out")] = self._quantiser(op.input("X"), self.encodings[number])
+            added, renamed[op.output("Out")] = self._quantizer(op.input("X"), self.encodings[number])
             ops += added
         missing = [self.names[k] for k in range(len(self.names)) if k not in met]
         if missing:
-            raise ModelError(f"the traced model does not run what training runs: the input of '{missing[0]}' is quantised "
+            raise ModelError(f"the traced model does not run what training runs: the input of '{missing[0]}' is quantized "
                              "there and not here; let forward do the same in training and evaluation, or skip that layer")
         self.graph.outputs = [renamed.get(n, n) for n in self.graph.outputs]
         self._weights(ops, stored)
@@ -149,7 +149,7 @@ class _Assembler:
             return None
         return int(bias - BASE)
 
-    def _quantiser(self, source: str, encoding: Encoding):
+    def _quantizer(self, source: str, encoding: Encoding):
         key = source, str(encoding.to_dict())
         if key in self._done:
             return [], self._done[key]
@@ -169,7 +169,7 @@ class _Assembler:
         return name
 
     def _weights(self, ops: List[Op], stored: Dict[str, Encoding]):
-        """Store codes and let the quantised layers read what is made of them."""
+        """Store codes and let the quantized layers read what is made of them."""
         for name, encoding in stored.items():
             readers = [op for op in ops if op.type in WEIGHT_SLOTS and op.input(WEIGHT_SLOTS[op.type][1]) == name]
             if not readers:

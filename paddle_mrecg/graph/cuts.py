@@ -66,11 +66,11 @@ class Cutter:
         self.end = end
 
     def count(self, start: int, stop: int) -> int:
-        """Quantised ops in an interval."""
+        """Quantized ops in an interval."""
         return self._counts[stop] - self._counts[start]
 
     def layer_starts(self) -> List[int]:
-        """One module per quantised op, wherever a cut lies between two of them."""
+        """One module per quantized op, wherever a cut lies between two of them."""
         starts = [0]
         for before, after in zip(self.quantized, self.quantized[1:]):
             place = self._best_cut(before + 1, after)

@@ -94,7 +94,7 @@ class Graph:
         return name
 
 
-# Ops whose weight may be quantised, and where their activation, weight and
+# Ops whose weight may be quantized, and where their activation, weight and
 # result sit. `channel` is the output-channel axis of the weight.
 WEIGHT_SLOTS = {
     "conv2d": ("Input", "Filter", "Output"),
@@ -107,7 +107,7 @@ WEIGHT_SLOTS = {
 
 
 def weight_name(op: Op, graph: Graph) -> Optional[str]:
-    """The parameter that quantisation of ``op`` would touch, else None."""
+    """The parameter that quantization of ``op`` would touch, else None."""
     if op.type not in WEIGHT_SLOTS:
         return None
     name = op.input(WEIGHT_SLOTS[op.type][1])
@@ -115,12 +115,12 @@ def weight_name(op: Op, graph: Graph) -> Optional[str]:
 
 
 def activation_name(op: Op) -> str:
-    """The activation that a quantisable ``op`` reads."""
+    """The activation that a quantizable ``op`` reads."""
     return op.input(WEIGHT_SLOTS[op.type][0])
 
 
 def channel_axis(op: Op) -> int:
-    """The output-channel axis of the weight of a quantisable ``op``."""
+    """The output-channel axis of the weight of a quantizable ``op``."""
     if op.type in ("conv2d", "depthwise_conv2d"):
         return 0
     if op.type == "conv2d_transpose":

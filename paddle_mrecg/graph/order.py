@@ -11,7 +11,7 @@ from .cuts import Liveness
 from .graph import Graph, Op
 from .probe import Probe
 
-# Ops that belong to the layer before them even when no quantised op follows: a
+# Ops that belong to the layer before them even when no quantized op follows: a
 # last bias or activation is reconstructed with its layer. Softmax and sigmoid
 # are not among them: the target of a classifier is its logits.
 _TRAILING = {
@@ -23,16 +23,16 @@ _TRAILING = {
 def arrange(graph: Graph, probe: Probe, is_quantized: Callable[[Op], bool]) -> int:
     """Reorder ``graph.ops`` in place: body, tail, unreached ops.
 
-    The *body* is every op that a quantised op is or waits for, and the last
+    The *body* is every op that a quantized op is or waits for, and the last
     layers' biases and activations. The *tail* (softmax, box decoding) comes
-    after every quantised op and is never reconstructed. Within the body the
+    after every quantized op and is never reconstructed. Within the body the
     order is the program's, or the one that computes each op just before its
     first reader, whichever has the narrower cuts.
 
     Args:
         graph(Graph): the graph; only the order of ``graph.ops`` changes.
         probe(Probe): what is known of its tensors.
-        is_quantized(callable): whether an op's weight is quantised.
+        is_quantized(callable): whether an op's weight is quantized.
 
     Returns:
         int: number of ops of the body.

@@ -143,7 +143,7 @@ def _tensor_description(encoded):
         raise _NotATensor from error
     name = DTYPE_NAMES.get(description.data_type)
     if name == "bfloat16":
-        raise ModelError("the parameters are bfloat16, which cannot be quantised here: export the model in float32")
+        raise ModelError("the parameters are bfloat16, which cannot be quantized here: export the model in float32")
     if name is None or any(d < 0 for d in description.dims):
         raise _NotATensor
     return np.dtype(name), tuple(description.dims)

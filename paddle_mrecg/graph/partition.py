@@ -26,10 +26,10 @@ class Module:
 
     Attributes:
         index(int): position among the modules.
-        weights(list[str]): quantised weights.
+        weights(list[str]): quantized weights.
         inputs(list[str]): activations read; graph inputs included, constants never.
         outputs(list[str]): activations that something behind the module reads.
-        depth(int): number of quantised ops.
+        depth(int): number of quantized ops.
         name(str): for people, from the weights.
     """
 
@@ -75,16 +75,16 @@ def modules_of(graph: Graph, probe: Probe, is_quantized: Callable[[Op], bool],
                granularity: str = "block") -> List[Module]:
     """Cut a graph into modules; reorders ``graph.ops`` in place, see ``order.arrange``.
 
-    Every quantised op that was reached is in exactly one module, and modules
+    Every quantized op that was reached is in exactly one module, and modules
     tile the ops from 0 to the last module's ``stop``. Ops behind that (softmax,
     decoding, unsupported ops) belong to no module.
 
     Args:
         graph(Graph): the folded graph.
         probe(Probe): what is known of its tensors.
-        is_quantized(callable): whether an op's weight is quantised.
+        is_quantized(callable): whether an op's weight is quantized.
         granularity(str, optional): ``block``, or ``layer`` for one module per
-            quantised op (AdaRound). Default: block.
+            quantized op (AdaRound). Default: block.
 
     Returns:
         list[Module]: in execution order.
@@ -168,7 +168,7 @@ class Plan:
         policy(str): name of the granularity policy.
         scores(list[float], optional): one per module: capacity or loss. Default: None.
         reasons(list[str]): one per unit.
-        params(list[int]): quantised weight elements of each module.
+        params(list[int]): quantized weight elements of each module.
     """
 
     modules: List[Module]

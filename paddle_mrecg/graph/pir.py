@@ -37,7 +37,7 @@ def read_pir(json_path: str, params_path: str, allow_quantized: bool = False) ->
 
     Raises:
         ModelError: a file is missing, truncated, foreign, does not belong to the other, or the program has
-            control flow or is quantised already.
+            control flow or is quantized already.
     """
     ops = _parse(json_path)
     reader = _Reader(json_path)
@@ -87,10 +87,10 @@ class _Reader:
         try:
             name = op["#"].split(".", 1)[-1]
             if name.split("_")[0] in _CONTROL_FLOW or op.get("regions"):
-                raise ModelError(f"{self.path} contains control flow (op '{name}'), which cannot be quantised: export "
+                raise ModelError(f"{self.path} contains control flow (op '{name}'), which cannot be quantized: export "
                                  "the model without data-dependent loops or branches")
             if not allow_quantized and is_quantize_op(name):
-                raise ModelError(f"{self.path} is already quantised (op '{name}'): start from the float model")
+                raise ModelError(f"{self.path} is already quantized (op '{name}'): start from the float model")
             getattr(self, "_read_" + name, self._read_op)(name, op)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             kind = op.get("#") if isinstance(op, dict) else op

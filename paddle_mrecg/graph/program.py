@@ -20,7 +20,7 @@ NOISE_ATTRS = frozenset((
     "Scale_in_eltwise", "Scale_weights", "scale_x", "scale_y", "scale_out", "Scale_x", "Scale_y", "Scale_Out",
     "x_data_format", "y_data_format", "enable_cache", "trainable_statistics"))
 
-# Outputs that only a gradient or an optimiser reads. The writer adds those that an op insists on.
+# Outputs that only a gradient or an optimizer reads. The writer adds those that an op insists on.
 BY_PRODUCTS = {
     "batch_norm": ("MeanOut", "VarianceOut", "SavedMean", "SavedVariance", "ReserveSpace"),
     "layer_norm": ("Mean", "Variance"),
@@ -54,7 +54,7 @@ def read_program(model_path: str, params_path: str, allow_quantized: bool = Fals
 
     Raises:
         ModelError: a file is missing, truncated, foreign, does not belong to the other, or the program has
-            control flow or is quantised already.
+            control flow or is quantized already.
     """
     program = _parse(model_path)
     _refuse(program, model_path, allow_quantized)
@@ -94,14 +94,14 @@ def _parse(path):
 def _refuse(program, path, allow_quantized):
     for op in program.blocks[0].ops:
         if op.type in _CONTROL_FLOW or any(a.type in (8, 10) for a in op.attrs):
-            raise ModelError(f"{path} contains control flow (op '{op.type}'), which cannot be quantised: export the "
+            raise ModelError(f"{path} contains control flow (op '{op.type}'), which cannot be quantized: export the "
                              "model without data-dependent loops or branches")
         if not allow_quantized and is_quantize_op(op.type):
-            raise ModelError(f"{path} is already quantised (op '{op.type}'): start from the float model")
+            raise ModelError(f"{path} is already quantized (op '{op.type}'): start from the float model")
 
 
 def is_quantize_op(op_type: str) -> bool:
-    """True for the ops that only a quantised program has."""
+    """True for the ops that only a quantized program has."""
     return op_type.startswith(("fake_quantize", "fake_channel_wise", "fake_dequantize")) or op_type in (
         "quantize_linear", "dequantize_linear")
 

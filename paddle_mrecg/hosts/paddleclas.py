@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """PaddleClas: ``tools/train.py``, ``eval.py`` and ``export_model.py``; ``deploy/slim/quant_post_static.py``.
 
-PaddleClas quantises where its config says ``Slim: {quant: {name: pact}}``, and asserts that name.
+PaddleClas quantizes where its config says ``Slim: {quant: {name: pact}}``, and asserts that name.
 """
 import functools
 
@@ -20,7 +20,7 @@ def install(patches, switches):
     @functools.wraps(quantize)
     def quantize_model(config, model, mode="train"):
         if not (config.get("Slim") or {}).get("quant"):
-            switches.refuse(f"PaddleClas quantises only what its config asks for: add `{SWITCH}` beside our sections")
+            switches.refuse(f"PaddleClas quantizes only what its config asks for: add `{SWITCH}` beside our sections")
         if mode == "train" and config.get("EMA"):
             switches.refuse("EMA: PaddleClas copies the model before its quanters have seen a batch; leave the section out")
         quantize(config, model, mode)

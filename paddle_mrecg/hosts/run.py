@@ -38,7 +38,7 @@ def run_script(call: Call, strategies: Strategies, watch: Optional[str] = None):
         runpy.run_path(call.script, run_name="__main__")
         switches.finish()
     if switches.unused():
-        get_logger().warning("%s had no effect: %s quantises nothing that these sections are for",
+        get_logger().warning("%s had no effect: %s quantizes nothing that these sections are for",
                              " and ".join(switches.unused()), call.script)
 
 

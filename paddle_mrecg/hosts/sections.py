@@ -38,7 +38,7 @@ class Strategies(NamedTuple):
 
     Attributes:
         training(TrainingConfig or None): for scripts that train, with gradients injected.
-        post(dict or None): checked sections for scripts that quantise after training.
+        post(dict or None): checked sections for scripts that quantize after training.
         sources(dict): section -> the file or option that it comes from.
     """
 

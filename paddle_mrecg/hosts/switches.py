@@ -95,7 +95,7 @@ class Switches:
             else:
                 setattr(qat, STATE, MrecgQAT(training))
                 qat.config = config
-                self._use(TRAINING_SECTIONS, f"{self.host_name}'s own settings of its quantiser are replaced")
+                self._use(TRAINING_SECTIONS, f"{self.host_name}'s own settings of its quantizer are replaced")
             if STATE in vars(qat):
                 self._models.append(vars(qat)[STATE])
 

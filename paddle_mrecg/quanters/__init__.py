@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fake quantisers with learned grids, as layers on ``paddle.quantization``'s factory API."""
+"""Fake quantizers with learned grids, as layers on ``paddle.quantization``'s factory API."""

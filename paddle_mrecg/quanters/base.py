@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all quanters share: the grid, its state in buffers, calibration, and the names that hosts and exporters call.
 
-A quanter is a layer that fake-quantises what it is given, the same way in
+A quanter is a layer that fake-quantizes what it is given, the same way in
 training and evaluation. Its grid has codes ``qmin .. qmax``; a code ``q``
 stands for ``(q - z) * step``. Whether the grid is signed, and where its step
 starts, is found from data once: from the tensors seen while ``observing``
@@ -29,7 +29,7 @@ class Quanter(BaseQuanter):
     """Base of the quanters; subclasses hold the trained parameter and define ``step``, ``_set_step`` and ``_quantize``.
 
     Args:
-        layer(paddle.nn.Layer, optional): the layer whose weight or input is quantised; the factory passes it. Weight
+        layer(paddle.nn.Layer, optional): the layer whose weight or input is quantized; the factory passes it. Weight
             quanters read the number of channels from ``layer.weight``. Default: None.
         role(str, optional): 'activation' or 'weight'. Default: 'activation'.
         bits(int, optional): 2 to 8. Default: 8.
@@ -129,7 +129,7 @@ class Quanter(BaseQuanter):
         step, zero = self.step().numpy(), self.zero_points().numpy()
         return Encoding(self.spec, *((step, zero) if self.axis is not None else (step[0], zero[0])))
 
-    # Quantisation ----------------------------------------------------------------------------------------------------
+    # Quantization ----------------------------------------------------------------------------------------------------
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """``x`` on the grid, in its own type (float16 under AMP; computed in float32).

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fake quantiser with gradients for input, step and offset: one forward and one backward for all quanters.
+"""The fake quantizer with gradients for input, step and offset: one forward and one backward for all quanters.
 
 ``y = (q - z) * s`` with ``q = clip(round(t), qmin, qmax)``, ``t = x / s + z``. With ``m`` = 1 inside the grid and 0
 outside, the straight-through gradients are

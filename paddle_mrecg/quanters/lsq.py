@@ -10,11 +10,11 @@ from .kernels import FakeQuantize, Grid
 
 @quanter("LSQ")
 class LSQQuanter(Quanter):
-    """Fake quantiser that trains its step.
+    """Fake quantizer that trains its step.
 
     The gradient of the step is scaled by ``g = 1 / sqrt(N qmax)``, which makes
     the ratio of update to value alike for steps and weights. A step that the
-    optimiser pushes below zero is used by its magnitude.
+    optimizer pushes below zero is used by its magnitude.
 
     Args: those of ``Quanter``.
 

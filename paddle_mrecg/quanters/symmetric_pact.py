@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Symmetric PACT: a learned clip before the fake-quantiser of every quantised input.
+"""Symmetric PACT: a learned clip before the fake-quantizer of every quantized input.
 
 PACT (Choi et al., arXiv 1805.06085) in PaddleSlim's symmetric form, ``clip(x,
--alpha, alpha)``, fused with the quantiser. Three defects of PaddleSlim's are
+-alpha, alpha)``, fused with the quantizer. Three defects of PaddleSlim's are
 cured: alpha starts from calibration, not from a constant that activations never
 reach; its L2 decay acts at any size of alpha, because the trained parameter is
 alpha's distance from its start (a step of 2e-7 is lost in float32 at alpha =
@@ -65,7 +65,7 @@ class SymmetricPACTQuanter(Quanter):
                                                  default_initializer=paddle.nn.initializer.Constant(0.0))
 
     def alpha(self) -> paddle.Tensor:
-        """The clip, shape ``[1]``, positive: the magnitude of what the optimiser made of it."""
+        """The clip, shape ``[1]``, positive: the magnitude of what the optimizer made of it."""
         return paddle.clip(paddle.abs(self.alpha_start.cast("float32") + self.alpha_shift.cast("float32")), min=SMALLEST_STEP)
 
     def step(self):

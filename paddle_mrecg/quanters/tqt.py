@@ -13,7 +13,7 @@ from .kernels import FakeQuantize, Grid, power_of_two
 
 @quanter("TQT")
 class TQTQuanter(Quanter):
-    """Fake quantiser whose step is a power of two, so that a device rescales by shifting.
+    """Fake quantizer whose step is a power of two, so that a device rescales by shifting.
 
     The threshold ``t`` is trained as ``log2 t``: ``step = 2^ceil(log2 t) /
     2^(b-1)``, or ``/ 2^b`` on an unsigned grid, and ``ceil`` passes gradients,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The uniform affine quantiser: grids, codes and back (numpy).
+"""The uniform affine quantizer: grids, codes and back (numpy).
 
 A code is ``q = clip(round(x / s + z), qmin, qmax)``, its value ``(q - z) * s``.
 Rounding is to the nearest integer, halves to the even one, as in Paddle's
@@ -64,7 +64,7 @@ class QuantSpec:
 
 @dataclasses.dataclass
 class Encoding:
-    """A grid with its scale(s): the stored description of a quantised tensor.
+    """A grid with its scale(s): the stored description of a quantized tensor.
 
     Args:
         spec(QuantSpec): kind of grid.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fake quantisation of activations with a learned scale (LSQ, arXiv 1902.08153) or a learned clip (PACT).
+"""Fake quantization of activations with a learned scale (LSQ, arXiv 1902.08153) or a learned clip (PACT).
 
 Forward, per tensor: ``y = (clip(round(x / s + z), qmin, qmax) - z) * s``.
 Gradients pass straight through rounding and stop outside the grid, where
-"outside" is decided after rounding, as in PyTorch's learnable fake-quantise
+"outside" is decided after rounding, as in PyTorch's learnable fake-quantize
 kernel, BRECQ and QDrop. With ``m`` = 1 inside and 0 outside:
 
 * LSQ: ``dy/ds = y/s - m x/s``, that is ``round(t) - t`` inside, ``qmin - z`` below, ``qmax - z`` above;
@@ -35,7 +35,7 @@ _SMALLEST = 1e-10
 
 
 class ActivationQuantizer:
-    """Per-tensor fake quantiser whose scale may be trained.
+    """Per-tensor fake quantizer whose scale may be trained.
 
     Args:
         encoding(Encoding): the starting grid, without axis.
@@ -61,7 +61,7 @@ class ActivationQuantizer:
     def __init__(self, encoding: Encoding, learn: bool = False, clip: str = "none", mask: Optional[DropMask] = None,
                  grad_scale: float = 1.0):
         if encoding.spec.axis is not None:
-            raise ConfigError("activations are quantised per tensor; use an encoding without axis")
+            raise ConfigError("activations are quantized per tensor; use an encoding without axis")
         if clip not in CLIPS:
             raise ConfigError(f"unknown activation clip '{clip}'; choose one of {', '.join(CLIPS)}")
         self.learn, self.clip, self.mask, self.grad_scale = learn, clip, mask, grad_scale
@@ -77,12 +77,12 @@ class ActivationQuantizer:
         return [self.parameter] if self.learn else []
 
     def __call__(self, x: paddle.Tensor, keep_prob: float = 1.0, float_x: paddle.Tensor = None) -> paddle.Tensor:
-        """Quantise ``x``.
+        """Quantize ``x``.
 
         Args:
             x(Tensor): float32, any shape.
             keep_prob(float, optional): probability that an element is
-                quantised (QDrop); the others take ``float_x``. Default: 1.0.
+                quantized (QDrop); the others take ``float_x``. Default: 1.0.
             float_x(Tensor, optional): same shape as ``x``. Default: None, ``x`` itself.
         """
         spec, zero = self._encoding.spec, float(self._encoding.zero_point)
@@ -97,7 +97,7 @@ class ActivationQuantizer:
         return self.mask.draw(shape)
 
     def scale(self) -> float:
-        """The current step size; a parameter that an optimiser pushed below zero is made positive again."""
+        """The current step size; a parameter that an optimizer pushed below zero is made positive again."""
         if not self.learn:
             return float(self._encoding.scale)
         value = float(self.parameter.item())
@@ -146,7 +146,7 @@ def _dot(a, b):
 
 @dataclasses.dataclass(frozen=True)
 class _Rule:
-    """How to quantise (scale, zero point, qmin, qmax), and which gradient the parameter gets."""
+    """How to quantize (scale, zero point, qmin, qmax), and which gradient the parameter gets."""
 
     grid: tuple
     pact: bool
@@ -155,7 +155,7 @@ class _Rule:
 
 
 class _FakeQuantize(PyLayer):
-    """``y = other + mask * (quantised x - other)``; ``other`` None is ``x`` itself, ``mask`` None is 1 everywhere.
+    """``y = other + mask * (quantized x - other)``; ``other`` None is ``x`` itself, ``mask`` None is 1 everywhere.
 
     ``parameter`` is the scale, alpha or None; its value is in ``rule.grid`` already.
     """
@@ -179,7 +179,7 @@ class _FakeQuantize(PyLayer):
         total = None
         if wants_parameter:
             # PACT: outside only, where y = +-alpha. LSQ: all of y less the straight-through part of x.
-            # That y is not the quantised x where the mask is 0 does not matter: kept and passed are 0 there.
+            # That y is not the quantized x where the mask is 0 does not matter: kept and passed are 0 there.
             total = _dot(kept, y) - _dot(passed, y if rule.pact else x)
             total = total * (rule.grad_scale / (rule.grid[0] * rule.unit))
         if wants_x and masked is not None and wants_other is None:

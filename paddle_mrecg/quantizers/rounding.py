@@ -74,7 +74,7 @@ class SoftRounding:
         self.alpha.set_value(np.where(self._free, alpha, np.float32(_SETTLED)))
 
     def soft(self, round_weight: float = 0.0, beta: float = None) -> paddle.Tensor:
-        """The dequantised weight with soft rounding, shape of the weight.
+        """The dequantized weight with soft rounding, shape of the weight.
 
         Args:
             round_weight(float, optional): lambda; when positive and ``beta`` is
@@ -102,7 +102,7 @@ class SoftRounding:
         return (self._floor + up).astype(np.int32)
 
     def hard(self) -> paddle.Tensor:
-        """The dequantised hard-rounded weight."""
+        """The dequantized hard-rounded weight."""
         return paddle.to_tensor(dequantize(self.codes(), self.encoding))
 
     def nearest(self) -> np.ndarray:

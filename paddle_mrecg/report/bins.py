@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the weights of quantised layers gather on their levels, epoch by epoch: table, curves and picture."""
+"""How the weights of quantized layers gather on their levels, epoch by epoch: table, curves and picture."""
 import csv
 import dataclasses
 import io
@@ -31,7 +31,7 @@ def bin_histogram(weight, quanter) -> Tuple[int, int, np.ndarray]:
 
     Args:
         weight(Tensor): float weights of any shape.
-        quanter: the layer that quantises it, with ``step()``, ``codes()``, ``qmin``, ``qmax`` and ``axis``.
+        quanter: the layer that quantizes it, with ``step()``, ``codes()``, ``qmin``, ``qmax`` and ``axis``.
 
     Returns:
         tuple: ``low``, ``high`` and counts, int64 of shape ``[20 (high - low)]``, over that range. On a grid of at most
@@ -82,8 +82,8 @@ class BinHistory:
         Args:
             epoch(int): its number.
             rows(list[dict]): ``BinRegularizer.statistics()``.
-            layers(iterable of (str, Layer)): quantised layers by name, with ``float_weight()`` (or ``weight``, where
-                that is what is quantised) and ``weight_quanter``.
+            layers(iterable of (str, Layer)): quantized layers by name, with ``float_weight()`` (or ``weight``, where
+                that is what is quantized) and ``weight_quanter``.
             board(VisualDLWriter, optional): gets every number as ``bins_<number>/<layer>``. Default: None.
 
         Raises:

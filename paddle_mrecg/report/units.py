@@ -37,7 +37,7 @@ class UnitReport:
     """One reconstructed unit.
 
     ``loss_nearest`` is the unit with nearest rounding behind the reconstructed
-    units before it (the quantised stream), so that nearest and hard differ by
+    units before it (the quantized stream), so that nearest and hard differ by
     this unit's training alone. ``power`` is the float output's mean square in
     the losses' norm.
     """

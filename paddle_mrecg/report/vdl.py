@@ -36,7 +36,7 @@ class VisualDLWriter:
 
         Args:
             unit(int): index of the unit.
-            step(int): optimiser step.
+            step(int): optimizer step.
             loss(float): reconstruction loss of the batch.
             round_term(float, optional): weighted rounding term; None during warm-up. Default: None.
             beta(float, optional): its exponent. Default: None.

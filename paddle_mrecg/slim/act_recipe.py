@@ -24,7 +24,7 @@ DISTILLATION = ("Distillation", "MultiTeacherDistillation")
 ACT_ONLY = (*DISTILLATION, "HyperParameterOptimization", "ChannelPrune", "UnstructurePrune", "TransformerPrune", "ASPPrune",
             "TrainConfig")
 ACT_SECTIONS = ("QuantAware", "QuantPost", *ACT_ONLY)
-# What ACT's QuantPost says about the data, and not how to quantise.
+# What ACT's QuantPost says about the data, and not how to quantize.
 READERS = ("batch_size", "batch_nums", "skip_tensor_list")
 
 

@@ -22,7 +22,7 @@ from .translate_post import post_sections
 
 NAME = "mrecg"
 READERS = ("batch_generator", "sample_generator", "data_loader", "batch_size", "batch_nums")
-# Arguments of PaddleSlim that say where things are, not how to quantise.
+# Arguments of PaddleSlim that say where things are, not how to quantize.
 PLACES = ("executor", "model_dir", "quantize_model_path", "model_filename", "params_filename", "save_model_filename",
           "save_params_filename", "scope", "skip_tensor_list", "evaluator")
 
@@ -120,7 +120,7 @@ def _weights_beside(tensors: List[str], model_dir: str, places: Dict[str, str]) 
     known = {n for op in graph.ops for n in op.input_names}
     missing = sorted(set(tensors) - known)
     if missing:
-        raise ConfigError(f"skip_tensor_list: no op reads {', '.join(missing)}; name inputs or weights of quantised ops")
+        raise ConfigError(f"skip_tensor_list: no op reads {', '.join(missing)}; name inputs or weights of quantized ops")
     weights = {weight_name(op, graph) for op in graph.ops if set(op.input_names) & set(tensors)} - {None}
     return [glob.escape(name) for name in sorted(weights)]
 

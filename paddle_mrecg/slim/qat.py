@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``paddleslim.dygraph.quant.QAT(config={...})`` with our quanters, clip and bin regularization.
 
-PaddleSlim's class rebuilds the model from abs-max quantisers when it saves, so
+PaddleSlim's class rebuilds the model from abs-max quantizers when it saves, so
 nothing learned by others survives. With one of our names in its config, an
 object of that class trains and saves through the quant-aware job instead; the
 training loop around it stays as it is.
@@ -34,14 +34,14 @@ class MrecgQAT:
         settings(TrainingConfig): see ``qat_settings``.
 
     Attributes:
-        penalty(Penalty): of the model that was quantised last.
+        penalty(Penalty): of the model that was quantized last.
     """
 
     def __init__(self, settings):
         self.settings, self.penalty = settings, None
 
     def quantize(self, model, inplace=True):
-        """The model with quantised layers; activation ranges are found from the first batch that it is called with."""
+        """The model with quantized layers; activation ranges are found from the first batch that it is called with."""
         if not isinstance(model, paddle.nn.Layer):
             raise ModelError(f"a {type(model).__name__} is no paddle.nn.Layer")
         model = model if inplace else copy.deepcopy(model)

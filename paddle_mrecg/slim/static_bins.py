@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bin regularization in a static training program: its gradient is added to that of every quantised weight.
+"""Bin regularization in a static training program: its gradient is added to that of every quantized weight.
 
 ``dL/dv = 2 (v - s q) / V(q)`` (see ``strategies/bin_regularization.py``), with
 the step that the program itself uses. It enters between the backward pass and
@@ -19,7 +19,7 @@ PREFIX = "bin_regularization."
 
 
 class _Weight(NamedTuple):
-    """A quantised parameter: where its abs-max is, and its grid."""
+    """A quantized parameter: where its abs-max is, and its grid."""
 
     name: str
     scale: str
@@ -38,7 +38,7 @@ def add_bin_regularization(program, settings: BinRegularization) -> List[str]:
         list[str]: the regularized weights.
 
     Raises:
-        ModelError: the program trains no quantised weight.
+        ModelError: the program trains no quantized weight.
     """
     block = program.global_block()
     weights = {w.name: w for w in _quantized(block)}
@@ -50,13 +50,13 @@ def add_bin_regularization(program, settings: BinRegularization) -> List[str]:
             op._rename_input(gradient, _regularized(ops, weight, gradient, settings.lambda_))
             found.append(weight.name)
     if not found:
-        raise ModelError("bin regularization found no quantised weight with an optimizer in the program: call minimize "
+        raise ModelError("bin regularization found no quantized weight with an optimizer in the program: call minimize "
                          "before quant_aware, and pass the training program")
     return found
 
 
 def _quantized(block) -> List[_Weight]:
-    """Parameters behind a fake-quantiser, in the ONNX form and in the older one."""
+    """Parameters behind a fake-quantizer, in the ONNX form and in the older one."""
     result = []
     for op in block.ops:
         if op.type == "quantize_linear" or op.type.startswith("fake_") and "OutScale" in op.output_names:

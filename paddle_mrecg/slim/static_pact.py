@@ -75,13 +75,13 @@ class _DecayOfAlpha(paddle.regularizer.WeightDecayRegularizer):
 
 def activation_ranges(executor, program, loader: Iterable, op_types: List[str], settings: SymmetricPACT,
                       batch_nums: int = CALIBRATION_BATCHES) -> Dict[str, float]:
-    """Moving averages over batches of abs-max (or of a percentile of |x|) of everything that quantised ops read.
+    """Moving averages over batches of abs-max (or of a percentile of |x|) of everything that quantized ops read.
 
     Args:
         executor(paddle.static.Executor): runs ``program`` in the current scope, which holds the parameters.
         program(paddle.static.Program): inference or training program; nothing is trained.
         loader(iterable|callable): batches: dicts by input name, or lists in the order of the program's inputs.
-        op_types(list[str]): types of quantised ops.
+        op_types(list[str]): types of quantized ops.
         settings(SymmetricPACT): init, momentum, percentile.
         batch_nums(int, optional): use this many batches. Default: 10.
 
@@ -112,7 +112,7 @@ def activation_ranges(executor, program, loader: Iterable, op_types: List[str], 
 
 
 def _activations(op, block) -> List[str]:
-    """The non-persistable input of a quantised op."""
+    """The non-persistable input of a quantized op."""
     slots = WEIGHT_SLOTS.get(op.type)
     return [n for n in op.input(slots[0]) if not block.var(n).persistable] if slots else []
 

@@ -32,9 +32,9 @@ def split(config) -> Tuple[Any, Optional[TrainingConfig]]:
     clip = config.get("activation_preprocess_type")
     if clip not in (None, CLIP):
         raise ConfigError(f"activation_preprocess_type: must be {CLIP} or left out; got {clip!r}.{did_you_mean(clip, [CLIP])}")
-    quantisers = {"activation_quanter": "symmetric_pact" if clip else "abs_max", "weight_quanter": "abs_max",
+    quantizers = {"activation_quanter": "symmetric_pact" if clip else "abs_max", "weight_quanter": "abs_max",
                   "activation_bits": config.get("activation_bits", 8), "target": "simulation"}
-    sections: Dict[str, Any] = {"QuantAware": quantisers}
+    sections: Dict[str, Any] = {"QuantAware": quantizers}
     if "symmetric_pact" in config:
         sections["SymmetricPACT"] = config["symmetric_pact"]
     if "bin_regularization" in config:
@@ -115,7 +115,7 @@ def without_ours(original: Callable) -> Callable:
 
 
 def with_low_bits(result):
-    """Let the quantisation ops of a program, or of the first of several, have as many levels as their bits say.
+    """Let the quantization ops of a program, or of the first of several, have as many levels as their bits say.
 
     Paddle 3's ops read ``qmin`` and ``qmax``, and PaddleSlim's passes set only ``bit_length``: without this they train 8 bits
     whatever was asked for, and what ``convert`` makes of 4-bit weights is wrong.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bin regularization (Han et al., ICCV 2021): pull the weights of every quantisation bin onto its level.
+"""Bin regularization (Han et al., ICCV 2021): pull the weights of every quantization bin onto its level.
 
 For a weight ``v`` with code ``q(v)`` and step ``s`` the paper adds to the loss, for every bin that holds weights,
 
@@ -12,7 +12,7 @@ the bin, so the whole is one sum over weights, each divided by the size of its b
 
 Counting the bins and looking V up costs the same at any number of bits. Every
 occupied bin counts alike, however few weights it has: that tells bin
-regularization from a plain quantisation error. A bin of one weight has no
+regularization from a plain quantization error. A bin of one weight has no
 variance; weights beyond the grid belong to the end bins and are pulled inwards.
 
 A *quanter* here is any layer with ``step()``, ``codes()``, ``qmin``, ``qmax``, ``axis`` and ``gradient_scale()``.
@@ -39,7 +39,7 @@ def bin_reg_loss(weight: paddle.Tensor, quanter, unbiased: bool = False, grad_to
 
     Args:
         weight(Tensor): float weights of any shape.
-        quanter: the layer that quantises it.
+        quanter: the layer that quantizes it.
         unbiased(bool, optional): divide the variance of a bin by V - 1, not V. Default: False.
         grad_to_scale(bool, optional): train the step on this loss too, with
             LSQ's factor on all gradients of a step, ``quanter.gradient_scale()``:
@@ -68,7 +68,7 @@ def inject(weight: paddle.Tensor, quanter, factor: Union[float, Callable[[], flo
            grad_to_scale: bool = True) -> paddle.Tensor:
     """``weight`` unchanged, but its gradient becomes that of the loss plus ``factor * bin_reg_loss(weight)``.
 
-    To be quantised in the place of ``weight``, once per forward pass; the other arguments are ``bin_reg_loss``'s.
+    To be quantized in the place of ``weight``, once per forward pass; the other arguments are ``bin_reg_loss``'s.
 
     Args:
         factor(float or callable): number, or a function that is asked for it when gradients are computed.
@@ -190,8 +190,8 @@ def phase_of(settings: BinRegularization, epoch: int, epochs: int) -> Phase:
 
     * S1: bin regularization from the start.
     * S2, the paper's choice: from ``start`` on, when the steps have settled; bins that move pull to wrong levels.
-    * S3: epochs 0, 2, ... train the scales and not the quantised weights; 1, 3, ... the weights, with bin
-      regularization, and not the scales. The task's loss is there in all epochs, and what is not quantised (biases,
+    * S3: epochs 0, 2, ... train the scales and not the quantized weights; 1, 3, ... the weights, with bin
+      regularization, and not the scales. The task's loss is there in all epochs, and what is not quantized (biases,
       batch norms) always trains.
     """
     if settings.schedule == "S3":
@@ -202,19 +202,19 @@ def phase_of(settings: BinRegularization, epoch: int, epochs: int) -> Phase:
 
 
 class BinRegularizer:
-    """Bin regularization of a model's quantised weights.
+    """Bin regularization of a model's quantized weights.
 
-    Either add ``loss()`` to the training loss, or quantise ``inject(weight, quanter)`` instead of every weight. What
+    Either add ``loss()`` to the training loss, or quantize ``inject(weight, quanter)`` instead of every weight. What
     rests in schedule S3 is marked ``stop_gradient``; a ``DataParallel`` model then needs ``find_unused_parameters=True``.
 
     Args:
-        layers(iterable of (str, Layer)): quantised layers by name, with ``weight``, ``weight_quanter`` and
+        layers(iterable of (str, Layer)): quantized layers by name, with ``weight``, ``weight_quanter`` and
             ``activation_quanter`` (None where the input stays float).
         settings(BinRegularization): the section of the config.
 
     Attributes:
         gradient_factor(float or callable): factor on what ``inject`` adds. With a loss scale and ``k`` accumulated
-            batches per optimiser step it is ``scale / k``, e.g. ``lambda: float(scaler.state_dict()["scale"]) / k``.
+            batches per optimizer step it is ``scale / k``, e.g. ``lambda: float(scaler.state_dict()["scale"]) / k``.
     """
 
     def __init__(self, layers: Iterable[Tuple[str, paddle.nn.Layer]], settings: BinRegularization):
@@ -253,7 +253,7 @@ class BinRegularizer:
                            **self._options) * self.settings.lambda_
 
     def inject(self, weight: paddle.Tensor, quanter) -> paddle.Tensor:
-        """``weight`` with the gradient of ``loss()`` added in backward; to be called wherever it is quantised.
+        """``weight`` with the gradient of ``loss()`` added in backward; to be called wherever it is quantized.
 
         A layer that runs several times in one forward pass would be regularized as often: call it once there.
         """

@@ -43,7 +43,7 @@ def dampening_loss(weight: paddle.Tensor, quanter, reduction: str = "sum") -> pa
 
     Args:
         weight(Tensor): float weights of any shape.
-        quanter: the layer that quantises it.
+        quanter: the layer that quantizes it.
         reduction(str, optional): 'sum' or 'mean' over the weights. Default: 'sum'.
 
     Returns:
@@ -85,7 +85,7 @@ class Dampening:
     """The dampening loss of a model, with a weight that grows along a cosine.
 
     Args:
-        layers(iterable of (str, Layer)): quantised layers, with ``weight`` and ``weight_quanter``.
+        layers(iterable of (str, Layer)): quantized layers, with ``weight`` and ``weight_quanter``.
         weight(float): of the loss, in the last epoch.
         start(float, optional): share of the epochs before it begins to grow from 0. Default: 0.25.
         reduction(str, optional): see ``dampening_loss``. Default: 'sum'.
@@ -118,7 +118,7 @@ class Dampening:
 
 
 def _float_weight(layer):
-    """What the weight's quanter quantises: with a batch norm folded in, a product."""
+    """What the weight's quanter quantizes: with a batch norm folded in, a product."""
     return layer.float_weight() if hasattr(layer, "float_weight") else layer.weight
 
 
@@ -142,7 +142,7 @@ class FreezingState(paddle.nn.Layer):
         self.register_buffer("frozen", paddle.zeros(codes.shape, "bool"))
 
     def update(self, codes: paddle.Tensor, momentum: float, threshold: float):
-        """Note the codes after one optimiser step; freeze what oscillates more often than ``threshold`` (0: nothing)."""
+        """Note the codes after one optimizer step; freeze what oscillates more often than ``threshold`` (0: nothing)."""
         codes = paddle.where(self.frozen, self.codes.astype("float32"), codes)
         change = paddle.sign(codes - self.codes.astype("float32"))
         direction = self.direction.astype("float32")
@@ -161,10 +161,10 @@ class FreezingState(paddle.nn.Layer):
 class IterativeFreezing(paddle.nn.Layer):
     """Freezes weights that oscillate at the level where they have been most of the time.
 
-    Its state is in buffers: save ``state_dict()`` beside the optimiser's, and load it to resume.
+    Its state is in buffers: save ``state_dict()`` beside the optimizer's, and load it to resume.
 
     Args:
-        layers(iterable of (str, Layer)): quantised layers, with ``weight`` and ``weight_quanter``; those of more than
+        layers(iterable of (str, Layer)): quantized layers, with ``weight`` and ``weight_quanter``; those of more than
             4 bits are left alone.
         threshold(float, optional): frequency (oscillations per step) above which a weight is frozen. Default: 0.1.
         end(float, optional): what the threshold falls to along a cosine. Default: 0.01.
@@ -197,7 +197,7 @@ class IterativeFreezing(paddle.nn.Layer):
         self._layers = [(name, layer) for name, layer in layers if layer.weight_quanter.bits <= MOST_BITS]
         folded = [name for name, layer in self._layers if _float_weight(layer) is not layer.weight]
         if folded:
-            raise ModelError(f"the weight of layer '{folded[0]}' is quantised as a product with its batch norm and cannot be "
+            raise ModelError(f"the weight of layer '{folded[0]}' is quantized as a product with its batch norm and cannot be "
                              "frozen; set QuantAware.fold_batch_norm: false, or use Dampening")
         self.states = paddle.nn.LayerDict({name: FreezingState(layer.weight_quanter.codes(layer.weight))
                                            for name, layer in self._layers})
@@ -208,7 +208,7 @@ class IterativeFreezing(paddle.nn.Layer):
 
     @paddle.no_grad()
     def step(self):
-        """To be called after every step of the optimiser: look for oscillations, and put frozen weights back."""
+        """To be called after every step of the optimizer: look for oscillations, and put frozen weights back."""
         for name, layer in self._layers:
             state, quanter, weight = self.states[name], layer.weight_quanter, layer.weight
             state.update(quanter.codes(weight), self.momentum, self.now)

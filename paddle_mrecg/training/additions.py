@@ -21,7 +21,7 @@ _LOCAL = threading.local()
 
 
 class QuantizedAdditions:
-    """Mixed into the class of the model: quantises inputs and result of its k-th addition with ``additions[k]``."""
+    """Mixed into the class of the model: quantizes inputs and result of its k-th addition with ``additions[k]``."""
 
     def forward(self, *args, **kwargs):
         hidden = self._sub_layers.pop("additions")  # nn.Sequential would run it
@@ -52,7 +52,7 @@ def count_additions(run: Callable) -> int:
 
 
 def attach_additions(model, count: int, make_quanter: Callable):
-    """Quantise the first ``count`` additions of ``model``, in place."""
+    """Quantize the first ``count`` additions of ``model``, in place."""
     model.__class__ = mixed_class(QuantizedAdditions, type(model))
     model.additions = nn.LayerList([nn.LayerDict({side: make_quanter() for side in _SIDES}) for _ in range(count)])
 

@@ -32,7 +32,7 @@ class Builder:
         self._by_weight: Dict[int, Quanter] = {}
 
     def attach(self, layers: List[Tuple[str, nn.Layer]]):
-        """Quantise ``layers``, in the order in which the network runs them, in place."""
+        """Quantize ``layers``, in the order in which the network runs them, in place."""
         for k, (name, layer) in enumerate(layers):
             weight_bits, activation_bits = self._bits(name, k == 0, k == len(layers) - 1)
             attach(layer, self._weight(layer, weight_bits), self.activation(activation_bits), self._bias())
@@ -93,10 +93,10 @@ def without_skipped(layers: List[Tuple[str, nn.Layer]], settings: QuantAware) ->
 
     Raises:
         ConfigError: a pattern of ``skip`` or ``overrides`` matches nothing.
-        ModelError: nothing is left to quantise.
+        ModelError: nothing is left to quantize.
     """
     if not layers:
-        raise ModelError(f"nothing to quantise: the model has no {' or '.join(settings.quantizable_layer_type)}, or all of "
+        raise ModelError(f"nothing to quantize: the model has no {' or '.join(settings.quantizable_layer_type)}, or all of "
                          "them have a forward of their own")
     problems = [f"QuantAware.{key}: pattern '{p}' matches no layer; one of the names is '{layers[0][0]}'"
                 for key, patterns in (("skip", settings.skip), ("overrides", [o.pattern for o in settings.overrides]))
@@ -105,5 +105,5 @@ def without_skipped(layers: List[Tuple[str, nn.Layer]], settings: QuantAware) ->
         raise ConfigError(problems)
     kept = [(n, layer) for n, layer in layers if not any(fnmatch.fnmatchcase(n, p) for p in settings.skip)]
     if not kept:
-        raise ModelError("nothing to quantise: QuantAware.skip excludes every layer; remove a pattern")
+        raise ModelError("nothing to quantize: QuantAware.skip excludes every layer; remove a pattern")
     return kept

@@ -2,7 +2,7 @@
 """Batch norms folded into the convolutions before them while both train (Jacob et al., arXiv 1712.05877, 3.2).
 
 In training the convolution runs twice: once with float weights for the batch's
-mean and variance, then with the quantised product of weight and ``gamma /
+mean and variance, then with the quantized product of weight and ``gamma /
 sqrt(variance + eps)``. Evaluation takes the running statistics instead, as the
 exported program does.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions and linear layers that quantise their weight and input.
+"""Convolutions and linear layers that quantize their weight and input.
 
-A layer becomes quantised by changing its class in place, to a subclass of its
+A layer becomes quantized by changing its class in place, to a subclass of its
 own with quanters as sublayers. It stays the same object: names of parameters
 and keys of the state dict, references that the model keeps, hooks and
 ``isinstance`` all hold, and float checkpoints load.
@@ -22,18 +22,18 @@ class QuantizedLayer:
     """What a layer gains; mixed in before its own class.
 
     Attributes:
-        weight_quanter(Quanter): quantises the weight.
-        activation_quanter(Quanter or None): quantises the input; None leaves it float.
-        bias_quanter(Quanter or None): quantises the bias.
-        inject(callable or None): ``(weight, weight_quanter) -> weight`` before the weight is quantised; adds gradients.
+        weight_quanter(Quanter): quantizes the weight.
+        activation_quanter(Quanter or None): quantizes the input; None leaves it float.
+        bias_quanter(Quanter or None): quantizes the bias.
+        inject(callable or None): ``(weight, weight_quanter) -> weight`` before the weight is quantized; adds gradients.
     """
 
     def float_weight(self) -> paddle.Tensor:
-        """What ``weight_quanter`` quantises."""
+        """What ``weight_quanter`` quantizes."""
         return self.weight
 
     def float_bias(self) -> Optional[paddle.Tensor]:
-        """What ``bias_quanter`` quantises, or None."""
+        """What ``bias_quanter`` quantizes, or None."""
         return self.bias
 
     def forward(self, x, *args, **kwargs):
@@ -60,16 +60,16 @@ def refuse_tracing():
     """What quanters learn and choose cannot be put into a static graph by tracing.
 
     Raises:
-        ModelError: a quantised layer is being traced.
+        ModelError: a quantized layer is being traced.
     """
     if not paddle.in_dynamic_mode():
-        raise ModelError("a model that is being quantised cannot be traced by paddle.jit.to_static or saved by paddle.jit.save: "
+        raise ModelError("a model that is being quantized cannot be traced by paddle.jit.to_static or saved by paddle.jit.save: "
                          "use export_quantized, or save_quantized_model of PaddleSlim's QAT")
 
 
 @contextlib.contextmanager
 def as_float(model):
-    """Within this context quantised layers of ``model`` are float ones, for who only looks at its graph."""
+    """Within this context quantized layers of ``model`` are float ones, for who only looks at its graph."""
     classes = [(layer, type(layer)) for _, layer in quantized_layers(model)]
     for layer, cls in classes:
         while hasattr(cls, "float_class"):
@@ -102,7 +102,7 @@ def mixed_class(mixin, base):
 
 
 def attach(layer, weight_quanter, activation_quanter=None, bias_quanter=None):
-    """Make ``layer`` a quantised one, in place; what was mixed in before stays in front."""
+    """Make ``layer`` a quantized one, in place; what was mixed in before stays in front."""
     cls = type(layer)
     if hasattr(cls, "float_class"):
         layer.__class__ = mixed_class(cls.mixin, mixed_class(QuantizedLayer, cls.float_class))
@@ -113,7 +113,7 @@ def attach(layer, weight_quanter, activation_quanter=None, bias_quanter=None):
 
 
 def detach(layer):
-    """Make a quantised layer, or what else was mixed in, a float one again; the present parameters stay."""
+    """Make a quantized layer, or what else was mixed in, a float one again; the present parameters stay."""
     while hasattr(type(layer), "float_class"):
         layer.__class__ = type(layer).float_class
     for name in ("weight_quanter", "activation_quanter", "bias_quanter", "inject", "batch_norm", "convolution"):
@@ -128,7 +128,7 @@ def quantizable(model, types: List[str]) -> List[Tuple[str, nn.Layer]]:
 
 
 def quantized_layers(model) -> Iterator[Tuple[str, nn.Layer]]:
-    """Name and layer of every quantised layer; see ``QuantizedLayer`` for what they have.
+    """Name and layer of every quantized layer; see ``QuantizedLayer`` for what they have.
 
     Args:
         model(paddle.nn.Layer): what ``quant_aware_prepare`` returned, in ``paddle.DataParallel`` or not.

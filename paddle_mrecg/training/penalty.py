@@ -128,7 +128,7 @@ class Penalty:
 
 
 class _Folded:
-    """A folded convolution as bin regularization sees it: its weight is the product that is quantised."""
+    """A folded convolution as bin regularization sees it: its weight is the product that is quantized."""
 
     def __init__(self, layer):
         self.layer = layer

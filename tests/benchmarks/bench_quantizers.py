@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fused quantisers against the same formulas in plain autograd, in one process.
+"""Fused quantizers against the same formulas in plain autograd, in one process.
 
 Run: ``python tests/benchmarks/bench_quantizers.py``. Prints milliseconds
 (median) of forward and backward together, and the ratio.

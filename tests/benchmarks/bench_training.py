@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bin regularization adds to a training step of MobileNetV2 with quantised weights and activations.
+"""What bin regularization adds to a training step of MobileNetV2 with quantized weights and activations.
 
 Run: ``python tests/benchmarks/bench_training.py [--size 128 --batch 16]``, with OMP_NUM_THREADS=1. Printed are
 
@@ -47,7 +47,7 @@ def loop_over_bins(layers):
 
 
 class Training:
-    """One network with its optimiser."""
+    """One network with its optimizer."""
 
     def __init__(self, arguments, bits, bin_regularization=None, mode="loss"):
         paddle.seed(0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulation is the network that was quantised, and the cut program its layers, each on simulated inputs."""
+"""The simulation is the network that was quantized, and the cut program its layers, each on simulated inputs."""
 import numpy as np
 import pytest
 

@@ -10,14 +10,14 @@ from paddle_mrecg.check.text import report_text
 from paddle_mrecg.errors import ConfigError, ModelError, MrecgError
 from paddle_mrecg.export.lite_env import find_lite
 
-from tests.tiny import tiny_graph, tiny_quantised, tiny_samples
+from tests.tiny import tiny_graph, tiny_quantized, tiny_samples
 
 FEED = {"image": tiny_samples()["image"][:2]}
 
 
 @pytest.fixture
 def graph():
-    return tiny_quantised(first_layer_weight_bits=4, last_layer_weight_bits=4)
+    return tiny_quantized(first_layer_weight_bits=4, last_layer_weight_bits=4)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_what_is_not_installed_is_absent_not_wrong(graph, only):
 def test_wrong_use_is_said(graph):
     with pytest.raises(ConfigError, match="no runtime 'tflite'"):
         doctor.check(graph, FEED, ["tflite"])
-    with pytest.raises(ModelError, match="check quantised models"):
+    with pytest.raises(ModelError, match="check quantized models"):
         doctor.check(tiny_graph(), FEED, ["inference"])
 
 

@@ -27,8 +27,8 @@ def test_there_are_configs():
 def test_recipe_of_autocompression_is_valid_and_named_after_what_it_does(path):
     recipe = read_recipe(str(path))
     strategy, weight_bits, activation_bits = re.search(r"_act_(mrecg|bin_reg_pact)_w(\d)a(\d)$", path.stem).groups()
-    quantisation = recipe["QuantPost" if strategy == "mrecg" else "QuantAware"]
-    assert (quantisation["weight_bits"], quantisation["activation_bits"]) == (int(weight_bits), int(activation_bits))
+    quantization = recipe["QuantPost" if strategy == "mrecg" else "QuantAware"]
+    assert (quantization["weight_bits"], quantization["activation_bits"]) == (int(weight_bits), int(activation_bits))
     assert ("MRECG" in recipe) == (strategy == "mrecg")
     assert ({"Distillation", "BinRegularization", "SymmetricPACT"} <= set(recipe)) == (strategy == "bin_reg_pact")
     assert list(recipe)[0] == "Global"

@@ -58,7 +58,7 @@ def test_both_programs_are_drawn_side_by_side(tmp_path, monkeypatch):
         Image.new("RGB", (240, 120)).save(path)
     square = np.array([[20, 20], [100, 20], [100, 100], [20, 100]])
     monkeypatch.setattr(pictures, "shapes_on", lambda model, predict, path: [pictures.Shape(square, "cat 0.90", 3)] * predict)
-    sheet = Image.open(pictures.side_by_side(tmp_path / "x.png", "picodet", {"float": 1, "quantised": 0}, photographs))
+    sheet = Image.open(pictures.side_by_side(tmp_path / "x.png", "picodet", {"float": 1, "quantized": 0}, photographs))
     assert sheet.size == (2 * pictures.WIDTH, 2 * (240 + pictures.CAPTION))
     side = (40, pictures.CAPTION + 100)  # on the left side of the square, at twice its size
     assert sheet.getpixel(side) == pictures.colour_of(3)

@@ -71,7 +71,7 @@ def test_every_result_file_is_of_a_known_model(repository):
         assert not timed or run["latency"] or run["latency_failure"], path
 
 
-def quantised_folder(folder, **codes):
+def quantized_folder(folder, **codes):
     sizes = dict(float_file=dict(bytes=4_000_000), quantized_file=dict(bytes=1_000_000, zipped=500_000),
                  codes=dict(entropy_coded=400_000, **codes))
     folder.mkdir(parents=True)
@@ -80,7 +80,7 @@ def quantised_folder(folder, **codes):
 
 
 def test_sizes_are_those_of_the_report_and_of_the_lite_file(tmp_path, monkeypatch):
-    folder = quantised_folder(tmp_path / "model")
+    folder = quantized_folder(tmp_path / "model")
     monkeypatch.setattr(sizes, "_lite_file", lambda folder: bytes(2_000_000))
     found = sizes.measure(folder)
     assert found.pop(".nb zipped") < 0.01
@@ -94,7 +94,7 @@ def test_sizes_without_the_converter_have_no_lite_file(tmp_path, monkeypatch, ca
     def absent():
         raise ModelError("no paddle_lite_opt on PATH")
     monkeypatch.setattr(lite_env, "find_lite", absent)
-    assert list(sizes.measure(quantised_folder(tmp_path / "model"))) == ["float", "int8", "int8 zipped", "codes, ideal"]
+    assert list(sizes.measure(quantized_folder(tmp_path / "model"))) == ["float", "int8", "int8 zipped", "codes, ideal"]
     assert "no paddle_lite_opt on PATH" in capsys.readouterr().out
 
 
@@ -102,10 +102,10 @@ def test_recorded_sizes_are_not_measured_again(tmp_path, monkeypatch):
     monkeypatch.setattr(sizes, "_lite_file", lambda folder: None)
     made = []
 
-    def quantised(name, bits, cache):
+    def quantized(name, bits, cache):
         made.append((name, bits))
-        return quantised_folder(tmp_path / f"{name}{bits}{len(made)}")
-    monkeypatch.setattr(sizes, "quantised", quantised)
+        return quantized_folder(tmp_path / f"{name}{bits}{len(made)}")
+    monkeypatch.setattr(sizes, "quantized", quantized)
     arguments = ["--models", "ResNet-20", "--results", str(tmp_path / "sizes.json")]
     assert sizes.main([*arguments, "--bits", "8"]) == 0
     assert sizes.main([*arguments, "--bits", "8", "2"]) == 0

@@ -26,7 +26,7 @@ def few_digits(monkeypatch):
     monkeypatch.setattr(data, "load", lambda *args: few)
 
 
-def test_float_then_quantised(tmp_path, few_digits, repository, monkeypatch):
+def test_float_then_quantized(tmp_path, few_digits, repository, monkeypatch):
     monkeypatch.chdir(repository)
     first, second, scores = tmp_path / "float", tmp_path / "w4a4", tmp_path / "scores.json"
     assert train.main([*SMALL, "--epochs", "1", "--save_dir", str(first), "--results", str(scores)]) == 0
@@ -100,7 +100,7 @@ def test_a_killed_process_resumes_to_the_same_bits(tmp_path, repository):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [[], ["--config_path", LSQ]], ids=["float", "quantised"])
+@pytest.mark.parametrize("arguments", [[], ["--config_path", LSQ]], ids=["float", "quantized"])
 def test_two_processes_train_one_network(tmp_path, repository, arguments):
     launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(tmp_path / "log")]
     run = started([*arguments, "--epochs", "2"], tmp_path / "run", repository, launcher)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is quantised, and how finely."""
+"""Who is quantized, and how finely."""
 import pytest
 
 from paddle_mrecg.config import Override, QuantPost
@@ -51,8 +51,8 @@ def test_patterns_that_match_nothing_are_all_named():
 
 @pytest.mark.parametrize("config", [QuantPost(skip=["*"]), QuantPost(quantizable_op_type=["conv2d_transpose"])],
                          ids=["everything skipped", "no such op"])
-def test_nothing_to_quantise_is_an_error(config):
-    with pytest.raises(ModelError, match="nothing to quantise"):
+def test_nothing_to_quantize_is_an_error(config):
+    with pytest.raises(ModelError, match="nothing to quantize"):
         build_scheme(tiny_graph(), config, "paddle_lite")
 
 
@@ -62,7 +62,7 @@ def test_shortcuts_read_the_float_tensor_unless_shared(target, shared):
     view = build_scheme(graph, QuantPost(), target).quantized_view(graph.ops)
     raw = [op.output_names[0] for op in view if "a.relu" in op.input_names and op.type != FAKE_QUANTIZE]
     assert raw == shared
-    assert sum(op.type == FAKE_QUANTIZE and op.input("X") == "a.relu" for op in view) == 1, "one quantiser per tensor"
+    assert sum(op.type == FAKE_QUANTIZE and op.input("X") == "a.relu" for op in view) == 1, "one quantizer per tensor"
 
 
 def test_parameters_that_are_read_otherwise_too_stay_float():

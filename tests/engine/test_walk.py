@@ -99,7 +99,7 @@ def test_without_dropping_the_float_stream_is_not_read(job):
 
 
 def test_dropped_elements_come_from_the_float_stream():
-    """With keep_prob 0 nothing is quantised: a unit then sees exactly the float network's input."""
+    """With keep_prob 0 nothing is quantized: a unit then sees exactly the float network's input."""
     job = tiny_job(weight_bits=2, activation_bits=2)
     unit = job.units()[1]
     runner = UnitRunner(job.network.graph, unit.ops(job.network.graph), job.network.scheme, job.network.constants)

@@ -6,12 +6,12 @@ from paddle_mrecg.errors import ModelError, MrecgError
 from paddle_mrecg.export import lite
 from paddle_mrecg.export.lite_env import LiteTools, find_lite
 
-from tests.tiny import tiny_quantised
+from tests.tiny import tiny_quantized
 
 
 @pytest.fixture(scope="module")
-def quantised():
-    return tiny_quantised()
+def quantized():
+    return tiny_quantized()
 
 
 def converter(tmp_path, script):
@@ -27,31 +27,31 @@ def converter(tmp_path, script):
     ("echo 'last words'; exit 0", r"exit code 0\): last words"),  # it claims success and writes nothing
     ("kill -ABRT $$", r"killed by signal 6\): no message"),
 ])
-def test_a_failed_conversion_gives_the_converters_reason(quantised, tmp_path, script, said):
+def test_a_failed_conversion_gives_the_converters_reason(quantized, tmp_path, script, said):
     with pytest.raises(ModelError, match=said):
-        lite.convert(quantised, converter(tmp_path, script), "arm")
+        lite.convert(quantized, converter(tmp_path, script), "arm")
 
 
-def test_a_converter_that_hangs_is_stopped(quantised, tmp_path, monkeypatch):
+def test_a_converter_that_hangs_is_stopped(quantized, tmp_path, monkeypatch):
     monkeypatch.setattr(lite, "OPT_SECONDS", 0.2)
     with pytest.raises(ModelError, match="did not finish in 0.2 s"):
-        lite.convert(quantised, converter(tmp_path, "exec sleep 30"), "arm")
+        lite.convert(quantized, converter(tmp_path, "exec sleep 30"), "arm")
 
 
-def test_a_converter_that_cannot_run_names_the_cure(quantised, tmp_path):
+def test_a_converter_that_cannot_run_names_the_cure(quantized, tmp_path):
     with pytest.raises(MrecgError, match="cannot be run .*lite-env"):
-        lite.convert(quantised, LiteTools(str(tmp_path / "missing"), None), "arm")
+        lite.convert(quantized, LiteTools(str(tmp_path / "missing"), None), "arm")
 
 
 @pytest.mark.parametrize("target", lite.TARGETS)
-def test_the_real_converter_makes_int8_of_every_layer(quantised, target):
+def test_the_real_converter_makes_int8_of_every_layer(quantized, target):
     try:
         tools = find_lite()
     except MrecgError as error:
         pytest.skip(f"Paddle Lite's converter is not installed: {error}")
-    before = {name: value.copy() for name, value in quantised.params.items()}
-    model = lite.convert(quantised, tools, target)
+    before = {name: value.copy() for name, value in quantized.params.items()}
+    model = lite.convert(quantized, tools, target)
     assert model.target == target and len(model.data) > 1000
     convolutions = [row for row in model.rows if "conv" in row.type]
     assert len(convolutions) == 4 and all(row.int8 for row in convolutions)
-    assert all((quantised.params[name] == value).all() for name, value in before.items())  # the graph is not changed
+    assert all((quantized.params[name] == value).all() for name, value in before.items())  # the graph is not changed

@@ -61,7 +61,7 @@ def test_program_equals_simulation(settings, tmp_path):
     float_prefix = str(tmp_path / "float")
     save_program(job.network.graph, float_prefix)
     feed = {"image": tiny_samples()["image"][:8]}
-    assert np.abs(Predictor(prefix)(feed)[0] - Predictor(float_prefix)(feed)[0]).max() > 1e-4, "something is quantised"
+    assert np.abs(Predictor(prefix)(feed)[0] - Predictor(float_prefix)(feed)[0]).max() > 1e-4, "something is quantized"
 
 
 @pytest.mark.parametrize("target", ["paddle_lite", "simulation"])
@@ -206,7 +206,7 @@ def one_product_per_head():
 
 
 def a_weight_that_something_else_reads():
-    """Row sums of a quantised weight are added to the result, as tied embeddings and weight norms do."""
+    """Row sums of a quantized weight are added to the result, as tied embeddings and weight norms do."""
     ops = [_matmul("x", "w", "h"), _relu("h", "r"), _matmul("r", "v", "s"),
            Op("reduce_sum", {"X": ["v"]}, {"Out": ["t"]}, dict(dim=[0], keep_dim=False, reduce_all=False)),
            Op("elementwise_add", {"X": ["s"], "Y": ["t"]}, {"Out": ["y"]}, {"axis": -1})]
@@ -220,7 +220,7 @@ GRAPHS = [one_parameter_read_twice, one_activation_read_by_several, an_input_tha
 
 @pytest.mark.parametrize("target", ["paddle_lite", "simulation"])
 @pytest.mark.parametrize("build", GRAPHS, ids=lambda build: build.__name__)
-def test_every_kind_of_quantised_op_is_exported_as_simulated(build, target, tmp_path):
+def test_every_kind_of_quantized_op_is_exported_as_simulated(build, target, tmp_path):
     graph, samples = build()
     bits = dict(weight_bits=4, first_layer_weight_bits=4, last_layer_weight_bits=4,
                 activation_bits=8 if target == "paddle_lite" else 4)

@@ -12,7 +12,7 @@ from paddle_mrecg.export.rewrites import (float_where_wrong, for_lite, needed_op
 from paddle_mrecg.graph.graph import Op, TensorInfo
 from paddle_mrecg.graph.writer import save_program
 
-from tests.tiny import tiny_quantised, tiny_samples
+from tests.tiny import tiny_quantized, tiny_samples
 
 FEED = {"image": tiny_samples()["image"][:4]}
 
@@ -38,7 +38,7 @@ def as_the_factory_writes(graph):
 
 
 def test_programs_of_the_factory_api_get_the_form_that_opt_reads():
-    graph = as_the_factory_writes(tiny_quantised(weight_per_channel=False))
+    graph = as_the_factory_writes(tiny_quantized(weight_per_channel=False))
     before = simulate(graph, FEED, graph.outputs)["probability"]
     assert all((share_scales(graph), store_int8(graph), scale_per_channel(graph)))
     producers = graph.producers()
@@ -53,12 +53,12 @@ def test_programs_of_the_factory_api_get_the_form_that_opt_reads():
 
 
 def test_own_programs_need_no_rewrite_for_arm():
-    graph = tiny_quantised()
+    graph = tiny_quantized()
     assert for_lite(graph, "arm") == []
 
 
 def test_scales_that_differ_stay_apart():
-    graph = as_the_factory_writes(tiny_quantised())
+    graph = as_the_factory_writes(tiny_quantized())
     op = next(op for op in graph.ops if op.type == "dequantize_linear" and op.input("X") not in graph.params)
     graph.params[op.input("Scale")] = graph.params[op.input("Scale")] * 2
     before = list(op.inputs["Scale"])
@@ -67,7 +67,7 @@ def test_scales_that_differ_stay_apart():
 
 
 def test_hard_swish_is_split_without_changing_a_value(tmp_path):
-    graph = tiny_quantised()
+    graph = tiny_quantized()
     relu = next(op for op in graph.ops if op.type == "relu")
     relu.type, relu.attrs = "hard_swish", dict(threshold=6.0, scale=6.0, offset=3.0)
     save_program(graph, str(tmp_path / "a"))
@@ -78,7 +78,7 @@ def test_hard_swish_is_split_without_changing_a_value(tmp_path):
 
 
 def test_matrix_products_compute_in_float_on_the_same_codes(tmp_path):
-    graph = tiny_quantised()
+    graph = tiny_quantized()
     before = simulate(graph, FEED, graph.outputs)["probability"]
     assert float_where_wrong(graph).startswith("1 matrix products")
     product = next(op for op in graph.ops if op.type == "matmul_v2")
@@ -89,7 +89,7 @@ def test_matrix_products_compute_in_float_on_the_same_codes(tmp_path):
 
 def test_low_bit_activations_are_clipped_to_their_range():
     """PaddleSlim writes the bits as an attribute alone."""
-    graph = tiny_quantised()
+    graph = tiny_quantized()
     for op in graph.ops:
         if op.type.endswith("quantize_linear") and op.input("X") not in graph.params:
             op.attrs["bit_length"] = 4
@@ -103,19 +103,19 @@ def test_low_bit_activations_are_clipped_to_their_range():
         step = graph.params[quantize.input("Scale")][0] / 7
         assert np.allclose([clip.attrs["min"], clip.attrs["max"]], [-8 * step, 7 * step])
     assert np.abs(simulate(graph, FEED, graph.outputs)["probability"] - before).max() < 1e-6
-    assert clip_low_bit_activations(tiny_quantised()) == ""
+    assert clip_low_bit_activations(tiny_quantized()) == ""
 
 
 @pytest.mark.parametrize("settings", [dict(target="simulation", weight_bits=4, activation_bits=8),
                                       dict(target="simulation", weight_symmetric=True, activation_symmetric=True)])
 def test_grids_that_int8_kernels_lack_are_refused_with_the_cure(settings):
     with pytest.raises(ModelError, match="zero point or without sign.*Global.target=paddle_lite"):
-        apply_mobile_rules(tiny_quantised(**settings))
+        apply_mobile_rules(tiny_quantized(**settings))
 
 
 @pytest.mark.parametrize("factor, expected", [(-1.0, -127), (1.0, -128)])
 def test_the_lowest_code_is_avoided_only_where_a_batch_norm_negates_it(factor, expected):
-    graph = tiny_quantised()
+    graph = tiny_quantized()
     graph.params["b.w"] = graph.params["b.w"].copy()
     graph.params["b.w"].flat[0] = -128
     conv = next(op for op in graph.ops if op.input("Filter") == "b.w.dequantized")
@@ -135,7 +135,7 @@ def test_the_lowest_code_is_avoided_only_where_a_batch_norm_negates_it(factor, e
 
 
 def test_needed_ops_keeps_order_and_drops_the_rest():
-    graph = tiny_quantised()
+    graph = tiny_quantized()
     ops = needed_ops(graph, ["a.relu"])
     assert ops == [op for op in graph.ops if op in ops] and ops[-1].output_names == ["a.relu"]
     assert not [op for op in ops if op.type == "matmul_v2"]
@@ -143,7 +143,7 @@ def test_needed_ops_keeps_order_and_drops_the_rest():
 
 def test_fake_quantizers_write_their_scale_where_they_read_it():
     """PaddleSlim's older form; a reader that renames the output must not leave opt with a name that nothing stores."""
-    graph = tiny_quantised()
+    graph = tiny_quantized()
     graph.params.update({"w": np.array([[1.0, -3.0], [0.5, 0.25]], np.float32), "s": np.ones(1, np.float32)})
     kinds = ("fake_quantize_dequantize_moving_average_abs_max", "fake_channel_wise_quantize_dequantize_abs_max")
     graph.ops = [Op(kinds[0], {"X": ["image"], "InScale": ["s"]}, {"Out": ["a"], "OutScale": ["s.inplace"]}, {}),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ONNX form computes what the program does, with int8 weights and explicit quantisers."""
+"""The ONNX form computes what the program does, with int8 weights and explicit quantizers."""
 import importlib.util
 
 import numpy as np
@@ -10,7 +10,7 @@ from paddle_mrecg.errors import ModelError, MrecgError
 from paddle_mrecg.export.to_onnx import onnx_model
 from paddle_mrecg.graph.graph import Op
 
-from tests.tiny import tiny_graph, tiny_quantised, tiny_samples
+from tests.tiny import tiny_graph, tiny_quantized, tiny_samples
 
 FEED = {"image": tiny_samples()["image"][:4]}
 
@@ -30,14 +30,14 @@ def outputs(model):
 
 @pytest.mark.parametrize("settings", [{}, dict(weight_per_channel=False), dict(weight_bits=8)])
 def test_it_computes_what_the_program_computes(needs_onnx, settings):
-    graph = tiny_quantised(**settings)
+    graph = tiny_quantized(**settings)
     expected = simulate(graph, FEED, graph.outputs)["probability"]
     np.testing.assert_allclose(outputs(onnx_model(graph))[0], expected, atol=1e-5)
 
 
-def test_weights_are_int8_and_activations_have_quantisers(needs_onnx):
+def test_weights_are_int8_and_activations_have_quantizers(needs_onnx):
     import onnx
-    graph = tiny_quantised()
+    graph = tiny_quantized()
     kinds = [op.type for op in graph.ops]
     model = onnx_model(graph)
     int8 = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) > 1]

@@ -40,13 +40,13 @@ def registry_model():
 
 @pytest.fixture
 def predict():
-    """(program file, parameter file, feed, optimise) -> outputs of paddle.inference."""
+    """(program file, parameter file, feed, optimize) -> outputs of paddle.inference."""
 
-    def run(program, params, feed, optimise=False):
+    def run(program, params, feed, optimize=False):
         config = paddle.inference.Config(program, params)
         config.disable_gpu()
         config.disable_glog_info()
-        config.switch_ir_optim(optimise)
+        config.switch_ir_optim(optimize)
         if hasattr(config, "disable_mkldnn"):
             config.disable_mkldnn()
         predictor = paddle.inference.create_predictor(config)

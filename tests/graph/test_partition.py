@@ -78,7 +78,7 @@ def blocks(layer, modules, depth):
 
 
 def check_tiling(graph, found, modules):
-    """Quantised ops are in exactly one module; inputs come from graph inputs or earlier outputs; all are per sample."""
+    """Quantized ops are in exactly one module; inputs come from graph inputs or earlier outputs; all are per sample."""
     assert modules[0].start == 0
     assert all(a.stop == b.start for a, b in zip(modules, modules[1:]))
     inside = [weight_name(op, graph) for m in modules for op in graph.ops[m.start:m.stop] if weight_name(op, graph)]

@@ -119,7 +119,7 @@ def _write(program, path):
         file.write(program.SerializeToString())
 
 
-def test_quantised_program_is_refused_unless_wanted(tmp_path, small_graph):
+def test_quantized_program_is_refused_unless_wanted(tmp_path, small_graph):
     graph = small_graph.copy()
     graph.params["s"], graph.params["z"] = np.ones(1, "float32"), np.zeros(1, "int32")
     out = graph.outputs[0]
@@ -128,7 +128,7 @@ def test_quantised_program_is_refused_unless_wanted(tmp_path, small_graph):
                         {"quant_axis": -1, "bit_length": 8}))
     save_program(graph, str(tmp_path / "m"))
     paths = str(tmp_path / "m.pdmodel"), str(tmp_path / "m.pdiparams")
-    with pytest.raises(ModelError, match="already quantised"):
+    with pytest.raises(ModelError, match="already quantized"):
         read_program(*paths)
     assert read_program(*paths, allow_quantized=True).ops[-1].type == "quantize_linear"
 

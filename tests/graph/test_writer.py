@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Written programs run in Paddle Inference and the Executor, quantised ones too; a failed write leaves nothing."""
+"""Written programs run in Paddle Inference and the Executor, quantized ones too; a failed write leaves nothing."""
 import os
 
 import numpy as np
@@ -30,8 +30,8 @@ def qdq_graph():
     return Graph(ops, {n: TensorInfo(n, s) for n, s in shapes.items()}, params, ["x"], ["y"])
 
 
-@pytest.mark.parametrize("optimise", [False, True])
-def test_quantised_program_computes_what_its_codes_say(optimise, tmp_path, predict):
+@pytest.mark.parametrize("optimize", [False, True])
+def test_quantized_program_computes_what_its_codes_say(optimize, tmp_path, predict):
     graph = qdq_graph()
     save_program(graph, str(tmp_path / "q"))
     x = np.random.RandomState(1).uniform(-3, 3, (2, 3, 8, 8)).astype("float32")
@@ -39,7 +39,7 @@ def test_quantised_program_computes_what_its_codes_say(optimise, tmp_path, predi
     weight = graph.params["w"] * (graph.params["ws"] / 127).reshape(-1, 1, 1, 1)
     want = paddle.nn.functional.conv2d(paddle.to_tensor(codes.astype("float32") * np.float32(2.0 / 127)),
                                        paddle.to_tensor(weight.astype("float32")), padding=1).numpy()
-    got = predict(str(tmp_path / "q.pdmodel"), str(tmp_path / "q.pdiparams"), {"x": x}, optimise)[0]
+    got = predict(str(tmp_path / "q.pdmodel"), str(tmp_path / "q.pdiparams"), {"x": x}, optimize)[0]
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(executor_outputs(graph, {"x": x}, ["y"])[0], want, rtol=1e-4, atol=1e-5)
     assert os.path.getsize(tmp_path / "q.pdiparams") < 4 * graph.params["w"].size + 300

@@ -48,7 +48,7 @@ def test_paddledetection_tells_callbacks_the_epoch(package_files):
     assert "on_epoch_begin" in definitions(package_files("ppdet", "engine/callbacks.py"), "ComposeCallback")
 
 
-def test_paddleclas_quantises_by_one_function(package_files):
+def test_paddleclas_quantizes_by_one_function(package_files):
     quantize = definitions(package_files("paddleclas", "ppcls/arch/slim/quant.py"))["quantize_model"]
     assert arguments(quantize) == ["config", "model", "mode"]
     text = source(quantize)

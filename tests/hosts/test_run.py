@@ -170,7 +170,7 @@ def test_names_of_ours_in_paddledetections_own_settings_survive_its_export(host)
 
 
 def test_a_script_without_our_sections_runs_as_ever(host):
-    """PaddleSlim's own quantiser, and nothing about epochs."""
+    """PaddleSlim's own quantizer, and nothing about epochs."""
     assert host("clas/train", {"c.yml": CLAS}, "-c", "c.yml") == 0
     state = paddle.load("latest.pdparams")
     assert not epochs(host) and not [k for k in state if "alpha" in k and "shift" in k]
@@ -181,7 +181,7 @@ def test_sections_that_nothing_reads_are_named(host):
     assert any("QuantPost and MRECG had no effect" in m for m in host.messages)
 
 
-def test_paddleclas_must_be_asked_to_quantise(host, capsys):
+def test_paddleclas_must_be_asked_to_quantize(host, capsys):
     assert host("clas/train", {"c.yml": {**OURS, "Global": CLAS["Global"]}}, "-c", "c.yml") == 2
     assert "add `Slim: {quant: {name: pact}}`" in capsys.readouterr().err
     assert host("clas/train", {"c.yml": {**CLAS, **OURS, "EMA": {"decay": 0.9}}}, "-c", "c.yml") == 2

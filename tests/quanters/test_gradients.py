@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gradients of every quanter against central differences in float64.
 
-A straight-through gradient is the derivative of the quantiser whose rounding
+A straight-through gradient is the derivative of the quantizer whose rounding
 error ``round(t) - t`` is held at its present value. That function is written
 down here once, without the code under test, and differentiated numerically.
 """

@@ -54,7 +54,7 @@ def test_levels_and_sign(kind, bits, negative):
 @pytest.mark.parametrize("layer", [paddle.nn.Conv2D(3, 5, 3), paddle.nn.Conv2DTranspose(3, 5, 3), paddle.nn.Linear(6, 5)],
                          ids=lambda layer: type(layer).__name__)
 def test_per_channel(kind, layer):
-    """Every output channel is quantised as it would be alone."""
+    """Every output channel is quantized as it would be alone."""
     axis = 0 if isinstance(layer, paddle.nn.Conv2D) else 1
     spread = np.array([0.1, 1.0, 3.0, 10.0, 0.01], np.float32)
     shape = [1] * layer.weight.ndim
@@ -145,7 +145,7 @@ def test_training_and_evaluation_agree(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_amp(kind, dtype):
-    """Low-precision inputs are quantised in float32; type and gradient's type are those of the input."""
+    """Low-precision inputs are quantized in float32; type and gradient's type are those of the input."""
     quanter, x = kind(bits=4), normal(4, 3, 5, 5).cast(dtype)
     exact = kind(bits=4)
     exact(x.cast("float32"))

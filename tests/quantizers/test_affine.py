@@ -51,7 +51,7 @@ def test_error_within_the_grid_is_at_most_half_a_step(x, scale, bits):
 
 
 @pytest.mark.parametrize("axis", [0, 1, 3])
-def test_channels_are_quantised_on_their_own_grid(axis):
+def test_channels_are_quantized_on_their_own_grid(axis):
     x = np.random.default_rng(0).normal(size=(3, 4, 2, 5)).astype(np.float32)
     count = x.shape[axis]
     scale = np.linspace(0.1, 0.5, count)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fused activation quantiser against numpy and the published gradients."""
+"""The fused activation quantizer against numpy and the published gradients."""
 import numpy as np
 import paddle
 import pytest

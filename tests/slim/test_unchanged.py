@@ -78,14 +78,14 @@ def test_convert(both):
 @pytest.mark.parametrize("config", [{}, {"activation_preprocess_type": "PACT"}, {"weight_bits": 4, "onnx_format": True}],
                          ids=["default", "PACT", "4 bits, ONNX form"])
 def test_programs_that_qat_saves(config, both):
-    def quantise(prefix):
+    def quantize(prefix):
         qat = QAT(config=dict(config))
         model = qat.quantize(TinyNet())
         train(model)
         qat.save_quantized_model(model, str(prefix), SPEC)
         return sorted(program(prefix)[0]), Predictor(str(prefix))(images(4))[0]  # PaddleSlim saves ops in any order
 
-    without, with_ours = both(quantise)
+    without, with_ours = both(quantize)
     assert with_ours[0] == without[0]
     np.testing.assert_array_equal(with_ours[1], without[1])
 
@@ -98,13 +98,13 @@ def quanters():
 
 @pytest.mark.parametrize("name", ["abs max", "PACT"])
 def test_quanters_with_quant_config(name, both):
-    def quantise(_):
+    def quantize(_):
         activation, weight = quanters()[name]
         model = paddle.quantization.QAT(paddle.quantization.QuantConfig(activation=activation, weight=weight)).quantize(TinyNet())
         train(model)
         return {key: value.numpy() for key, value in model.state_dict().items()}
 
-    without, with_ours = both(quantise)
+    without, with_ours = both(quantize)
     assert without.keys() == with_ours.keys() and len(without) > 8
     for key, value in without.items():
         np.testing.assert_array_equal(with_ours[key], value)

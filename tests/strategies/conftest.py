@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantised layers of a few lines: what the training strategies ask of the real ones, and no more."""
+"""Quantized layers of a few lines: what the training strategies ask of the real ones, and no more."""
 import numpy as np
 import paddle
 import pytest
@@ -35,7 +35,7 @@ class PlainQuanter(paddle.nn.Layer):
 
 
 class PlainLinear(paddle.nn.Layer):
-    """``x @ quantised weight``; ``inject`` replaces the weight before it is quantised."""
+    """``x @ quantized weight``; ``inject`` replaces the weight before it is quantized."""
 
     def __init__(self, weight, quanter):
         super().__init__()

@@ -160,7 +160,7 @@ def test_descent_collapses_the_weights(make_quanter):
 
 @pytest.mark.parametrize("grad_to_scale", [True, False])
 def test_injection_trains_like_the_loss(grad_to_scale, make_layer, make_quanter):
-    """Twenty momentum steps of a two-layer network with quantised weights."""
+    """Twenty momentum steps of a two-layer network with quantized weights."""
     settings = BinRegularization(schedule="S1", grad_to_scale=grad_to_scale)
     rng = np.random.default_rng(0)
     x, y = (paddle.to_tensor(rng.normal(size=(32, n)).astype(np.float32)) for n in (12, 4))

@@ -57,7 +57,7 @@ def test_cosine_reaches_its_end_whatever_the_number_of_epochs():
 
 
 def run(freezing, layer, codes, step=0.1):
-    """Set the weights to codes, as an optimiser would, step after step."""
+    """Set the weights to codes, as an optimizer would, step after step."""
     for row in codes:
         layer.weight.set_value(np.asarray(row, np.float32).reshape(layer.weight.shape) * np.float32(step))
         freezing.step()
@@ -80,7 +80,7 @@ def test_an_oscillating_weight_is_frozen_where_it_was_most_of_the_time(make_laye
     np.testing.assert_array_equal(layer.weight.numpy()[0, :2], np.float32([0.1, -0.2]))
     row, = freezing.statistics()
     assert row["frozen"] == 0.5
-    # Now it holds against the optimiser, and follows its step.
+    # Now it holds against the optimizer, and follows its step.
     layer.weight_quanter.parameter.set_value(np.float32([0.3]))
     run(freezing, layer, [[3, 3, 3, 3]], step=0.3)
     np.testing.assert_allclose(layer.weight.numpy(), [[0.3, -0.6, 0.9, 0.9]], rtol=1e-6)

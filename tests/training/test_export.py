@@ -121,7 +121,7 @@ def test_transposed_convolutions(small, tmp_path, per_channel):
     assert exported.verification["max_abs_diff"] <= 1e-5 * exported.verification["max_abs_output"]
 
 
-def test_equal_readers_share_one_quantiser(tmp_path):
+def test_equal_readers_share_one_quantizer(tmp_path):
     class Twice(nn.Layer):
         def __init__(self):
             super().__init__()
@@ -161,7 +161,7 @@ def test_a_model_that_evaluates_otherwise_is_an_error(tmp_path):
             return self.main(x) + self.extra(x) if self.training else self.main(x)
     model, _ = quant_aware_prepare(Auxiliary())
     model(paddle.randn([2, 4]))
-    with pytest.raises(ModelError, match="'extra' is quantised there and not here"):
+    with pytest.raises(ModelError, match="'extra' is quantized there and not here"):
         export_quantized(model, str(tmp_path / "out"), [paddle.static.InputSpec([None, 4], "float32", "x")])
 
 

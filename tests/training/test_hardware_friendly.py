@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folded batch norms, quantised additions, biases and power-of-two scales."""
+"""Folded batch norms, quantized additions, biases and power-of-two scales."""
 import numpy as np
 import paddle
 import pytest
@@ -81,7 +81,7 @@ def test_everything_at_once(small):
     np.testing.assert_array_equal(frozen(x).numpy(), model(x).numpy())
 
 
-def test_additions_are_quantised_on_all_sides(small):
+def test_additions_are_quantized_on_all_sides(small):
     model, _ = small.prepared({"QuantAware": {"quantize_additions": True, "target": "simulation", "activation_bits": 3}})
     quanters = dict(addition_quanters(model))
     assert list(quanters) == [f"additions.0.{side}" for side in ("left", "right", "result")]

@@ -94,7 +94,7 @@ def test_without_calibration_the_first_batch_decides(small):
 
 @pytest.mark.parametrize("mode", ["loss", "injection"])
 def test_weights_that_are_loaded_after_preparing_decide_their_steps(small, mode):
-    """Hosts build and quantise the model first and load the float checkpoint then."""
+    """Hosts build and quantize the model first and load the float checkpoint then."""
     config = {"QuantAware": dict(LOW, penalty_mode=mode), "BinRegularization": {"schedule": "S1"}}
     trained, steps = small.float_net(seed=3), []
     for loaded_before in (True, False):
@@ -171,14 +171,14 @@ def test_quanters_are_those_of_the_settings(small, quanter, kind):
 
 
 @pytest.mark.parametrize("make, error, message", [
-    (lambda s: quant_aware_prepare(nn.ReLU()), ModelError, "nothing to quantise"),
-    (lambda s: quant_aware_prepare(s.prepared()[0]), ModelError, "quantised already"),
+    (lambda s: quant_aware_prepare(nn.ReLU()), ModelError, "nothing to quantize"),
+    (lambda s: quant_aware_prepare(s.prepared()[0]), ModelError, "quantized already"),
     (lambda s: quant_aware_prepare(s.float_net(), {"QuantAware": {"skip": ["haed"]}}), ConfigError, "matches no layer"),
     (lambda s: quant_aware_prepare(s.float_net(), {"QuantAware": {"skip": ["*"]}}), ModelError, "excludes every layer"),
     (lambda s: quant_aware_prepare(s.float_net(), {"QuantAware": {"fold_batch_norm": True}}), ConfigError, "calibration"),
     (lambda s: quant_aware_prepare(s.float_net(), calibration=[]), DataError, "no batch"),
     (lambda s: quant_aware_prepare(s.float_net(), calibration=[s.images() / 0.0]), DataError, "NaN or infinity"),
-    (lambda s: freeze(s.float_net()), ModelError, "nothing in this model is quantised"),
+    (lambda s: freeze(s.float_net()), ModelError, "nothing in this model is quantized"),
 ])
 def test_what_cannot_be_prepared(small, make, error, message):
     with pytest.raises(error, match=message):

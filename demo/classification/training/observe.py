@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is looked at after every epoch of a quantised training."""
+"""What is looked at after every epoch of a quantized training."""
 import math
 from pathlib import Path
 from typing import Callable, Dict, List
@@ -13,7 +13,7 @@ from paddle_mrecg.report.bins import BinHistory
 def watching(network: paddle.nn.Layer, penalty) -> Callable[[List[Dict]], Dict]:
     """A function that measures a prepared network, from ``penalty.statistics()``.
 
-    Its dict has ``weight_error_db``, the quantisation error's share of the weights' power in decibel, over all layers;
+    Its dict has ``weight_error_db``, the quantization error's share of the weights' power in decibel, over all layers;
     ``near``, the percentage of weights within a tenth of a step of their level; and ``alphas``, the clips of symmetric
     PACT by layer, if there are any.
     """

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As PaddleOCR's tools/eval.py: quantises nothing."""
+"""As PaddleOCR's tools/eval.py: quantizes nothing."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``build_model`` quantises where ``Slim.quant`` asks for it, and prints a summary, which runs the model."""
+"""``build_model`` quantizes where ``Slim.quant`` asks for it, and prints a summary, which runs the model."""
 import paddle
 
 from tests.slim_nets import SHAPE, TinyNet
