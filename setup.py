@@ -7,13 +7,16 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 VERSION = next(ast.literal_eval(line.split("=", 1)[1].strip())
-               for line in (ROOT / "paddle_mrecg" / "__init__.py").read_text(encoding="utf-8").splitlines()
+               for line in (ROOT / "paddle_mrecg"
+                            / "__init__.py").read_text(encoding="utf-8").splitlines()
                if line.startswith("__version__"))
 
-# Paddle itself is not listed: `paddlepaddle` and `paddlepaddle-gpu` install the same module under two names, and a
-# requirement on the first would overwrite the second. Install one of them first, 2.6.2 or any 3.x.
+# Paddle itself is not listed: `paddlepaddle` and `paddlepaddle-gpu` install the same module
+# under two names, and a requirement on the first would overwrite the second. Install one of
+# them first, 2.6.2 or any 3.x.
 INSTALL_REQUIRES = [
-    # Built for numpy 1: Paddle 2.6.2, and OpenCV 4.6, which PaddleSlim 2.6.0 pins. numpy 1 ends with Python 3.12.
+    # Built for numpy 1: Paddle 2.6.2, and OpenCV 4.6, which PaddleSlim 2.6.0 pins.
+    # numpy 1 ends with Python 3.12.
     "numpy>=1.21,<2; python_version < '3.13'",
     "numpy; python_version >= '3.13'",
     "pyyaml",
@@ -38,16 +41,19 @@ EXTRAS_REQUIRE = {
         "scipy",  # connected regions of a text map
         "shapely",  # polygons: grow, intersect, smallest rectangle
     ],
-    # paddle2onnx 1.3.1 keeps tensor names and reads .pdmodel on Paddle 2.6 and 3.x; 2.x does neither. opset 13 is enough.
+    # paddle2onnx 1.3.1 keeps tensor names and reads .pdmodel on Paddle 2.6 and 3.x; 2.x does
+    # neither. opset 13 is enough.
     "onnx": ["paddle2onnx==1.3.1", "onnx>=1.15,<1.18", "onnxruntime>=1.17"],
-    "test": ["pytest", "hypothesis"],
+    "test": ["pytest", "hypothesis", "ruff==0.17.6"],
 }
 
 setup(
     name="paddle_mrecg",
     version=VERSION,
-    description="Mixed reconstruction granularity (MRECG) post-training quantization for PaddlePaddle and PaddleSlim",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else "",
+    description="Mixed reconstruction granularity (MRECG) post-training quantization for "
+                "PaddlePaddle and PaddleSlim",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8")
+    if (ROOT / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["paddle_mrecg", "paddle_mrecg.*"]),

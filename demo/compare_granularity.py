@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare the granularity policies: a grid of policies, bits and seeds for a network, one JSON per cell.
+"""Compare the granularity policies: a grid of policies, bits and seeds for a
+network, one JSON per cell.
 
     python demo/compare_granularity.py run --model cifar_resnet20 --seeds 0 1 2
-    python demo/compare_granularity.py run --model mobilenet_v1 --policies block "block + QDrop" loss_peaks
+    python demo/compare_granularity.py run --model mobilenet_v1 \\
+        --policies block "block + QDrop" loss_peaks
     python demo/compare_granularity.py summary --model mobilenet_v1
 
-``run`` skips the cells that exist, so it can be stopped and started at will. ``--budget NAME`` names a set of
-overrides (``--set MRECG.num_iters=600 ...``) that both sides of a comparison get.
+``run`` skips the cells that exist, so it can be stopped and started at will. ``--budget NAME``
+names a set of overrides (``--set MRECG.num_iters=600 ...``) that both sides of a comparison get.
 """
 import argparse
 import sys
@@ -52,14 +54,19 @@ class Network(NamedTuple):
 
 
 NETWORKS = {
-    "cifar_resnet20": Network("classification/granularity", "classification/cifar_resnet20_mrecg_{bits}.yaml",
+    "cifar_resnet20": Network("classification/granularity",
+                              "classification/cifar_resnet20_mrecg_{bits}.yaml",
                               ("W4A4", "W2A4")),
-    "mobilenet_v1": Network("classification/imagenet", "classification/mobilenet_v1_mrecg_{bits}.yaml",
+    "mobilenet_v1": Network("classification/imagenet",
+                            "classification/mobilenet_v1_mrecg_{bits}.yaml",
                             ("W4A8", "W4A4")),
-    "pplcnetv2": Network("classification/imagenet", "classification/pplcnetv2_mrecg_{bits}.yaml", ("W4A8", "W4A4")),
-    "ppocr_rec": Network("ocr/rec", "ocr/ppocrv4_rec_mrecg_{bits}.yaml", ("W4A8",), "word accuracy"),
+    "pplcnetv2": Network("classification/imagenet", "classification/pplcnetv2_mrecg_{bits}.yaml",
+                         ("W4A8", "W4A4")),
+    "ppocr_rec": Network("ocr/rec", "ocr/ppocrv4_rec_mrecg_{bits}.yaml", ("W4A8",),
+                         "word accuracy"),
     "ppocr_det": Network("ocr/det", "ocr/ppocrv4_det_mrecg_{bits}.yaml", ("W4A8",), "hmean"),
-    **{name: Network("detection/granularity", f"detection/{name}_mrecg_{{bits}}.yaml", ("W4A8",), "AP50")
+    **{name: Network("detection/granularity", f"detection/{name}_mrecg_{{bits}}.yaml", ("W4A8",),
+                     "AP50")
        for name in ("yolo_fastest", "yolo_fastest_xl", "picodet")},
 }
 
@@ -67,10 +74,10 @@ NETWORKS = {
 class CifarScores:
     """Top-1 and output error on the test images, computed once per program.
 
-    The float program is that of every cell and the nearest-rounded one that of every policy; scoring them
-    again would cost more than the reconstruction. Two programs that agree to the byte on the first images are
-    the same. The output error is ``||y - y_float||^2 / ||y_float||^2`` in percent, of the logits: what
-    reconstruction minimises, and far less noisy than top-1.
+    The float program is that of every cell and the nearest-rounded one that of every policy;
+    scoring them again would cost more than the reconstruction. Two programs that agree to the byte
+    on the first images are the same. The output error is ``||y - y_float||^2 / ||y_float||^2`` in
+    percent, of the logits: what reconstruction minimises, and far less noisy than top-1.
     """
 
     def __init__(self, data_dir: str):
@@ -81,9 +88,11 @@ class CifarScores:
         fingerprint = predict(images[:64])[0].tobytes()
         if fingerprint not in self._scores:
             logits = np.concatenate([predict(batch)[0] for batch in crops.batches(images, 250)])
-            self._float = logits if self._float is None else self._float  # a job scores its float program first
+            # a job scores its float program first
+            self._float = logits if self._float is None else self._float
             error = np.square(logits - self._float).sum() / np.square(self._float).sum()
-            self._scores[fingerprint] = {"top1": 100.0 * float((logits.argmax(-1) == labels).mean()),
+            self._scores[fingerprint] = {"top1": 100.0
+                                         * float((logits.argmax(-1) == labels).mean()),
                                          "output error": 100.0 * float(error)}
         return self._scores[fingerprint]
 
@@ -104,9 +113,11 @@ def run_cell(args, setting, seed: int, evaluator) -> dict:
     """Quantize once and return the record."""
     from paddle_mrecg import quant_post_mrecg
     model = setting["model"]
-    model_dir = (detection_models if model in detection_models.NAMES else models).inference_model(model)
+    model_dir = (detection_models if model in detection_models.NAMES
+                 else models).inference_model(model)
     save_dir = f"{args.save_dir}/{results.cell_path('', setting, seed).stem}"
-    result = quant_post_mrecg(model_dir, None, cell_config(args, setting, seed), save_dir=save_dir, evaluator=evaluator)
+    result = quant_post_mrecg(model_dir, None, cell_config(args, setting, seed), save_dir=save_dir,
+                              evaluator=evaluator)
     units = " ".join(str(len(unit.modules)) for unit in result.plan.units)
     measured = results.measured(result.report, NETWORKS[model].metric)
     if evaluator:
@@ -119,13 +130,15 @@ def run(args) -> int:
     """All cells that are not there yet."""
     import paddle
     paddle.set_device(args.devices)
-    evaluator = CifarScores(args.data_dir or cifar10.DATA_DIR) if args.model.startswith("cifar") else None
+    evaluator = (CifarScores(args.data_dir or cifar10.DATA_DIR) if args.model.startswith("cifar")
+                 else None)
     for seed in args.seeds:  # one seed of everything first: a stopped grid is still a comparison
         for bits in args.bits or NETWORKS[args.model].bits:
             for policy in args.policies:
                 setting = dict(model=args.model, bits=bits, policy=policy, budget=args.budget)
                 path = results.cell_path(args.cells_dir, setting, seed)
-                if path.exists() or (policy.startswith("explicit pairs") and args.model not in PAIRS):
+                if (path.exists()
+                    or (policy.startswith("explicit pairs") and args.model not in PAIRS)):
                     continue
                 print(f"=== {path.stem}", flush=True)
                 results.save_results(path, args.command, [run_cell(args, setting, seed, evaluator)])
@@ -134,26 +147,35 @@ def run(args) -> int:
 
 def summary(args) -> int:
     """Collect the cells of the network's results file and print its table."""
-    together = [name for name, network in NETWORKS.items() if network.results == NETWORKS[args.model].results]
-    cells = [cell for cell in results.load_cells(args.cells_dir) if cell["runs"][0]["setting"]["model"] in together]
+    together = [name for name, network in NETWORKS.items()
+                if network.results == NETWORKS[args.model].results]
+    cells = [cell for cell in results.load_cells(args.cells_dir)
+             if cell["runs"][0]["setting"]["model"] in together]
     runs = [run for cell in cells for run in cell["runs"]]
     if not runs:
-        print(f"no cells of {args.model} in {args.cells_dir}: run `compare_granularity.py run` first")
+        print(f"no cells of {args.model} in {args.cells_dir}: run "
+              "`compare_granularity.py run` first")
         return 1
     order = list(POLICIES)
-    runs.sort(key=lambda r: (together.index(r["setting"]["model"]), r["setting"]["bits"], r["setting"]["budget"] != "config",
-                             r["setting"]["budget"], order.index(r["setting"]["policy"]), r["seed"]))
+    runs.sort(key=lambda r: (together.index(r["setting"]["model"]), r["setting"]["bits"],
+                             r["setting"]["budget"] != "config",
+                             r["setting"]["budget"], order.index(r["setting"]["policy"]),
+                             r["seed"]))
     _keep_common_measures(runs)
-    path = results.save_results(args.results, f"python demo/compare_granularity.py run --model {args.model}", runs, cells)
+    path = results.save_results(args.results, "python demo/compare_granularity.py run "
+                                f"--model {args.model}", runs, cells)
     print(results.markdown_table(results.load_results(path)))
     return 0
 
 
 def _keep_common_measures(runs):
-    """Drop what only some cells of a comparison have: a mean over other seeds than its neighbours' would mislead."""
+    """Drop what only some cells of a comparison have: a mean over other seeds than its
+    neighbours' would mislead.
+    """
     compared = {}
     for run in runs:
-        compared.setdefault(tuple(run["setting"][k] for k in ("model", "bits", "budget")), []).append(run["measured"])
+        compared.setdefault(tuple(run["setting"][k] for k in ("model", "bits", "budget")),
+                            []).append(run["measured"])
     for cells in compared.values():
         common = set.intersection(*map(set, cells))
         for measured in cells:
@@ -162,16 +184,21 @@ def _keep_common_measures(runs):
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("run", "summary"))
     parser.add_argument("--model", choices=list(NETWORKS), default="cifar_resnet20")
-    parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=[p for p in POLICIES if p not in EXTRA])
-    parser.add_argument("--bits", nargs="+", help="e.g. W4A4 (default: all that the network has a recipe for)")
+    parser.add_argument("--policies", nargs="+", choices=list(POLICIES),
+                        default=[p for p in POLICIES if p not in EXTRA])
+    parser.add_argument("--bits", nargs="+",
+                        help="e.g. W4A4 (default: all that the network has a recipe for)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--budget", default="config", help="name of this budget in the table")
-    parser.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="section.key=value",
+    parser.add_argument("--set", dest="overrides", nargs="+", default=[],
+                        metavar="section.key=value",
                         help="what makes this budget, e.g. MRECG.num_iters=600")
-    parser.add_argument("--data_dir", help=f"CIFAR-10 sheets (default {cifar10.DATA_DIR}) or ImageNet calib and val")
+    parser.add_argument("--data_dir", help=f"CIFAR-10 sheets (default {cifar10.DATA_DIR}) or "
+                                           "ImageNet calib and val")
     parser.add_argument("--cells_dir", help="default: results/cells in the demo's folder")
     parser.add_argument("--results", help="default: the file that the README's table is made of")
     parser.add_argument("--save_dir", default="output/granularity")
@@ -179,7 +206,8 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     area, _, file = NETWORKS[args.model].results.rpartition("/")
     folder = sources.ROOT / "demo" / area / "results"
-    args.cells_dir, args.results = args.cells_dir or folder / "cells", args.results or folder / f"{file}.json"
+    args.cells_dir, args.results = (args.cells_dir or folder / "cells",
+                                    args.results or folder / f"{file}.json")
     args.command = results.command_line("demo/compare_granularity.py", argv)
     return args
 

@@ -17,7 +17,9 @@ def exported(name: str, build: Callable, cache_dir: str) -> str:
     """
     directory = Path(cache_dir) / f"{name}-paddle{paddle.__version__}"
     if not (directory / "inference.pdiparams").exists():
-        with paddle.utils.unique_name.guard():  # weights have the same names whatever was built before: configs name them
+        # weights have the same names whatever was built before: configs name them
+        with paddle.utils.unique_name.guard():
             layer, shape = build()
-        paddle.jit.save(layer, str(directory / "inference"), input_spec=[InputSpec([None, *shape], "float32", "image")])
+        paddle.jit.save(layer, str(directory / "inference"),
+                        input_spec=[InputSpec([None, *shape], "float32", "image")])
     return str(directory)

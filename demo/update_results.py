@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fill measured results into markdown files and config headers, so that no number is typed by hand.
 
-Markdown: the text between ``<!-- results:quickstart/direction bits=W4A8 -->`` and ``<!-- /results -->`` becomes the
-table of ``demo/quickstart/results/direction.json``, restricted to the settings named after it. YAML: the comment
-lines below ``# result: quickstart/direction bits=W4A8`` that start with ``#   `` become one line per setting.
-A block whose results file does not exist (yet) is left as it is. ``<!-- results:mobile/cells -->`` is the deployment table.
+Markdown: the text between ``<!-- results:quickstart/direction bits=W4A8 -->`` and
+``<!-- /results -->`` becomes the table of ``demo/quickstart/results/direction.json``, restricted to
+the settings named after it. YAML: the comment
+lines below ``# result: quickstart/direction bits=W4A8`` that start with ``#   `` become
+one line per setting.
+A block whose results file does not exist (yet) is left as it is.
+``<!-- results:mobile/cells -->`` is the deployment table.
 """
+
 import argparse
 import re
 import sys
@@ -18,9 +22,11 @@ sys.path.insert(0, str(ROOT))
 from demo.mobile.cells import markdown as deployment_table  # noqa: E402
 from demo.results import cell, load_results, markdown_table, provenance, summarise  # noqa: E402
 
-MARKDOWN_BLOCK = re.compile(r"(<!-- results:(?P<name>\S+)(?P<where>[^\n]*?) *-->\n).*?(<!-- /results -->)", re.DOTALL)
+MARKDOWN_BLOCK = re.compile(
+    r"(<!-- results:(?P<name>\S+)(?P<where>[^\n]*?) *-->\n).*?(<!-- /results -->)", re.DOTALL)
 NOT_YET = "not measured yet"
-YAML_BLOCK = re.compile(r"(^# result: (?P<name>\S+)(?P<where>[^\n]*)\n)((?:^#   [^\n]*\n)*)", re.MULTILINE)
+YAML_BLOCK = re.compile(r"(^# result: (?P<name>\S+)(?P<where>[^\n]*)\n)((?:^#   [^\n]*\n)*)",
+                        re.MULTILINE)
 
 
 def find_results(name: str, demo_dir: Path) -> Path:
@@ -68,7 +74,8 @@ def fill_yaml(text: str, demo_dir: Path) -> str:
 
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when a file is out of date")
+    parser.add_argument("--check", action="store_true",
+                        help="change nothing; exit 1 when a file is out of date")
     args = parser.parse_args(argv)
     files = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "demo").rglob("*.md")),
              *sorted((ROOT / "configs").rglob("*.yaml"))]

@@ -5,7 +5,8 @@ Public names are loaded when they are first used: importing this package
 imports neither Paddle nor anything that reads files or changes settings.
 """
 import importlib
-import zlib  # noqa: F401  Paddle 2.6 exports one of its own: with this first, PNG files can be read after importing Paddle
+# Paddle 2.6 exports one of its own: with this first, PNG files can be read after importing Paddle.
+import zlib  # noqa: F401
 
 __version__ = "0.1.0"
 
@@ -33,7 +34,8 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name):
     if name in _PUBLIC:
         return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'; it has {', '.join(__all__)}")
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'; it has "
+                         f"{', '.join(__all__)}")
 
 
 def __dir__():

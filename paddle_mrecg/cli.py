@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``paddle-mrecg``: one sentence on stderr and exit code 2 for everything a user can put right."""
+"""The command ``paddle-mrecg``: one sentence on stderr and exit code 2 for
+everything a user can put right.
+"""
 import argparse
 import os
 import sys
@@ -17,8 +19,8 @@ OK, USER_ERROR, INTERRUPTED = 0, 2, 130
 
 DESCRIPTION = """\
 Quantize an exported Paddle inference model to few bits without labels: joins the modules whose
-reconstruction losses oscillate (MRECG), learns rounding and activation scales per unit, and writes a program that
-Paddle Inference and Paddle Lite run.
+reconstruction losses oscillate (MRECG), learns rounding and activation scales per unit, and writes
+a program that Paddle Inference and Paddle Lite run.
 
 examples:
   # write down the settings; `paddle-mrecg config` lists them all
@@ -30,35 +32,40 @@ examples:
   END
 
   paddle-mrecg validate my.yaml                       # every mistake in the file, at once
-  paddle-mrecg plan --config my.yaml                  # which modules become one unit, before an hour is spent
-  paddle-mrecg quant --config my.yaml                 # the low-bit program and its report in output/w4a8
-  paddle-mrecg quant --config my.yaml MRECG.granularity=block QuantPost.weight_bits=3 Global.save_dir=output/w3a8
+  paddle-mrecg plan --config my.yaml  # which modules become one unit, before an hour is spent
+  paddle-mrecg quant --config my.yaml  # the low-bit program and its report in output/w4a8
+  paddle-mrecg quant --config my.yaml MRECG.granularity=block QuantPost.weight_bits=3 \\
+      Global.save_dir=output/w3a8
 
 from Python: paddle_mrecg.quant_post_mrecg(model, data_loader, config, save_dir)
 """
 QUANT = """\
-Writes into Global.save_dir, as a whole or not at all: model.pdmodel and model.pdiparams (int8 weights),
-encodings.json (bits and scale of every tensor), report.json, units.csv, plan.json, resolved_config.yaml,
-oscillation.png (loss per block with and without joining) and VisualDL logs.
+Writes into Global.save_dir, as a whole or not at all: model.pdmodel and model.pdiparams (int8
+weights), encodings.json (bits and scale of every tensor), report.json, units.csv, plan.json,
+resolved_config.yaml, oscillation.png (loss per block with and without joining) and VisualDL logs.
 
 examples:
   paddle-mrecg quant --config my.yaml
-  paddle-mrecg quant --config my.yaml MRECG.preset=nearest             # no reconstruction: what rounding alone costs
+  # no reconstruction: what rounding alone costs
+  paddle-mrecg quant --config my.yaml MRECG.preset=nearest
   paddle-mrecg quant --config my.yaml Global.resume=true               # go on after Ctrl-C
-  paddle-mrecg quant --config my.yaml "QuantPost.skip=['head.*']"      # keep layers in float, by name pattern
+  # keep layers in float, by name pattern
+  paddle-mrecg quant --config my.yaml "QuantPost.skip=['head.*']"
 """
 PLAN = """\
-Prints the modules of the model, which of them are joined and why, and saves that as plan.json. Nothing is trained:
-the policies that need losses (loss, loss_peaks, optimal) use those of nearest rounding, so their plan may differ
-from that of `quant`, which measures after a short reconstruction.
+Prints the modules of the model, which of them are joined and why, and saves that as
+plan.json. Nothing is trained: the policies that need losses (loss, loss_peaks, optimal) use
+those of nearest rounding, so their plan may differ from that of `quant`, which measures
+after a short reconstruction.
 
 examples:
   paddle-mrecg plan --config my.yaml
   paddle-mrecg plan --config my.yaml MRECG.granularity=modcap MRECG.top_k=4 --output plan.json
 """
 VALIDATE = """\
-Checks names, types, ranges and contradictions of a config and prints all of them at once; exit code 2 if there
-are any. Neither the model nor the data is read. Takes recipes of PaddleSlim's AutoCompression (ACT) too.
+Checks names, types, ranges and contradictions of a config and prints all of them at once; exit code
+2 if there are any. Neither the model nor the data is read. Takes recipes of PaddleSlim's
+AutoCompression (ACT) too.
 
 examples:
   paddle-mrecg validate my.yaml
@@ -73,14 +80,16 @@ examples:
   paddle-mrecg config MRECG            # one section
   paddle-mrecg config --markdown       # the README's tables
 """
-OVERRIDES = dict(nargs="*", metavar="Section.key=value", help="settings that win over the file; values as in YAML")
+OVERRIDES = dict(nargs="*", metavar="Section.key=value",
+                 help="settings that win over the file; values as in YAML")
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command line and return its exit code.
 
     Args:
-        argv(list[str], optional): arguments without the program's name. Default: those of the process.
+        argv(list[str], optional): arguments without the program's name.
+            Default: those of the process.
 
     Returns:
         int: 0; 2 when the user can put it right; 130 after Ctrl-C.
@@ -106,8 +115,9 @@ def quant(args) -> int:
     from .quant_post import quant_post_mrecg
     result = quant_post_mrecg(config=config)
     if result.interrupted:
-        print(f"paddle-mrecg: interrupted; {result.save_dir} holds a usable program with the finished units, the others "
-              "rounded to nearest; the same command with Global.resume=true goes on", file=sys.stderr)
+        print(f"paddle-mrecg: interrupted; {result.save_dir} holds a usable program with the "
+              "finished units, the others rounded to nearest; the same command with "
+              "Global.resume=true goes on", file=sys.stderr)
         return INTERRUPTED
     return OK
 
@@ -143,9 +153,12 @@ def validate(args) -> int:
 
 
 def _validate_recipe(args) -> int:
-    """Check a recipe of AutoCompression with the code that AutoCompression runs after ``register()``."""
+    """Check a recipe of AutoCompression with the code that AutoCompression
+    runs after ``register()``.
+    """
     if args.resolved:
-        raise ConfigError("--resolved writes settings of our own jobs, and this is a recipe of AutoCompression: leave it out")
+        raise ConfigError("--resolved writes settings of our own jobs, and this is a recipe of "
+                          "AutoCompression: leave it out")
     import_paddle()
     from .slim.act_recipe import load_recipe
     load_recipe(args.config, args.overrides)
@@ -164,7 +177,8 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="paddle-mrecg", description=DESCRIPTION,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
     root.add_argument("--version", action="version", version=f"paddle-mrecg {__version__}")
-    commands = root.add_subparsers(metavar="COMMAND", required=True, title="commands (COMMAND --help tells more)")
+    commands = root.add_subparsers(metavar="COMMAND", required=True,
+                                   title="commands (COMMAND --help tells more)")
 
     def add(run, text):
         command = commands.add_parser(run.__name__, help=run.__doc__.rstrip("."), description=text,
@@ -174,15 +188,19 @@ def parser() -> argparse.ArgumentParser:
 
     for run, text in ((quant, QUANT), (plan, PLAN)):
         command = add(run, text)
-        command.add_argument("--config", required=True, metavar="FILE", help="YAML file of settings")
+        command.add_argument("--config", required=True, metavar="FILE",
+                             help="YAML file of settings")
         command.add_argument("overrides", **OVERRIDES)
         if run is plan:
-            command.add_argument("--output", metavar="FILE", help="where to save the plan (default SAVE_DIR.plan.json)")
+            command.add_argument("--output", metavar="FILE",
+                                 help="where to save the plan (default SAVE_DIR.plan.json)")
     command = add(validate, VALIDATE)
     command.add_argument("config", metavar="FILE", help="YAML file of settings")
     command.add_argument("overrides", **OVERRIDES)
-    command.add_argument("--resolved", metavar="FILE", help="write all settings, defaults and preset included")
-    command.add_argument("--act", action="store_true", help="a recipe of AutoCompression (usually seen from its sections)")
+    command.add_argument("--resolved", metavar="FILE",
+                         help="write all settings, defaults and preset included")
+    command.add_argument("--act", action="store_true",
+                         help="a recipe of AutoCompression (usually seen from its sections)")
     command = add(config, CONFIG)
     command.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(ALL_SECTIONS))
     command.add_argument("--markdown", action="store_true", help="tables for a README")
@@ -192,15 +210,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _parse(argv):
-    """Arguments; overrides may stand before, between and after options, which argparse alone refuses."""
+    """Arguments; overrides may stand before, between and after options,
+    which argparse alone refuses.
+    """
     root = parser()
     args, rest = root.parse_known_args(argv)
     stray = [text for text in rest if text.startswith("-") or "=" not in text]
     if stray:
         root.error(f"unrecognized arguments: {' '.join(stray)}")
     if rest and args.overrides is None:
-        root.error(f"{args.run.__name__.replace('_', '-')} reads no settings, so '{rest[0]}' has no effect: leave it out; "
-                   "settings go to quant, plan and validate")
+        root.error(f"{args.run.__name__.replace('_', '-')} reads no settings, so '{rest[0]}' has "
+                   "no effect: leave it out; settings go to quant, plan and validate")
     args.overrides = list(args.overrides or ()) + rest
     unknown = set(getattr(args, "sections", ())) - set(ALL_SECTIONS)
     if unknown:
@@ -225,4 +245,5 @@ def _make_parent(path: str):
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     except OSError as error:
-        raise OutputError(f"'{path}' cannot be written ({error.strerror}): choose another place") from error
+        raise OutputError(f"'{path}' cannot be written ({error.strerror}): "
+                          "choose another place") from error

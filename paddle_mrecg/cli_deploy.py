@@ -9,9 +9,10 @@ from .startup import import_paddle
 
 OK, PROBLEM = 0, 1
 EXPORT = """\
-Writes a quantized model for a runtime: lite (paddle_lite_opt for ARM and x86, .nb files and the table of ops in
-ops.json), inference (.pdmodel) or onnx (QuantizeLinear / DequantizeLinear). Takes results of this package and programs
-that PaddleSlim quantized; inference takes float programs too, which turns the .json of Paddle 3 into a .pdmodel.
+Writes a quantized model for a runtime: lite (paddle_lite_opt for ARM and x86, .nb files and the
+table of ops in ops.json), inference (.pdmodel) or onnx (QuantizeLinear / DequantizeLinear). Takes
+results of this package and programs that PaddleSlim quantized; inference takes float programs too,
+which turns the .json of Paddle 3 into a .pdmodel.
 
 examples:
   paddle-mrecg export --target lite output/w4a8
@@ -19,17 +20,19 @@ examples:
   paddle-mrecg export --target inference float_model --output float_pdmodel
 """
 CHECK = """\
-Runs a quantized model in Paddle Inference, onnxruntime and Paddle Lite (x86, int8) on the same inputs as the simulation
-and says where they part: which layer, how far, why, and what to do. Inputs are those of --inputs, else the calibration
-data of the job that made the model. Exit code 0: all agree; 1: one differs or fails; 2: wrong usage.
+Runs a quantized model in Paddle Inference, onnxruntime and Paddle Lite (x86, int8) on the same
+inputs as the simulation and says where they part: which layer, how far, why, and what to do. Inputs
+are those of --inputs, else the calibration data of the job that made the model. Exit code 0: all
+agree; 1: one differs or fails; 2: wrong usage.
 
 examples:
   paddle-mrecg check output/w4a8
   paddle-mrecg check output/w4a8 --inputs samples.npz --runtimes inference lite --json
 """
 LITE_ENV = """\
-Sets up Paddle Lite's converter: paddlelite 2.12 has wheels for Python 3.7 at most, so it gets an environment of its own.
-`export` and `check` find it there; $PADDLE_LITE_OPT and PATH are searched first.
+Sets up Paddle Lite's converter: paddlelite 2.12 has wheels for Python 3.7 at most, so
+it gets an environment of its own. `export` and `check` find it there; $PADDLE_LITE_OPT
+and PATH are searched first.
 
 examples:
   paddle-mrecg lite-env
@@ -44,8 +47,8 @@ def export(args) -> int:
     output = args.output or os.path.join(_folder(args.model_dir), args.target)
     exported = export_model(_load(args), args.target, output, args.lite_targets)
     for name, found in exported.details.items():
-        print(f"{name}: {found['int8']} of {found['ops']} convolutions and matrix products in int8, "
-              f"{found['bytes'] / 1000:.1f} kB")
+        print(f"{name}: {found['int8']} of {found['ops']} convolutions and matrix products in "
+              f"int8, {found['bytes'] / 1000:.1f} kB")
         for line in found["changes"]:
             print(f"  {line}")
         for row in found["rows"]:
@@ -87,25 +90,35 @@ def add_commands(commands) -> None:
     _model_arguments(command)
     command.add_argument("--target", required=True, choices=("lite", "inference", "onnx"))
     command.add_argument("--output", metavar="DIR", help="default MODEL_DIR/TARGET")
-    command.add_argument("--lite_targets", nargs="+", choices=("arm", "x86"), default=("arm", "x86"))
+    command.add_argument("--lite_targets", nargs="+", choices=("arm", "x86"),
+                         default=("arm", "x86"))
     command = add("check", check, CHECK)
     _model_arguments(command)
-    command.add_argument("--inputs", metavar="FILE", help=".npz with one array per input, or .npy for the only one")
-    command.add_argument("--num_samples", type=int, default=8, help="samples to compare (default 8)")
+    command.add_argument("--inputs", metavar="FILE",
+                         help=".npz with one array per input, or .npy for the only one")
+    command.add_argument("--num_samples", type=int, default=8,
+                         help="samples to compare (default 8)")
     command.add_argument("--runtimes", nargs="+", choices=("inference", "onnxruntime", "lite"),
                          default=("inference", "onnxruntime", "lite"))
-    command.add_argument("--tolerance", type=float, default=0.01, help="relative difference of a layer (default 0.01)")
-    command.add_argument("--seconds", type=int, default=300, help="limit for one run of a runtime (default 300)")
+    command.add_argument("--tolerance", type=float, default=0.01,
+                         help="relative difference of a layer (default 0.01)")
+    command.add_argument("--seconds", type=int, default=300,
+                         help="limit for one run of a runtime (default 300)")
     command.add_argument("--json", action="store_true", help="the whole report as JSON")
     command = add("lite-env", lite_env, LITE_ENV)
-    command.add_argument("--dir", metavar="DIR", help="where to put it (default: the user's cache directory)")
-    command.add_argument("--python", metavar="FILE", help="a Python 3.7 interpreter (default: searched for)")
+    command.add_argument("--dir", metavar="DIR",
+                         help="where to put it (default: the user's cache directory)")
+    command.add_argument("--python", metavar="FILE",
+                         help="a Python 3.7 interpreter (default: searched for)")
 
 
 def _model_arguments(command):
-    command.add_argument("model_dir", metavar="MODEL_DIR", help="result of a job, or directory or prefix of a quantized program")
-    command.add_argument("--model_filename", metavar="NAME", help="program file, when there are several")
-    command.add_argument("--params_filename", metavar="NAME", help="parameter file, when there are several")
+    command.add_argument("model_dir", metavar="MODEL_DIR",
+                         help="result of a job, or directory or prefix of a quantized program")
+    command.add_argument("--model_filename", metavar="NAME",
+                         help="program file, when there are several")
+    command.add_argument("--params_filename", metavar="NAME",
+                         help="parameter file, when there are several")
 
 
 def _folder(model_dir: str) -> str:
@@ -114,7 +127,8 @@ def _folder(model_dir: str) -> str:
 
 def _load(args):
     from .graph.load import load_graph
-    return load_graph(args.model_dir, args.model_filename, args.params_filename, allow_quantized=True)
+    return load_graph(args.model_dir, args.model_filename, args.params_filename,
+                      allow_quantized=True)
 
 
 def _inputs(args, graph):
@@ -127,13 +141,16 @@ def _inputs(args, graph):
     try:
         loaded = np.load(args.inputs, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise DataError(f"--inputs {args.inputs} cannot be read ({error}): save it with numpy.savez") from error
-    arrays = {n: loaded[n] for n in loaded.files} if hasattr(loaded, "files") else {graph.inputs[0]: loaded}
+        raise DataError(f"--inputs {args.inputs} cannot be read ({error}): "
+                        "save it with numpy.savez") from error
+    arrays = ({n: loaded[n] for n in loaded.files} if hasattr(loaded, "files")
+              else {graph.inputs[0]: loaded})
     missing = [n for n in graph.inputs if n not in arrays]
     if len(graph.inputs) == len(arrays) == 1:
         arrays, missing = {graph.inputs[0]: next(iter(arrays.values()))}, []
     if missing:
-        raise DataError(f"--inputs {args.inputs} has no array '{missing[0]}': it holds {', '.join(sorted(arrays))}")
+        raise DataError(f"--inputs {args.inputs} has no array '{missing[0]}': it holds "
+                        f"{', '.join(sorted(arrays))}")
     return {n: arrays[n][:args.num_samples].astype(graph.tensors[n].dtype) for n in graph.inputs}
 
 
@@ -143,8 +160,10 @@ def _calibration(args, graph):
     from .data import calibration_samples
     path = os.path.join(_folder(args.model_dir), "resolved_config.yaml")
     if not os.path.exists(path):
-        raise ModelError(f"no inputs: {path} does not exist, so give samples with --inputs FILE.npz")
+        raise ModelError(f"no inputs: {path} does not exist, so give samples "
+                         "with --inputs FILE.npz")
     config = load_config(path)
-    config.data.num_samples, config.mrecg.num_iters = args.num_samples, 0  # no training step that needs a whole batch
+    # no training step that needs a whole batch
+    config.data.num_samples, config.mrecg.num_iters = args.num_samples, 0
     samples = calibration_samples(graph, None, config)
     return {name: value[:args.num_samples] for name, value in samples.items()}

@@ -23,7 +23,9 @@ def paddle_version() -> str:
 
 @contextlib.contextmanager
 def old_ir():
-    """Run static-graph code on ProgramDesc, which is the only form on Paddle 2.x and optional on 3.x."""
+    """Run static-graph code on ProgramDesc, which is the only form on
+    Paddle 2.x and optional on 3.x.
+    """
     import paddle
     guard = getattr(getattr(paddle, "pir_utils", None), "OldIrGuard", None)
     with guard() if guard else contextlib.nullcontext():
@@ -38,7 +40,9 @@ def framework_pb2():
 
 
 def op_proto(op_type):
-    """The registered description (slots, attribute types) of an op, or None when Paddle does not know it."""
+    """The registered description (slots, attribute types) of an op, or None
+    when Paddle does not know it.
+    """
     from paddle.base.framework import OpProtoHolder
     holder = OpProtoHolder.instance()
     return holder.get_op_proto(op_type) if holder.has_op_proto(op_type) else None
@@ -46,7 +50,9 @@ def op_proto(op_type):
 
 @functools.lru_cache(maxsize=None)
 def default_attrs(op_type: str) -> dict:
-    """Attributes of an op that Paddle fills in where a program leaves them out, as PIR does; not to be changed."""
+    """Attributes of an op that Paddle fills in where a program leaves them out, as
+    PIR does; not to be changed.
+    """
     from paddle.base import core
     return {name: value for name, value in core.get_op_attrs_default_value(op_type.encode()).items()
             if not name.startswith("op_") and name != "with_quant_attr"}
@@ -64,7 +70,8 @@ def tune_cpu(enabled=True) -> dict:
         enabled(bool, optional): False leaves the process as it is. Default: True.
 
     Returns:
-        dict: what was applied: ``mallopt`` (bool) and ``mkl_debug_cpu_type`` (str or None), for the report.
+        dict: what was applied: ``mallopt`` (bool) and ``mkl_debug_cpu_type`` (str
+            or None), for the report.
     """
     global _tuned
     if not enabled:
@@ -75,20 +82,25 @@ def tune_cpu(enabled=True) -> dict:
 
 
 def _keep_freed_memory() -> bool:
-    """Serve large blocks from the heap and never trim it; False where the C library is not glibc."""
+    """Serve large blocks from the heap and never trim it; False where
+    the C library is not glibc.
+    """
     if not sys.platform.startswith("linux"):
         return False
     try:
         libc = ctypes.CDLL(None)
         libc.gnu_get_libc_version  # absent from musl, whose allocator has no such settings
-        settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _KEEP_FREE_BYTES), (_M_TOP_PAD, _TOP_PAD_BYTES))
+        settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _KEEP_FREE_BYTES),
+                    (_M_TOP_PAD, _TOP_PAD_BYTES))
         return all([libc.mallopt(parameter, value) == 1 for parameter, value in settings])
     except (OSError, AttributeError):
         return False
 
 
 def _fast_mkl_on_amd():
-    """Set MKL_DEBUG_CPU_TYPE=5 on AMD; MKL reads it at its first product. A value set by the user stays."""
+    """Set MKL_DEBUG_CPU_TYPE=5 on AMD; MKL reads it at its first product. A
+    value set by the user stays.
+    """
     if "MKL_DEBUG_CPU_TYPE" in os.environ:
         return os.environ["MKL_DEBUG_CPU_TYPE"]
     if not _is_amd():

@@ -28,8 +28,8 @@ def write_bytes(path: str, data: bytes):
             file.write(data)
         os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"'{path}' cannot be written ({error.strerror}): free space or choose another "
-                          "Global.save_dir") from error
+        raise OutputError(f"'{path}' cannot be written ({error.strerror}): free space or choose "
+                          "another Global.save_dir") from error
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
@@ -66,7 +66,8 @@ def deflate(data: bytes) -> bytes:
     matplotlib's PNG writer) crashes the process.
     """
     program = "import sys, zlib; sys.stdout.buffer.write(zlib.compress(sys.stdin.buffer.read(), 6))"
-    return subprocess.run([sys.executable, "-I", "-c", program], input=data, stdout=subprocess.PIPE, check=True).stdout
+    return subprocess.run([sys.executable, "-I", "-c", program], input=data, stdout=subprocess.PIPE,
+                          check=True).stdout
 
 
 def write_png(path: str, pixels):
@@ -79,7 +80,8 @@ def write_png(path: str, pixels):
     height, width, _ = pixels.shape
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)  # filter type 0 in front of every row
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits per channel, RGB
-    write_bytes(path, b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", deflate(rows))
+    write_bytes(path, b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header)
+                + _png_chunk(b"IDAT", deflate(rows))
                 + _png_chunk(b"IEND", b""))
 
 

@@ -22,7 +22,8 @@ PROGRAM = "model"  # stem of the written program
 
 
 def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict) -> Report:
-    """Write the program, check it against the simulation, score it, and write every file of the report.
+    """Write the program, check it against the simulation, score it, and write
+    every file of the report.
 
     Args:
         job(Job): a reconstructed (or interrupted) job.
@@ -41,13 +42,19 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict) -> Report:
         baselines = {stage: os.path.join(scratch, stage) for stage in ("float", "nearest")}
         save_program(prepared.float_graph, baselines["float"])
         if evaluator:
-            save_program(qdq_graph(network.graph, network.scheme, prepared.state), baselines["nearest"])
+            save_program(qdq_graph(network.graph, network.scheme, prepared.state),
+                         baselines["nearest"])
             for stage, prefix in dict(baselines, quantized=quantized).items():
                 report.metrics[stage] = evaluator(Predictor(prefix, inputs))
-                get_logger().info("%s: %s", stage, ", ".join(f"{k} {v:.4f}" for k, v in report.metrics[stage].items()))
+                get_logger().info("%s: %s", stage,
+                                  ", ".join(f"{k} {v:.4f}"
+                                            for k, v in report.metrics[stage].items()))
             prepared.clock.lap("evaluate")
-        report.sizes = dict(float_file=_program_size(baselines["float"]), quantized_file=_program_size(quantized),
-                            codes=code_sizes(job.state.codes, {n: s.bits for n, s in network.scheme.weights.items()}))
+        report.sizes = dict(float_file=_program_size(baselines["float"]),
+                            quantized_file=_program_size(quantized),
+                            codes=code_sizes(job.state.codes,
+                                             {n: s.bits
+                                              for n, s in network.scheme.weights.items()}))
     report.seconds = dict(prepared.clock.laps)
     _write_files(job, report, result_dir)
     get_logger().info("result in %s\n%s", result_dir.shown, report.table())
@@ -74,10 +81,12 @@ def _report(job, tuned: Dict) -> Report:
     config, network, state = job.config, job.prepared.network, job.state
     report = Report(seed=config.global_.seed, config=config_to_dict(config))
     report.units = [unit_report(k, r, network.graph.params) for k, r in enumerate(job.results)]
-    report.first_pass = [unit_report(k, r, network.graph.params) for k, r in enumerate(job.first_pass)]
+    report.first_pass = [unit_report(k, r, network.graph.params)
+                         for k, r in enumerate(job.first_pass)]
     scale = "per_channel" if config.quant_post.weight_per_channel else "per_tensor"
     report.weights = {n: dict(bits=s.bits, scale=scale) for n, s in network.scheme.weights.items()}
-    report.activations = {n: dict(bits=e.spec.bits, signed=e.spec.signed) for n, e in state.activation_encodings.items()}
+    report.activations = {n: dict(bits=e.spec.bits, signed=e.spec.signed)
+                          for n, e in state.activation_encodings.items()}
     report.float_tensors = dict(job.prepared.float_tensors)
     report.samples = dict(calibration=len(next(iter(network.samples.values()))))
     report.status = "interrupted" if job.interrupted else "complete"
@@ -91,8 +100,10 @@ def unit_report(index: int, result: UnitResult, params: Dict) -> UnitReport:
     """A unit's row."""
     unit = result.unit
     note = "" if result.kept else "training made the output worse; nearest rounding stays"
-    return UnitReport(index, unit.name, unit.modules[0].index, [m.name for m in unit.modules], len(unit.weights),
+    return UnitReport(index, unit.name, unit.modules[0].index, [m.name for m in unit.modules],
+                      len(unit.weights),
                       sum(params[n].size for n in unit.weights), result.iterations, result.seconds,
                       result.nearest.error, result.soft.error, result.hard.error, result.hard.power,
-                      [InnerLoss(m.index, m.name, a.error, b.error, b.power) for m, a, b in result.inner],
+                      [InnerLoss(m.index, m.name, a.error, b.error, b.power)
+                       for m, a, b in result.inner],
                       result.reused, note)

@@ -25,28 +25,31 @@ from .slim.translate_training import accept_slim_config
 from .training.additions import addition_quanters, attach_additions, count_additions
 from .training.build import Builder, without_skipped
 from .training.fold import FoldedConv, fold_batch_norms
-from .training.layers import QuantizedLayer, mixed_class, quantizable, quantized_layers  # noqa: F401
+from .training.layers import (  # noqa: F401
+    QuantizedLayer, mixed_class, quantizable, quantized_layers)
 from .training.penalty import Penalty
 
 PROGRAM = "model"  # stem of the written program
-SAMPLES, FREE_SIZE = 2, 32  # batch and free sides of the random input that an exported program is checked on
+# batch and free sides of the random input that an exported program is checked on
+SAMPLES, FREE_SIZE = 2, 32
 
 
 def quant_aware_prepare(model, config=None, calibration=None):
     """Make a float model quantize its weights and activations, in place.
 
-    Names of parameters and keys of the state dict stay, so float checkpoints load before and after; the quanters'
-    state is saved with the rest.
+    Names of parameters and keys of the state dict stay, so float checkpoints load before and after;
+    the quanters' state is saved with the rest.
 
     Args:
         model(paddle.nn.Layer): a float model, trained or not.
-        config(str|dict|TrainingConfig, optional): sections QuantAware, BinRegularization and SymmetricPACT, or a flat
-            config dict of PaddleSlim's QAT. Default: None, all defaults.
-        calibration(iterable|callable, optional): a few batches, all of which are used and held in memory, from which
-            activation ranges are found, and weight steps from the present weights; each is what the model takes: a tensor
-            or array, a dict of keyword arguments, or a tuple whose first entry is the input; or a function that is called
-            with the model and runs it. Default: None, the first batch seen decides, with the weights of that moment;
-            hardware-friendly training needs one.
+        config(str|dict|TrainingConfig, optional): sections QuantAware, BinRegularization and
+            SymmetricPACT, or a flat config dict of PaddleSlim's QAT. Default: None, all defaults.
+        calibration(iterable|callable, optional): a few batches, all of which are used and held in
+            memory, from which activation ranges are found, and weight steps from the present
+            weights; each is what the model takes: a tensor or array, a dict of keyword arguments,
+            or a tuple whose first entry is the input; or a function that is called with the model
+            and runs it. Default: None, the first batch seen decides, with the weights of that
+            moment; hardware-friendly training needs one.
 
     Returns:
         tuple: the model, and the Penalty to be added to the training loss.
@@ -59,11 +62,13 @@ def quant_aware_prepare(model, config=None, calibration=None):
     config = load_training_config(accept_slim_config(config))
     settings = resolved(config.quant_aware)
     if any(quantized_layers(model)):
-        raise ModelError("the model is quantized already: give the float model, or load its checkpoint into it")
+        raise ModelError("the model is quantized already: give the float model, or load its "
+                         "checkpoint into it")
     layers = without_skipped(quantizable(model, settings.quantizable_layer_type), settings)
     if calibration is None and (settings.fold_batch_norm or settings.quantize_additions):
-        raise ConfigError("QuantAware.fold_batch_norm and quantize_additions find out how the model runs from calibration "
-                          "data; give quant_aware_prepare a batch as calibration")
+        raise ConfigError("QuantAware.fold_batch_norm and quantize_additions find out how the "
+                          "model runs from calibration data; give quant_aware_prepare a "
+                          "batch as calibration")
     batches = None if calibration is None else _runs(model, calibration)
     builder = Builder(settings, config.symmetric_pact)
     with _evaluating(model):
@@ -96,7 +101,8 @@ def _runs(model, calibration) -> List:
         return [lambda: run(lambda: calibration(model))]
     runs = [on(batch) for batch in calibration]
     if not runs:
-        raise DataError("calibration holds no batch: give a list of some, or a loader that is not used up")
+        raise DataError("calibration holds no batch: give a list of some, or a "
+                        "loader that is not used up")
     return runs
 
 
@@ -106,7 +112,9 @@ def _tensor(value):
 
 @contextlib.contextmanager
 def _evaluating(model):
-    """Evaluation mode within this context; afterwards every layer's own mode, which its new quanters share."""
+    """Evaluation mode within this context; afterwards every layer's own mode,
+    which its new quanters share.
+    """
     modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
     model.eval()
     try:
@@ -122,7 +130,9 @@ def _evaluating(model):
 
 
 def _in_running_order(layers, run):
-    """``layers`` in the order in which they run; those that do not run come where they were declared, at the front."""
+    """``layers`` in the order in which they run; those that do not run come where they
+    were declared, at the front.
+    """
     order: Dict[int, int] = {}
 
     def note(layer, inputs, output):
@@ -137,7 +147,9 @@ def _in_running_order(layers, run):
 
 
 def _calibrate(model, batches):
-    """Find all grids: of weights at once, of activations from what the float network computes on ``batches``."""
+    """Find all grids: of weights at once, of activations from what the float
+    network computes on ``batches``.
+    """
     quanters = {id(q): q for _, layer in quantized_layers(model) for q in layer.quanters()}
     quanters.update((id(q), q) for _, q in addition_quanters(model))
     with contextlib.ExitStack() as stack:
@@ -152,13 +164,15 @@ def _calibrate(model, batches):
 
 
 def freeze(model) -> paddle.nn.Layer:
-    """A copy for deployment: weights and biases lie on their grids, batch norms that were folded are gone for good.
+    """A copy for deployment: weights and biases lie on their grids, batch norms that were
+    folded are gone for good.
 
-    Steps are those of training to the last bit, every weight is an integer times its step, and the copy computes what
-    the model computes in evaluation mode.
+    Steps are those of training to the last bit, every weight is an integer times its step, and the
+    copy computes what the model computes in evaluation mode.
 
     Args:
-        model(paddle.nn.Layer): a prepared model, trained or not; ``paddle.DataParallel`` is unwrapped.
+        model(paddle.nn.Layer): a prepared model, trained or not;
+            ``paddle.DataParallel`` is unwrapped.
 
     Raises:
         ModelError: nothing is quantized.
@@ -177,8 +191,9 @@ def freeze(model) -> paddle.nn.Layer:
         layer.weight_quanter.ready(layer.float_weight())
         for quanter in layer.quanters():
             if not quanter.initialized:
-                raise DataError(f"the input of layer '{name}' has not been seen yet, so its range is unknown: run the model on "
-                                "a batch, or give quant_aware_prepare calibration data")
+                raise DataError(f"the input of layer '{name}' has not been seen yet, so its range "
+                                "is unknown: run the model on a batch, or give quant_aware_prepare "
+                                "calibration data")
             quanter.encoding()
         _freeze(layer)
     for quanter in frozen.sublayers():
@@ -192,7 +207,8 @@ def _freeze(layer):
     with paddle.no_grad():
         weight, bias = layer.float_weight(), layer.float_bias()
         weight, bias = layer.quantized_weight(weight), layer.quantized_bias(bias)
-    layer.weight_quanter.held = True  # another layer may share the weight, which now lies on the grid
+    # another layer may share the weight, which now lies on the grid
+    layer.weight_quanter.held = True
     if isinstance(layer, FoldedConv):
         base = layer.float_class.float_class
         layer.__class__ = mixed_class(QuantizedLayer, base)
@@ -210,30 +226,34 @@ class Exported:
 
     Args:
         save_dir(str): the directory.
-        verification(dict): ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` between the frozen model and the
-            program in Paddle Inference, over ``samples`` inputs and ``outputs`` tensors: the program's outputs, or those of
-            the last quantized layers where it ends in an NMS. Differences of one activation step come from values on a
-            rounding boundary that fall to either side by the last bit of a sum.
+        verification(dict): ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` between the
+            frozen model and the program in Paddle Inference, over ``samples`` inputs and
+            ``outputs`` tensors: the program's outputs, or those of the last quantized layers where
+            it ends in an NMS. Differences of one activation step come from values on a rounding
+            boundary that fall to either side by the last bit of a sum.
     """
 
     save_dir: str
     verification: Dict[str, float]
 
 
-def export_quantized(model, save_dir: str, input_spec, samples=None, target: str = "simulation") -> Exported:
-    """Freeze a model and write it as a program of ``quantize_linear`` / ``dequantize_linear``, as the post-training job does.
+def export_quantized(model, save_dir: str, input_spec, samples=None,
+                     target: str = "simulation") -> Exported:
+    """Freeze a model and write it as a program of ``quantize_linear`` / ``dequantize_linear``, as
+    the post-training job does.
 
-    Writes ``model.pdmodel`` and ``model.pdiparams`` (weights as int8 codes), ``encodings.json`` and ``report.json``, all of
-    them or none, and compares the program with the model.
+    Writes ``model.pdmodel`` and ``model.pdiparams`` (weights as int8 codes), ``encodings.json`` and
+    ``report.json``, all of them or none, and compares the program with the model.
 
     Args:
         model(paddle.nn.Layer): a prepared model, or what ``freeze`` returned.
         save_dir(str): directory of the result.
-        input_spec(list[paddle.static.InputSpec]): one per input, the first dimension free; dicts of specs where the model
-            takes dicts.
-        samples(list[array], optional): one array per input, or dict of them, to compare on. Default: None, normally
-            distributed ones.
-        target(str, optional): 'paddle_lite' refuses grids that its int8 kernels do not have. Default: 'simulation'.
+        input_spec(list[paddle.static.InputSpec]): one per input, the first dimension free; dicts of
+            specs where the model takes dicts.
+        samples(list[array], optional): one array per input, or dict of them, to compare on.
+            Default: None, normally distributed ones.
+        target(str, optional): 'paddle_lite' refuses grids that its int8 kernels do not
+            have. Default: 'simulation'.
 
     Returns:
         Exported: where, and how far model and program differ.
@@ -252,7 +272,8 @@ def export_quantized(model, save_dir: str, input_spec, samples=None, target: str
         save_program(graph, prefix)
         feed = named_values(input_spec, samples) if has_dict(input_spec) else samples
         verification = _verify(frozen, graph, samples, feed, prefix)
-        write_json(result.path("encodings.json"), {name: e.to_dict() for name, e in encodings.items()})
+        write_json(result.path("encodings.json"),
+                   {name: e.to_dict() for name, e in encodings.items()})
         write_json(result.path("report.json"), dict(verification=verification))
         result.publish()
     return Exported(os.fspath(save_dir), verification)
@@ -262,7 +283,8 @@ export = export_quantized  # `paddle_mrecg.export` is a folder, so the public na
 
 
 def _random(spec) -> np.ndarray:
-    shape = [n if n is not None and n > 0 else (FREE_SIZE if k else SAMPLES) for k, n in enumerate(spec.shape)]
+    shape = [n if n is not None and n > 0 else (FREE_SIZE if k else SAMPLES)
+             for k, n in enumerate(spec.shape)]
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 

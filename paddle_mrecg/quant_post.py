@@ -34,7 +34,8 @@ class Result:
         save_dir(str): holds ``model.pdmodel``, ``model.pdiparams``, ``report.json`` and the rest.
         report(Report): the content of ``report.json``.
         plan(Plan): the units.
-        interrupted(bool): True when Ctrl-C ended the reconstruction; units after it are rounded to nearest.
+        interrupted(bool): True when Ctrl-C ended the reconstruction; units after
+            it are rounded to nearest.
     """
 
     save_dir: str
@@ -92,7 +93,9 @@ def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = 
 
 
 def plan_post(model=None, data_loader=None, config=None) -> Plan:
-    """The partition without reconstruction; loss policies use the losses of nearest rounding, in seconds."""
+    """The partition without reconstruction; loss policies use the losses of
+    nearest rounding, in seconds.
+    """
     config = load_config(accept_slim_config(config))
     seed_everything(config.global_.seed)
     prepared = prepare(model, data_loader, config)
@@ -123,14 +126,17 @@ class Job:
         self.prepared, self.result_dir = prepared, result_dir
         self.config = prepared.config
         settings = config_to_dict(self.config)
-        settings["Global"] = {k: settings["Global"][k] for k in ("seed", "target")}  # the rest does not change results
+        # the rest does not change results
+        settings["Global"] = {k: settings["Global"][k] for k in ("seed", "target")}
         self.checkpoint = Checkpoint(result_dir.checkpoints,
-                                     job_digest(settings, prepared.graph.params, prepared.network.samples))
+                                     job_digest(settings, prepared.graph.params,
+                                                prepared.network.samples))
         self.board = VisualDLWriter(result_dir.path("visualdl"), self.config.global_.visualdl)
         self.state = prepared.state
         self._stored = set()
         self.first_pass: List[UnitResult] = []
-        self._final: List[NetworkState] = []  # after each module of a first pass that is as long as the second
+        # after each module of a first pass that is as long as the second
+        self._final: List[NetworkState] = []
         self.results: List[UnitResult] = []
         self.plan: Optional[Plan] = None
         self.interrupted = False
@@ -144,7 +150,8 @@ class Job:
                 losses, powers = self._measure_modules()
                 self.prepared.clock.lap("first pass")
             self.plan = _plan(self.prepared, losses, powers)
-            log.info("plan (%s): %d modules in %d units\n%s", self.plan.policy, len(self.plan.modules),
+            log.info("plan (%s): %d modules in %d units\n%s", self.plan.policy,
+                     len(self.plan.modules),
                      len(self.plan.units), self.plan.table())
             self._importance()
             self._walk_units()
@@ -152,12 +159,15 @@ class Job:
             self.interrupted = True
             if self.plan is None:
                 raise
-            log.warning("interrupted: %d of %d units are reconstructed, the others stay at nearest rounding; run again "
-                        "with Global.resume=true to go on", len(self.results), len(self.plan.units))
+            log.warning("interrupted: %d of %d units are reconstructed, the others stay at nearest "
+                        "rounding; run again with Global.resume=true to go on", len(self.results),
+                        len(self.plan.units))
         self.prepared.clock.lap("reconstruct")
 
     def _measure_modules(self):
-        """First pass of the data-dependent policies: a short reconstruction of every module by itself."""
+        """First pass of the data-dependent policies: a short reconstruction
+        of every module by itself.
+        """
         settings = self.config.mrecg
         iters = int(round(settings.num_iters * settings.first_pass_ratio))
         walker = Walker(self.prepared.network, self.prepared.state)
@@ -178,24 +188,27 @@ class Job:
             return
         network = self.prepared.network
         outputs = sorted({n for u in self.plan.units for n in u.outputs})
-        network.importance = importance(network.graph, network.reached, outputs, network.samples, network.store,
+        network.importance = importance(network.graph, network.reached, outputs, network.samples,
+                                        network.store,
                                         network.seed)
 
     def _walk_units(self):
         settings, units = self.config.mrecg, self.plan.units
         walker = Walker(self.prepared.network, self.prepared.state)
-        # A short first pass is part of num_iters: every policy costs the same number of steps. A full one is a pass of
-        # its own, whose units are taken over where they stay alone.
+        # A short first pass is part of num_iters: every policy costs the same number of steps. A
+        # full one is a pass of its own, whose units are taken over where they stay alone.
         spent = settings.first_pass_ratio if self.first_pass else 0.0
         left = 1.0 - spent if spent < 1.0 else 1.0
         budget = [self._iters(unit, left) for unit in units]
-        warm = {n: a for r in self.first_pass for n, a in r.alphas.items()} if settings.warm_start else {}
+        warm = ({n: a for r in self.first_pass for n, a in r.alphas.items()} if settings.warm_start
+                else {})
         with Progress("Reconstruction", sum(budget), "iter") as bar:
             for k, unit in enumerate(units):
                 bar.text(unit.name)
                 if self._is_final(k):
                     result = walker.replay(units[k + 1:], self._final[k],
-                                           dataclasses.replace(self.first_pass[k], unit=unit, reused=True))
+                                           dataclasses.replace(self.first_pass[k], unit=unit,
+                                                               reused=True))
                 else:
                     result = self._step(walker, f"{k}", unit, units[k + 1:], budget[k], warm,
                                         self._watch(k, budget[k], bar))
@@ -208,10 +221,13 @@ class Job:
                 get_logger().info(unit_line(report, len(units)))
 
     def _is_final(self, index: int) -> bool:
-        """Before the first joined unit nothing differs from a full first pass: training again would give the same bytes."""
+        """Before the first joined unit nothing differs from a full first pass: training again
+        would give the same bytes.
+        """
         return bool(self._final) and all(len(u.modules) == 1 for u in self.plan.units[:index + 1])
 
-    def _step(self, walker: Walker, key: str, unit: Unit, later, iters: int, warm=None, watch=None) -> UnitResult:
+    def _step(self, walker: Walker, key: str, unit: Unit, later, iters: int, warm=None,
+              watch=None) -> UnitResult:
         """The stored result of an interrupted run, or a new one."""
         stored = self.checkpoint.load(key, walker.state)
         if stored:
@@ -227,10 +243,12 @@ class Job:
     def _iters(self, unit: Unit, share: float = 1.0) -> int:
         """Optimizer steps of a unit that spends ``share`` of num_iters."""
         per_module = int(round(self.config.mrecg.num_iters * share))
-        return per_module * (len(unit.modules) if self.config.mrecg.iters_scaling == "per_module" else 1)
+        return (per_module
+                * (len(unit.modules) if self.config.mrecg.iters_scaling == "per_module" else 1))
 
     def saved_by_reuse(self) -> Dict[str, float]:
-        """What a short first pass, or taking over its finished units, saves against two full passes.
+        """What a short first pass, or taking over its finished units,
+        saves against two full passes.
 
         Iterations count once for every module that a step runs through.
         """
@@ -241,7 +259,8 @@ class Job:
         trained = self.first_pass + [r for k, r in enumerate(self.results) if not self._is_final(k)]
         spent = sum(r.iterations * len(r.unit.modules) for r in trained)
         seconds = sum(r.seconds for r in trained)
-        return dict(iterations=two_passes - spent, seconds=seconds * (two_passes / max(1, spent) - 1.0))
+        return dict(iterations=two_passes - spent,
+                    seconds=seconds * (two_passes / max(1, spent) - 1.0))
 
     def _watch(self, index: int, iters: int, bar: Progress) -> Callable:
         """Called after every step: moves the bar and, now and then, feeds VisualDL."""
@@ -252,7 +271,8 @@ class Job:
             if not self.config.global_.visualdl:
                 return  # nobody reads what the rest computes
             if step % every == 0 or step == iters - 1:
-                self.board.step(index, step, float(loss), beta=annealed_beta(step, iters, trainer.settings),
+                self.board.step(index, step, float(loss),
+                                beta=annealed_beta(step, iters, trainer.settings),
                                 settled=trainer.settled())
             if step == iters - 1:
                 for name, h in trainer.h().items():

@@ -10,7 +10,8 @@ from .errors import MrecgError
 
 
 def import_paddle(tune: bool = True):
-    """Import Paddle into a fresh process: tuned, and without the noise of libraries built for another numpy.
+    """Import Paddle into a fresh process: tuned, and without the noise of
+    libraries built for another numpy.
 
     Args:
         tune(bool, optional): see ``compat.tune_cpu``. Default: True.
@@ -25,10 +26,12 @@ def import_paddle(tune: bool = True):
         with _held_back_stderr():
             import paddle  # noqa: F401
     except ModuleNotFoundError as error:
-        raise MrecgError(f"no module named '{error.name}': install a Paddle build, e.g. `pip install paddlepaddle==3.3.1` "
-                         "(or paddlepaddle-gpu, see paddlepaddle.org.cn)") from error
+        raise MrecgError(f"no module named '{error.name}': install a Paddle build, e.g. `pip "
+                         "install paddlepaddle==3.3.1` (or paddlepaddle-gpu, see "
+                         "paddlepaddle.org.cn)") from error
     except ImportError as error:
-        raise MrecgError(f"Paddle cannot be imported ({error}): Paddle 2.6 needs `pip install 'numpy<2'`") from error
+        raise MrecgError(f"Paddle cannot be imported ({error}): Paddle 2.6 needs "
+                         "`pip install 'numpy<2'`") from error
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@ import importlib.util
 import os
 from pathlib import Path
 
-# One thread unless told otherwise: faster on the tiny networks here, and the same sums on every machine.
+# One thread unless told otherwise: faster on the tiny networks here, and the
+# same sums on every machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GLOG_minloglevel", "2")
 
@@ -42,12 +43,15 @@ def repository():
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """name -> path below ``$MRECG_SHARED_DATA`` or ``../shared/data``; skips when it is not there."""
+    """name -> path below ``$MRECG_SHARED_DATA`` or ``../shared/data``;
+    skips when it is not there.
+    """
     base = Path(os.environ.get("MRECG_SHARED_DATA") or ROOT.parent / "shared" / "data")
 
     def find(name=""):
         if not (base / name).exists():
-            pytest.skip(f"no measuring data '{name}': set MRECG_SHARED_DATA to the folder that holds it")
+            pytest.skip(f"no measuring data '{name}': set MRECG_SHARED_DATA to the "
+                        "folder that holds it")
         return base / name
 
     return find
@@ -55,7 +59,9 @@ def shared_data():
 
 @pytest.fixture(scope="session")
 def package_files():
-    """(package, path inside) -> path of a file in an installed package, which is not imported; skips without it."""
+    """(package, path inside) -> path of a file in an installed package, which is not
+    imported; skips without it.
+    """
 
     def find(package, inside=""):
         spec = importlib.util.find_spec(package)

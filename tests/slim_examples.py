@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One short example per PaddleSlim API and strategy: executed by the tests, counted by ``slim_matrix``.
+"""One short example per PaddleSlim API and strategy: executed by the tests,
+counted by ``slim_matrix``.
 
-Each takes ``c`` with ``model_dir`` (an exported model), ``net`` (a Layer), ``static`` (a static network with ``main``,
-``test`` and a training ``step``), ``batches`` (of ``{"x": array}``), ``spec`` and ``out`` (where to write).
+Each takes ``c`` with ``model_dir`` (an exported model), ``net`` (a Layer), ``static`` (a static
+network with ``main``, ``test`` and a training ``step``), ``batches`` (of ``{"x": array}``),
+``spec`` and ``out`` (where to write).
 """
 import paddle
 import paddle_mrecg
-from paddleslim.dygraph.quant import PTQ, QAT  # classes are changed in place: they may be imported before register()
+# classes are changed in place: they may be imported before register()
+from paddleslim.dygraph.quant import PTQ, QAT
 from tests.slim_nets import FAST, train
 
 EXAMPLES = {}
@@ -24,14 +27,16 @@ def example(api, strategy):
 def post_static(c):
     paddle_mrecg.register()
     from paddleslim.quant import quant_post_static
-    quant_post_static(None, c.model_dir, c.out, data_loader=c.batches, round_type="mrecg", weight_bits=4, **FAST)
+    quant_post_static(None, c.model_dir, c.out, data_loader=c.batches, round_type="mrecg",
+                      weight_bits=4, **FAST)
 
 
 @example("quant.quant_recon_static", "MRECG")
 def recon_static(c):
     paddle_mrecg.register()
     from paddleslim.quant import quant_recon_static
-    quant_recon_static(None, c.model_dir, c.out, batch_generator=lambda: iter(c.batches), recon_level="mrecg", **FAST)
+    quant_recon_static(None, c.model_dir, c.out, batch_generator=lambda: iter(c.batches),
+                       recon_level="mrecg", **FAST)
 
 
 @example("dygraph.quant.PTQ", "MRECG")
@@ -104,12 +109,14 @@ def static(c, config, **arguments):
     paddle_mrecg.register()
     from paddleslim.quant import convert, quant_aware
     c.static.step(quant_aware(c.static.main, paddle.CPUPlace(), config, **arguments))
-    convert(quant_aware(c.static.test, paddle.CPUPlace(), config, for_test=True), paddle.CPUPlace(), config)
+    convert(quant_aware(c.static.test, paddle.CPUPlace(), config, for_test=True), paddle.CPUPlace(),
+            config)
 
 
 @example("quant.quant_aware + convert", "symmetric PACT")
 def static_pact(c):
-    static(c, {"activation_preprocess_type": "SymmetricPACT"}, calib_config={"data_loader": c.batches})
+    static(c, {"activation_preprocess_type": "SymmetricPACT"},
+           calib_config={"data_loader": c.batches})
 
 
 @example("quant.quant_aware + convert", "bin regularization")
@@ -120,7 +127,8 @@ def static_bins(c):
 def act(c, config):
     paddle_mrecg.register()
     from paddleslim.auto_compression import AutoCompression
-    AutoCompression(c.model_dir, lambda: iter(c.batches), "model.pdmodel", "model.pdiparams", c.out, config).compress()
+    AutoCompression(c.model_dir, lambda: iter(c.batches), "model.pdmodel", "model.pdiparams", c.out,
+                    config).compress()
 
 
 @example("AutoCompression", "MRECG")
@@ -131,19 +139,22 @@ def act_mrecg(c):
 
 @example("AutoCompression", "bin regularization, symmetric PACT, distillation")
 def act_training(c):
-    act(c, {"QuantAware": {"weight_bits": 4}, "Distillation": {}, "BinRegularization": {}, "SymmetricPACT": {},
+    act(c, {"QuantAware": {"weight_bits": 4}, "Distillation": {}, "BinRegularization": {},
+            "SymmetricPACT": {},
             "TrainConfig": {"epochs": 1, "eval_iter": 9, "learning_rate": 0.01,
                             "optimizer_builder": {"optimizer": {"type": "SGD"}}}})
 
 
 @example("quant_post_mrecg(PaddleSlim's dict)", "MRECG")
 def dict_post(c):
-    config = {"weight_bits": 4, "quantize_op_types": ["conv2d"], "Global": {"visualdl": False}, "MRECG": {"preset": "nearest"}}
+    config = {"weight_bits": 4, "quantize_op_types": ["conv2d"], "Global": {"visualdl": False},
+              "MRECG": {"preset": "nearest"}}
     paddle_mrecg.quant_post_mrecg(c.model_dir, c.batches, config, c.out)
 
 
 @example("quant_aware_prepare(PaddleSlim's dict)", "all three of training")
 def dict_aware(c):
-    config = {"weight_quantize_type": "lsq", "activation_preprocess_type": "SymmetricPACT", "bin_regularization": {"schedule": "S1"}}
+    config = {"weight_quantize_type": "lsq", "activation_preprocess_type": "SymmetricPACT",
+              "bin_regularization": {"schedule": "S1"}}
     model, penalty = paddle_mrecg.quant_aware_prepare(c.net, config)
     train(model, penalty)

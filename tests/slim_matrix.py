@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What works where: runs every example of ``slim_examples`` and keeps the outcome per Paddle version.
+"""What works where: runs every example of ``slim_examples`` and keeps the
+outcome per Paddle version.
 
-    python -m tests.slim_matrix            # run here, note the outcome in tests/slim/matrix.json, print the table
+    # run here, note the outcome in tests/slim/matrix.json, print the table
+    python -m tests.slim_matrix
     python -m tests.slim_matrix --table    # only print the table
 """
 import contextlib
@@ -35,7 +37,8 @@ def run(api, function):
         paddle.seed(0)
         spec = [paddle.static.InputSpec([None, *SHAPE], "float32", "x")]
         c = types.SimpleNamespace(net=TinyNet(), spec=spec, out=os.path.join(folder, "out"),
-                                  model_dir=os.path.join(folder, "float"), batches=[{"x": images(8, k)} for k in range(2)])
+                                  model_dir=os.path.join(folder, "float"),
+                                  batches=[{"x": images(8, k)} for k in range(2)])
         net = TinyNet()
         with old_ir():
             paddle.jit.save(net, os.path.join(c.model_dir, "model"), spec)
@@ -58,7 +61,8 @@ def recorded():
 def table(results) -> str:
     """The matrix as Markdown; sentences become footnotes."""
     versions, notes = sorted(results), []
-    lines = ["| API | strategy | " + " | ".join(f"Paddle {v}" for v in versions) + " |", "| --- | --- |" + " --- |" * len(versions)]
+    lines = ["| API | strategy | " + " | ".join(f"Paddle {v}" for v in versions) + " |",
+             "| --- | --- |" + " --- |" * len(versions)]
     for api, strategies in results[versions[-1]].items():
         for strategy in strategies:
             cells = []

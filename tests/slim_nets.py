@@ -50,7 +50,8 @@ def save_tiny(folder):
     net = TinyNet()
     net.eval()
     with old_ir():
-        paddle.jit.save(net, str(folder / "model"), [paddle.static.InputSpec([None, *SHAPE], "float32", "x")])
+        paddle.jit.save(net, str(folder / "model"),
+                        [paddle.static.InputSpec([None, *SHAPE], "float32", "x")])
     return str(folder)
 
 
@@ -63,7 +64,8 @@ def program(prefix):
     desc = framework_pb2().ProgramDesc()
     with open(f"{prefix}.pdmodel", "rb") as file:
         desc.ParseFromString(file.read())
-    ops = [(op.type, sorted(str(a) for a in op.attrs if a.name not in ("op_callstack", "op_namescope")))
+    ops = [(op.type,
+            sorted(str(a) for a in op.attrs if a.name not in ("op_callstack", "op_namescope")))
            for op in desc.blocks[0].ops]
     with open(f"{prefix}.pdiparams", "rb") as file:
         return ops, file.read()
@@ -73,7 +75,8 @@ class StaticNet:
     """Two convolutions in a static program, its optimizer, and values by name."""
 
     def __init__(self, executor):
-        self.executor, self.main, self.start = executor, paddle.static.Program(), paddle.static.Program()
+        self.executor, self.main, self.start = (executor, paddle.static.Program(),
+                                                paddle.static.Program())
         self.main.random_seed = self.start.random_seed = 7
         with paddle.static.program_guard(self.main, self.start):
             x = paddle.static.data("x", [-1, *SHAPE])

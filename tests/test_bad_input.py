@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bad models, data, settings and places are refused in one sentence; unsupported ops are lived with."""
+"""Bad models, data, settings and places are refused in one sentence;
+unsupported ops are lived with.
+"""
 import os
 
 import numpy as np
@@ -18,7 +20,8 @@ from .tiny import tiny_graph, tiny_job, tiny_samples
 
 def _refused(kind, match, folder, *args, **kwargs):
     with pytest.raises(kind, match=match) as caught:
-        quant_post_mrecg(*args, **dict(dict(config=settings(), save_dir=str(folder / "out")), **kwargs))
+        quant_post_mrecg(*args,
+                         **dict(dict(config=settings(), save_dir=str(folder / "out")), **kwargs))
     assert isinstance(caught.value, MrecgError) and "\n" not in str(caught.value), "one sentence"
     assert sorted(os.listdir(folder)) == [], "nothing half-written"
 
@@ -31,9 +34,12 @@ def _nan():
 
 @pytest.mark.parametrize("loader, match", [
     ([], "empty"), (batches()[:0], "empty"), (iter(()), "empty"), (_nan(), "NaN"),
-    ([np.zeros((4, 3, 9, 8), np.float32)], "shape"), ([np.zeros((4, 8, 8, 3), np.float32)], "shape"),
-    ([np.zeros((4, 3, 8, 8), np.uint8)], "uint8"), ([{"picture": np.zeros((4, 3, 8, 8), np.float32)}], "image"),
-    (batches(16)[0]["image"][:4], "too few"), (None, "no data"), (3, "int"), ("images", "str")], ids=str)
+    ([np.zeros((4, 3, 9, 8), np.float32)], "shape"),
+    ([np.zeros((4, 8, 8, 3), np.float32)], "shape"),
+    ([np.zeros((4, 3, 8, 8), np.uint8)], "uint8"),
+    ([{"picture": np.zeros((4, 3, 8, 8), np.float32)}], "image"),
+    (batches(16)[0]["image"][:4], "too few"), (None, "no data"), (3, "int"), ("images", "str")],
+                         ids=str)
 def test_bad_data_is_refused_in_one_sentence(loader, match, model_dir, tmp_path):
     _refused(DataError, match, tmp_path, model_dir, loader)
 
@@ -101,7 +107,9 @@ def test_an_error_during_the_run_leaves_nothing(model_dir, tmp_path):
 
 
 def _with_unsupported(graph, behind):
-    """Insert an op that dygraph cannot run, which Paddle Inference can, behind tensor ``behind``."""
+    """Insert an op that dygraph cannot run, which Paddle Inference can,
+    behind tensor ``behind``.
+    """
     info = graph.tensors[behind]
     copy = graph.tensors["copied"] = TensorInfo("copied", info.shape)
     for op in graph.ops:
@@ -109,26 +117,32 @@ def _with_unsupported(graph, behind):
             names[:] = [copy.name if n == behind else n for n in names]
     graph.outputs = [copy.name if n == behind else n for n in graph.outputs]
     place = next((k for k, op in enumerate(graph.ops) if behind in op.output_names), -1)
-    graph.ops.insert(place + 1, Op("lrn", {"X": [behind]}, {"Out": [copy.name], "MidOut": ["middle"]},
-                                   dict(n=3, k=1.0, alpha=1e-4, beta=0.75, data_format="NCHW")))
+    graph.ops.insert(place + 1,
+                     Op("lrn", {"X": [behind]}, {"Out": [copy.name], "MidOut": ["middle"]},
+                        dict(n=3, k=1.0, alpha=1e-4, beta=0.75, data_format="NCHW")))
     graph.tensors["middle"] = TensorInfo("middle", info.shape)
     return graph
 
 
 def test_an_unsupported_op_in_the_middle_leaves_what_follows_float(tmp_path):
-    result = quant_post_mrecg(_with_unsupported(tiny_graph(), "c.relu"), batches(), settings(), str(tmp_path / "out"))
+    result = quant_post_mrecg(_with_unsupported(tiny_graph(), "c.relu"), batches(), settings(),
+                              str(tmp_path / "out"))
     assert set(result.report.weights) == {"a.w", "b.w", "c.w"}
-    assert set(result.report.float_tensors) == {"d.w", "fc.w"} and "lrn" in result.report.float_tensors["d.w"]
+    assert (set(result.report.float_tensors) == {"d.w", "fc.w"}
+            and "lrn" in result.report.float_tensors["d.w"])
     assert np.isfinite(Predictor(result.prefix)(tiny_samples(4))[0]).all()
 
 
 def test_an_unsupported_op_at_the_end_changes_nothing_before_it(tmp_path):
     graph = tiny_graph()
     graph.outputs.append("d.relu")
-    result = quant_post_mrecg(_with_unsupported(graph, "d.relu"), batches(), settings(), str(tmp_path / "out"))
-    assert set(result.report.weights) == {"a.w", "b.w", "c.w", "d.w"} and result.plan.modules[-1].outputs == ["d.relu"]
+    result = quant_post_mrecg(_with_unsupported(graph, "d.relu"), batches(), settings(),
+                              str(tmp_path / "out"))
+    assert (set(result.report.weights) == {"a.w", "b.w", "c.w", "d.w"}
+            and result.plan.modules[-1].outputs == ["d.relu"])
     checked = result.report.verification
-    assert checked["outputs"] and checked["max_abs_diff"] <= 1e-6 * checked["max_abs_output"], "compared where possible"
+    assert checked["outputs"] and checked["max_abs_diff"] <= 1e-6 * checked["max_abs_output"], (
+        "compared where possible")
 
 
 def test_an_unsupported_op_before_everything_is_refused(tmp_path):

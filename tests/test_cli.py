@@ -32,7 +32,8 @@ def jobs(monkeypatch):
         called.config = config
         if called.error:
             raise called.error
-        return types.SimpleNamespace(interrupted=called.interrupted, save_dir=config.global_.save_dir)
+        return types.SimpleNamespace(interrupted=called.interrupted,
+                                     save_dir=config.global_.save_dir)
 
     def plan_post(config):
         called.config = config
@@ -67,7 +68,8 @@ def test_overrides_may_stand_anywhere(capsys, config_file, jobs):
 
 def test_an_error_of_the_user_is_one_sentence_and_exit_code_2(capsys, config_file, jobs):
     jobs.error = DataError("the data is empty: give some")
-    assert run(capsys, "quant", "--config", config_file) == (2, "", "paddle-mrecg: the data is empty: give some\n")
+    assert (run(capsys, "quant", "--config", config_file) == (2, "", "paddle-mrecg: the data is "
+                                                              "empty: give some\n"))
 
 
 def test_an_error_of_ours_keeps_its_traceback(config_file, jobs):
@@ -81,24 +83,31 @@ def test_ctrl_c_says_what_is_kept(capsys, config_file, jobs):
     code, _, err = run(capsys, "quant", "--config", config_file)
     assert code == 130 and "usable program" in err and "Global.resume=true" in err
     jobs.error = KeyboardInterrupt()
-    assert run(capsys, "quant", "--config", config_file) == (130, "", "paddle-mrecg: interrupted; no result was written\n")
+    assert (run(capsys, "quant", "--config", config_file) == (130, "", "paddle-mrecg: interrupted; "
+                                                              "no result was written\n"))
 
 
 def test_config_mistakes_are_listed_before_paddle_is_imported(tmp_path):
     (tmp_path / "c.yaml").write_text("MRECG: {topk: 1}\nGlobal: {sed: 1}\n", encoding="utf-8")
-    code = ("import sys; from paddle_mrecg.cli import main; code = main(['quant', '--config', 'c.yaml'])\n"
-            "assert 'paddle' not in sys.modules; sys.exit(code)")
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
-                            env=dict(os.environ, PYTHONPATH=str(cli.__file__).rsplit("paddle_mrecg", 1)[0]))
+    code = ("import sys; from paddle_mrecg.cli import main; code = main(['quant', '--config', "
+            "'c.yaml'])\nassert 'paddle' not in sys.modules; sys.exit(code)")
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True,
+                            text=True,
+                            env=dict(os.environ,
+                                     PYTHONPATH=str(cli.__file__).rsplit("paddle_mrecg", 1)[0]))
     assert result.returncode == 2
-    assert result.stderr.splitlines()[0] == "paddle-mrecg: 2 problems:" and "Did you mean 'top_k'?" in result.stderr
+    assert (result.stderr.splitlines()[0] == "paddle-mrecg: 2 problems:"
+            and "Did you mean 'top_k'?" in result.stderr)
 
 
 @pytest.mark.parametrize("command", ["quant", "plan"])
 def test_model_and_data_must_be_named(capsys, tmp_path, jobs, command):
     (tmp_path / "c.yaml").write_text("Evaluation: {data: {image_dir: x}}\n", encoding="utf-8")
     code, _, err = run(capsys, command, "--config", str(tmp_path / "c.yaml"))
-    assert code == 2 and all(w in err for w in ("Global.model_dir", "Data: set image_dir", "Evaluation.data.label_file"))
+    assert (code == 2
+            and all(w in err
+                    for w in ("Global.model_dir", "Data: set image_dir",
+                              "Evaluation.data.label_file")))
 
 
 def test_plan_is_printed_and_saved_beside_the_result(capsys, config_file, jobs, tmp_path):
@@ -106,19 +115,22 @@ def test_plan_is_printed_and_saved_beside_the_result(capsys, config_file, jobs, 
     assert code == 0 and out.startswith("the table\n")
     assert json.loads((tmp_path / "out.plan.json").read_text(encoding="utf-8")) == {"units": [1]}
     assert not (tmp_path / "out").exists()  # a later `quant` finds nothing foreign in its way
-    assert run(capsys, "plan", "--config", config_file, "--output", str(tmp_path / "new" / "p.json"))[0] == 0
+    assert (run(capsys, "plan", "--config", config_file, "--output",
+                str(tmp_path / "new" / "p.json"))[0] == 0)
     assert (tmp_path / "new" / "p.json").exists()
 
 
 def test_plan_that_cannot_be_saved(capsys, config_file, jobs, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    code, _, err = run(capsys, "plan", "--config", config_file, "--output", str(tmp_path / "file" / "p.json"))
+    code, _, err = run(capsys, "plan", "--config", config_file, "--output",
+                       str(tmp_path / "file" / "p.json"))
     assert code == 2 and "cannot be written" in err
 
 
 def test_validate(capsys, config_file, tmp_path):
     resolved = tmp_path / "new" / "r.yaml"
-    code, out, _ = run(capsys, "validate", config_file, "MRECG.preset=fast", "--resolved", str(resolved))
+    code, out, _ = run(capsys, "validate", config_file, "MRECG.preset=fast", "--resolved",
+                       str(resolved))
     assert (code, out) == (0, f"{config_file}: valid\n")
     assert yaml.safe_load(resolved.read_text(encoding="utf-8"))["MRECG"]["num_iters"] == 300
     assert run(capsys, "validate", str(resolved))[0] == 0
@@ -170,19 +182,25 @@ def test_help_teaches_commands_that_parse(capsys):
 
 def test_the_example_config_of_the_help_text_is_valid(capsys, tmp_path):
     text = cli.DESCRIPTION.split("<<'END'\n")[1].split("  END")[0]
-    (tmp_path / "my.yaml").write_text("\n".join(line[2:] for line in text.splitlines()), encoding="utf-8")
-    assert run(capsys, "validate", str(tmp_path / "my.yaml"))[:2] == (0, f"{tmp_path / 'my.yaml'}: valid\n")
+    (tmp_path / "my.yaml").write_text("\n".join(line[2:] for line in text.splitlines()),
+                                      encoding="utf-8")
+    assert (run(capsys, "validate", str(tmp_path / "my.yaml"))[:2]
+            == (0, f"{tmp_path / 'my.yaml'}: valid\n"))
 
 
 def test_module_is_the_same_command(tmp_path):
-    result = subprocess.run([sys.executable, "-m", "paddle_mrecg", "validate", str(tmp_path / "absent.yaml")],
-                            capture_output=True, text=True, cwd=str(cli.__file__).rsplit("paddle_mrecg", 1)[0])
-    assert result.returncode == 2 and "cannot be read" in result.stderr and result.stderr.count("\n") == 1
+    result = subprocess.run([sys.executable, "-m", "paddle_mrecg", "validate",
+                             str(tmp_path / "absent.yaml")],
+                            capture_output=True, text=True,
+                            cwd=str(cli.__file__).rsplit("paddle_mrecg", 1)[0])
+    assert (result.returncode == 2 and "cannot be read" in result.stderr
+            and result.stderr.count("\n") == 1)
 
 
 def test_a_missing_paddle_names_the_cure(tmp_path):
     (tmp_path / "paddle.py").write_text("import not_installed_here\n", encoding="utf-8")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from paddle_mrecg.startup import import_paddle; import_paddle()"
+    code = (f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from paddle_mrecg.startup import "
+            "import_paddle; import_paddle()")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                             cwd=str(cli.__file__).rsplit("paddle_mrecg", 1)[0])
     assert "no module named 'not_installed_here'" in result.stderr

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules of the code base, checked on the source: who imports whom, file sizes, forbidden calls, dead settings."""
+"""The rules of the code base, checked on the source: who imports whom, file sizes,
+forbidden calls, dead settings.
+"""
 import ast
 import dataclasses
 import re
@@ -15,13 +17,14 @@ from paddle_mrecg.config.training import TRAINING_SECTIONS, TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "paddle_mrecg"
-TOP_LEVEL = {"setup.py", "paddle_mrecg", "configs", "demo", "tests", "README.md", "README_cn.md", "LICENSE", ".ci",
-             ".gitignore"}
-LIMIT = 300
-WIDTH = 130  # 120 is the aim
+TOP_LEVEL = {"setup.py", "paddle_mrecg", "configs", "demo", "tests", "README.md", "README_cn.md",
+             "LICENSE", ".ci",
+             ".gitignore", "ruff.toml"}
+LIMIT = 340  # at the 100 columns of ruff.toml
 LONGER = {"paddle_mrecg/graph/pir.py", "tests/graph/test_ops.py"}  # one table, one list of cases
 
-# Part of the package (a folder or a file) -> parts that it may import. Those not listed here are jobs: they may all.
+# Part of the package (a folder or a file) -> parts that it may import. Those not listed
+# here are jobs: they may all.
 ALLOWED = {
     "errors": (),
     "compat": ("errors",),
@@ -35,18 +38,23 @@ ALLOWED = {
     "training": ("errors", "compat", "config", "quantizers", "quanters", "strategies"),
     "strategies": ("errors", "config", "graph"),
     "engine": ("errors", "compat", "config", "graph", "quantizers", "data", "report"),
-    "export": ("errors", "compat", "files", "graph", "quantizers", "data", "engine", "quanters", "training"),
+    "export": ("errors", "compat", "files", "graph", "quantizers", "data", "engine", "quanters",
+               "training"),
     "check": ("errors", "startup", "graph", "quantizers", "export"),
 }
-NUMPY_ONLY = ("quantizers/affine.py", "quantizers/observers.py", "quantizers/ranges.py", "graph/graph.py", "config/fields.py",
-              "config/io.py", "config/rules.py", "config/schema.py", "config/docs.py", "config/training.py",
+NUMPY_ONLY = ("quantizers/affine.py", "quantizers/observers.py", "quantizers/ranges.py",
+              "graph/graph.py", "config/fields.py",
+              "config/io.py", "config/rules.py", "config/schema.py", "config/docs.py",
+              "config/training.py",
               "config/training_rules.py", "files.py",
-              "errors.py", "cli.py", "cli_hosts.py", "hosts/host.py", "hosts/sections.py", "__init__.py")
+              "errors.py", "cli.py", "cli_hosts.py", "hosts/host.py", "hosts/sections.py",
+              "__init__.py")
 
 
 def sources(folder=ROOT):
     """Python files that belong to the project."""
-    folders = [folder] if folder != ROOT else [ROOT / name for name in ("paddle_mrecg", "demo", "tests")]
+    folders = ([folder] if folder != ROOT
+               else [ROOT / name for name in ("paddle_mrecg", "demo", "tests")])
     found = [p for f in folders for p in sorted(f.rglob("*.py")) if "__pycache__" not in p.parts]
     assert len(found) > 20
     return found + ([ROOT / "setup.py"] if folder == ROOT else [])
@@ -83,7 +91,8 @@ def test_layers_import_only_downwards():
         for name in imports(path):
             parts = name.split(".")
             part, allowed = part_of(path), ALLOWED.get(part_of(path))
-            if parts[0] == "paddle_mrecg" and len(parts) > 1 and allowed is not None and parts[1] not in (part,) + allowed:
+            if (parts[0] == "paddle_mrecg" and len(parts) > 1 and allowed is not None
+                and parts[1] not in (part,) + allowed):
                 broken.append(f"{path.relative_to(ROOT)} imports {name}")
     assert not broken, "\n".join(broken)
 
@@ -91,7 +100,8 @@ def test_layers_import_only_downwards():
 def test_strategies_do_not_import_each_other():
     for path in (PACKAGE / "strategies").glob("*.py"):
         others = {p.stem for p in (PACKAGE / "strategies").glob("*.py")} - {path.stem, "__init__"}
-        assert not {n.split(".")[2] for n in imports(path) if n.startswith("paddle_mrecg.strategies.")} & others
+        assert not {n.split(".")[2] for n in imports(path)
+                    if n.startswith("paddle_mrecg.strategies.")} & others
 
 
 def test_paddleslim_stays_in_two_folders():
@@ -107,11 +117,12 @@ def test_light_files_do_not_import_paddle():
 
 @pytest.mark.parametrize("module", ["paddle_mrecg", "paddle_mrecg.cli", "paddle_mrecg.config.io"])
 def test_importing_has_no_side_effects(module):
-    code = (f"import os, sys, warnings, logging; env, path, filters = dict(os.environ), list(sys.path), list(warnings.filters)\n"
-            f"level = logging.getLogger().level; import {module}\n"
-            "assert not {'paddle', 'paddleslim', 'matplotlib', 'visualdl'} & set(sys.modules)\n"
-            "assert env == dict(os.environ) and path == sys.path and level == logging.getLogger().level\n"
-            "assert filters == warnings.filters and not logging.getLogger().handlers")
+    code = ("import os, sys, warnings, logging; env, path, filters = dict(os.environ), "
+            "list(sys.path), list(warnings.filters)\nlevel = logging.getLogger().level; import "
+            f"{module}\nassert not {{'paddle', 'paddleslim', 'matplotlib', 'visualdl'}} & "
+            "set(sys.modules)\nassert env == dict(os.environ) and path == sys.path and level == "
+            "logging.getLogger().level\nassert filters == warnings.filters and not "
+            "logging.getLogger().handlers")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
@@ -130,7 +141,8 @@ def test_an_unknown_public_name_is_an_attribute_error():
 
 
 def test_files_stay_short():
-    long = {str(p.relative_to(ROOT)): n for p in sources() for n in [len(p.read_text(encoding="utf-8").splitlines())]
+    long = {str(p.relative_to(ROOT)): n for p in sources()
+            for n in [len(p.read_text(encoding="utf-8").splitlines())]
             if n > LIMIT}
     assert set(long) <= LONGER, f"longer than {LIMIT} lines: {long}"
 
@@ -138,10 +150,9 @@ def test_files_stay_short():
 def test_lines_and_first_lines():
     for path in sources():
         lines = path.read_text(encoding="utf-8").splitlines()
-        assert not lines or lines[0] == "# SPDX-License-Identifier: Apache-2.0", f"{path}: licence line"
+        assert not lines or lines[0] == "# SPDX-License-Identifier: Apache-2.0", (
+            f"{path}: licence line")
         assert not lines or ast.get_docstring(tree(path)), f"{path}: module docstring"
-        wide = [n for n, line in enumerate(lines, 1) if len(line) > WIDTH and "tests" not in path.relative_to(ROOT).parts]
-        assert not wide, f"{path}: more than {WIDTH} columns in line {wide}"
 
 
 def test_no_file_is_called_utils():
@@ -156,13 +167,17 @@ def test_no_code_is_made_from_data():
                 name = function.id if isinstance(function, ast.Name) else ""
                 assert name not in ("eval", "exec"), f"{path}:{node.lineno} calls {name}"
                 if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
-                    assert (function.value.id, function.attr) not in (("yaml", "load"), ("yaml", "unsafe_load"),
-                                                                      ("os", "system")), f"{path}:{node.lineno}"
+                    assert (function.value.id,
+                            function.attr) not in (("yaml", "load"), ("yaml", "unsafe_load"),
+                                                   ("os", "system")), f"{path}:{node.lineno}"
                 for keyword in node.keywords:
-                    allowed = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
-                    assert keyword.arg != "allow_pickle" or allowed, f"{path}:{node.lineno} allows pickles"
+                    allowed = (isinstance(keyword.value, ast.Constant)
+                               and keyword.value.value is False)
+                    assert keyword.arg != "allow_pickle" or allowed, (
+                        f"{path}:{node.lineno} allows pickles")
         if "tests" not in path.relative_to(ROOT).parts:  # tests make pickles to see them refused
-            assert not {n.split(".")[0] for n in imports(path)} & {"pickle", "dill", "cloudpickle", "marshal"}, path
+            assert not {n.split(".")[0]
+                        for n in imports(path)} & {"pickle", "dill", "cloudpickle", "marshal"}, path
 
 
 def test_user_input_is_never_asserted():
@@ -195,17 +210,25 @@ def all_fields():
     hints = typing.get_type_hints(Config)
     classes = {section: hints[field] for section, field in SECTIONS.items()}
     training = typing.get_type_hints(TrainingConfig)
-    classes.update({section: next(t for t in (*typing.get_args(training[field]), training[field]) if t is not type(None))
+    classes.update({section: next(t for t in (*typing.get_args(training[field]), training[field])
+                                  if t is not type(None))
                     for section, field in TRAINING_SECTIONS.items()})
-    classes["QuantPost.overrides[]"] = typing.get_args(typing.get_type_hints(classes["QuantPost"])["overrides"])[0]
-    return [f"{section}.{f.name}" for section, cls in classes.items() for f in dataclasses.fields(cls)]
+    classes["QuantPost.overrides[]"] = typing.get_args(
+        typing.get_type_hints(classes["QuantPost"])["overrides"]
+    )[0]
+    return [f"{section}.{f.name}" for section, cls in classes.items()
+            for f in dataclasses.fields(cls)]
 
 
 def test_no_dead_settings():
-    """Every setting is read somewhere besides the code that loads, checks and documents settings."""
+    """Every setting is read somewhere besides the code that loads,
+    checks and documents settings.
+    """
     readers = [p for p in sources(PACKAGE) if not p.name.startswith("config")]
-    read = {node.attr for p in readers for node in ast.walk(tree(p)) if isinstance(node, ast.Attribute)
+    read = {node.attr for p in readers for node in ast.walk(tree(p))
+            if isinstance(node, ast.Attribute)
             and isinstance(node.ctx, ast.Load)}
     # A preset does its work when the config is built.
-    dead = [name for name in all_fields() if name.split(".")[-1] not in read and name != "MRECG.preset"]
+    dead = [name for name in all_fields()
+            if name.split(".")[-1] not in read and name != "MRECG.preset"]
     assert not dead, f"read nowhere: {dead}"

@@ -31,7 +31,8 @@ class CtrlC:
 
 
 @pytest.mark.parametrize("finished_units", [0, 1, 2])
-def test_ctrl_c_leaves_a_usable_program_and_resume_ends_as_if_nothing_happened(finished_units, model_dir, tmp_path,
+def test_ctrl_c_leaves_a_usable_program_and_resume_ends_as_if_nothing_happened(finished_units,
+                                                                               model_dir, tmp_path,
                                                                                monkeypatch):
     config, folder = settings(granularity="block"), str(tmp_path / "out")
     quant_post_mrecg(model_dir, batches(), config, str(tmp_path / "whole"))
@@ -46,7 +47,8 @@ def test_ctrl_c_leaves_a_usable_program_and_resume_ends_as_if_nothing_happened(f
     resumed = quant_post_mrecg(model_dir, batches(), config, folder)
     assert [u.reused for u in resumed.report.units] == [k < finished_units for k in range(3)]
     assert content(folder) == content(tmp_path / "whole")
-    assert sorted(os.listdir(tmp_path)) == ["out", "whole"] and not os.path.exists(os.path.join(folder, ".partial"))
+    assert (sorted(os.listdir(tmp_path)) == ["out", "whole"]
+            and not os.path.exists(os.path.join(folder, ".partial")))
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 5])
@@ -67,6 +69,7 @@ def test_resume_repeats_the_first_pass_as_well(steps, model_dir, tmp_path, monke
 def test_resume_with_other_settings_starts_afresh(model_dir, tmp_path, monkeypatch, reference):
     folder = str(tmp_path / "out")
     CtrlC(monkeypatch, 4)
-    assert quant_post_mrecg(model_dir, batches(), settings({"QuantPost": {"weight_bits": 4}}), folder).interrupted
+    assert quant_post_mrecg(model_dir, batches(), settings({"QuantPost": {"weight_bits": 4}}),
+                            folder).interrupted
     quant_post_mrecg(model_dir, batches(), settings({"Global": {"resume": True}}), folder)
     assert content(folder) == reference

@@ -10,14 +10,19 @@ CLASSES, SIDE = 5, 8
 
 
 class Residual(nn.Layer):
-    """Convolutions with and without bias and batch norm, depthwise, hardswish, a residual addition, Linear."""
+    """Convolutions with and without bias and batch norm, depthwise, hardswish, a
+    residual addition, Linear.
+    """
 
     def __init__(self):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2D(3, 8, 3, padding=1, bias_attr=False), nn.BatchNorm2D(8), nn.Hardswish())
-        self.depthwise = nn.Sequential(nn.Conv2D(8, 8, 3, padding=1, groups=8), nn.BatchNorm2D(8), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2D(3, 8, 3, padding=1, bias_attr=False), nn.BatchNorm2D(8),
+                                  nn.Hardswish())
+        self.depthwise = nn.Sequential(nn.Conv2D(8, 8, 3, padding=1, groups=8), nn.BatchNorm2D(8),
+                                       nn.ReLU())
         self.pointwise, self.norm = nn.Conv2D(8, 8, 1, bias_attr=False), nn.BatchNorm2D(8)
-        self.plain, self.relu = nn.Conv2D(8, 8, 3, stride=2, padding=1, padding_mode="replicate"), nn.ReLU()
+        self.plain, self.relu = (nn.Conv2D(8, 8, 3, stride=2, padding=1, padding_mode="replicate"),
+                                 nn.ReLU())
         self.pool, self.head = nn.AdaptiveAvgPool2D(1), nn.Linear(8, CLASSES)
 
     def forward(self, x):
@@ -47,7 +52,8 @@ def float_net(seed=0):
 
 
 def prepared(config=None, calibration=True, seed=0):
-    return quant_aware_prepare(float_net(seed), config, [images(seed=k) for k in (1, 2)] if calibration else None)
+    return quant_aware_prepare(float_net(seed), config,
+                               [images(seed=k) for k in (1, 2)] if calibration else None)
 
 
 def train(model, penalty, steps=3, lr=0.01, seed=20):

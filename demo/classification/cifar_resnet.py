@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CIFAR-10 ResNet-20/32/44/56 with parameter-free shortcuts (He et al. 2016, section 4.2, option A)."""
+"""CIFAR-10 ResNet-20/32/44/56 with parameter-free shortcuts (He et al.
+2016, section 4.2, option A).
+"""
 import numpy as np
 import paddle
 import paddle.nn.functional as F
@@ -9,7 +11,9 @@ DEPTHS = (20, 32, 44, 56)
 
 
 class BasicBlock(nn.Layer):
-    """Two 3x3 convolutions; the shortcut drops every other pixel and pads new channels with zeros."""
+    """Two 3x3 convolutions; the shortcut drops every other pixel and
+    pads new channels with zeros.
+    """
 
     def __init__(self, in_planes: int, planes: int, stride: int):
         super().__init__()
@@ -71,13 +75,15 @@ def load_weights(model: CifarResNet, path) -> CifarResNet:
 
     Args:
         model(CifarResNet): of the depth that the file holds.
-        path(str|Path): npz; ``running_mean``, ``running_var`` and ``linear.weight`` [out, in] as in PyTorch.
+        path(str|Path): npz; ``running_mean``, ``running_var`` and
+            ``linear.weight`` [out, in] as in PyTorch.
 
     Raises:
         KeyError: an array that the model needs is missing.
     """
     with np.load(path, allow_pickle=False) as arrays:
-        renamed = {name.replace("running_mean", "_mean").replace("running_var", "_variance"): arrays[name]
+        renamed = {name.replace("running_mean",
+                                "_mean").replace("running_var", "_variance"): arrays[name]
                    for name in arrays.files}
     renamed["linear.weight"] = renamed["linear.weight"].T
     missing = sorted(set(model.state_dict()) - set(renamed))

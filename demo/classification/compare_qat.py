@@ -1,22 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare quant-aware training on CIFAR-10: bits, bin regularization, its schedules and weight, and PACT; one JSON per cell.
+"""Compare quant-aware training on CIFAR-10: bits, bin regularization, its schedules and weight,
+and PACT; one JSON per cell.
 
-    python demo/classification/compare_qat.py run --networks cifar_mobilenet_v2        # one core each, at the same time
+    # one core each, at the same time
+    python demo/classification/compare_qat.py run --networks cifar_mobilenet_v2
     python demo/classification/compare_qat.py run --networks cifar_mobilenet_v3_small
-    python demo/classification/compare_qat.py summary                                 # table, results file, pictures
+    python demo/classification/compare_qat.py summary  # table, results file, pictures
 
-``run`` trains the float network of every seed once and starts every cell from it. Finished cells are skipped and a
-stopped one goes on after its last epoch, so it can be stopped and started at will.
+``run`` trains the float network of every seed once and starts every cell from it.
+Finished cells are skipped and a stopped one goes on after its last epoch, so it can be
+stopped and started at will.
 
-Size, for three seeds in three hours on two cores, one network on each. Seconds per step of 64 images on one core, with
-``fast_depthwise`` (without it several times as many), Paddle 3.3.1: MobileNetV2 (width 0.25) float 0.13, LSQ 0.22, LSQ + bin
-regularization 0.26; MobileNetV3-small (width 0.5) 0.12, 0.22, 0.25, PaddleSlim 0.19, its PACT 0.26, ours 0.22. An
-epoch's 1000 test images cost about 6 training steps, all 10,000 at the end about 60.
+Size, for three seeds in three hours on two cores, one network on each. Seconds per step of 64
+images on one core, with ``fast_depthwise`` (without it several times as many), Paddle 3.3.1:
+MobileNetV2 (width 0.25) float 0.13, LSQ 0.22, LSQ + bin regularization 0.26; MobileNetV3-small
+(width 0.5) 0.12, 0.22, 0.25, PaddleSlim 0.19, its PACT 0.26, ours 0.22. An epoch's 1000 test images
+cost about 6 training steps, all 10,000 at the end about 60.
 
-* Float: 40 epochs of 200 steps (512,000 images, ten times CIFAR-10) and scores, 8300 steps: 1080 s and 1000 s.
-* A cell: 9 epochs of 78 steps (a tenth of the paper's 90 epochs, and as there a third of them before bin regularization
-  starts) and scores, 702 + 110 steps: at most 812 x 0.26 = 211 s and 812 x 0.26 = 211 s.
-* MobileNetV2, 3 seeds x (1080 s + 10 cells x 200 s) = 2.6 h; MobileNetV3-small, 3 x (1000 s + 12 x 185 s) = 2.7 h.
+* Float: 40 epochs of 200 steps (512,000 images, ten times CIFAR-10) and scores, 8300
+  steps: 1080 s and 1000 s.
+* A cell: 9 epochs of 78 steps (a tenth of the paper's 90 epochs, and as there a third of
+  them before bin regularization starts) and scores, 702 + 110 steps: at most 812 x 0.26 =
+  211 s and 812 x 0.26 = 211 s.
+* MobileNetV2, 3 seeds x (1080 s + 10 cells x 200 s) = 2.6 h; MobileNetV3-small, 3 x
+  (1000 s + 12 x 185 s) = 2.7 h.
 """
 import argparse
 import json
@@ -60,7 +67,8 @@ CELLS = [  # (networks, bits, methods)
 
 def cells(network: str):
     """(bits, method) of a network's cells, those of the main table first."""
-    return list(dict.fromkeys((bits, method) for networks, all_bits, methods in CELLS if network in networks
+    return list(dict.fromkeys((bits, method) for networks, all_bits, methods in CELLS
+                              if network in networks
                               for bits in all_bits for method in methods))
 
 
@@ -71,7 +79,8 @@ def method_config(network: str, bits: str, method: str):
     weight_bits, activation_bits = bits[1], bits[3]
     if stem == "pact":
         return load_training_config(CONFIGS / f"{network}_pact_{bits.lower()}.yaml", overrides)
-    overrides = [f"QuantAware.weight_bits={weight_bits}", f"QuantAware.activation_bits={activation_bits}", *overrides]
+    overrides = [f"QuantAware.weight_bits={weight_bits}",
+                 f"QuantAware.activation_bits={activation_bits}", *overrides]
     return load_training_config(CONFIGS / f"{network}_{stem}.yaml", overrides)
 
 
@@ -90,11 +99,13 @@ class Grid:
         """Length and learning rate of a training, of the float network without ``method``."""
         from demo.classification.training.schedule import Recipe
         args = self.args
-        common = dict(batch_size=args.batch_size, epoch_test_images=args.epoch_test_images, seed=seed)
+        common = dict(batch_size=args.batch_size, epoch_test_images=args.epoch_test_images,
+                      seed=seed)
         if method:
             lr = args.pact_lr if method in (*SLIM, PACT) else args.lr
             return Recipe(epochs=args.epochs, epoch_images=args.epoch_images, lr=lr, **common)
-        return Recipe(epochs=args.float_epochs, epoch_images=args.float_epoch_images, lr=args.float_lr,
+        return Recipe(epochs=args.float_epochs, epoch_images=args.float_epoch_images,
+                      lr=args.float_lr,
                       warmup_epochs=min(1.0, args.float_epochs / 4), **common)
 
     def train(self, network, recipe, place: Path, penalty=None, watch=None):
@@ -106,7 +117,9 @@ class Grid:
             return trainer.fit(resume=True, visualdl=False)
 
     def float_weights(self, network: str, seed: int) -> Path:
-        """Weights of the float network, trained where they are not there; their score lies beside them."""
+        """Weights of the float network, trained where they are not there;
+        their score lies beside them.
+        """
         from demo.classification.training import checkpoint, networks
         from paddle_mrecg.compat import seed_everything
         from paddle_mrecg.files import write_json
@@ -130,23 +143,27 @@ class Grid:
         setting = dict(network=network, bits=bits, method=method)
         weights = self.float_weights(network, seed)
         float_rows = json.loads((weights.parent / "rows.json").read_text(encoding="utf-8"))
-        recipe, place = self.recipe(seed, method), results.cell_path(self.args.save_dir, setting, seed).with_suffix("")
+        recipe, place = (self.recipe(seed, method),
+                         results.cell_path(self.args.save_dir, setting, seed).with_suffix(""))
         seed_everything(seed)
         with networks.same_names():
             model = networks.build(network, self.data.num_classes, self.args.scale)
             checkpoint.load_weights(model, weights)
             if method in SLIM:
-                penalty, watch = None, slim_quantized(model, int(bits[1]), int(bits[3]), SLIM[method])
+                penalty, watch = (None,
+                                  slim_quantized(model, int(bits[1]), int(bits[3]), SLIM[method]))
             else:
                 model, penalty = self.ours(model, method_config(network, bits, method))
                 watch = watching(model, penalty)
             start = dict(epoch=0, **watch([] if penalty is None else penalty.statistics()))
             rows = self.train(model, recipe, place, penalty, watch)
         measured = {"float": float_rows[-1]["test_top1"], "quantized": rows[-1]["test_top1"],
-                    "weight error dB": rows[-1].get("weight_error_db"), "near %": rows[-1].get("near"),
+                    "weight error dB": rows[-1].get("weight_error_db"),
+                    "near %": rows[-1].get("near"),
                     "seconds": sum(row["seconds"] for row in rows)}
         layers = penalty.statistics() if penalty is not None else []
-        return results.run_record(setting, seed, measured, recipe=vars(recipe), curves=rounded([start, *rows]),
+        return results.run_record(setting, seed, measured, recipe=vars(recipe),
+                                  curves=rounded([start, *rows]),
                                   layers=rounded(layers))
 
     def ours(self, model, config):
@@ -157,13 +174,17 @@ class Grid:
 
 
 def slim_quantized(model, weight_bits: int, activation_bits: int, preprocess):
-    """Quantize ``model`` with PaddleSlim's QAT, in place; a function that reads the alphas of its PACT."""
+    """Quantize ``model`` with PaddleSlim's QAT, in place; a function that
+    reads the alphas of its PACT.
+    """
     from paddleslim.dygraph.quant import qat
-    config = dict(weight_bits=weight_bits, activation_bits=activation_bits, activation_preprocess_type=preprocess)
+    config = dict(weight_bits=weight_bits, activation_bits=activation_bits,
+                  activation_preprocess_type=preprocess)
     qat.QAT(config=config).quantize(model)
 
     def watch(_):
-        alphas = {name: layer.alpha.item() for name, layer in model.named_sublayers() if isinstance(layer, qat.PACT)}
+        alphas = {name: layer.alpha.item() for name, layer in model.named_sublayers()
+                  if isinstance(layer, qat.PACT)}
         return dict(alphas=alphas) if alphas else {}
     return watch
 
@@ -178,7 +199,9 @@ def rounded(rows):
 
 
 def run(args) -> int:
-    """All cells that are not there yet; one seed of everything first, so that a stopped grid is a comparison too."""
+    """All cells that are not there yet; one seed of everything first, so that a stopped
+    grid is a comparison too.
+    """
     import_paddle()
     import paddle
     paddle.set_device(args.devices)
@@ -186,8 +209,10 @@ def run(args) -> int:
     for seed in args.seeds:
         for network in args.networks:
             for bits, method in cells(network):
-                path = results.cell_path(args.cells_dir, dict(network=network, bits=bits, method=method), seed)
-                if path.exists() or (args.methods and method not in args.methods) or (args.bits and bits not in args.bits):
+                path = results.cell_path(args.cells_dir,
+                                         dict(network=network, bits=bits, method=method), seed)
+                if (path.exists() or (args.methods and method not in args.methods)
+                    or (args.bits and bits not in args.bits)):
                     continue
                 print(f"=== {path.stem}", flush=True)
                 start = time.monotonic()
@@ -205,37 +230,48 @@ def summary(args) -> int:
         print(f"no cells in {args.cells_dir}: run `compare_qat.py run` first")
         return 1
     order = {method: k for k, method in enumerate((*METHODS, *SLIM))}
-    runs.sort(key=lambda r: (r["setting"]["network"], r["setting"]["bits"], order[r["setting"]["method"]], r["seed"]))
+    runs.sort(key=lambda r: (r["setting"]["network"], r["setting"]["bits"],
+                             order[r["setting"]["method"]], r["seed"]))
     draw(runs, Path(args.results).parent)
-    table = [{k: v for k, v in run.items() if k not in ("curves", "layers")} for run in runs]  # these stay in the cells
+    # these stay in the cells
+    table = [{k: v for k, v in run.items() if k not in ("curves", "layers")} for run in runs]
     for run in table:  # a grid runs for hours beside other work: its seconds compare nothing
         run["measured"] = {k: v for k, v in run["measured"].items() if k != "seconds"}
-    path = results.save_results(args.results, "python demo/classification/compare_qat.py run", table, found)
+    path = results.save_results(args.results, "python demo/classification/compare_qat.py run",
+                                table, found)
     print(results.markdown_table(results.load_results(path)))
     return 0
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("run", "summary"))
     parser.add_argument("--networks", nargs="+", choices=(V2, V3), default=[V2, V3])
-    parser.add_argument("--methods", nargs="+", choices=(*METHODS, *SLIM), help="only these (default: all)")
+    parser.add_argument("--methods", nargs="+", choices=(*METHODS, *SLIM),
+                        help="only these (default: all)")
     parser.add_argument("--bits", nargs="+", help="only these, e.g. W2A2 (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--data_dir", default="cache/cifar10")
     parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
     size = parser.add_argument_group("size, see above")
-    size.add_argument("--scale", type=float, help="factor on the channels (MobileNetV2 0.25, MobileNetV3-small 0.5)")
+    size.add_argument("--scale", type=float,
+                      help="factor on the channels (MobileNetV2 0.25, MobileNetV3-small 0.5)")
     size.add_argument("--num_train", type=int, help="training images (all)")
     size.add_argument("--batch_size", type=int, default=64, help="(%(default)s)")
-    size.add_argument("--epoch_images", type=int, default=EPOCH_IMAGES, help="images per epoch, drawn anew (%(default)s)")
-    size.add_argument("--epoch_test_images", type=int, default=1000, help="scored between epochs; the end has all (1000)")
+    size.add_argument("--epoch_images", type=int, default=EPOCH_IMAGES,
+                      help="images per epoch, drawn anew (%(default)s)")
+    size.add_argument("--epoch_test_images", type=int, default=1000,
+                      help="scored between epochs; the end has all (1000)")
     size.add_argument("--float_epochs", type=int, default=FLOAT_EPOCHS, help="(%(default)s)")
-    size.add_argument("--float_epoch_images", type=int, default=FLOAT_EPOCH_IMAGES, help="(%(default)s)")
+    size.add_argument("--float_epoch_images", type=int, default=FLOAT_EPOCH_IMAGES,
+                      help="(%(default)s)")
     size.add_argument("--float_lr", type=float, default=FLOAT_LR, help="(%(default)s)")
-    size.add_argument("--epochs", type=int, default=EPOCHS, help="of every quantized cell (%(default)s)")
+    size.add_argument("--epochs", type=int, default=EPOCHS,
+                      help="of every quantized cell (%(default)s)")
     size.add_argument("--lr", type=float, default=LR, help="of every quantized cell (%(default)s)")
-    size.add_argument("--pact_lr", type=float, default=PACT_LR, help="but of those that compare PACT (%(default)s)")
+    size.add_argument("--pact_lr", type=float, default=PACT_LR,
+                      help="but of those that compare PACT (%(default)s)")
     size.add_argument("--cells_dir", default=str(HERE / "results" / "qat_cells"))
     size.add_argument("--results", default=str(HERE / "results" / "quant_aware.json"))
     size.add_argument("--save_dir", default="output/compare_qat", help="weights and checkpoints")

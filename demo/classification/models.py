@@ -19,8 +19,10 @@ def _mobilenet_v1():
     return mobilenet_v1.load_weights(mobilenet_v1.MobileNetV1(), path)
 
 
-LAYERS: Dict[str, Tuple[Callable, Tuple[int, ...]]] = {  # name -> (builder, input shape without batch)
-    **{f"cifar_resnet{depth}": (_cifar_resnet(depth), (3, 32, 32)) for depth in cifar_resnet.DEPTHS},
+# name -> (builder, input shape without batch)
+LAYERS: Dict[str, Tuple[Callable, Tuple[int, ...]]] = {
+    **{f"cifar_resnet{depth}": (_cifar_resnet(depth), (3, 32, 32))
+       for depth in cifar_resnet.DEPTHS},
     "mobilenet_v1": (_mobilenet_v1, (3, 224, 224)),
 }
 NAMES = sorted([*LAYERS, "pplcnetv2"])

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantize a classification network after training and score it: float, nearest rounding, reconstructed.
+"""Quantize a classification network after training and score it: float,
+nearest rounding, reconstructed.
 
     python demo/classification/quant_post.py --model cifar_resnet20 \\
-        --config_path configs/classification/cifar_resnet20_mrecg_w4a4.yaml --save_dir output/cifar_resnet20
+        --config_path configs/classification/cifar_resnet20_mrecg_w4a4.yaml \\
+            --save_dir output/cifar_resnet20
 
 ``section.key=value`` arguments override the config, as on the command line of ``paddle-mrecg``.
 """
@@ -41,7 +43,8 @@ def parse_args(argv=None):
     parser.add_argument("--model", choices=models.NAMES, default="cifar_resnet20")
     parser.add_argument("--config_path", default=DEFAULT_CONFIG)
     parser.add_argument("--save_dir", default="output/classification")
-    parser.add_argument("--data_dir", help=f"CIFAR-10 sheets (default {cifar10.DATA_DIR}) or ImageNet calib and val")
+    parser.add_argument("--data_dir", help=f"CIFAR-10 sheets (default {cifar10.DATA_DIR}) or "
+                                           "ImageNet calib and val")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the raw heads of a YOLO to detections, in numpy: what an application does behind the network."""
+"""From the raw heads of a YOLO to detections, in numpy: what an
+application does behind the network.
+"""
 from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
@@ -25,34 +27,43 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(0.5 * x)  # does not overflow
 
 
-def decode_head(output: np.ndarray, head: Head, size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray]:
+def decode_head(output: np.ndarray, head: Head,
+                size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray]:
     """darknet's boxes of one head and one image.
 
     Args:
-        output(np.ndarray): [A * (5 + classes), h, w], every anchor's x, y, w, h, objectness and classes.
+        output(np.ndarray): [A * (5 + classes), h, w], every anchor's x, y, w,
+            h, objectness and classes.
         head(Head): of this output.
         size(tuple): height and width of the network's input.
 
     Returns:
-        tuple: boxes [h * w * A, 4] as left, top, right, bottom in 0 to 1, and scores [h * w * A, classes].
+        tuple: boxes [h * w * A, 4] as left, top, right, bottom in 0 to 1, and
+            scores [h * w * A, classes].
     """
     _, rows, columns = output.shape
-    x, y, w, h, objectness, *classes = np.moveaxis(output.reshape(len(head.anchors), 5 + head.classes, rows, columns), 1, 0)
+    x, y, w, h, objectness, *classes = np.moveaxis(output.reshape(len(head.anchors),
+                                                                  5 + head.classes, rows, columns),
+                                                   1, 0)
     stretch = lambda v: sigmoid(v) * head.scale_xy - (head.scale_xy - 1) / 2  # noqa: E731
     centre_x = (np.arange(columns)[None, None, :] + stretch(x)) / columns
     centre_y = (np.arange(rows)[None, :, None] + stretch(y)) / rows
     half_w = np.exp(w) * head.anchors[:, 0, None, None] / size[1] / 2
     half_h = np.exp(h) * head.anchors[:, 1, None, None] / size[0] / 2
-    boxes = np.stack([centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h], -1)
+    boxes = np.stack([centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h],
+                     -1)
     scores = sigmoid(objectness) * sigmoid(np.stack(classes))
-    return boxes.reshape(-1, 4).astype(np.float32), scores.reshape(head.classes, -1).T.astype(np.float32)
+    return (boxes.reshape(-1, 4).astype(np.float32),
+            scores.reshape(head.classes, -1).T.astype(np.float32))
 
 
-def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, overlap: float, keep: int = 100) -> Detections:
-    """Non-maximum suppression class by class, a box being a candidate for every class above ``threshold``.
+def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, overlap: float,
+             keep: int = 100) -> Detections:
+    """Non-maximum suppression class by class, a box being a candidate for every
+    class above ``threshold``.
 
-    Paddle's own operator does the work: it comes with every Paddle this project runs on, while OpenCV's needs a
-    build for the numpy that is installed.
+    Paddle's own operator does the work: it comes with every Paddle this project runs on, while
+    OpenCV's needs a build for the numpy that is installed.
 
     Args:
         boxes(np.ndarray): [N, 4].
@@ -68,14 +79,16 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, overlap: f
     if len(index):
         place = paddle.CPUPlace()
         tensors = [paddle.to_tensor(v, place=place) for v in (boxes[index], chosen, classes)]
-        kept = paddle.vision.ops.nms(tensors[0], overlap, tensors[1], tensors[2], np.unique(classes).tolist()).numpy()
+        kept = paddle.vision.ops.nms(tensors[0], overlap, tensors[1], tensors[2],
+                                     np.unique(classes).tolist()).numpy()
     kept = kept.reshape(-1)
     kept = kept[np.argsort(-chosen[kept], kind="stable")][:keep]
     return Detections(boxes[index[kept]], chosen[kept], classes[kept])
 
 
 def detect(outputs: Sequence[np.ndarray], heads: Sequence[Head], size: Tuple[int, int],
-           image_sizes: Sequence[Tuple[int, int]], threshold: float = 0.005, overlap: float = 0.45) -> List[Detections]:
+           image_sizes: Sequence[Tuple[int, int]], threshold: float = 0.005,
+           overlap: float = 0.45) -> List[Detections]:
     """Detections of a batch.
 
     Args:
@@ -88,7 +101,8 @@ def detect(outputs: Sequence[np.ndarray], heads: Sequence[Head], size: Tuple[int
     """
     found = []
     for k, (height, width) in enumerate(image_sizes):
-        parts = [decode_head(np.asarray(output)[k], head, size) for output, head in zip(outputs, heads)]
+        parts = [decode_head(np.asarray(output)[k], head, size)
+                 for output, head in zip(outputs, heads)]
         boxes, scores = (np.concatenate(part) for part in zip(*parts))
         boxes = boxes.clip(0, 1) * np.float32([width, height, width, height])
         found.append(suppress(boxes, scores, threshold, overlap))

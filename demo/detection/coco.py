@@ -20,7 +20,9 @@ def image_paths(part: str, count: int = None) -> List[Path]:
 
 
 def read_label(image_path: Path) -> np.ndarray:
-    """[N, 5]: class, centre x and y, width and height as shares of the image; no file means that nothing is on it."""
+    """[N, 5]: class, centre x and y, width and height as shares of the image; no file
+    means that nothing is on it.
+    """
     path = Path(str(image_path).replace("images", "labels")).with_suffix(".txt")
     rows = path.read_text(encoding="utf-8").split() if path.exists() else []
     return np.array(rows, np.float64).reshape(-1, 5)
@@ -29,11 +31,13 @@ def read_label(image_path: Path) -> np.ndarray:
 def class_names() -> List[str]:
     """The 80 names in the order of the label numbers."""
     import yaml
-    names = yaml.safe_load((sources.shared_data(FOLDER) / "config.yaml").read_text(encoding="utf-8"))["names"]
+    names = yaml.safe_load((sources.shared_data(FOLDER)
+                            / "config.yaml").read_text(encoding="utf-8"))["names"]
     return [names[k] for k in sorted(names)]
 
 
-def random_part(width: int, height: int, random: np.random.Generator) -> Tuple[float, float, float, float]:
+def random_part(width: int, height: int,
+                random: np.random.Generator) -> Tuple[float, float, float, float]:
     """Left, top, right, bottom of a part that is at least 60 % of an image wide and high."""
     shares = random.uniform(0.6, 1.0, 2)
     left, top = random.uniform(0.0, 1.0 - shares) * (width, height)
@@ -42,18 +46,20 @@ def random_part(width: int, height: int, random: np.random.Generator) -> Tuple[f
 
 def squeezed(path: Path, size: Tuple[int, int], resample=Image.BILINEAR,
              random: np.random.Generator = None) -> Tuple[np.ndarray, Tuple[int, int]]:
-    """An image as float32 [H, W, 3] RGB in 0 to 1, its ratio not kept, and its own height and width.
+    """An image as float32 [H, W, 3] RGB in 0 to 1, its ratio not kept, and
+    its own height and width.
 
     Args:
         path(Path): of the image.
         size(tuple): height and width of the result.
         resample(int, optional): filter of Pillow. Default: bilinear.
-        random(np.random.Generator, optional): draws a part of the image, mirrored or not, for training without labels.
-            Default: None, all of it.
+        random(np.random.Generator, optional): draws a part of the image, mirrored or not, for
+            training without labels. Default: None, all of it.
     """
     with Image.open(path) as image:
         part = random_part(image.width, image.height, random) if random else None
-        pixels = np.asarray(image.convert("RGB").resize(size[::-1], resample, part), np.float32) / 255.0
+        pixels = (np.asarray(image.convert("RGB").resize(size[::-1], resample, part), np.float32)
+                  / 255.0)
         mirrored = random is not None and random.random() < 0.5
         return pixels[:, ::-1] if mirrored else pixels, (image.height, image.width)
 
@@ -70,7 +76,8 @@ def ground_truth(labels: Sequence[np.ndarray], sizes: Sequence[Tuple[int, int]])
     for image_id, (label, (height, width)) in enumerate(zip(labels, sizes), start=1):
         for category, x, y, w, h in label:
             box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
-            annotations.append(dict(id=len(annotations) + 1, image_id=image_id, category_id=int(category), bbox=box,
+            annotations.append(dict(id=len(annotations) + 1, image_id=image_id,
+                                    category_id=int(category), bbox=box,
                                     area=box[2] * box[3], iscrowd=0))
     images = [dict(id=k, height=h, width=w) for k, (h, w) in enumerate(sizes, start=1)]
     categories = [dict(id=k) for k in sorted({a["category_id"] for a in annotations})]
@@ -92,9 +99,10 @@ def average_precision(found: Sequence[Detections], labels: Sequence[np.ndarray],
     """
     from pycocotools.cocoeval import COCOeval
     truth = ground_truth(labels, sizes)
-    results = [dict(image_id=image_id, category_id=int(c), score=float(s), bbox=[l, t, r - l, b - t])
+    results = [dict(image_id=image_id, category_id=int(c), score=float(s),
+                    bbox=[left, t, r - left, b - t])
                for image_id, d in enumerate(found, start=1)
-               for (l, t, r, b), s, c in zip(d.boxes.astype(float), d.scores, d.classes)]
+               for (left, t, r, b), s, c in zip(d.boxes.astype(float), d.scores, d.classes)]
     if not results:
         return {"mAP": 0.0, "AP50": 0.0}
     with contextlib.redirect_stdout(io.StringIO()):

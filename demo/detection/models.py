@@ -23,7 +23,8 @@ def heads(name: str) -> List[yolo_fastest.Head]:
 
 def layer(name: str):
     """The network of one of ``YOLO`` with its weights, and the shape of one sample."""
-    net = yolo_fastest.load_weights(yolo_fastest.YoloFastest(_darknet(name, ".cfg")), _darknet(name, ".weights"))
+    net = yolo_fastest.load_weights(yolo_fastest.YoloFastest(_darknet(name, ".cfg")),
+                                    _darknet(name, ".weights"))
     return net, net.input_shape
 
 

@@ -41,8 +41,8 @@ def shapes_on(model: str, predict: Callable, path: Path) -> List[Shape]:
     inputs, sizes = detectors.feed(model, [path])
     found, = detectors.detections(model, predict(inputs), sizes, SHOWN)
     names = coco.class_names()
-    return [Shape(np.array([[l, t], [r, t], [r, b], [l, b]]), f"{names[c]} {s:.2f}", int(c))
-            for (l, t, r, b), s, c in zip(found.boxes, found.scores, found.classes)]
+    return [Shape(np.array([[left, t], [r, t], [r, b], [left, b]]), f"{names[c]} {s:.2f}", int(c))
+            for (left, t, r, b), s, c in zip(found.boxes, found.scores, found.classes)]
 
 
 def drawn(path: Path, shapes: Sequence[Shape], caption: str) -> Image.Image:
@@ -72,7 +72,8 @@ def side_by_side(path: Path, model: str, predicts, photographs: Sequence[Path]) 
         predicts(dict): caption -> ``predict``.
         photographs(list[Path]): drawn from above to below.
     """
-    rows = [[drawn(p, shapes_on(model, predict, p), caption) for caption, predict in predicts.items()] for p in photographs]
+    rows = [[drawn(p, shapes_on(model, predict, p), caption)
+             for caption, predict in predicts.items()] for p in photographs]
     sheet = Image.new("RGB", (WIDTH * len(predicts), sum(row[0].height for row in rows)), "white")
     top = 0
     for row in rows:

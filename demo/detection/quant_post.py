@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantize a detector after training, score it (float, nearest rounding, reconstructed) and draw what it finds.
+"""Quantize a detector after training, score it (float, nearest rounding,
+reconstructed) and draw what it finds.
 
     python demo/detection/quant_post.py --model yolo_fastest_xl --save_dir output/yolo \\
         --config_path configs/detection/yolo_fastest_xl_mrecg_w4a8.yaml
@@ -39,21 +40,26 @@ def draw(args, model_dir: str, result) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         save_program(load_graph(model_dir), f"{folder}/float")
         predicts = {"float": Predictor(f"{folder}/float"), "quantized": Predictor(result.prefix)}
-        return pictures.side_by_side(Path(result.save_dir) / "detections.png", args.model, predicts, paths[:args.pictures])
+        return pictures.side_by_side(Path(result.save_dir) / "detections.png", args.model, predicts,
+                                     paths[:args.pictures])
 
 
 def record(path: Path, args, config, report):
     """Put the run into a results file, in place of an earlier one of the same setting and seed."""
     bits = f"W{config.quant_post.weight_bits}A{config.quant_post.activation_bits}"
     method = config.mrecg.granularity if config.mrecg.num_iters else "nearest"
-    setting = dict(model=args.model, bits=bits, method=method, **(dict(budget=args.budget) if args.budget else {}))
-    new = [results.run_record(dict(setting, metric=metric), args.seed, results.measured(report, metric), overrides=args.overrides)
+    setting = dict(model=args.model, bits=bits, method=method,
+                   **(dict(budget=args.budget) if args.budget else {}))
+    new = [results.run_record(dict(setting, metric=metric), args.seed,
+                              results.measured(report, metric), overrides=args.overrides)
            for metric in report.metrics["float"]]
     known = results.load_results(path)["runs"] if Path(path).exists() else []
     key = lambda run: (*run["setting"].values(), run["seed"])  # noqa: E731
     taken = {key(run) for run in new}
-    runs = sorted([run for run in known if key(run) not in taken] + new, key=lambda r: models.NAMES.index(r["setting"]["model"]))
-    results.save_results(path, f"python {SCRIPT} --model {args.model} --config_path CONFIG --results {Path(path).name}", runs)
+    runs = sorted([run for run in known if key(run) not in taken] + new,
+                  key=lambda r: models.NAMES.index(r["setting"]["model"]))
+    results.save_results(path, f"python {SCRIPT} --model {args.model} --config_path CONFIG "
+                         f"--results {Path(path).name}", runs)
 
 
 def parse_args(argv=None):
@@ -63,9 +69,12 @@ def parse_args(argv=None):
     parser.add_argument("--save_dir", default="output/detection")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--pictures", type=int, default=3, help="photographs in detections.png; 0 draws none")
-    parser.add_argument("--results", help="add the run to this JSON, e.g. demo/detection/results/quant_post.json")
-    parser.add_argument("--budget", help="name in that JSON of what the overrides make of the config")
+    parser.add_argument("--pictures", type=int, default=3,
+                        help="photographs in detections.png; 0 draws none")
+    parser.add_argument("--results", help="add the run to this JSON, e.g. "
+                                          "demo/detection/results/quant_post.json")
+    parser.add_argument("--budget",
+                        help="name in that JSON of what the overrides make of the config")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     return parser.parse_intermixed_args(argv)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Yolo-Fastest as a Paddle network, built from darknet's own two files: a ``.cfg`` of layers and a ``.weights``.
+"""Yolo-Fastest as a Paddle network, built from darknet's own two files: a ``.cfg`` of
+layers and a ``.weights``.
 
-The network ends at the raw heads; sigmoid, anchors and suppression are ``boxes.py``, outside of the graph as in
-deployment.
+The network ends at the raw heads; sigmoid, anchors and suppression are ``boxes.py``, outside of
+the graph as in deployment.
 """
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Tuple
@@ -19,7 +20,8 @@ ACTIVATIONS = {
     "relu6": F.relu6,
     "leaky": lambda x: F.leaky_relu(x, 0.1),
 }
-PASSES = ("dropout", "yolo")  # layers that compute nothing here; they count in the numbering all the same
+# layers that compute nothing here; they count in the numbering all the same
+PASSES = ("dropout", "yolo")
 
 
 class Section(NamedTuple):
@@ -67,8 +69,10 @@ def read_heads(path: Path) -> List[Head]:
     heads = []
     for section in parse_cfg(path):
         if section.kind == "yolo":
-            anchors = np.array(section.numbers("anchors"), np.float32).reshape(-1, 2)[section.numbers("mask")]
-            heads.append(Head(anchors, section.number("classes"), float(section.settings.get("scale_x_y", 1))))
+            anchors = np.array(section.numbers("anchors"),
+                               np.float32).reshape(-1, 2)[section.numbers("mask")]
+            heads.append(Head(anchors, section.number("classes"),
+                              float(section.settings.get("scale_x_y", 1))))
     return heads
 
 
@@ -91,7 +95,8 @@ class Convolution(nn.Layer):
 
     def parameters_in_file_order(self) -> List[paddle.Tensor]:
         """darknet writes shift, scale, mean, variance and then the kernel."""
-        norm = [self.conv.bias] if self.bn is None else [self.bn.bias, self.bn.weight, self.bn._mean, self.bn._variance]
+        norm = ([self.conv.bias] if self.bn is None
+                else [self.bn.bias, self.bn.weight, self.bn._mean, self.bn._variance])
         return [*norm, self.conv.weight]
 
 
@@ -113,7 +118,8 @@ class YoloFastest(nn.Layer):
         self.input_shape = (net.number("channels"), net.number("height"), net.number("width"))
         widths: List[int] = []  # channels that each layer gives
         self.blocks = nn.LayerList()
-        self.sources: List[Tuple[int, ...]] = []  # the layers that each layer reads, counted from 0; -1 is the input
+        # the layers that each layer reads, counted from 0; -1 is the input
+        self.sources: List[Tuple[int, ...]] = []
         for index, section in enumerate(self.sections):
             reads = self._reads(index, section)
             channels = [widths[k] if k >= 0 else self.input_shape[0] for k in reads]
@@ -138,9 +144,11 @@ class YoloFastest(nn.Layer):
             size = section.number("size", stride)
             before = section.number("padding", size - 1) // 2
             after = section.number("padding", size - 1) - before
-            return nn.MaxPool2D(size, stride, before if before == after else [before, after, before, after]), channels[0]
+            return (nn.MaxPool2D(size, stride, before if before == after
+                                 else [before, after, before, after]), channels[0])
         if kind == "upsample":
-            return nn.Upsample(scale_factor=section.number("stride", 2), mode="nearest"), channels[0]
+            return (nn.Upsample(scale_factor=section.number("stride", 2), mode="nearest"),
+                    channels[0])
         if kind in ("route", "shortcut", *PASSES):
             return nn.Identity(), sum(channels) if kind == "route" else channels[0]
         raise ValueError(f"darknet layer [{kind}] is not supported")
@@ -152,7 +160,8 @@ class YoloFastest(nn.Layer):
             if section.kind == "route":
                 value = values[0] if len(values) == 1 else paddle.concat(values, axis=1)
             elif section.kind == "shortcut":
-                value = ACTIVATIONS[section.settings.get("activation", "linear")](values[0] + values[1])
+                value = ACTIVATIONS[section.settings.get("activation",
+                                                         "linear")](values[0] + values[1])
             else:
                 value = block(values[0])
             outputs.append(value)
@@ -171,7 +180,8 @@ def load_weights(model: YoloFastest, path: Path) -> YoloFastest:
     major, minor = np.frombuffer(content, np.int32, 2)
     header = 20 if major * 10 + minor >= 2 else 16  # the count of images seen grew to 64 bits
     numbers = np.frombuffer(content, np.float32, offset=header)
-    tensors = [t for b in model.blocks if isinstance(b, Convolution) for t in b.parameters_in_file_order()]
+    tensors = [t for b in model.blocks if isinstance(b, Convolution)
+               for t in b.parameters_in_file_order()]
     wanted = sum(int(np.prod(t.shape)) for t in tensors)
     if len(numbers) != wanted:
         raise ValueError(f"{path} has {len(numbers)} numbers, the network {wanted}")

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fewer bits weigh: the program and Paddle Lite's file as stored and zipped, and the codes as an ideal coder writes them.
+"""What fewer bits weigh: the program and Paddle Lite's file as stored and zipped, and the codes as
+an ideal coder writes them.
 
     python demo/mobile/sizes.py
     python demo/mobile/sizes.py --models ResNet-20 --bits 8 4 3 2
 
-Weights are rounded to nearest (the first and the last layer keep 8 bits) unless ``--cache`` holds the model already, as for
-``table.py``; reconstructed codes are spread over the levels in the same way. Runs that are recorded are not repeated.
+Weights are rounded to nearest (the first and the last layer keep 8 bits) unless ``--cache`` holds
+the model already, as for ``table.py``; reconstructed codes are spread over the levels in the same
+way. Runs that are recorded are not repeated.
 """
 import argparse
 import json
@@ -31,11 +33,13 @@ def measure(folder: Path):
         folder(Path): a result of ``quant_post_mrecg``.
 
     Returns:
-        dict: name -> 10^6 bytes; without the ``.nb`` where Paddle Lite's converter is not installed.
+        dict: name -> 10^6 bytes; without the ``.nb`` where Paddle Lite's
+            converter is not installed.
     """
     sizes = json.loads((folder / "report.json").read_text(encoding="utf-8"))["sizes"]
     program, codes = sizes["quantized_file"], sizes["codes"]
-    found = {"float": sizes["float_file"]["bytes"], "int8": program["bytes"], "int8 zipped": program["zipped"]}
+    found = {"float": sizes["float_file"]["bytes"], "int8": program["bytes"],
+             "int8 zipped": program["zipped"]}
     lite = _lite_file(folder)
     if lite is not None:
         from paddle_mrecg.files import deflate
@@ -71,7 +75,8 @@ def measure_missing(args):
                 print(f"skipped {name}: {error}")
                 break
             known.append(results.run_record({"model": name, "weight bits": str(bits)}, 0, found))
-            known.sort(key=lambda run: (list(WORKLOADS).index(run["setting"]["model"]), -int(run["setting"]["weight bits"])))
+            known.sort(key=lambda run: (list(WORKLOADS).index(run["setting"]["model"]),
+                                        -int(run["setting"]["weight bits"])))
             results.save_results(args.results, f"python {SCRIPT}", known)
             print(f"{name}, {bits} bits: {found}", flush=True)
 

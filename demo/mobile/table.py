@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantize the demo's models, export them to every runtime, run them there, and make the table of what came out.
+"""Quantize the demo's models, export them to every runtime, run them there, and make
+the table of what came out.
 
-    python demo/mobile/table.py                      # measures what has no result file yet, then prints the table
+    python demo/mobile/table.py  # measures what has no result file yet, then prints the table
     python demo/mobile/table.py --models ResNet-20 --bits 4
     python demo/mobile/table.py --print_only --markdown
 
-One JSON per model, bits and target in ``results/cells``; an interrupted run goes on where it stopped. Weights are rounded to
-nearest unless ``--cache`` holds the model already, for example reconstructed:
+One JSON per model, bits and target in ``results/cells``; an interrupted run goes on
+where it stopped. Weights are rounded to nearest unless ``--cache`` holds the model
+already, for example reconstructed:
 
-    python demo/classification/quant_post.py --model mobilenet_v1 --save_dir cache/mobile/mobilenetv1_w4a8 \\
+    python demo/classification/quant_post.py --model mobilenet_v1 \\
+        --save_dir cache/mobile/mobilenetv1_w4a8 \\
         --config_path configs/classification/mobilenet_v1_mrecg_w4a8.yaml
 """
 import argparse
@@ -41,9 +44,12 @@ def quantized(name: str, bits: int, cache: Path) -> Path:
     work = WORKLOADS[name]
     feed = work.calibration(work.calibrate)
     size = min(4, work.calibrate) if "scale_factor" not in feed else 1
-    batches = [{n: v[k:k + size] for n, v in feed.items()} for k in range(0, len(next(iter(feed.values()))), size)]
-    config = dict(Global=dict(target="paddle_lite", visualdl=False), Data=dict(num_samples=work.calibrate, batch_size=size),
-                  QuantPost=dict(weight_bits=bits, activation_bits=8, num_observe=work.calibrate, skip=list(work.skip)),
+    batches = [{n: v[k:k + size] for n, v in feed.items()}
+               for k in range(0, len(next(iter(feed.values()))), size)]
+    config = dict(Global=dict(target="paddle_lite", visualdl=False),
+                  Data=dict(num_samples=work.calibrate, batch_size=size),
+                  QuantPost=dict(weight_bits=bits, activation_bits=8, num_observe=work.calibrate,
+                                 skip=list(work.skip)),
                   MRECG=dict(preset="nearest", granularity="block"))
     quant_post_mrecg(work.model_dir(), batches, config, save_dir=str(folder))
     return folder
@@ -59,16 +65,20 @@ def measure(name: str, bits: int, cache: Path):
     report = check(graph, work.calibration(count), seconds=600)
     made = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     sizes = {name: made["sizes"][name] for name in ("float_file", "quantized_file")}
-    sizes["codes"] = {name: size for name, size in made["sizes"]["codes"].items() if name != "entropy_bits"}
+    sizes["codes"] = {name: size for name, size in made["sizes"]["codes"].items()
+                      if name != "entropy_bits"}
     common = dict(rounding=_rounding(made), jitter=report.jitter, sizes=sizes)
     found = {r.runtime: r for r in report.runtimes}
     cells = {"Lite ARM": dict(common, **_arm(graph, report))}
     for target, runtime in TARGETS.items():
         if runtime:
-            cells[target] = dict(common, **_run_cell(found[runtime]), **_score(work, graph, runtime, found[runtime]))
+            cells[target] = dict(common, **_run_cell(found[runtime]),
+                                 **_score(work, graph, runtime, found[runtime]))
     cells["Lite x86"].update(_x86(graph))
     with tempfile.TemporaryDirectory() as place:
-        cells["Paddle Inference"].update(_latency("inference", _old_program(work.model_dir(), place), folder, work))
+        cells["Paddle Inference"].update(_latency("inference",
+                                                  _old_program(work.model_dir(), place), folder,
+                                                  work))
     cells["ONNX"].update(_onnx(graph, work, cells["ONNX"]))
     return cells
 
@@ -79,9 +89,12 @@ def _rounding(report) -> str:
 
 
 def _run_cell(found):
-    return dict(accepted=found.status not in ("failed", "absent"), status=found.status, reason=found.why,
-                max_abs_diff=found.max_abs_diff, mean_abs_diff=found.mean_abs_diff, worst_layer=found.worst_layer,
-                findings=[dict(layer=f.name, op=f.op, relative=f.relative, cause=f.cause, x86_only=f.x86_only)
+    return dict(accepted=found.status not in ("failed", "absent"), status=found.status,
+                reason=found.why,
+                max_abs_diff=found.max_abs_diff, mean_abs_diff=found.mean_abs_diff,
+                worst_layer=found.worst_layer,
+                findings=[dict(layer=f.name, op=f.op, relative=f.relative, cause=f.cause,
+                               x86_only=f.x86_only)
                           for f in found.findings])
 
 
@@ -92,8 +105,10 @@ def _arm(graph, report):
     try:
         model = convert(graph, find_lite(), "arm")
     except MrecgError as error:
-        return dict(accepted=False, status="absent" if "lite-env" in str(error) else "failed", reason=str(error))
-    return dict(accepted=True, status="converted, not run: no ARM device", reason="", int8_ops=model.int8, ops=len(model.rows),
+        return dict(accepted=False, status="absent" if "lite-env" in str(error) else "failed",
+                    reason=str(error))
+    return dict(accepted=True, status="converted, not run: no ARM device", reason="",
+                int8_ops=model.int8, ops=len(model.rows),
                 bytes=len(model.data), changes=model.changes,
                 float_ops={row.weight: row.why for row in report.lite_ops if not row.int8})
 
@@ -106,7 +121,8 @@ def _x86(graph):
         model = convert(graph, find_lite(), "x86")
     except MrecgError:
         return {}
-    return dict(int8_ops=model.int8, ops=len(model.rows), bytes=len(model.data), changes=model.changes)
+    return dict(int8_ops=model.int8, ops=len(model.rows), bytes=len(model.data),
+                changes=model.changes)
 
 
 def _score(work, graph, runtime, found):
@@ -119,16 +135,20 @@ def _score(work, graph, runtime, found):
     outcome = RUNTIMES[runtime](graph, feed, 600)
     if outcome.outputs is None:
         return dict(metric=None, metric_failure=outcome.failure)
-    scored = dict(metric=score([outcome.outputs[n] for n in graph.outputs]), metric_name=work.metric, metric_samples=work.samples)
+    scored = dict(metric=score([outcome.outputs[n] for n in graph.outputs]),
+                  metric_name=work.metric, metric_samples=work.samples)
     if runtime == "inference":
         plain = load_graph(work.model_dir())
         base = RUNTIMES[runtime](plain, feed, 600)
-        scored["metric_float"] = score([base.outputs[n] for n in plain.outputs]) if base.outputs else None
+        scored["metric_float"] = (score([base.outputs[n] for n in plain.outputs]) if base.outputs
+                                  else None)
     return scored
 
 
 def _old_program(model_dir, place):
-    """A float model as .pdmodel: Paddle 3.3.1 crashes when oneDNN reads some that Paddle 3 wrote (.json)."""
+    """A float model as .pdmodel: Paddle 3.3.1 crashes when oneDNN reads some
+    that Paddle 3 wrote (.json).
+    """
     from paddle_mrecg.graph.load import load_graph
     from paddle_mrecg.graph.writer import save_program
     if any(Path(model_dir).glob("*.pdmodel")):
@@ -138,23 +158,31 @@ def _old_program(model_dir, place):
 
 
 def _latency(runtime, float_model, int8_model, work):
-    """Float against int8 by ``latency.py`` in a process of its own; int8 ops as Paddle's log counts them."""
-    command = [sys.executable, "-W", "ignore", str(HERE / "latency.py"), "--runtime", runtime, "--float_model", str(float_model),
+    """Float against int8 by ``latency.py`` in a process of its own; int8 ops as
+    Paddle's log counts them.
+    """
+    command = [sys.executable, "-W", "ignore", str(HERE / "latency.py"), "--runtime", runtime,
+               "--float_model", str(float_model),
                "--int8_model", str(int8_model), "--json", "--cpu_time", "--repeats", "15"]
     command += [word for shape in work.shapes for word in ("--shape", ",".join(map(str, shape)))]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, errors="replace")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600,
+                              errors="replace")
         times = json.loads(done.stdout.strip().splitlines()[-1])
     except subprocess.TimeoutExpired:
         return dict(latency=None, latency_failure="latency.py did not finish in 600 s")
     except (ValueError, IndexError):
         return dict(latency=None, latency_failure=_last_words(done.stderr))
-    counted = [int(n) for n in re.findall(r"quantized (\d+) (?:fused_conv2d|conv2d|fc|matmul)\w* ops", done.stdout + done.stderr)]
+    counted = [int(n)
+               for n in re.findall(r"quantized (\d+) (?:fused_conv2d|conv2d|fc|matmul)\w* ops",
+                                   done.stdout + done.stderr)]
     return dict(latency=times, **(dict(int8_ops=sum(counted)) if counted else {}))
 
 
 def _last_words(log):
-    """What a Paddle traceback says in the end; the operator's name is on the last line, the complaint before it."""
+    """What a Paddle traceback says in the end; the operator's name is on the last
+    line, the complaint before it.
+    """
     lines = [line.strip() for line in log.splitlines() if "Error" in line or "error]" in line]
     return " ".join(lines[-2:])[-400:] or "no message"
 
@@ -174,7 +202,8 @@ def _onnx(graph, work, cell):
             return dict(latency=None, latency_failure=str(error))
         for path, model in zip(paths, models):
             Path(path).write_bytes(model.SerializeToString())
-        return dict(_latency("onnxruntime", *paths[:2], work), **_int8_nodes(*paths[1:]), bytes=Path(paths[1]).stat().st_size)
+        return dict(_latency("onnxruntime", *paths[:2], work), **_int8_nodes(*paths[1:]),
+                    bytes=Path(paths[1]).stat().st_size)
 
 
 def _int8_nodes(path, optimized):
@@ -185,7 +214,8 @@ def _int8_nodes(path, optimized):
     options.optimized_model_filepath = optimized
     onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(optimized).graph.node]
-    return dict(int8_ops=sum(k in ("QLinearConv", "QLinearMatMul", "MatMulIntegerToFloat", "QGemm") for k in kinds))
+    return dict(int8_ops=sum(k in ("QLinearConv", "QLinearMatMul", "MatMulIntegerToFloat", "QGemm")
+                             for k in kinds))
 
 
 def measure_missing(args):
@@ -202,11 +232,14 @@ def measure_missing(args):
                 print(f"skipped {name}: {error}")
                 break
             for target, path in paths.items():
-                if cells[target]["status"] == "absent":  # not a finding about the model: measure again with the tools there
+                # not a finding about the model: measure again with the tools there
+                if cells[target]["status"] == "absent":
                     print(f"not measured: {name} on {target}: {cells[target]['reason']}")
                     continue
-                record = results.run_record(dict(model=name, bits=f"W{bits}A8", target=target), 0, {}, **cells[target])
-                results.save_results(path, results.command_line("demo/mobile/table.py", []), [record])
+                record = results.run_record(dict(model=name, bits=f"W{bits}A8", target=target), 0,
+                                            {}, **cells[target])
+                results.save_results(path, results.command_line("demo/mobile/table.py", []),
+                                     [record])
             print(f"{name} W{bits}A8: {time.perf_counter() - start:.0f} s", flush=True)
 
 
@@ -218,7 +251,8 @@ def print_table(args):
     files = results.load_cells(args.results)
     table = [HEAD, *rows(files)]
     widths = [max(len(row[k]) for row in table) for k in range(len(HEAD))]
-    print("\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in table))
+    print("\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip()
+                    for row in table))
     print("\n".join(failures(files)))
 
 

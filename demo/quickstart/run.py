@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantize the PP-OCR direction classifier and compare float, nearest rounding and MRECG.
 
-One run is the quickstart; several ``--bits``, ``--seeds`` and ``--data`` are the measurement behind the README's
-table, written to ``results/*.json``. A seed draws the calibration lines and everything random in the
-reconstruction; the held-out lines are the same for all.
+One run is the quickstart; several ``--bits``, ``--seeds`` and ``--data`` are the measurement behind
+the README's table, written to ``results/*.json``. A seed draws the calibration lines and everything
+random in the reconstruction; the held-out lines are the same for all.
 """
 import argparse
 import sys
@@ -24,7 +24,9 @@ WORD_SETS = {"IIIT5K": "ocr/iiit5k_test", "IC15": "ocr/ic15_rec_test"}
 
 
 def rendered_lines(num_calib: int, num_eval: int):
-    """Rendered lines: ``calibrate(seed) -> array`` and ``evaluate(predict) -> {metric: percent}``."""
+    """Rendered lines: ``calibrate(seed) -> array`` and
+    ``evaluate(predict) -> {metric: percent}``.
+    """
     def calibrate(seed):
         return render.rendered_set("calibration", num_calib, 1000 + seed)[0]
 
@@ -32,7 +34,9 @@ def rendered_lines(num_calib: int, num_eval: int):
 
 
 def word_crops(num_calib: int):
-    """The same on real word crops, each upright and turned; raises ``sources.Absent`` without the data."""
+    """The same on real word crops, each upright and turned; raises
+    ``sources.Absent`` without the data.
+    """
     train = crops.read_crops(sources.shared_data("ocr/iiit5k_train"))[0]
     tests = {name: crops.both_directions(crops.read_crops(sources.shared_data(folder))[0])
              for name, folder in WORD_SETS.items()}
@@ -43,7 +47,8 @@ def word_crops(num_calib: int):
 
     def evaluate(predict):
         scores = {name: crops.accuracy(predict, *labelled) for name, labelled in tests.items()}
-        together = np.average(list(scores.values()), weights=[len(labels) for _, labels in tests.values()])
+        together = np.average(list(scores.values()),
+                              weights=[len(labels) for _, labels in tests.values()])
         return dict(scores, **{" + ".join(tests): float(together)})
 
     return calibrate, evaluate
@@ -66,7 +71,8 @@ def print_table(records, save_dirs):
     rows = [("data", "bits", "float", "nearest", "MRECG", "recovered")]
     for row in results.summarise(records):
         measured = {k: results.cell(v) for k, v in row["measured"].items()}
-        rows.append((row["setting"]["data"], row["setting"]["bits"], measured["float"], measured["nearest"],
+        rows.append((row["setting"]["data"], row["setting"]["bits"], measured["float"],
+                     measured["nearest"],
                      measured["MRECG"], measured.get("recovered %", "–")))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     print("\naccuracy in percent; recovered: share of nearest rounding's loss that MRECG won back")
@@ -82,7 +88,8 @@ def measure(args, name, calibrate, evaluate):
     records, save_dirs = [], []
     for bits in args.bits:
         for seed in args.seeds:
-            save_dir = Path(args.save_dir) / f"{name}_w{bits}a8_seed{seed}" if args.many else Path(args.save_dir)
+            save_dir = (Path(args.save_dir) / f"{name}_w{bits}a8_seed{seed}" if args.many
+                        else Path(args.save_dir))
             start = time.perf_counter()
             report = quantize(args, bits, seed, calibrate, evaluate, save_dir)
             seconds = round(time.perf_counter() - start, 1)
@@ -90,9 +97,11 @@ def measure(args, name, calibrate, evaluate):
                 measured = results.recovery(report, metric)
                 measured = {"float": measured["float"], "nearest": measured["nearest"],
                             "MRECG": measured["quantized"], "recovered %": measured["recovered"]}
-                setting = dict(data="rendered lines" if name == "rendered" else metric, bits=f"W{bits}A8")
+                setting = dict(data="rendered lines" if name == "rendered" else metric,
+                               bits=f"W{bits}A8")
                 records.append(results.run_record(setting, seed, measured, seconds=seconds,
-                                                  num_eval=args.num_eval if name == "rendered" else None))
+                                                  num_eval=args.num_eval if name == "rendered"
+                                                  else None))
             save_dirs.append(save_dir)
     return records, save_dirs
 
@@ -100,7 +109,8 @@ def measure(args, name, calibrate, evaluate):
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config_path", default=str(sources.ROOT / CONFIG))
-    parser.add_argument("--save_dir", default="output/quickstart", help="the result, or one folder per run below it")
+    parser.add_argument("--save_dir", default="output/quickstart",
+                        help="the result, or one folder per run below it")
     parser.add_argument("--bits", type=int, nargs="+", default=[4], help="weight bits")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--data", nargs="+", choices=("rendered", "words"), default=["rendered"],
@@ -108,7 +118,8 @@ def parse_args(argv=None):
     parser.add_argument("--num_calib", type=int, default=512, help="unlabelled calibration samples")
     parser.add_argument("--num_eval", type=int, default=1000, help="held-out rendered lines")
     parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--results", help="write all runs to this JSON, e.g. demo/quickstart/results/direction.json")
+    parser.add_argument("--results", help="write all runs to this JSON, e.g. "
+                                          "demo/quickstart/results/direction.json")
     args = parser.parse_args(argv)
     args.many = len(args.bits) * len(args.seeds) * len(args.data) > 1
     return args
@@ -131,7 +142,8 @@ def main(argv=None) -> int:
         more, dirs = measure(args, name, calibrate, evaluate)
         records, save_dirs = records + more, save_dirs + dirs
         if args.results:  # after every kind of data, so that an interruption loses little
-            results.save_results(args.results, results.command_line("demo/quickstart/run.py", argv), records)
+            results.save_results(args.results, results.command_line("demo/quickstart/run.py", argv),
+                                 records)
     if not records:
         return 1
     print_table(records, save_dirs)

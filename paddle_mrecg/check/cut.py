@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cut a quantized program at its activation quantizers, so that every layer is judged on the same input.
+"""Cut a quantized program at its activation quantizers, so that every layer is
+judged on the same input.
 
-A whole run says little about where runtimes part: one activation that rounds the other way changes everything behind
-it. In the cut program each quantized activation is an output of the layer before and a new input of those behind, so
-one run compares every layer by itself.
+A whole run says little about where runtimes part: one activation that rounds the other way changes
+everything behind it. In the cut program each quantized activation is an output of the layer before
+and a new input of those behind, so one run compares every layer by itself.
 """
 import dataclasses
 from typing import Dict, List, Tuple
@@ -33,7 +34,9 @@ class Layer:
 
 
 def cut_points(graph: Graph) -> List[str]:
-    """Activations that are quantized, then the graph's outputs; where outputs cannot be simulated, the last tensors that can."""
+    """Activations that are quantized, then the graph's outputs; where outputs cannot be simulated,
+    the last tensors that can.
+    """
     ops = reachable(graph)
     produced = {n for op in ops for n in op.output_names}
     quantized = [op.input("X") for op in ops
@@ -47,14 +50,17 @@ def cut_points(graph: Graph) -> List[str]:
 
 
 def cut(graph: Graph, points: List[str]) -> Graph:
-    """The cut program: ``points`` are its outputs; those that are read again are inputs too, with ``SUFFIX``."""
+    """The cut program: ``points`` are its outputs; those that are read again are
+    inputs too, with ``SUFFIX``.
+    """
     result = graph.copy()
     result.outputs = list(points)
     result.ops = needed_ops(result, points)
     read = {n for op in result.ops for n in op.input_names}
     inner = [n for n in points if n in read]
     for op in result.ops:
-        op.inputs = {slot: [n + SUFFIX if n in inner else n for n in names] for slot, names in op.inputs.items()}
+        op.inputs = {slot: [n + SUFFIX if n in inner else n for n in names]
+                     for slot, names in op.inputs.items()}
     for name in inner:
         info = result.tensors[name]
         result.tensors[name + SUFFIX] = TensorInfo(name + SUFFIX, info.shape, info.dtype)
@@ -64,9 +70,11 @@ def cut(graph: Graph, points: List[str]) -> Graph:
     return result
 
 
-def cut_feed(cut_graph: Graph, feed: Dict[str, np.ndarray], values: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+def cut_feed(cut_graph: Graph, feed: Dict[str, np.ndarray],
+             values: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
     """Inputs of the cut program from the model's inputs and simulated values."""
-    return {n: values[n[:-len(SUFFIX)]] if n.endswith(SUFFIX) else feed[n] for n in cut_graph.inputs}
+    return {n: values[n[:-len(SUFFIX)]] if n.endswith(SUFFIX) else feed[n]
+            for n in cut_graph.inputs}
 
 
 def layers(cut_graph: Graph) -> List[Layer]:

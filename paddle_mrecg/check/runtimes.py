@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a program on a real runtime, in a process of its own: a crash or an endless loop is a result, not the end."""
+"""Run a program on a real runtime, in a process of its own: a crash or an endless loop
+is a result, not the end.
+"""
 import dataclasses
 import os
 import signal
@@ -43,16 +45,19 @@ class Outcome:
     bytes: int = 0
 
 
-def run_inference(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS, repeat: int = 0) -> Outcome:
+def run_inference(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS,
+                  repeat: int = 0) -> Outcome:
     """Paddle Inference on the CPU."""
     with tempfile.TemporaryDirectory() as folder:
         prefix = os.path.join(folder, "model")
         save_program(graph, prefix)
         size = sum(os.path.getsize(prefix + suffix) for suffix in (".pdmodel", ".pdiparams"))
-        return _run(_worker("inference", prefix), folder, feed, graph.outputs, seconds, repeat, Outcome(bytes=size))
+        return _run(_worker("inference", prefix), folder, feed, graph.outputs, seconds, repeat,
+                    Outcome(bytes=size))
 
 
-def run_onnxruntime(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS, repeat: int = 0) -> Outcome:
+def run_onnxruntime(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS,
+                    repeat: int = 0) -> Outcome:
     """onnxruntime on the CPU, without its graph optimizations, which move quantizers."""
     try:
         model = onnx_model(graph)
@@ -63,10 +68,12 @@ def run_onnxruntime(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int =
         with open(path, "wb") as file:
             file.write(model.SerializeToString())
         found = Outcome(bytes=os.path.getsize(path))
-        return _run(_worker("onnxruntime", path), folder, feed, graph.outputs, seconds, repeat, found)
+        return _run(_worker("onnxruntime", path), folder, feed, graph.outputs, seconds, repeat,
+                    found)
 
 
-def run_lite(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS, repeat: int = 0) -> Outcome:
+def run_lite(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS,
+             repeat: int = 0) -> Outcome:
     """Paddle Lite's x86 predictor, int8 where the program is quantized."""
     try:
         tools = find_lite()
@@ -74,32 +81,40 @@ def run_lite(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECOND
     except MrecgError as error:
         return Outcome(failure=str(error))
     if not tools.python:
-        return Outcome(failure=f"{tools.opt} has no predictor beside it: run `paddle-mrecg lite-env`")
+        return Outcome(failure=f"{tools.opt} has no predictor beside it: run "
+                               "`paddle-mrecg lite-env`")
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model.nb")
         with open(path, "wb") as file:
             file.write(model.data)
         found = Outcome(notes=model.changes, rows=model.rows, bytes=len(model.data))
-        return _run([tools.python, lite_predict.__file__, path], folder, feed, graph.outputs, seconds, repeat, found)
+        return _run([tools.python, lite_predict.__file__, path], folder, feed, graph.outputs,
+                    seconds, repeat, found)
 
 
-RUNTIMES: Dict[str, Callable[..., Outcome]] = {"inference": run_inference, "onnxruntime": run_onnxruntime, "lite": run_lite}
+RUNTIMES: Dict[str, Callable[..., Outcome]] = {"inference": run_inference,
+                                               "onnxruntime": run_onnxruntime, "lite": run_lite}
 
 
 def _worker(kind: str, path: str) -> List[str]:
     return [sys.executable, "-W", "ignore", "-m", "paddle_mrecg.check.worker", kind, path]
 
 
-def _run(command: List[str], folder: str, feed, names: List[str], seconds: int, repeat: int, found: Outcome) -> Outcome:
+def _run(command: List[str], folder: str, feed, names: List[str], seconds: int, repeat: int,
+         found: Outcome) -> Outcome:
     """Hand the inputs over, run, take the outputs."""
     inputs, outputs = (os.path.join(folder, f"{k}.npz") for k in ("inputs", "outputs"))
     write_arrays(inputs, feed)
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in (_root(), os.environ.get("PYTHONPATH")) if p))
+    environment = dict(os.environ,
+                       PYTHONPATH=os.pathsep.join(p for p in (_root(), os.environ.get("PYTHONPATH"))
+                                                  if p))
     if command[0] != sys.executable:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     try:
-        done = subprocess.run([*command, inputs, outputs, "--repeat", str(repeat)], env=environment, timeout=seconds,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        done = subprocess.run([*command, inputs, outputs, "--repeat", str(repeat)], env=environment,
+                              timeout=seconds,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              errors="replace")
     except subprocess.TimeoutExpired:
         found.failure = f"no result after {seconds} s"
         return found
@@ -127,7 +142,8 @@ def _root() -> str:
 
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray]):
     """Arrays under any names: ``names``, and ``0``, ``1``, ... for their values."""
-    np.savez(path, names=np.array(list(arrays)), **{str(k): v for k, v in enumerate(arrays.values())})
+    np.savez(path, names=np.array(list(arrays)),
+             **{str(k): v for k, v in enumerate(arrays.values())})
 
 
 def read_arrays(path: str):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference: a quantized program op by op, with the definition of each quantizer and float arithmetic between."""
+"""The reference: a quantized program op by op, with the definition of each quantizer and
+float arithmetic between.
+"""
 from typing import Dict, List, Mapping, Sequence
 
 import numpy as np
@@ -21,19 +23,22 @@ def simulate(graph: Graph, feed: Mapping[str, np.ndarray], fetch: Sequence[str],
         graph(Graph): a quantized or float program.
         feed(dict): input name -> array.
         fetch(list[str]): tensors to return.
-        jitter(float, optional): relative change of every activation before it is rounded. A runtime that adds in another
-            order changes them by about 1e-6; what that does to the outputs is the least difference to expect. Default: 0.
+        jitter(float, optional): relative change of every activation before it is rounded. A runtime
+            that adds in another order changes them by about 1e-6; what that does to the outputs is
+            the least difference to expect. Default: 0.
     """
     quantized = _Quantizers(graph, jitter)
     readers = {name: len(ops) for name, ops in graph.consumers().items()}
-    values = {n: paddle.to_tensor(v) for n, v in {**graph.params, **feed}.items() if v.dtype != np.int8}
+    values = {n: paddle.to_tensor(v) for n, v in {**graph.params, **feed}.items()
+              if v.dtype != np.int8}
     wanted, found = set(fetch), {n: feed[n] for n in fetch if n in feed}
     with paddle.no_grad():
         for op in graph.ops:
             values.update(_run(op, values, quantized))
             for name in wanted & set(op.output_names) & set(values):
                 found[name] = values[name].numpy()
-            for name in set(op.input_names):  # feature maps are large: forget what nobody reads any more
+            # feature maps are large: forget what nobody reads any more
+            for name in set(op.input_names):
                 readers[name] -= 1
                 if not readers[name] and name not in graph.params:
                     values.pop(name, None)
@@ -50,7 +55,8 @@ def reachable(graph: Graph) -> List[Op]:
     return ops
 
 
-def _run(op: Op, values: Dict[str, paddle.Tensor], quantized: "_Quantizers") -> Dict[str, paddle.Tensor]:
+def _run(op: Op, values: Dict[str, paddle.Tensor],
+         quantized: "_Quantizers") -> Dict[str, paddle.Tensor]:
     if is_quantize_op(op.type):
         return quantized.run(op, values)
     if op.type not in SUPPORTED or any(name not in values for name in op.input_names):
@@ -75,18 +81,23 @@ class _Quantizers:
         if op.type == "quantize_linear":
             return {out: values[name]} if name in values else {}  # rounded by its dequantize_linear
         source = self.producers.get(name)
-        if op.type == "dequantize_linear" and source is not None and source.type == "quantize_linear":
+        if (op.type == "dequantize_linear" and source is not None
+            and source.type == "quantize_linear"):
             op = source
             name = op.input("X")
-            value, encoding = values.get(source.output("Y")), activation_encoding(source, self.graph)
+            value, encoding = (values.get(source.output("Y")),
+                               activation_encoding(source, self.graph))
         else:
             value = values.get(name)
             encoding = _fake_encoding(op, value, self.graph)
-        return {} if value is None else {out: paddle.to_tensor(fake_quantize(value.numpy() * self.factor, encoding))}
+        return ({} if value is None
+                else {out: paddle.to_tensor(fake_quantize(value.numpy() * self.factor, encoding))})
 
 
 def _fake_encoding(op: Op, value, graph: Graph) -> Encoding:
-    """The grid of a ``fake_quantize_dequantize`` op: from its stored scale, or from the weight itself."""
+    """The grid of a ``fake_quantize_dequantize`` op: from its stored scale,
+    or from the weight itself.
+    """
     bits = op.attrs.get("bit_length", 8)
     stored = graph.params.get(op.input("InScale") or "")
     axis = op.attrs.get("quant_axis", 0) if "channel_wise" in op.type else None

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that runs a model: ``python -m paddle_mrecg.check.worker KIND MODEL INPUTS.npz OUTPUTS.npz``."""
+"""The process that runs a model: ``python -m paddle_mrecg.check.worker KIND MODEL
+INPUTS.npz OUTPUTS.npz``.
+"""
 import argparse
 import os
 import time
@@ -25,7 +27,8 @@ def main():
         start = time.perf_counter()
         run()
         times.append(1000 * (time.perf_counter() - start))
-    np.savez(args.outputs, names=np.array(names), milliseconds=np.array(times), **{str(k): v for k, v in enumerate(outputs)})
+    np.savez(args.outputs, names=np.array(names), milliseconds=np.array(times),
+             **{str(k): v for k, v in enumerate(outputs)})
 
 
 def _inference(prefix, feed):
@@ -48,7 +51,8 @@ def _onnxruntime(path, feed):
         return names, lambda: session.run(names, used)
 
     def one_by_one():  # a model of batch size 1, as detectors with their suppression inside
-        results = [session.run(names, {n: v[k:k + 1] for n, v in used.items()}) for k in range(count)]
+        results = [session.run(names, {n: v[k:k + 1] for n, v in used.items()})
+                   for k in range(count)]
         return [np.concatenate(parts) for parts in zip(*results)]
     return names, one_by_one
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of all settings, written from the dataclasses: there is no second place for a default."""
+"""The tables of all settings, written from the dataclasses: there is no
+second place for a default.
+"""
 import textwrap
 from typing import Iterator, List
 
@@ -15,10 +17,13 @@ def markdown_tables() -> str:
     """All sections and presets as Markdown, for the README."""
     parts = []
     for section in ALL_SECTIONS:
-        parts += [f"### {section}", "", _purpose(section), "", *_markdown(COLUMNS, _rows(section)), ""]
+        parts += [f"### {section}", "", _purpose(section), "", *_markdown(COLUMNS, _rows(section)),
+                  ""]
     keys = sorted({k for values in PRESETS.values() for k in values})
-    rows = [[f"`{name}`"] + [_value(values[k]) if k in values else "" for k in keys] for name, values in PRESETS.items()]
-    parts += ["### Presets", "", "Starting values of `MRECG`; an empty cell is the default above.", "",
+    rows = [[f"`{name}`"] + [_value(values[k]) if k in values else "" for k in keys]
+            for name, values in PRESETS.items()]
+    parts += ["### Presets", "", "Starting values of `MRECG`; an empty cell is the default above.",
+              "",
               *_markdown(["preset"] + [f"`{k}`" for k in keys], rows)]
     return "\n".join(parts)
 
@@ -32,12 +37,16 @@ def text_tables(sections=ALL_SECTIONS, width: int = 100) -> str:
             allowed = f"; {s.allowed}" if s.allowed else ""
             symbol = f"; {s.symbol} in the paper" if s.symbol else ""
             lines.append(f"  {s.key}: {_value(s.default)}  ({s.type}{allowed}{symbol})")
-            lines += textwrap.wrap(s.doc, width, initial_indent="      ", subsequent_indent="      ")
+            lines += textwrap.wrap(s.doc, width, initial_indent="      ",
+                                   subsequent_indent="      ")
         lines.append("")
     if "MRECG" in sections:
         lines.append("presets (MRECG.preset), and what they start from instead of the defaults:")
-        lines += [f"  {name}: {', '.join(f'{k} {_value(v)}' for k, v in values.items()) or 'the defaults'}"
-                  for name, values in PRESETS.items()]
+        lines += [
+            f"  {name}: "
+            f"{', '.join(f'{k} {_value(v)}' for k, v in values.items()) or 'the defaults'}"
+            for name, values in PRESETS.items()
+        ]
     return "\n".join(lines).rstrip()
 
 
@@ -48,7 +57,8 @@ def _rows(section: str) -> Iterator[List[str]]:
 
 
 def _cells(s: Setting) -> List[str]:
-    return [f"`{s.key}`", s.type, f"`{_value(s.default)}`" if s.default is not None else "–", s.allowed, s.symbol, s.doc]
+    return [f"`{s.key}`", s.type, f"`{_value(s.default)}`" if s.default is not None else "–",
+            s.allowed, s.symbol, s.doc]
 
 
 def _markdown(header, rows) -> List[str]:

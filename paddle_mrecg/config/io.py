@@ -10,11 +10,13 @@ from ..errors import ConfigError
 from ..files import write_text
 from .fields import SECTIONS, Config
 from .rules import check_rules, preset_without_effect
-from .schema import ALL_SECTIONS, JOBS, Path, Problem, build_config, did_you_mean, dotted, settings_of
+from .schema import (ALL_SECTIONS, JOBS, Path, Problem, build_config, did_you_mean, dotted,
+                     settings_of)
 from .training import TRAINING_SECTIONS, TrainingConfig
 from .training_rules import check_training_rules
 
-HEADER = "# Every setting of this run, defaults and preset included; it can be given as config again.\n"
+HEADER = ("# Every setting of this run, defaults and preset included; it can be "
+          "given as config again.\n")
 
 
 def load_config(source=None, overrides=()) -> Config:
@@ -48,13 +50,16 @@ def load_config(source=None, overrides=()) -> Config:
 
 
 def load_training_config(source=None, overrides=()) -> TrainingConfig:
-    """``load_config`` for the quant-aware job: sections QuantAware, BinRegularization and SymmetricPACT.
+    """``load_config`` for the quant-aware job: sections QuantAware,
+    BinRegularization and SymmetricPACT.
 
     Args: and raises as ``load_config``; ``source`` may be a TrainingConfig.
 
     Examples:
-        >>> config = load_training_config({"QuantAware": {"weight_bits": 2}, "BinRegularization": None})
-        >>> config.quant_aware.weight_bits, config.bin_regularization.schedule, config.symmetric_pact
+        >>> config = load_training_config({"QuantAware": {"weight_bits": 2},
+        ...     "BinRegularization": None})
+        >>> config.quant_aware.weight_bits, config.bin_regularization.schedule,
+        ...     config.symmetric_pact
         (2, 'S2', None)
     """
     raw, lines, problems = read_sections(source, TRAINING_SECTIONS)
@@ -67,16 +72,20 @@ def load_training_config(source=None, overrides=()) -> TrainingConfig:
 
 
 def load_any_config(source, overrides=()):
-    """``load_training_config`` for a config whose sections are those of quant-aware training, else ``load_config``."""
+    """``load_training_config`` for a config whose sections are those of quant-aware
+    training, else ``load_config``.
+    """
     raw, _, _ = read_sections(source, ALL_SECTIONS)
-    training = any(section in TRAINING_SECTIONS for section in raw) and not any(section in SECTIONS for section in raw)
+    training = (any(section in TRAINING_SECTIONS for section in raw)
+                and not any(section in SECTIONS for section in raw))
     return (load_training_config if training else load_config)(source, overrides)
 
 
 def complain(problems: List[Problem], lines: Dict[Path, int], source):
     """Raise a ConfigError with all problems and the lines they stand in, if there are any."""
     if problems:
-        raise ConfigError([_sentence(p, lines, os.fspath(source) if lines and any(lines.values()) else "")
+        raise ConfigError([_sentence(p, lines,
+                                     os.fspath(source) if lines and any(lines.values()) else "")
                            for p in problems])
 
 
@@ -100,19 +109,22 @@ def missing_for_command(config: Config) -> List[str]:
     """What the command line still needs; from Python it may be passed as arguments instead."""
     problems = []
     if config.global_.model_dir is None:
-        problems.append("Global.model_dir: set it to the directory or file prefix of the exported model")
+        problems.append("Global.model_dir: set it to the directory or file prefix "
+                        "of the exported model")
     for name, data in (("Data", config.data), ("Evaluation.data", config.evaluation.data)):
         if data is None:
             continue
         if data.image_dir is None and data.loader is None:
-            problems.append(f"{name}: set image_dir (a folder of images) or loader (module:function)")
+            problems.append(f"{name}: set image_dir (a folder of images) or loader "
+                            "(module:function)")
         elif data is config.evaluation.data and data.loader is None and data.label_file is None:
             problems.append(f"{name}.label_file: set it; scores need labels")
     return problems
 
 
 def _sentence(problem: Problem, lines: Dict[Path, int], where: str) -> str:
-    line = next((lines[problem.path[:n]] for n in range(len(problem.path), 0, -1) if problem.path[:n] in lines), None)
+    line = next((lines[problem.path[:n]] for n in range(len(problem.path), 0, -1)
+                 if problem.path[:n] in lines), None)
     place = f" ({where}, line {line})" if line else " (command line)" if line == 0 else ""
     return f"{dotted(problem.path)}{place}: {problem.message}"
 
@@ -130,19 +142,22 @@ def read_sections(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem
     if isinstance(source, dict):
         return copy.deepcopy(source), {}, []
     if not isinstance(source, (str, os.PathLike)):
-        raise ConfigError(f"a config is a YAML file, a mapping or a Config, got a {type(source).__name__}")
+        raise ConfigError("a config is a YAML file, a mapping or a Config, got a "
+                          f"{type(source).__name__}")
     try:
         with open(source, encoding="utf-8") as file:
             text = file.read()
         raw, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise ConfigError(f"config file '{source}' cannot be read ({reason}); give the path of a YAML file") from error
+        raise ConfigError(f"config file '{source}' cannot be read ({reason}); give "
+                          "the path of a YAML file") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"config file '{source}'{at} is no valid YAML ({getattr(error, 'problem', None) or error}); "
-                          "check indentation, colons and quotes there") from error
+        raise ConfigError(f"config file '{source}'{at} is no valid YAML "
+                          f"({getattr(error, 'problem', None) or error}); check indentation, "
+                          "colons and quotes there") from error
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
@@ -159,7 +174,8 @@ def _positions(node, path: Path, lines: Dict[Path, int], twice: List[Problem]):
         for key, child in node.value:
             here, line = path + (key.value,), key.start_mark.line + 1
             if here in lines:
-                twice.append(Problem(here, f"is given twice, in lines {lines[here]} and {line}; keep one"))
+                twice.append(Problem(here, f"is given twice, in lines {lines[here]} "
+                                     f"and {line}; keep one"))
             lines[here] = line
             _positions(child, here, lines, twice)
     elif isinstance(node, yaml.SequenceNode):
@@ -176,7 +192,8 @@ def apply_overrides(raw: Dict, lines: Dict[Path, int], overrides, resolved: bool
         keys = tuple(name.strip().split("."))
         if not equals or len(keys) < 2 or not all(keys):
             hint = did_you_mean(name, SECTIONS) if not equals else ""
-            problems.append(Problem((str(text),), f"an override is Section.key=value, e.g. MRECG.num_iters=100.{hint}"))
+            problems.append(Problem((str(text),), "an override is Section.key=value, e.g. "
+                                    f"MRECG.num_iters=100.{hint}"))
             continue
         try:
             value = yaml.safe_load(value)
@@ -186,9 +203,11 @@ def apply_overrides(raw: Dict, lines: Dict[Path, int], overrides, resolved: bool
         problems += _put(raw, keys, value)
         lines[keys] = 0  # stands in no file any more
         if keys == ("MRECG", "preset") and isinstance(before, dict) and isinstance(value, str) and \
-                before.get("preset") != value and (resolved or preset_without_effect(value, before)):
-            problems.append(Problem(keys, f"'{value}' changes nothing: the config sets everything that the preset "
-                                          "would; remove those keys or start from another config"))
+                before.get("preset") != value and (resolved
+                                                   or preset_without_effect(value, before)):
+            problems.append(Problem(keys, f"'{value}' changes nothing: the config sets everything "
+                                    "that the preset would; remove those keys or start from "
+                                    "another config"))
     return problems
 
 
@@ -199,7 +218,7 @@ def _put(raw: Dict, keys: Path, value) -> List[Problem]:
             raw[key] = {}
         raw = raw[key]
         if not isinstance(raw, dict):
-            return [Problem(keys, f"{dotted(keys[:depth + 1])} is no mapping, so nothing inside it can be set; "
-                                  "give the whole value")]
+            return [Problem(keys, f"{dotted(keys[:depth + 1])} is no mapping, so nothing inside it "
+                            "can be set; give the whole value")]
     raw[keys[-1]] = value
     return []

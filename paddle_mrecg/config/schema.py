@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From plain dicts to the dataclasses of ``config``: names, types and ranges, every problem noted."""
+"""From plain dicts to the dataclasses of ``config``: names, types and
+ranges, every problem noted.
+"""
 import dataclasses
 import difflib
 import math
@@ -17,7 +19,8 @@ ALL_SECTIONS = (*SECTIONS, *TRAINING_SECTIONS)
 INVALID = object()  # stands for a value that has been complained about
 SLIP = 0.8  # of difflib, from which a word is taken for a slip
 ALIKE = 60  # rapidfuzz score from which a name is worth suggesting
-WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text",
+         list: "a list", dict: "a mapping"}
 
 
 class Problem(NamedTuple):
@@ -41,7 +44,8 @@ class Setting(NamedTuple):
 
 def dotted(path: Path) -> str:
     """``MRECG.top_k``, ``QuantPost.overrides[0].pattern``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}"
+                   for part in path).lstrip(".")
 
 
 def did_you_mean(word, choices) -> str:
@@ -51,7 +55,9 @@ def did_you_mean(word, choices) -> str:
 
 
 def nearly(word, choices) -> str:
-    """The choice that ``word`` is a slip of, or nothing: stricter than ``did_you_mean``, for it may be somebody else's word."""
+    """The choice that ``word`` is a slip of, or nothing: stricter than ``did_you_mean``, for it
+    may be somebody else's word.
+    """
     lower = {choice.lower(): choice for choice in choices}
     return lower.get("".join(difflib.get_close_matches(str(word).lower(), lower, 1, SLIP)), "")
 
@@ -61,8 +67,8 @@ def build_config(raw: Dict[str, Any], cls=Config) -> Tuple[Any, List[Problem]]:
 
     Args:
         raw(dict): section -> key -> value, as YAML gives it.
-        cls(type, optional): Config or TrainingConfig, whose optional sections are None unless they are given.
-            Default: Config.
+        cls(type, optional): Config or TrainingConfig, whose optional sections are None unless they
+            are given. Default: Config.
     """
     problems, parts, sections = [], {}, JOBS[cls]
     for section in raw:
@@ -90,19 +96,24 @@ def describe() -> List[Setting]:
         cls = section_class(section)
         hints = typing.get_type_hints(cls)
         for f in dataclasses.fields(cls):
-            rows.append(Setting(section, key_of(f), type_name(hints[f.name]), default_of(f), _allowed(f.metadata),
+            rows.append(Setting(section, key_of(f), type_name(hints[f.name]), default_of(f),
+                                _allowed(f.metadata),
                                 f.metadata["doc"], f.metadata["symbol"]))
     return rows
 
 
 def key_of(field: dataclasses.Field) -> str:
-    """The key in YAML: the field's name, without the underscore of ``lambda_`` and other words of Python."""
+    """The key in YAML: the field's name, without the underscore of ``lambda_``
+    and other words of Python.
+    """
     return field.name.rstrip("_")
 
 
 def settings_of(section) -> Dict[str, Any]:
     """A section as YAML has it: plain values by ``key_of``; the reverse of reading it."""
-    return dataclasses.asdict(section, dict_factory=lambda items: {name.rstrip("_"): value for name, value in items})
+    return dataclasses.asdict(section,
+                              dict_factory=lambda items: {name.rstrip("_"): value
+                                                          for name, value in items})
 
 
 def default_of(field: dataclasses.Field):
@@ -111,7 +122,9 @@ def default_of(field: dataclasses.Field):
 
 
 def type_name(hint) -> str:
-    """``int``, ``list of float``, ``Data``, ... as the documentation shows it; Optional is shown by the default."""
+    """``int``, ``list of float``, ``Data``, ... as the documentation shows it;
+    Optional is shown by the default.
+    """
     hint = _without_none(hint)[0]
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is list:
@@ -159,7 +172,9 @@ def _home_of(key, section, siblings) -> str:
 
 
 def _value(value, hint, meta, path: Path, problems: List[Problem]):
-    """``value`` as the type of ``hint``, checked against ``meta``; INVALID after noting a problem."""
+    """``value`` as the type of ``hint``, checked against ``meta``;
+    INVALID after noting a problem.
+    """
     hint, optional = _without_none(hint)
     if value is None and optional:
         return None
@@ -171,7 +186,8 @@ def _value(value, hint, meta, path: Path, problems: List[Problem]):
     result = _mapping(value) if origin is dict else _scalar(value, hint)
     if result is INVALID:
         kind = WORDS[origin or hint]
-        problems.append(Problem(path, f"must be {kind}{' or left out' if value is None else ''}, got {_shown(value)}"))
+        problems.append(Problem(path, f"must be {kind}{' or left out' if value is None else ''}, "
+                                f"got {_shown(value)}"))
         return INVALID
     complaint = _out_of_range(result, meta)
     if complaint:
@@ -185,7 +201,8 @@ def _list(value, item_hint, meta, path: Path, problems: List[Problem]):
         problems.append(Problem(path, f"must be a list, got {_shown(value)}"))
         return INVALID
     if meta["min_items"] and len(value) < meta["min_items"]:
-        problems.append(Problem(path, f"must have at least {meta['min_items']} entries, got {_shown(value)}"))
+        problems.append(Problem(path, f"must have at least {meta['min_items']} entries, got "
+                                f"{_shown(value)}"))
         return INVALID
     free = dict(meta, choices=None, low=None, high=None, min_items=None)
     items = [_value(item, item_hint, free, path + (k,), problems) for k, item in enumerate(value)]
@@ -193,7 +210,8 @@ def _list(value, item_hint, meta, path: Path, problems: List[Problem]):
 
 
 def _mapping(value):
-    return dict(value) if isinstance(value, dict) and all(isinstance(k, str) for k in value) else INVALID
+    return (dict(value) if isinstance(value, dict) and all(isinstance(k, str) for k in value)
+            else INVALID)
 
 
 def _scalar(value, kind):
@@ -219,9 +237,11 @@ def _out_of_range(value, meta) -> str:
     """What is wrong with a value of the right type, or nothing."""
     choices, low, high = meta["choices"], meta["low"], meta["high"]
     if choices and value not in choices:
-        return f"must be one of {', '.join(choices)}; got {_shown(value)}.{did_you_mean(value, choices)}"
+        return (f"must be one of {', '.join(choices)}; got "
+                f"{_shown(value)}.{did_you_mean(value, choices)}")
     if low is not None and value < low or high is not None and value > high:
-        return f"must be {f'at least {low}' if high is None else f'between {low} and {high}'}, got {_shown(value)}"
+        return (f"must be {f'at least {low}' if high is None else f'between {low} and {high}'}, "
+                f"got {_shown(value)}")
     return ""
 
 

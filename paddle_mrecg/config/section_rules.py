@@ -15,7 +15,9 @@ def field_default(cls, name: str):
 
 
 def check_activation_bits(section: str, settings, lite: bool, cure: str) -> Iterator[Problem]:
-    """Activation bits that are no bits at all, or that the target does not enforce; unset ones (None) are fine."""
+    """Activation bits that are no bits at all, or that the target does not enforce;
+    unset ones (None) are fine.
+    """
     given = [((section, key), getattr(settings, key)) for key in ACTIVATION_BITS]
     given += [((section, "overrides", k, "activation_bits"), override.activation_bits)
               for k, override in enumerate(settings.overrides)]
@@ -23,10 +25,12 @@ def check_activation_bits(section: str, settings, lite: bool, cure: str) -> Iter
         if bits is None:
             continue
         if 8 < bits != FLOAT_BITS:
-            yield Problem(path, f"must be 2 to 8, or {FLOAT_BITS} for float activations; got {bits}")
+            yield Problem(path,
+                          f"must be 2 to 8, or {FLOAT_BITS} for float activations; got {bits}")
         elif bits < 8 and lite:
-            yield Problem(path, f"Paddle Lite's int8 kernels clip at ±127 whatever the bits, so {bits}-bit activations "
-                                f"would not be enforced on the device; use 8, {cure}")
+            yield Problem(path, "Paddle Lite's int8 kernels clip at ±127 whatever the bits, so "
+                          f"{bits}-bit activations would not be enforced on the "
+                          f"device; use 8, {cure}")
 
 
 def check_overrides(section: str, overrides: Sequence, example: str) -> Iterator[Problem]:
@@ -35,13 +39,15 @@ def check_overrides(section: str, overrides: Sequence, example: str) -> Iterator
         if not override.pattern:
             yield Problem((section, "overrides", k), f"needs a pattern, e.g. pattern: '{example}'")
         if override.weight_bits is None and override.activation_bits is None:
-            yield Problem((section, "overrides", k), "changes nothing: give weight_bits or activation_bits")
+            yield Problem((section, "overrides", k),
+                          "changes nothing: give weight_bits or activation_bits")
 
 
 def check_types(path, names: Sequence[str], known: Sequence[str]) -> Iterator[Problem]:
     """A list of op or layer types: known ones only, and at least one."""
     for k, name in enumerate(names):
         if name not in known:
-            yield Problem((*path, k), f"must be one of {', '.join(known)}; got '{name}'.{did_you_mean(name, known)}")
+            yield Problem((*path, k), f"must be one of {', '.join(known)}; got "
+                          f"'{name}'.{did_you_mean(name, known)}")
     if not names:
         yield Problem(tuple(path), "is empty, so nothing would be quantized")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring batches of any kind into one form, input name -> float32 or integer array, and check them."""
+"""Bring batches of any kind into one form, input name -> float32 or
+integer array, and check them.
+"""
 import collections.abc
 from typing import Any, Dict, Iterable, Iterator, List, Sequence
 
@@ -31,13 +33,14 @@ def as_feed(batch: Any, names: Sequence[str]) -> Feed:
     if isinstance(batch, dict):
         missing = [n for n in names if n not in batch]
         if missing:
-            raise DataError(f"a batch has {', '.join(map(str, batch)) or 'nothing'}, the model's inputs are "
-                            f"{', '.join(names)}: name the values as the inputs")
+            raise DataError(f"a batch has {', '.join(map(str, batch)) or 'nothing'}, the model's "
+                            f"inputs are {', '.join(names)}: name the values as the inputs")
         return {n: _array(batch[n], n) for n in names}
     values = list(batch) if isinstance(batch, (list, tuple)) else [batch]
     if len(values) < len(names):
-        raise DataError(f"a batch has {len(values)} value{'s' * (len(values) != 1)}, the model has {len(names)} inputs "
-                        f"({', '.join(names)}): yield a list in this order, or a dict")
+        raise DataError(f"a batch has {len(values)} value{'s' * (len(values) != 1)}, the model has "
+                        f"{len(names)} inputs ({', '.join(names)}): yield a list in "
+                        "this order, or a dict")
     return {n: _array(v, n) for n, v in zip(names, values)}
 
 
@@ -48,7 +51,8 @@ def as_batches(loader: Iterable, inputs: Sequence[TensorInfo]) -> Iterator[Feed]
         loader(iterable): batches as ``as_feed`` takes them; also a whole array
             or dict of arrays, or a function that returns an iterable, as
             PaddleSlim's readers are.
-        inputs(list[TensorInfo]): name, dtype and shape of the model's inputs; an empty shape is not checked.
+        inputs(list[TensorInfo]): name, dtype and shape of the model's inputs; an
+            empty shape is not checked.
 
     Raises:
         DataError: no iterable; a value is missing, misshapen, of the wrong
@@ -69,7 +73,8 @@ def as_batches(loader: Iterable, inputs: Sequence[TensorInfo]) -> Iterator[Feed]
             feed[info.name] = _checked(feed[info.name], info, index)
             sizes.add(len(feed[info.name]))
         if len(sizes) > 1:
-            raise DataError(f"batch {index} has inputs of {sorted(sizes)} samples: all inputs need the same number")
+            raise DataError(f"batch {index} has inputs of {sorted(sizes)} samples: all inputs need "
+                            "the same number")
         yield feed
 
 
@@ -79,7 +84,8 @@ def collect_samples(loader: Iterable, inputs: Sequence[TensorInfo], num_samples:
     Args:
         loader(iterable): see ``as_batches``.
         inputs(list[TensorInfo]): the model's inputs.
-        num_samples(int): at most this many are taken; the loader is not asked for more batches than needed.
+        num_samples(int): at most this many are taken; the loader is not asked for
+            more batches than needed.
 
     Returns:
         dict: input name -> array ``[N, ...]``.
@@ -92,15 +98,17 @@ def collect_samples(loader: Iterable, inputs: Sequence[TensorInfo], num_samples:
     for feed in as_batches(loader, inputs):
         for name, value in feed.items():
             if parts[name] and parts[name][0].shape[1:] != value.shape[1:]:
-                raise DataError(f"sample {count} of input '{name}' has shape {_shape(value.shape[1:])}, the first one "
-                                f"{_shape(parts[name][0].shape[1:])}: calibration needs one size; resize or pad to it")
+                raise DataError(f"sample {count} of input '{name}' has shape "
+                                f"{_shape(value.shape[1:])}, the first one "
+                                f"{_shape(parts[name][0].shape[1:])}: calibration needs one size; "
+                                "resize or pad to it")
             parts[name].append(value[:num_samples - count])
         count += min(len(value), num_samples - count)
         if count == num_samples:
             break
     if not count:
-        raise DataError("the calibration data is empty: the loader gave no sample (a generator that was used before "
-                        "is empty, too)")
+        raise DataError("the calibration data is empty: the loader gave no sample (a generator "
+                        "that was used before is empty, too)")
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
@@ -109,9 +117,11 @@ def _array(value, name: str) -> np.ndarray:
     try:
         value = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
     except (ValueError, TypeError) as error:
-        raise DataError(f"input '{name}': a {type(value).__name__} cannot be made one array ({error})") from error
+        raise DataError(f"input '{name}': a {type(value).__name__} cannot be "
+                        f"made one array ({error})") from error
     if value.dtype == object:
-        raise DataError(f"input '{name}': values of different sizes or types cannot be made one array")
+        raise DataError(f"input '{name}': values of different sizes or types "
+                        "cannot be made one array")
     return value
 
 
@@ -120,18 +130,20 @@ def _checked(value: np.ndarray, info: TensorInfo, index: int) -> np.ndarray:
     where = f"batch {index} of input '{info.name}'"
     wanted = np.dtype(info.dtype)
     if np.issubdtype(value.dtype, np.floating) != np.issubdtype(wanted, np.floating):
-        cure = "scale and normalise pixels to floats" if np.issubdtype(wanted, np.floating) else "pass whole numbers"
+        cure = ("scale and normalise pixels to floats" if np.issubdtype(wanted, np.floating)
+                else "pass whole numbers")
         raise DataError(f"{where} is {value.dtype}, the model wants {info.dtype}: {cure}")
     expected = tuple(info.shape[1:])
     if info.shape and (value.ndim != len(info.shape) or
                        any(e not in (-1, g) for e, g in zip(expected, value.shape[1:]))):
-        raise DataError(f"{where} has shape {_shape(value.shape)}, the model wants {_shape(('N',) + expected)}: "
-                        "check layout and size")
+        raise DataError(f"{where} has shape {_shape(value.shape)}, the model wants "
+                        f"{_shape(('N',) + expected)}: check layout and size")
     if not value.size:
         raise DataError(f"{where} holds no sample: drop empty batches")
     if np.issubdtype(wanted, np.floating) and not np.isfinite(value).all():
         sample = int(np.argwhere(~np.isfinite(value))[0][0])
-        raise DataError(f"{where} holds NaN or infinity, first in sample {sample}: check its file and the normalisation")
+        raise DataError(f"{where} holds NaN or infinity, first in sample {sample}: check its file "
+                        "and the normalisation")
     return np.ascontiguousarray(value, dtype=wanted)
 
 

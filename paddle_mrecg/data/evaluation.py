@@ -13,19 +13,24 @@ from .sources import open_loader
 Predict = Callable[[Dict[str, np.ndarray]], List[np.ndarray]]
 
 
-def make_evaluator(evaluation: Evaluation, seed: int) -> Optional[Callable[[Predict], Dict[str, float]]]:
+def make_evaluator(evaluation: Evaluation,
+                   seed: int) -> Optional[Callable[[Predict], Dict[str, float]]]:
     """The scoring function that a section describes.
 
     Args:
         evaluation(Evaluation): the section.
-        seed(int): draws the images when there are more than ``num_samples``; equal for all programs.
+        seed(int): draws the images when there are more than
+            ``num_samples``; equal for all programs.
 
     Returns:
-        callable: ``evaluator(predict) -> {metric: value}``, or None when the section is empty. ``predict``
-        maps a feed to outputs; for labelled data it has ``inputs`` (list of ``TensorInfo``) or ``input_names``.
+        callable: ``evaluator(predict) -> {metric: value}``, or None when the
+            section is empty. ``predict``
+        maps a feed to outputs; for labelled data it has ``inputs`` (list of
+        ``TensorInfo``) or ``input_names``.
 
     Raises:
-        DataError: when called; see ``data.open_loader``, ``data.call_hook`` and ``classification_metrics``.
+        DataError: when called; see ``data.open_loader``, ``data.call_hook`` and
+            ``classification_metrics``.
     """
     if evaluation.evaluator is not None:
         def by_hook(predict):
@@ -37,21 +42,25 @@ def make_evaluator(evaluation: Evaluation, seed: int) -> Optional[Callable[[Pred
         return None
 
     def by_labels(predict):
-        batches = open_loader(evaluation.data, _inputs(predict, evaluation.data), seed, labelled=True,
+        batches = open_loader(evaluation.data, _inputs(predict, evaluation.data), seed,
+                              labelled=True,
                               section="Evaluation.data")
         return classification_metrics(predict, batches, evaluation.label_offset)
     return by_labels
 
 
 def _inputs(predict, data: Data) -> List[TensorInfo]:
-    """The program's inputs; of a ``predict`` that knows only their names, what the data section says."""
+    """The program's inputs; of a ``predict`` that knows only their names,
+    what the data section says.
+    """
     if hasattr(predict, "inputs"):
         return list(predict.inputs)
     shape = tuple(data.input_shape or (-1, -1, -1)) if data.loader is None else ()
     return [TensorInfo(name, (-1,) + shape if shape else ()) for name in predict.input_names]
 
 
-def classification_metrics(predict: Predict, batches: Iterable, label_offset: int = 0) -> Dict[str, float]:
+def classification_metrics(predict: Predict, batches: Iterable,
+                           label_offset: int = 0) -> Dict[str, float]:
     """Share of samples whose label has the largest, or one of the five largest, scores.
 
     Args:
@@ -61,7 +70,8 @@ def classification_metrics(predict: Predict, batches: Iterable, label_offset: in
         label_offset(int, optional): added to labels. Default: 0.
 
     Returns:
-        dict: ``top1`` and ``top5`` in 0 to 1. Of equal scores the first wins, as in argmax; a sample
+        dict: ``top1`` and ``top5`` in 0 to 1. Of equal scores the first
+            wins, as in argmax; a sample
         with NaN or infinity among its scores is a miss.
 
     Raises:
@@ -69,7 +79,8 @@ def classification_metrics(predict: Predict, batches: Iterable, label_offset: in
 
     Examples:
         >>> scores = np.eye(6, dtype="float32")
-        >>> classification_metrics(lambda feed: [scores], [({}, np.array([0, 1, 2, 3, 4, 0]))])["top1"]
+        >>> classification_metrics(lambda feed: [scores], [({}, np.array([0, 1, 2, 3, 4,
+        ...     0]))])["top1"]
         0.8333333333333334
     """
     hits = {1: 0, 5: 0}
@@ -79,13 +90,16 @@ def classification_metrics(predict: Predict, batches: Iterable, label_offset: in
         scores = scores.reshape(len(scores), -1)
         labels = np.asarray(labels) + label_offset
         if len(scores) != len(labels) or scores.shape[1] < 2:
-            raise DataError(f"the first output has shape {scores.shape} for {len(labels)} samples, no scores per class: "
-                            "set Evaluation.evaluator instead of Evaluation.data")
+            raise DataError(f"the first output has shape {scores.shape} for {len(labels)} samples, "
+                            "no scores per class: set Evaluation.evaluator instead of "
+                            "Evaluation.data")
         if labels.min() < 0 or labels.max() >= scores.shape[1]:
-            raise DataError(f"labels reach from {labels.min()} to {labels.max()}, the model has {scores.shape[1]} classes "
-                            "(counted from 0): check label_file and Evaluation.label_offset")
+            raise DataError(f"labels reach from {labels.min()} to {labels.max()}, the model has "
+                            f"{scores.shape[1]} classes (counted from 0): check label_file and "
+                            "Evaluation.label_offset")
         own = scores[np.arange(len(labels)), labels][:, None]
-        rank = (scores > own).sum(1) + ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None])).sum(1)
+        rank = ((scores > own).sum(1)
+                + ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None])).sum(1))
         rank[~np.isfinite(scores).all(1)] = scores.shape[1]  # NaN compares with nothing: no hit
         for k in hits:
             hits[k] += int((rank < k).sum())

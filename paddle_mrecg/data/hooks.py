@@ -26,11 +26,13 @@ def find_hook(text: str) -> Callable:
     except ModuleNotFoundError as error:
         missing = error.name or name
         if name == missing or name.startswith(missing + "."):
-            raise DataError(f"'{text}': no module named '{missing}'; it is looked for in {here} and among the installed "
-                            "packages") from error
-        raise DataError(f"'{text}': importing {name} needs '{missing}', which is not installed") from error
+            raise DataError(f"'{text}': no module named '{missing}'; it is looked for in {here} "
+                            "and among the installed packages") from error
+        raise DataError(f"'{text}': importing {name} needs '{missing}', "
+                        "which is not installed") from error
     except Exception as error:  # whatever the user's module does when it is imported
-        raise DataError(f"'{text}': importing {name} failed with {type(error).__name__}: {error}") from error
+        raise DataError(f"'{text}': importing {name} failed with "
+                        f"{type(error).__name__}: {error}") from error
     for part in attribute.split("."):
         if not hasattr(value, part):
             names = [n for n in dir(value) if not n.startswith("_")]
@@ -57,8 +59,8 @@ def call_hook(text: str, *args, arguments: Dict[str, Any], setting: str):
     try:
         inspect.signature(function).bind(*args, **arguments)
     except TypeError as error:
-        raise DataError(f"'{text}' cannot be called with {setting} {arguments}: {error}; its signature is "
-                        f"{function.__name__}{inspect.signature(function)}") from error
+        raise DataError(f"'{text}' cannot be called with {setting} {arguments}: {error}; its "
+                        f"signature is {function.__name__}{inspect.signature(function)}") from error
     except ValueError:  # some built-in callables have no signature
         pass
     return function(*args, **arguments)

@@ -30,15 +30,18 @@ def list_images(data: Data) -> List[Item]:
         raise DataError(f"image_dir '{folder}' is no folder: give the folder of the images")
     if data.label_file is not None:
         return _read_label_file(Path(data.label_file), folder)
-    items = [Item(p, None) for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    items = [Item(p, None) for p in sorted(folder.rglob("*"))
+             if p.suffix.lower() in SUFFIXES and p.is_file()]
     if not items:
-        raise DataError(f"image_dir '{folder}' holds no image: files ending in {', '.join(SUFFIXES)} are looked for, "
-                        "also in folders below")
+        raise DataError(f"image_dir '{folder}' holds no image: files ending in "
+                        f"{', '.join(SUFFIXES)} are looked for, also in folders below")
     return items
 
 
 def _read_label_file(file: Path, folder: Optional[Path]) -> List[Item]:
-    """Lines ``path<tab>label`` or ``path label``; paths are relative to ``folder`` or the file's own."""
+    """Lines ``path<tab>label`` or ``path label``; paths are relative to
+    ``folder`` or the file's own.
+    """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -48,11 +51,12 @@ def _read_label_file(file: Path, folder: Optional[Path]) -> List[Item]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        name, _, label = line.strip().partition("\t") if "\t" in line.strip() else _split_last_space(line.strip())
+        name, _, label = (line.strip().partition("\t") if "\t" in line.strip()
+                          else _split_last_space(line.strip()))
         path = (folder or file.parent) / name.strip()
         if not path.is_file():
-            raise DataError(f"label_file '{file}', line {number}: there is no file '{path}'; paths are relative to "
-                            "image_dir, or to the label file without one")
+            raise DataError(f"label_file '{file}', line {number}: there is no file '{path}'; paths "
+                            "are relative to image_dir, or to the label file without one")
         items.append(Item(path, label.strip() or None))
     if not items:
         raise DataError(f"label_file '{file}' is empty: give lines `path label`")
@@ -106,7 +110,8 @@ def read_image(path, data: Data, size: Tuple[int, int]) -> np.ndarray:
     mean, std = (np.asarray(v, np.float32).reshape(-1, 1, 1) for v in (data.mean, data.std))
     pixels = (pixels * np.float32(data.scale) - mean) / std
     height, width = pixels.shape[1:]
-    return np.pad(pixels, ((0, 0), (0, size[0] - height), (0, size[1] - width)), constant_values=data.pad_value)
+    return np.pad(pixels, ((0, 0), (0, size[0] - height), (0, size[1] - width)),
+                  constant_values=data.pad_value)
 
 
 def _to_size(image: Image.Image, data: Data, size: Tuple[int, int], path) -> Image.Image:
@@ -116,13 +121,16 @@ def _to_size(image: Image.Image, data: Data, size: Tuple[int, int], path) -> Ima
         return image.resize((width, height), Image.BILINEAR)
     if data.crop == "pad":
         ratio = min(height / image.height, width / image.width)
-        fitted = (max(1, min(width, round(image.width * ratio))), max(1, min(height, round(image.height * ratio))))
+        fitted = (max(1, min(width, round(image.width * ratio))),
+                  max(1, min(height, round(image.height * ratio))))
         return image.resize(fitted, Image.BILINEAR)
     if data.resize_short is not None:
         ratio = data.resize_short / min(image.size)
-        image = image.resize((max(1, round(image.width * ratio)), max(1, round(image.height * ratio))), Image.BILINEAR)
+        image = image.resize((max(1, round(image.width * ratio)),
+                              max(1, round(image.height * ratio))), Image.BILINEAR)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     if left < 0 or top < 0:
-        raise DataError(f"image '{path}' is {image.width}x{image.height}, smaller than the crop {width}x{height}: set "
-                        "resize_short to at least the longer of these, or crop to resize or pad")
+        raise DataError(f"image '{path}' is {image.width}x{image.height}, smaller than the crop "
+                        f"{width}x{height}: set resize_short to at least the longer of these, or "
+                        "crop to resize or pad")
     return image.crop((left, top, left + width, top + height))

@@ -19,7 +19,8 @@ def calibration_samples(graph: Graph, data_loader, config: Config) -> Feed:
     Args:
         graph(Graph): its inputs say what is wanted.
         data_loader(iterable|None): the user's batches, or None for what ``Data`` describes.
-        config(Config): ``Data.num_samples`` limits them, ``Data.views`` multiplies them, ``Global.seed`` draws them.
+        config(Config): ``Data.num_samples`` limits them, ``Data.views`` multiplies them,
+            ``Global.seed`` draws them.
 
     Returns:
         dict: input name -> array ``[N, ...]``.
@@ -28,24 +29,28 @@ def calibration_samples(graph: Graph, data_loader, config: Config) -> Feed:
         DataError: no data, unfit data, or fewer samples than one training step takes.
     """
     inputs = [graph.tensors[n] for n in graph.inputs]
-    loader = open_loader(config.data, inputs, config.global_.seed) if data_loader is None else data_loader
+    loader = (open_loader(config.data, inputs, config.global_.seed) if data_loader is None
+              else data_loader)
     samples = collect_samples(loader, inputs, config.data.num_samples)
     samples = add_views(samples, config.data.views, config.data.mirror, config.global_.seed)
     count, needed = len(next(iter(samples.values()))), config.mrecg.batch_size
     if config.mrecg.num_iters and count < needed:
-        raise DataError(f"{count} calibration samples are too few: one training step draws MRECG.batch_size = {needed}; "
-                        "give more images, raise Data.num_samples or Data.views, or lower MRECG.batch_size")
+        raise DataError(f"{count} calibration samples are too few: one training step draws "
+                        f"MRECG.batch_size = {needed}; give more images, raise Data.num_samples or "
+                        "Data.views, or lower MRECG.batch_size")
     return samples
 
 
-def open_loader(data: Data, inputs: Sequence[TensorInfo], seed: int, labelled: bool = False, section: str = "Data"):
+def open_loader(data: Data, inputs: Sequence[TensorInfo], seed: int, labelled: bool = False,
+                section: str = "Data"):
     """What a data section describes, as an iterable that can be read several times.
 
     Args:
         data(Data): the section.
         inputs(list[TensorInfo]): the model's inputs.
         seed(int): draws ``num_samples`` images, in random order.
-        labelled(bool, optional): yield ``(feed, labels [B] int64)`` instead of feeds. Default: False.
+        labelled(bool, optional): yield ``(feed, labels [B] int64)`` instead
+            of feeds. Default: False.
         section(str, optional): the section's name, for messages. Default: ``Data``.
 
     Raises:
@@ -54,20 +59,23 @@ def open_loader(data: Data, inputs: Sequence[TensorInfo], seed: int, labelled: b
     if data.loader is not None:
         return HookBatches(data, inputs, labelled, section)
     if data.image_dir is None and data.label_file is None:
-        raise DataError(f"no data: set {section}.image_dir or {section}.loader, or pass data_loader")
+        raise DataError(f"no data: set {section}.image_dir or "
+                        f"{section}.loader, or pass data_loader")
     return ImageBatches(data, inputs, seed, labelled, section)
 
 
 class ImageBatches:
     """Batches of an image folder or label file; see ``open_loader``."""
 
-    def __init__(self, data: Data, inputs: Sequence[TensorInfo], seed: int, labelled: bool, section: str):
+    def __init__(self, data: Data, inputs: Sequence[TensorInfo], seed: int, labelled: bool,
+                 section: str):
         self.data, self.labelled = data, labelled
         self.name, self.size = _image_input(data, inputs, section)
         items = list_images(data)
         order = np.random.default_rng(seed).permutation(len(items))[:data.num_samples]
         self.items = [items[k] for k in order]
-        self.labels = np.array([class_number(i) for i in self.items], np.int64) if labelled else None
+        self.labels = (np.array([class_number(i) for i in self.items], np.int64) if labelled
+                       else None)
 
     def __len__(self) -> int:
         return -(-len(self.items) // self.data.batch_size)
@@ -75,53 +83,66 @@ class ImageBatches:
     def __iter__(self) -> Iterator:
         for start in range(0, len(self.items), self.data.batch_size):
             part = slice(start, start + self.data.batch_size)
-            feed = {self.name: np.stack([read_image(i.path, self.data, self.size) for i in self.items[part]])}
+            feed = {self.name: np.stack([read_image(i.path, self.data, self.size)
+                                         for i in self.items[part]])}
             yield (feed, self.labels[part]) if self.labelled else feed
 
 
 class HookBatches:
-    """Batches of a ``module:function``, which is called anew for every pass; see ``open_loader``."""
+    """Batches of a ``module:function``, which is called anew for every
+    pass; see ``open_loader``.
+    """
 
     def __init__(self, data: Data, inputs: Sequence[TensorInfo], labelled: bool, section: str):
         self.data, self.inputs, self.labelled, self.section = data, inputs, labelled, section
 
     def __iter__(self) -> Iterator:
-        loader = call_hook(self.data.loader, arguments=self.data.loader_args, setting=f"{self.section}.loader_args")
+        loader = call_hook(self.data.loader, arguments=self.data.loader_args,
+                           setting=f"{self.section}.loader_args")
         if not self.labelled:
             yield from as_batches(loader, self.inputs)
             return
         count = 0
         for batch in loader:
             if not isinstance(batch, (list, tuple)) or len(batch) < 2:
-                raise DataError(f"{self.section}.loader '{self.data.loader}' must yield (inputs, labels) pairs")
+                raise DataError(f"{self.section}.loader '{self.data.loader}' must yield "
+                                "(inputs, labels) pairs")
             values = batch[0] if len(batch) == 2 else batch[:-1]
             feed = next(as_batches([values], self.inputs))
-            labels = np.asarray(batch[-1].numpy() if hasattr(batch[-1], "numpy") else batch[-1]).reshape(-1)
+            labels = np.asarray(batch[-1].numpy() if hasattr(batch[-1], "numpy")
+                                else batch[-1]).reshape(-1)
             keep = min(len(labels), self.data.num_samples - count)
-            if len(labels) != len(next(iter(feed.values()))) or not np.issubdtype(labels.dtype, np.integer):
-                raise DataError(f"{self.section}.loader '{self.data.loader}': labels must be one whole number per sample, "
-                                f"got {labels.dtype} of shape {labels.shape}")
+            if (len(labels) != len(next(iter(feed.values())))
+                or not np.issubdtype(labels.dtype, np.integer)):
+                raise DataError(f"{self.section}.loader '{self.data.loader}': labels must be one "
+                                f"whole number per sample, got {labels.dtype} of shape "
+                                f"{labels.shape}")
             yield {n: v[:keep] for n, v in feed.items()}, labels[:keep].astype(np.int64)
             count += keep
             if count == self.data.num_samples:
                 return
 
 
-def _image_input(data: Data, inputs: Sequence[TensorInfo], section: str) -> Tuple[str, Tuple[int, int]]:
+def _image_input(data: Data, inputs: Sequence[TensorInfo],
+                 section: str) -> Tuple[str, Tuple[int, int]]:
     """Name of the input that takes images, height and width."""
     if len(inputs) != 1:
-        raise DataError(f"the model has the inputs {', '.join(i.name for i in inputs)}; an image folder fills one: "
-                        f"write a function that yields all and set {section}.loader")
+        raise DataError(f"the model has the inputs {', '.join(i.name for i in inputs)}; an image "
+                        "folder fills one: write a function that yields all and set "
+                        f"{section}.loader")
     info = inputs[0]
     shape: Dict[int, Optional[int]] = dict(enumerate(data.input_shape or info.shape[1:]))
     if len(shape) != 3 or len(info.shape) != 4:
-        raise DataError(f"input '{info.name}' has shape {list(info.shape)}, no image [N, C, H, W]: set {section}.loader")
+        raise DataError(f"input '{info.name}' has shape {list(info.shape)}, no image [N, C, H, W]: "
+                        f"set {section}.loader")
     if any(n < 1 for n in shape.values()):
-        raise DataError(f"input '{info.name}' has the free shape {list(info.shape)}: set {section}.input_shape to C, H, W")
+        raise DataError(f"input '{info.name}' has the free shape {list(info.shape)}: set "
+                        f"{section}.input_shape to C, H, W")
     if any(want not in (-1, shape[k]) for k, want in enumerate(info.shape[1:])):
-        raise DataError(f"{section}.input_shape {list(shape.values())} does not fit the model's input '{info.name}' "
-                        f"{list(info.shape)}")
+        raise DataError(f"{section}.input_shape {list(shape.values())} does not fit the model's "
+                        f"input '{info.name}' {list(info.shape)}")
     channels = 1 if data.layout == "GRAY" else 3
     if shape[0] != channels:
-        raise DataError(f"input '{info.name}' has {shape[0]} channels, {section}.layout {data.layout} gives {channels}")
+        raise DataError(f"input '{info.name}' has {shape[0]} channels, {section}.layout "
+                        f"{data.layout} gives {channels}")
     return info.name, (shape[1], shape[2])

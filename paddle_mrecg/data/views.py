@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """More calibration samples out of few images: moved and mirrored copies, as in training.
 
-Reconstruction fits the calibration images better than others, and the more so the fewer there are; copies close part of
-that gap for the price of the steps that see them.
+Reconstruction fits the calibration images better than others, and the more so the fewer there are;
+copies close part of that gap for the price of the steps that see them.
 """
 import numpy as np
 
@@ -16,7 +16,8 @@ def add_views(samples: Feed, views: int, mirror: bool, seed: int) -> Feed:
     """Samples followed by ``views - 1`` changed copies of each.
 
     Args:
-        samples(dict): input name -> array ``[N, ...]``; inputs ``[N, C, H, W]`` of floats are images, others are repeated.
+        samples(dict): input name -> array ``[N, ...]``; inputs ``[N, C, H, W]`` of floats are
+            images, others are repeated.
         views(int): how often each sample appears, 1 or more.
         mirror(bool): mirror half of the copies, left to right.
         seed(int): draws moves and mirrors, the same ones for all inputs of a sample.
@@ -31,7 +32,8 @@ def add_views(samples: Feed, views: int, mirror: bool, seed: int) -> Feed:
         return samples
     images = [n for n, v in samples.items() if v.ndim == 4 and np.issubdtype(v.dtype, np.floating)]
     if not images:
-        raise DataError("Data.views needs images, and no input has the shape [N, C, H, W]: set Data.views: 1")
+        raise DataError("Data.views needs images, and no input has the shape [N, C, H, "
+                        "W]: set Data.views: 1")
     rng = np.random.default_rng([seed, views])
     count = len(samples[images[0]])
     parts = {name: [value] for name, value in samples.items()}

@@ -26,13 +26,15 @@ def weight_encodings(graph: Graph, scheme: Scheme, config: QuantPost) -> Dict[st
     encodings = {}
     for name, spec in scheme.weights.items():
         try:
-            encodings[name] = weight_encoding(graph.params[name], spec, config.weight_observer, config.percentile)
+            encodings[name] = weight_encoding(graph.params[name], spec, config.weight_observer,
+                                              config.percentile)
         except DataError as error:
             raise ModelError(f"weight '{name}': {error}") from error
     return encodings
 
 
-def activation_encodings(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray], config: QuantPost,
+def activation_encodings(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray],
+                         config: QuantPost,
                          progress=None) -> Dict[str, Encoding]:
     """The grid of every quantized activation, from the float network's values.
 
@@ -46,14 +48,18 @@ def activation_encodings(graph: Graph, scheme: Scheme, samples: Dict[str, np.nda
     Raises:
         DataError: an activation holds NaN or Inf.
     """
-    observers = {n: ActivationObserver(s.bits, s.symmetric, config.activation_observer, config.percentile,
-                                       allow_unsigned=s.unsigned_allowed) for n, s in scheme.activations.items()}
+    observers = {n: ActivationObserver(s.bits, s.symmetric, config.activation_observer,
+                                       config.percentile,
+                                       allow_unsigned=s.unsigned_allowed)
+                 for n, s in scheme.activations.items()}
     pending = _ops_until_last(graph, set(observers))
     count = min(config.num_observe, len(next(iter(samples.values()))))
     params = {n: paddle.to_tensor(v) for n, v in graph.params.items()}
     for start in range(0, count, MEASURE_CHUNK):
         stop = min(start + MEASURE_CHUNK, count)
-        _observe(pending, dict(params, **{n: paddle.to_tensor(v[start:stop]) for n, v in samples.items()}), observers)
+        _observe(pending,
+                 dict(params, **{n: paddle.to_tensor(v[start:stop]) for n, v in samples.items()}),
+                 observers)
         if progress:
             progress()
     return {n: observer.encoding() for n, observer in observers.items()}
@@ -61,11 +67,13 @@ def activation_encodings(graph: Graph, scheme: Scheme, samples: Dict[str, np.nda
 
 def coarse_inputs(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray],
                   encodings: Dict[str, Encoding]) -> Dict[str, float]:
-    """Depthwise convolutions whose input one 8-bit step cannot serve: weight -> rounding noise in a channel, on average.
+    """Depthwise convolutions whose input one 8-bit step cannot serve: weight -> rounding noise
+    in a channel, on average.
 
-    Channels behind a depthwise convolution see one channel each. Where a few channels are far larger than the others, the
-    step follows them, and the others go on as noise, which no rounding of weights mends. The noise of a channel is its
-    share ``step^2 / 12`` of the channel's mean square, at most 1; listed are means of more than ``COARSE``.
+    Channels behind a depthwise convolution see one channel each. Where a few channels are far
+    larger than the others, the step follows them, and the others go on as noise, which no rounding
+    of weights mends. The noise of a channel is its share ``step^2 / 12`` of the channel's mean
+    square, at most 1; listed are means of more than ``COARSE``.
 
     Args:
         graph(Graph): the folded graph.
@@ -75,7 +83,8 @@ def coarse_inputs(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray],
     """
     ops = [op for op in graph.ops if scheme.is_quantized(op) and _depthwise(op, graph)]
     inputs = {weight_name(op, graph): activation_name(op) for op in ops}
-    powers = {n: _ChannelPower() for n in inputs.values() if n in encodings and encodings[n].spec.bits >= 8}
+    powers = {n: _ChannelPower() for n in inputs.values()
+              if n in encodings and encodings[n].spec.bits >= 8}
     if not powers:
         return {}
     values = {n: paddle.to_tensor(v) for n, v in (*graph.params.items(), *samples.items())}
@@ -96,7 +105,8 @@ class _ChannelPower:
 
     def noise(self, step: float) -> float:
         """Share of rounding noise in a channel, mean over channels."""
-        return float(np.minimum(step * step / 12.0 / np.maximum(self._mean, np.finfo(np.float64).tiny), 1.0).mean())
+        return float(np.minimum(step * step / 12.0
+                                / np.maximum(self._mean, np.finfo(np.float64).tiny), 1.0).mean())
 
 
 def _observe(ops, values, observers):

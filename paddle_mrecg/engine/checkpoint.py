@@ -26,7 +26,8 @@ class Checkpoint:
     def __init__(self, folder: str, digest: str):
         self.folder, self.digest = folder, digest
 
-    def save(self, key: str, state: NetworkState, names, summary: Dict, alphas: Optional[Dict] = None):
+    def save(self, key: str, state: NetworkState, names, summary: Dict,
+             alphas: Optional[Dict] = None):
         """Store the codes and scales of ``names`` and a JSON-able summary."""
         os.makedirs(self.folder, exist_ok=True)
         arrays, encodings = {}, {}
@@ -69,7 +70,8 @@ class Checkpoint:
         return os.path.join(self.folder, f"unit_{key}.npz")
 
 
-def job_digest(settings: Dict, params: Dict[str, np.ndarray], samples: Dict[str, np.ndarray]) -> str:
+def job_digest(settings: Dict, params: Dict[str, np.ndarray],
+               samples: Dict[str, np.ndarray]) -> str:
     """SHA-256 over the settings, the float parameters and the calibration samples."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for table in (params, samples):

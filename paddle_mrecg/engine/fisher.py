@@ -20,7 +20,8 @@ from .streams import ActivationStore
 CLIP = 100.0  # one element never weighs more than this many times the mean
 
 
-def importance(graph: Graph, ops, names: List[str], samples: Dict[str, np.ndarray], store: ActivationStore, seed: int,
+def importance(graph: Graph, ops, names: List[str], samples: Dict[str, np.ndarray],
+               store: ActivationStore, seed: int,
                chunk: int = 16) -> Dict[str, np.ndarray]:
     """Squared gradients at ``names``, mean 1 per tensor, for every sample.
 
@@ -46,10 +47,12 @@ def importance(graph: Graph, ops, names: List[str], samples: Dict[str, np.ndarra
             values[name].stop_gradient = not paddle.is_floating_point(values[name])
         for op in ops:
             values.update(run_op(op, values))
-        score = sum(_projected(values[n], rng) for n in ends if n in values and paddle.is_floating_point(values[n]))
+        score = sum(_projected(values[n], rng) for n in ends
+                    if n in values and paddle.is_floating_point(values[n]))
         grads = paddle.grad([score], [values[n] for n in names], allow_unused=True)
         for name, grad in zip(names, grads):
-            squared = np.square(grad.numpy()) if grad is not None else np.ones(values[name].shape, np.float32)
+            squared = (np.square(grad.numpy()) if grad is not None
+                       else np.ones(values[name].shape, np.float32))
             if name not in result:
                 result[name] = store.allocate((count,) + squared.shape[1:])
             result[name][start:start + chunk] = squared

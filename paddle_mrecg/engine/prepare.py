@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything of the post-training job that trains nothing: read, fold, probe, calibrate, cut, plan."""
+"""Everything of the post-training job that trains nothing: read, fold,
+probe, calibrate, cut, plan.
+"""
 import dataclasses
 import os
 import time
@@ -66,14 +68,15 @@ def read_model(model, config: Config) -> Graph:
     if model is None:
         model = config.global_.model_dir
     if model is None:
-        raise ModelError("no model given: set Global.model_dir, or pass a directory, a file prefix or a Layer")
+        raise ModelError("no model given: set Global.model_dir, or pass a directory, a "
+                         "file prefix or a Layer")
     if isinstance(model, (tuple, list)):
         return graph_from_layer(*model)
     if isinstance(model, os.PathLike):
         model = os.fspath(model)
     if not isinstance(model, str):
-        raise ModelError(f"a {type(model).__name__} is no model: pass a directory, a file prefix or the pair "
-                         "(layer, input_spec) with a list of paddle.static.InputSpec")
+        raise ModelError(f"a {type(model).__name__} is no model: pass a directory, a file prefix "
+                         "or the pair (layer, input_spec) with a list of paddle.static.InputSpec")
     return load_graph(model, config.global_.model_filename, config.global_.params_filename)
 
 
@@ -109,7 +112,9 @@ def prepare(model, data_loader, config: Config) -> Prepared:
 
 
 def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:
-    """Ops that dygraph cannot reach cannot be observed: their weights stay float; says which and why."""
+    """Ops that dygraph cannot reach cannot be observed: their weights stay
+    float; says which and why.
+    """
     reasons: Dict[str, str] = {}
     if not found.unreached:
         return reasons
@@ -119,12 +124,16 @@ def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:
             name = weight_name(op, graph)
             del scheme.weights[name]
             reasons[name] = f"behind unsupported op ({culprits})"
-    reached = set(graph.inputs) | {n for op in graph.ops if op not in found.unreached for n in op.output_names}
+    reached = (set(graph.inputs)
+               | {n for op in graph.ops if op not in found.unreached for n in op.output_names})
     for name in [n for n in scheme.activations if n not in reached]:
         del scheme.activations[name]
-    get_logger().info("not in the op table: %s; %d ops at and behind it run only in the exported program%s", culprits,
-                      len(found.unreached), f", {len(reasons)} weights there stay float" if reasons else "")
+    get_logger().info("not in the op table: %s; %d ops at and behind it run only in "
+                      "the exported program%s", culprits,
+                      len(found.unreached),
+                      f", {len(reasons)} weights there stay float" if reasons else "")
     if not scheme.weights:
-        raise ModelError(f"nothing to quantize: every quantizable op lies behind an unsupported one ({culprits})")
+        raise ModelError("nothing to quantize: every quantizable op lies behind an "
+                         f"unsupported one ({culprits})")
     return reasons
 

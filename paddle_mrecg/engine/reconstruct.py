@@ -22,19 +22,24 @@ from ..quantizers.rounding import SoftRounding
 from .streams import Stream
 from .unit_runner import UnitRunner
 
-MEASURE_CHUNK = 64  # samples per forward pass without gradients: large enough for the kernels, small enough for the cache
+# samples per forward pass without gradients: large enough for the kernels,
+# small enough for the cache
+MEASURE_CHUNK = 64
 
 MEAN_SLOPE = 0.2  # of the rectified sigmoid's v = 2h - 1: 0.3 in the middle, 0.09 at the ends
 
 
 @dataclasses.dataclass
 class NetworkState:
-    """The quantized network so far: grids of all weights and activations, and the weights' integer codes."""
+    """The quantized network so far: grids of all weights and activations, and
+    the weights' integer codes.
+    """
 
     weight_encodings: Dict[str, Encoding]
     codes: Dict[str, np.ndarray]
     activation_encodings: Dict[str, Encoding]
-    finished: set = dataclasses.field(default_factory=set)  # weights and activations that no later unit may change
+    # weights and activations that no later unit may change
+    finished: set = dataclasses.field(default_factory=set)
 
     @classmethod
     def nearest(cls, params, weight_encodings, activation_encodings) -> "NetworkState":
@@ -43,7 +48,8 @@ class NetworkState:
         return cls(dict(weight_encodings), codes, dict(activation_encodings))
 
     def copy(self) -> "NetworkState":
-        return NetworkState(dict(self.weight_encodings), dict(self.codes), dict(self.activation_encodings),
+        return NetworkState(dict(self.weight_encodings), dict(self.codes),
+                            dict(self.activation_encodings),
                             set(self.finished))
 
     def weight(self, name: str) -> np.ndarray:
@@ -51,7 +57,8 @@ class NetworkState:
         return dequantize(self.codes[name], self.weight_encodings[name]).astype(np.float32)
 
     def quantizers(self, names) -> Dict[str, ActivationQuantizer]:
-        return {n: ActivationQuantizer(self.activation_encodings[n], learn=False, clip="none") for n in names}
+        return {n: ActivationQuantizer(self.activation_encodings[n], learn=False, clip="none")
+                for n in names}
 
     def weights(self, names) -> Dict[str, paddle.Tensor]:
         return {n: paddle.to_tensor(self.weight(n)) for n in names}
@@ -90,7 +97,8 @@ class UnitProblem:
 
 
 def squared_error(output: paddle.Tensor, target: paddle.Tensor, importance=None) -> paddle.Tensor:
-    """||y - y_fp||^2 summed over channels, mean over samples and space (BRECQ eq. 10; MRECG.py line 66).
+    """||y - y_fp||^2 summed over channels, mean over samples and space
+    (BRECQ eq. 10; MRECG.py line 66).
 
     Written as one dot product: several times faster on a CPU than square, sum
     and mean, forward and backward.
@@ -107,7 +115,9 @@ def _positions(shape) -> int:
 
 
 def annealed_beta(step: int, iters: int, settings: MRECG) -> Optional[float]:
-    """Exponent b of the rounding term at ``step``: None during warm-up, then linear from beta_start to beta_end."""
+    """Exponent b of the rounding term at ``step``: None during warm-up, then linear
+    from beta_start to beta_end.
+    """
     begin = settings.warm_up * iters
     if step < begin:
         return None
@@ -126,7 +136,8 @@ class UnitTrainer:
         seed(int): seed of sampling and dropping.
     """
 
-    def __init__(self, problem: UnitProblem, state: NetworkState, settings: MRECG, params, seed: int):
+    def __init__(self, problem: UnitProblem, state: NetworkState, settings: MRECG, params,
+                 seed: int):
         self.problem, self.state, self.settings = problem, state, settings
         self.rng = np.random.default_rng(seed)
         self.mask = DropMask(settings.keep_prob, seed) if settings.keep_prob < 1 else None
@@ -146,7 +157,9 @@ class UnitTrainer:
         self.inner_weights = self._inner_weights()
 
     def _inner_weights(self) -> Dict[str, float]:
-        """Factors that make ``inner_weight`` times an inner target's relative error count as much as the output's."""
+        """Factors that make ``inner_weight`` times an inner target's relative error
+        count as much as the output's.
+        """
         factor, inner = self.settings.inner_weight, self.problem.inner_targets
         if not factor or not inner:
             return {}
@@ -161,7 +174,9 @@ class UnitTrainer:
                 rounding.load_alpha(alphas[name])
 
     def train(self, iters: int, on_step=None):
-        """``iters`` Adam steps on roundings and scales; ``on_step(trainer, step, loss)`` after each."""
+        """``iters`` Adam steps on roundings and scales;
+        ``on_step(trainer, step, loss)`` after each.
+        """
         settings = self.settings
         optimizers, schedules = self._optimizers(max(1, iters))
         for step in range(iters):
@@ -179,47 +194,59 @@ class UnitTrainer:
                 on_step(self, step, loss)
 
     def _optimizers(self, iters: int):
-        """Adam for the roundings and, where they learn, for the scales; and what moves their steps."""
+        """Adam for the roundings and, where they learn, for the scales;
+        and what moves their steps.
+        """
         settings, start = self.settings, self.settings.rounding_lr_start
         scales = [p for q in self.quantizers.values() for p in q.parameters()]
-        jobs = [(paddle.optimizer.lr.LambdaDecay(settings.rounding_lr, lambda step: start + (1.0 - start) * step / iters),
+        jobs = [(paddle.optimizer.lr.LambdaDecay(settings.rounding_lr,
+                                                 lambda step: start + (1.0 - start) * step / iters),
                  [r.alpha for r in self.rounding.values()])]
         if scales:
-            jobs.append((paddle.optimizer.lr.CosineAnnealingDecay(settings.scale_lr, T_max=iters), scales))
-        return [paddle.optimizer.Adam(schedule, parameters=p) for schedule, p in jobs], [schedule for schedule, _ in jobs]
+            jobs.append((paddle.optimizer.lr.CosineAnnealingDecay(settings.scale_lr, T_max=iters),
+                         scales))
+        return ([paddle.optimizer.Adam(schedule, parameters=p) for schedule, p in jobs],
+                [schedule for schedule, _ in jobs])
 
     def _loss(self, beta) -> paddle.Tensor:
         problem, keep = self.problem, self.settings.keep_prob
         size = min(self.settings.batch_size, problem.quant_stream.num_samples)
         index = self.rng.integers(problem.quant_stream.num_samples, size=size)
         feed = _tensors(problem.quant_stream.batch(problem.inputs, index))
-        float_feed = _tensors(problem.float_stream.batch(problem.inputs, index)) if keep < 1 else None
+        float_feed = (_tensors(problem.float_stream.batch(problem.inputs, index)) if keep < 1
+                      else None)
         weights = dict(self.frozen_weights)
         for name, rounding in self.rounding.items():
-            weights[name] = rounding.soft(self.round_weight[name], beta)  # the rounding term's gradient comes along
+            # the rounding term's gradient comes along
+            weights[name] = rounding.soft(self.round_weight[name], beta)
         fetch = problem.outputs + list(self.inner_weights)
         output = problem.runner.run_quantized(feed, fetch, weights, self.quantizers, keep_prob=keep,
                                               float_feed=float_feed, mask=self.mask)
         loss = None
         for name in problem.outputs:
             importance = problem.importance and paddle.to_tensor(problem.importance[name][index])
-            term = squared_error(output[name], paddle.to_tensor(problem.targets[name][index]), importance)
+            term = squared_error(output[name], paddle.to_tensor(problem.targets[name][index]),
+                                 importance)
             loss = term if loss is None else loss + term
         for name, weight in self.inner_weights.items():
-            loss = loss + squared_error(output[name], paddle.to_tensor(problem.inner_targets[name][index])) * weight
+            loss = (loss + squared_error(output[name],
+                                         paddle.to_tensor(problem.inner_targets[name][index]))
+                    * weight)
         return loss
 
     def _scale_round_weight(self, step: int):
         """Measure the reconstruction loss's gradient while the rounding term is still off.
 
-        The published lambda fits the published losses and 20,000 steps: where the loss is larger, or the steps are
-        few, roundings stay undecided and the hard network is worse than the soft one. This weight follows the gradient
-        that it has to overcome; the best factor still differs between layers, which is why the option is off by default.
+        The published lambda fits the published losses and 20,000 steps: where the loss is larger,
+        or the steps are few, roundings stay undecided and the hard network is worse than the soft
+        one. This weight follows the gradient that it has to overcome; the best factor still differs
+        between layers, which is why the option is off by default.
         """
         for name, rounding in self.rounding.items():
             gradient = float(paddle.abs(rounding.alpha.grad).mean()) / MEAN_SLOPE
             weight = self.settings.round_weight_relative * gradient
-            self.round_weight[name] = weight if step == 0 else 0.9 * self.round_weight[name] + 0.1 * weight
+            self.round_weight[name] = (weight if step == 0
+                                       else 0.9 * self.round_weight[name] + 0.1 * weight)
 
     def settled(self) -> float:
         """Share of the roundings that are decided: h below 0.01 or above 0.99."""
@@ -250,7 +277,8 @@ class UnitTrainer:
 
 
 def measure(problem: UnitProblem, state: NetworkState, weights=None):
-    """Loss of every output and inner target over all samples, nothing dropped, plus the unit's quantized outputs.
+    """Loss of every output and inner target over all samples, nothing dropped, plus the
+    unit's quantized outputs.
 
     Args:
         problem(UnitProblem): inputs and targets.
@@ -263,7 +291,8 @@ def measure(problem: UnitProblem, state: NetworkState, weights=None):
     runner = problem.runner
     targets = {**problem.targets, **problem.inner_targets}
     fetch = list(targets)
-    run = runner.numpy(runner.run_quantized, fetch, weights=weights or state.weights(runner.weights),
+    run = runner.numpy(runner.run_quantized, fetch,
+                       weights=weights or state.weights(runner.weights),
                        quantizers=state.quantizers(runner.activations))
     values = problem.quant_stream.computed(problem.inputs, fetch, run, MEASURE_CHUNK)
     losses = {n: array_loss(values[n], targets[n]) for n in fetch}

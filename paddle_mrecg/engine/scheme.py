@@ -43,7 +43,9 @@ class Scheme:
         return op.type in WEIGHT_SLOTS and op.input(WEIGHT_SLOTS[op.type][1]) in self.weights
 
     def quantized_view(self, ops: List[Op]) -> List[Op]:
-        """``ops`` with a ``fake_quantize`` pseudo-op before the first reader of each quantized activation."""
+        """``ops`` with a ``fake_quantize`` pseudo-op before the first reader of
+        each quantized activation.
+        """
         view, done = [], set()
         for op in ops:
             renamed = {}
@@ -55,7 +57,8 @@ class Scheme:
                     view.append(Op(FAKE_QUANTIZE, {"X": [name]}, {"Out": [name + QUANTIZED]}))
                 renamed[name] = name + QUANTIZED
             if renamed:
-                op = Op(op.type, {s: [renamed.get(n, n) for n in names] for s, names in op.inputs.items()},
+                op = Op(op.type,
+                        {s: [renamed.get(n, n) for n in names] for s, names in op.inputs.items()},
                         op.outputs, op.attrs)
             view.append(op)
         return view
@@ -86,9 +89,11 @@ def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
     weight_symmetric = lite if config.weight_symmetric is None else config.weight_symmetric
     act_symmetric = lite if config.activation_symmetric is None else config.activation_symmetric
     shared = (not lite) if config.quantize_shared is None else config.quantize_shared
-    ops = [op for op in graph.ops if op.type in config.quantizable_op_type and weight_name(op, graph)]
+    ops = [op for op in graph.ops
+           if op.type in config.quantizable_op_type and weight_name(op, graph)]
     tied = _read_otherwise(graph, ops)
-    chosen = _without_skipped([op for op in ops if weight_name(op, graph) not in tied], graph, config)
+    chosen = _without_skipped([op for op in ops if weight_name(op, graph) not in tied], graph,
+                              config)
     weights: Dict[str, QuantSpec] = {}
     activations: Dict[str, ActivationSpec] = {}
     for k, op in enumerate(chosen):
@@ -126,17 +131,20 @@ def _matches(op: Op, graph: Graph, pattern: str) -> bool:
 
 def _without_skipped(ops: List[Op], graph: Graph, config: QuantPost) -> List[Op]:
     if not ops:
-        raise ModelError(f"nothing to quantize: the model has no op of {', '.join(config.quantizable_op_type)} "
-                         f"with a parameter as weight; its op types are {sorted({o.type for o in graph.ops})}")
+        raise ModelError("nothing to quantize: the model has no op of "
+                         f"{', '.join(config.quantizable_op_type)} with a parameter as weight; its "
+                         f"op types are {sorted({o.type for o in graph.ops})}")
     problems = [f"QuantPost.{key}: pattern '{p}' matches no weight or output; one of the names is "
                 f"'{weight_name(ops[0], graph)}'"
-                for key, patterns in (("skip", config.skip), ("overrides", [o.pattern for o in config.overrides]))
+                for key, patterns in (("skip", config.skip),
+                                      ("overrides", [o.pattern for o in config.overrides]))
                 for p in patterns if not any(_matches(op, graph, p) for op in ops)]
     if problems:
         raise ConfigError(problems)
     kept = [op for op in ops if not any(_matches(op, graph, p) for p in config.skip)]
     if not kept:
-        raise ModelError("nothing to quantize: QuantPost.skip excludes every quantizable op; remove a pattern")
+        raise ModelError("nothing to quantize: QuantPost.skip excludes every quantizable op; "
+                         "remove a pattern")
     return kept
 
 

@@ -74,7 +74,8 @@ class Stream:
         """Rows ``index`` (a slice or an integer array) of the named tensors."""
         return {name: np.ascontiguousarray(self.values[name][index]) for name in names}
 
-    def computed(self, names: List[str], outputs: List[str], run: Callable, chunk: int) -> Dict[str, np.ndarray]:
+    def computed(self, names: List[str], outputs: List[str], run: Callable,
+                 chunk: int) -> Dict[str, np.ndarray]:
         """Apply ``run`` to all samples in chunks and collect its outputs.
 
         Args:
@@ -89,7 +90,8 @@ class Stream:
             result = run(self.batch(names, part))
             for name in outputs:
                 if name not in collected:
-                    collected[name] = self.store.allocate((self.num_samples,) + result[name].shape[1:])
+                    collected[name] = self.store.allocate((self.num_samples,)
+                                                          + result[name].shape[1:])
                 collected[name][part] = result[name]
         return collected
 

@@ -20,20 +20,25 @@ class UnitRunner:
         constants(dict[str, np.ndarray]): values of data-independent tensors.
     """
 
-    def __init__(self, graph: Graph, ops: List[Op], scheme: Scheme, constants: Mapping[str, np.ndarray]):
+    def __init__(self, graph: Graph, ops: List[Op], scheme: Scheme,
+                 constants: Mapping[str, np.ndarray]):
         self.ops = [op for op in ops if not _is_constant(op, constants)]
         self.quantized_ops = scheme.quantized_view(self.ops)
         names = dict.fromkeys(n for op in self.ops for n in op.input_names)
         self.fixed = {n: paddle.to_tensor(graph.params[n]) for n in names if n in graph.params}
         self.fixed.update({n: paddle.to_tensor(constants[n]) for n in names if n in constants})
-        self.weights = [n for n in dict.fromkeys(op.input(WEIGHT_SLOTS[op.type][1]) for op in self.ops
+        self.weights = [n for n in dict.fromkeys(op.input(WEIGHT_SLOTS[op.type][1])
+                                                 for op in self.ops
                                                   if scheme.is_quantized(op))]
-        # In op order, for masks are drawn in this order: a set's would change from process to process.
-        self.direct_inputs = list(dict.fromkeys(n for op in self.quantized_ops if op.type != FAKE_QUANTIZE
+        # In op order, for masks are drawn in this order: a set's would
+        # change from process to process.
+        self.direct_inputs = list(dict.fromkeys(n for op in self.quantized_ops
+                                                if op.type != FAKE_QUANTIZE
                                                 for n in op.input_names))
         self.activations = [op.input("X") for op in self.quantized_ops if op.type == FAKE_QUANTIZE]
 
-    def run(self, feed: Mapping[str, paddle.Tensor], fetch: Iterable[str]) -> Dict[str, paddle.Tensor]:
+    def run(self, feed: Mapping[str, paddle.Tensor],
+            fetch: Iterable[str]) -> Dict[str, paddle.Tensor]:
         """The float network on ``feed``."""
         values = dict(self.fixed, **feed)
         for op in self.ops:
@@ -41,7 +46,8 @@ class UnitRunner:
         return {name: values[name] for name in fetch}
 
     def run_quantized(self, feed, fetch, weights: Mapping[str, paddle.Tensor], quantizers: Mapping,
-                      keep_prob: float = 1.0, float_feed: Mapping[str, paddle.Tensor] = None, mask=None):
+                      keep_prob: float = 1.0, float_feed: Mapping[str, paddle.Tensor] = None,
+                      mask=None):
         """The quantized network on ``feed``.
 
         Args:
@@ -68,7 +74,8 @@ class UnitRunner:
                 continue
             name = op.input("X")
             alternative = float_feed.get(name) if float_feed else None
-            values[name + QUANTIZED] = quantizers[name](feed.get(name, values[name]), keep_prob=keep_prob,
+            values[name + QUANTIZED] = quantizers[name](feed.get(name, values[name]),
+                                                        keep_prob=keep_prob,
                                                         float_x=alternative)
         return {name: values[name] for name in fetch}
 

@@ -51,7 +51,8 @@ class UnitResult:
     def to_dict(self) -> Dict:
         """The numbers, JSON-able; the reverse is ``from_dict``."""
         pack = dataclasses.astuple
-        return dict(iterations=self.iterations, seconds=self.seconds, kept=self.kept, nearest=pack(self.nearest),
+        return dict(iterations=self.iterations, seconds=self.seconds, kept=self.kept,
+                    nearest=pack(self.nearest),
                     soft=pack(self.soft), hard=pack(self.hard),
                     inner=[(m.index, pack(a), pack(b)) for m, a, b in self.inner])
 
@@ -59,7 +60,8 @@ class UnitResult:
     def from_dict(cls, unit: Unit, entry: Dict, alphas) -> "UnitResult":
         modules = {m.index: m for m in unit.modules}
         inner = [(modules[m], Loss(*a), Loss(*b)) for m, a, b in entry["inner"]]
-        return cls(unit, entry["iterations"], entry["seconds"], Loss(*entry["nearest"]), Loss(*entry["soft"]),
+        return cls(unit, entry["iterations"], entry["seconds"], Loss(*entry["nearest"]),
+                   Loss(*entry["soft"]),
                    Loss(*entry["hard"]), inner, alphas, entry["kept"], reused=True)
 
 
@@ -93,7 +95,8 @@ class Walker:
         problem, inner = self._problem(unit, settings)
         before, outputs = measure(problem, self.state)
         if self.state.finished.issuperset(problem.runner.weights):
-            iters = 0  # nothing is left to round: its weights, if any, were trained where they are read first
+            # nothing is left to round: its weights, if any, were trained where they are read first
+            iters = 0
         after, soft, trained, kept = before, before, {}, True
         state = self._finished(problem.runner)
         if iters:
@@ -111,8 +114,10 @@ class Walker:
         self.state = state
         self._advance(problem, outputs, later)
         self.results.append(UnitResult(
-            unit, iters, time.perf_counter() - begin, total(before, unit), total(soft, unit), total(after, unit),
-            [(m, _total(before, names), _total(after, names)) for m, names in inner], trained, kept))
+            unit, iters, time.perf_counter() - begin, total(before, unit), total(soft, unit),
+            total(after, unit),
+            [(m, _total(before, names), _total(after, names)) for m, names in inner], trained,
+            kept))
         return self.results[-1]
 
     def replay(self, later: List[Unit], state: NetworkState, result: UnitResult) -> UnitResult:
@@ -131,13 +136,17 @@ class Walker:
 
     def _problem(self, unit: Unit, settings: MRECG, inner: bool = True):
         network = self.network
-        runner = UnitRunner(network.graph, network.graph.ops[unit.start:unit.stop], network.scheme, network.constants)
+        runner = UnitRunner(network.graph, network.graph.ops[unit.start:unit.stop], network.scheme,
+                            network.constants)
         inner_ends = [(m, list(m.outputs)) for m in unit.modules[:-1]] if inner else []
-        fetch = list(dict.fromkeys(list(unit.outputs) + [n for _, names in inner_ends for n in names]))
-        targets = self.float_stream.computed(unit.inputs, fetch, runner.numpy(runner.run, fetch), MEASURE_CHUNK)
+        fetch = list(dict.fromkeys(list(unit.outputs)
+                                   + [n for _, names in inner_ends for n in names]))
+        targets = self.float_stream.computed(unit.inputs, fetch, runner.numpy(runner.run, fetch),
+                                             MEASURE_CHUNK)
         inner_targets = {n: targets.pop(n) for n in fetch if n not in unit.outputs}
         importance = network.importance if settings.loss == "fisher" else None
-        return UnitProblem(runner, list(unit.inputs), list(unit.outputs), self.float_stream, self.quant_stream, targets,
+        return UnitProblem(runner, list(unit.inputs), list(unit.outputs), self.float_stream,
+                           self.quant_stream, targets,
                            inner_targets, importance), inner_ends
 
     def _finished(self, runner: UnitRunner) -> NetworkState:

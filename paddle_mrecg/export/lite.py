@@ -50,7 +50,8 @@ def convert(graph: Graph, tools: LiteTools, target: str = "arm") -> LiteModel:
         target(str, optional): ``arm`` or ``x86``. Default: ``arm``.
 
     Raises:
-        ModelError: the program cannot run as it should (see ``mobile``), or opt refuses it; the reason is in the message.
+        ModelError: the program cannot run as it should (see ``mobile``), or opt refuses it; the
+            reason is in the message.
     """
     graph = graph.copy()
     changes = apply_mobile_rules(graph) + for_lite(graph, target)
@@ -68,18 +69,23 @@ def convert(graph: Graph, tools: LiteTools, target: str = "arm") -> LiteModel:
 
 def _opt(tools: LiteTools, prefix: str, target: str, kind: str, output: str):
     """Run the converter; it may abort, and it may fail with exit code 0."""
-    command = [tools.opt, f"--model_file={prefix}.pdmodel", f"--param_file={prefix}.pdiparams", f"--valid_targets={target}",
+    command = [tools.opt, f"--model_file={prefix}.pdmodel", f"--param_file={prefix}.pdiparams",
+               f"--valid_targets={target}",
                f"--optimize_out_type={kind}", f"--optimize_out={output}"]
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              errors="replace",
                               timeout=OPT_SECONDS)
     except OSError as error:
-        raise MrecgError(f"{tools.opt} cannot be run ({error.strerror}): run `paddle-mrecg lite-env`") from error
+        raise MrecgError(f"{tools.opt} cannot be run ({error.strerror}): run "
+                         "`paddle-mrecg lite-env`") from error
     except subprocess.TimeoutExpired as error:
-        raise ModelError(f"paddle_lite_opt for {target} did not finish in {OPT_SECONDS} s: try a smaller model") from error
+        raise ModelError(f"paddle_lite_opt for {target} did not finish in {OPT_SECONDS} "
+                         "s: try a smaller model") from error
     made = output + ".nb" if kind == "naive_buffer" else os.path.join(output, "model")
     if done.returncode or not os.path.exists(made):
-        raise ModelError(f"paddle_lite_opt for {target} failed ({_ending(done.returncode)}): {reason(done.stdout)}")
+        raise ModelError(f"paddle_lite_opt for {target} failed ({_ending(done.returncode)}): "
+                         f"{reason(done.stdout)}")
 
 
 def _ending(code: int) -> str:
@@ -89,7 +95,10 @@ def _ending(code: int) -> str:
 def reason(log: str) -> str:
     """The line of a log that says why: the failed check, else the last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    telling = [line for line in lines if any(word in line for word in ("Check failed", "Error", "not support", "Not support",
-                                                                       "No attributes"))]
+    telling = [line for line in lines
+               if any(word in line
+                      for word in ("Check failed", "Error", "not support", "Not support",
+                                   "No attributes"))]
     line = (telling or lines or ["no message"])[0 if telling else -1]
-    return re.sub(r"^\[[A-Z] [^\]]*\] ", "", line)[:300]  # without time and place in the converter's source
+    # without time and place in the converter's source
+    return re.sub(r"^\[[A-Z] [^\]]*\] ", "", line)[:300]

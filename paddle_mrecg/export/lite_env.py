@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Find Paddle Lite's converter, or set it up in an environment of its own.
 
-``paddlelite`` 2.12, the last release, has wheels for Python 3.6 and 3.7 only: it lives in a virtual environment of such
-an interpreter and is called as a subprocess.
+``paddlelite`` 2.12, the last release, has wheels for Python 3.6 and 3.7 only: it lives in a virtual
+environment of such an interpreter and is called as a subprocess.
 """
 import dataclasses
 import glob
@@ -23,7 +23,9 @@ SETUP_SECONDS, PROBE_SECONDS = 1200, 60
 
 @dataclasses.dataclass(frozen=True)
 class LiteTools:
-    """What was found: ``opt`` is the converter, ``python`` an interpreter with the x86 predictor, or None."""
+    """What was found: ``opt`` is the converter, ``python`` an interpreter with
+    the x86 predictor, or None.
+    """
 
     opt: str
     python: Optional[str]
@@ -36,7 +38,8 @@ def default_dir() -> str:
 
 
 def find_lite(directory: str = None) -> LiteTools:
-    """The converter: ``$PADDLE_LITE_OPT``, else PATH, else the environment of ``paddle-mrecg lite-env``.
+    """The converter: ``$PADDLE_LITE_OPT``, else PATH, else the environment of
+    ``paddle-mrecg lite-env``.
 
     Args:
         directory(str, optional): look into this environment only. Default: None.
@@ -47,13 +50,15 @@ def find_lite(directory: str = None) -> LiteTools:
     named = os.environ.get(VARIABLE)
     if named and not directory:
         if not os.access(named, os.X_OK):
-            raise MrecgError(f"{VARIABLE}={named} cannot be run: set it to a {OPT} program, or unset it")
+            raise MrecgError(f"{VARIABLE}={named} cannot be run: set it to a {OPT} "
+                             "program, or unset it")
         return LiteTools(named, _python_beside(named))
     places = [_in_env(directory)] if directory else [shutil.which(OPT), _in_env(default_dir())]
     for opt in places:
         if opt and os.access(opt, os.X_OK):
             return LiteTools(opt, _python_beside(opt))
-    raise MrecgError(f"no {OPT} {f'in {directory}' if directory else 'on PATH'}: run `paddle-mrecg lite-env`, or set {VARIABLE}")
+    raise MrecgError(f"no {OPT} {f'in {directory}' if directory else 'on PATH'}: run `paddle-mrecg "
+                     f"lite-env`, or set {VARIABLE}")
 
 
 def make_env(directory: str = None, python: str = None) -> LiteTools:
@@ -61,7 +66,8 @@ def make_env(directory: str = None, python: str = None) -> LiteTools:
 
     Args:
         directory(str, optional): the environment's folder. Default: ``default_dir()``.
-        python(str, optional): a Python 3.7 interpreter. Default: the first that is found on PATH, in pyenv or conda.
+        python(str, optional): a Python 3.7 interpreter. Default: the first that is found
+            on PATH, in pyenv or conda.
 
     Raises:
         MrecgError: no interpreter of that version, or pip fails.
@@ -72,17 +78,22 @@ def make_env(directory: str = None, python: str = None) -> LiteTools:
         return tools
     interpreter = python or _find_python()
     if _version(interpreter) != "3.7":
-        raise MrecgError(f"'{interpreter}' is not Python 3.7, the newest that paddlelite 2.12 has a wheel for: install one "
-                         "(`pyenv install 3.7`, `conda create -n py37 python=3.7`) and name it with --python")
+        raise MrecgError(f"'{interpreter}' is not Python 3.7, the newest that paddlelite 2.12 has "
+                         "a wheel for: install one (`pyenv install 3.7`, `conda create -n py37 "
+                         "python=3.7`) and name it with --python")
     if not sys.platform.startswith("linux"):
-        raise MrecgError("paddlelite 2.12 has its x86 wheel for Linux only: run this on Linux or in a container")
+        raise MrecgError("paddlelite 2.12 has its x86 wheel for Linux only: run this on Linux or "
+                         "in a container")
     steps = ([interpreter, "-m", "venv", "--clear", directory],
-             [os.path.join(directory, "bin", "python"), "-m", "pip", "install", "--quiet", *REQUIREMENTS])
+             [os.path.join(directory, "bin", "python"), "-m", "pip", "install", "--quiet",
+              *REQUIREMENTS])
     for command in steps:
         try:
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SETUP_SECONDS)
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  text=True, timeout=SETUP_SECONDS)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise MrecgError(f"`{' '.join(command)}` failed ({error}): see to the network, then run it again") from error
+            raise MrecgError(f"`{' '.join(command)}` failed ({error}): see to the "
+                             "network, then run it again") from error
         if done.returncode:
             shutil.rmtree(directory, ignore_errors=True)
             raise MrecgError(f"`{' '.join(command)}` failed: {_last_line(done.stdout)}")
@@ -94,28 +105,37 @@ def _find_python() -> str:
     for candidate in _candidates():
         if _version(candidate) == "3.7":
             return candidate
-    raise MrecgError("no Python 3.7 found on PATH, in pyenv or in conda, and paddlelite 2.12 has no wheel for a newer one: "
-                     "install one (`pyenv install 3.7`, `conda create -n py37 python=3.7`) or name it with --python")
+    raise MrecgError("no Python 3.7 found on PATH, in pyenv or in conda, and paddlelite 2.12 has "
+                     "no wheel for a newer one: install one (`pyenv install 3.7`, `conda create -n "
+                     "py37 python=3.7`) or name it with --python")
 
 
 def _candidates() -> List[str]:
     home = os.path.expanduser("~")
     pyenv = os.environ.get("PYENV_ROOT") or os.path.join(home, ".pyenv")
     found = [shutil.which("python3.7")]
-    found += sorted(glob.glob(os.path.join(pyenv, "versions", "3.7*", "bin", "python")), reverse=True)
-    for root in (os.environ.get("CONDA_PREFIX"), *(os.path.join(home, name) for name in ("miniconda3", "anaconda3"))):
-        found += sorted(glob.glob(os.path.join(root, "envs", "*", "bin", "python3.7"))) if root else []
+    found += sorted(glob.glob(os.path.join(pyenv, "versions", "3.7*", "bin", "python")),
+                    reverse=True)
+    for root in (os.environ.get("CONDA_PREFIX"),
+                 *(os.path.join(home, name) for name in ("miniconda3", "anaconda3"))):
+        found += (sorted(glob.glob(os.path.join(root, "envs", "*", "bin", "python3.7"))) if root
+                  else [])
     return [path for path in found if path]
 
 
 def _version(python: str) -> Optional[str]:
-    """``3.7`` for an interpreter that runs and can make environments; pyenv's shims may exist and not run."""
+    """``3.7`` for an interpreter that runs and can make environments; pyenv's
+    shims may exist and not run.
+    """
     try:
-        done = subprocess.run([python, "-c", "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"],
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=PROBE_SECONDS)
+        done = subprocess.run([python, "-c", "import sys, venv, ensurepip; print('%d.%d' % "
+                               "sys.version_info[:2])"],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                              timeout=PROBE_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 and re.fullmatch(r"\d+\.\d+\s*", done.stdout) else None
+    return (done.stdout.strip()
+            if done.returncode == 0 and re.fullmatch(r"\d+\.\d+\s*", done.stdout) else None)
 
 
 def _in_env(directory: str) -> str:
@@ -125,7 +145,8 @@ def _in_env(directory: str) -> str:
 def _python_beside(opt: str) -> Optional[str]:
     """The interpreter of the environment that ``opt`` is part of; a stand-alone build has none."""
     path = os.path.join(os.path.dirname(opt), "python")
-    installed = glob.glob(os.path.join(os.path.dirname(opt), os.pardir, "lib", "python3*", "site-packages", "paddlelite"))
+    installed = glob.glob(os.path.join(os.path.dirname(opt), os.pardir, "lib", "python3*",
+                                       "site-packages", "paddlelite"))
     return path if os.access(path, os.X_OK) and installed else None
 
 

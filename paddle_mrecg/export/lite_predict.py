@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a ``.nb`` with Paddle Lite: ``python lite_predict.py MODEL.nb INPUTS.npz OUTPUTS.npz [--repeat N]``.
+"""Run a ``.nb`` with Paddle Lite: ``python lite_predict.py MODEL.nb INPUTS.npz
+OUTPUTS.npz [--repeat N]``.
 
-Runs under the Python 3.7 of Paddle Lite's environment, hence by itself: nothing of this package is imported. The files
-are those of ``check.runtimes``: ``names``, and ``0``, ``1``, ... for the arrays, samples along their first axis. One
-sample is run at a time, as on a device: some int8 kernels for x86 are wrong from the second sample of a batch on. With
-``--repeat`` the milliseconds of N further runs of the last sample are stored as ``milliseconds``.
+Runs under the Python 3.7 of Paddle Lite's environment, hence by itself: nothing of this package is
+imported. The files are those of ``check.runtimes``: ``names``, and ``0``, ``1``, ... for the
+arrays, samples along their first axis. One sample is run at a time, as on a device: some int8
+kernels for x86 are wrong from the second sample of a batch on. With ``--repeat`` the milliseconds
+of N further runs of the last sample are stored as ``milliseconds``.
 """
 import argparse
 import time
@@ -17,7 +19,8 @@ def run_sample(predictor, feed):
     for name, value in feed.items():
         predictor.get_input_by_name(name).from_numpy(np.ascontiguousarray(value))
     predictor.run()
-    return {name: np.array(predictor.get_output_by_name(name).numpy()) for name in predictor.get_output_names()}
+    return {name: np.array(predictor.get_output_by_name(name).numpy())
+            for name in predictor.get_output_names()}
 
 
 def main():
@@ -34,14 +37,16 @@ def main():
     wanted = set(predictor.get_input_names())
     with np.load(args.inputs, allow_pickle=False) as stored:
         arrays = {str(n): stored[str(k)] for k, n in enumerate(stored["names"]) if str(n) in wanted}
-    samples = [run_sample(predictor, {n: v[k:k + 1] for n, v in arrays.items()}) for k in range(len(next(iter(arrays.values()))))]
+    samples = [run_sample(predictor, {n: v[k:k + 1] for n, v in arrays.items()})
+               for k in range(len(next(iter(arrays.values()))))]
     times = []
     for _ in range(args.repeat):
         start = time.perf_counter()
         predictor.run()
         times.append(1000 * (time.perf_counter() - start))
     names = list(samples[0])
-    results = {str(k): np.concatenate([sample[name] for sample in samples]) for k, name in enumerate(names)}
+    results = {str(k): np.concatenate([sample[name] for sample in samples])
+               for k, name in enumerate(names)}
     np.savez(args.outputs, names=np.array(names), milliseconds=np.array(times), **results)
 
 

@@ -50,12 +50,14 @@ def op_rows(graph: Graph, converted: bytes) -> List[OpRow]:
         kernel = attrs[KERNEL].s if KERNEL in attrs else op.type
         is_int8 = "enable_int8" in attrs and attrs["enable_int8"].b
         rows.append(OpRow(op.type, weight, is_int8, "/".join(kernel.split("/")[:2]),
-                          "" if is_int8 else why[weight] or "the converter has no int8 kernel for it"))
+                          "" if is_int8 else why[weight] or "the converter has "
+                                                            "no int8 kernel for it"))
     return rows
 
 
 def float_reasons(graph: Graph) -> Dict[str, str]:
-    """Weight -> why no converter can run its op in int8; empty when the program says all that is needed.
+    """Weight -> why no converter can run its op in int8; empty when the
+    program says all that is needed.
 
     Stored weights are named by their parameter, in float or as codes.
     """
@@ -83,7 +85,8 @@ def _stored(name, graph, producers):
 def _reason(data: str, weight: str, graph: Graph, producers: Dict[str, Op]) -> str:
     maker = producers.get(weight)
     if maker is None:
-        return "computes in float on the codes, see the changes" if weight.endswith(".float") else "the weight is not quantized"
+        return ("computes in float on the codes, see the changes" if weight.endswith(".float")
+                else "the weight is not quantized")
     if maker.type == "elementwise_add":
         return "the weight's grid has a zero point"
     source = producers.get(data)

@@ -24,7 +24,9 @@ class Predictor:
         from paddle import inference
         config = inference.Config(prefix + ".pdmodel", prefix + ".pdiparams")
         config.disable_gpu()
-        config.set_cpu_math_library_num_threads(threads or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()))
+        config.set_cpu_math_library_num_threads(threads
+                                                or int(os.environ.get("OMP_NUM_THREADS")
+                                                       or os.cpu_count()))
         config.disable_glog_info()
         self._predictor = inference.create_predictor(config)
         self.input_names = self._predictor.get_input_names()

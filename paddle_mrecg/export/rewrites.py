@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewrites of a QDQ program that Paddle Lite's converter insists on; none changes what the program computes.
+"""Rewrites of a QDQ program that Paddle Lite's converter insists on; none changes
+what the program computes.
 
-Programs of this package need only the last; those that Paddle's quantization API or PaddleSlim wrote need more.
-Each function changes a graph in place and returns what it did as a sentence, or an empty string. The measured
-symptom without a rewrite stands beside it.
+Programs of this package need only the last; those that Paddle's quantization API or PaddleSlim
+wrote need more. Each function changes a graph in place and returns what it did as a sentence, or an
+empty string. The measured symptom without a rewrite stands beside it.
 """
 from typing import List, Sequence
 
@@ -31,7 +32,8 @@ def for_lite(graph: Graph, target: str) -> List[str]:
 
 
 def scales_in_place(graph: Graph) -> str:
-    """``fake_quantize_dequantize`` ops write their scale where they read it: else opt dies of a missing tensor.
+    """``fake_quantize_dequantize`` ops write their scale where they read it: else opt
+    dies of a missing tensor.
 
     The reader gives every tensor one writer, so the second name of the variable is taken back here.
     """
@@ -45,15 +47,19 @@ def scales_in_place(graph: Graph) -> str:
             weight, axis = graph.params.get(op.input("X")), op.attrs.get("quant_axis", 0)
             if weight is None:
                 continue
-            axes = tuple(k for k in range(weight.ndim) if k != axis) if "channel_wise" in op.type else None
-            name = add_param(graph, f"{op.input('X')}.scale", np.abs(weight).max(axis=axes).reshape(-1))
+            axes = (tuple(k for k in range(weight.ndim) if k != axis) if "channel_wise" in op.type
+                    else None)
+            name = add_param(graph, f"{op.input('X')}.scale",
+                             np.abs(weight).max(axis=axes).reshape(-1))
         op.outputs["OutScale"] = [name]
         count += 1
     return f"{count} fake_quantize_dequantize ops write their scale in place" if count else ""
 
 
 def share_scales(graph: Graph) -> str:
-    """One Scale and ZeroPoint variable for a quantize and its dequantize: else ``is_weight`` fails and opt aborts."""
+    """One Scale and ZeroPoint variable for a quantize and its dequantize: else
+    ``is_weight`` fails and opt aborts.
+    """
     producers, count = graph.producers(), 0
     for op in graph.ops:
         quantize = producers.get(op.input("X")) if op.type == "dequantize_linear" else None
@@ -64,7 +70,8 @@ def share_scales(graph: Graph) -> str:
             if mine != shared and _equal(graph, mine, shared):
                 op.inputs[slot] = [shared]
                 count += slot == "Scale"
-    return f"{count} dequantize_linear share the scale variable of their quantize_linear" if count else ""
+    return (f"{count} dequantize_linear share the scale variable of their quantize_linear" if count
+            else "")
 
 
 def _equal(graph, first, second) -> bool:
@@ -74,16 +81,20 @@ def _equal(graph, first, second) -> bool:
 
 def weight_dequantizers(graph: Graph) -> List[Op]:
     """The ``dequantize_linear`` ops that read stored codes."""
-    return [op for op in graph.ops if op.type == "dequantize_linear" and op.input("X") in graph.params]
+    return [op for op in graph.ops
+            if op.type == "dequantize_linear" and op.input("X") in graph.params]
 
 
 def store_int8(graph: Graph) -> str:
-    """Codes as int8 instead of whole numbers in float32: else opt keeps float data under an int8 kernel."""
+    """Codes as int8 instead of whole numbers in float32: else opt keeps float
+    data under an int8 kernel.
+    """
     count = 0
     for op in weight_dequantizers(graph):
         name = op.input("X")
         codes = graph.params[name]
-        if codes.dtype != np.int8 and np.array_equal(codes, np.rint(codes)) and np.abs(codes).max(initial=0) <= 127.5:
+        if (codes.dtype != np.int8 and np.array_equal(codes, np.rint(codes))
+            and np.abs(codes).max(initial=0) <= 127.5):
             graph.params[name] = codes.astype(np.int8)
             graph.tensors[name] = TensorInfo(name, codes.shape, "int8")
             count += 1
@@ -104,7 +115,8 @@ def scale_per_channel(graph: Graph) -> str:
         for slot in ("Scale", "ZeroPoint"):
             old = op.input(slot)
             if old:
-                values = np.broadcast_to(np.ravel(graph.params[old])[:1], (channels,)).astype(np.float32)
+                values = np.broadcast_to(np.ravel(graph.params[old])[:1],
+                                         (channels,)).astype(np.float32)
                 op.inputs[slot] = [add_param(graph, f"{old}.per_channel", values)]
         count += 1
     return f"{count} weight scales are repeated for every output channel" if count else ""
@@ -119,7 +131,9 @@ def _channel_axis(dequantize: Op, graph: Graph) -> int:
 
 
 def split_hard_swish(graph: Graph) -> str:
-    """``x * hard_sigmoid(x)``: Paddle Lite fuses hard_swish into x86 int8 convolutions and computes it wrongly there."""
+    """``x * hard_sigmoid(x)``: Paddle Lite fuses hard_swish into x86 int8 convolutions and
+    computes it wrongly there.
+    """
     ops, count = [], 0
     for op in graph.ops:
         if op.type != "hard_swish":
@@ -129,21 +143,26 @@ def split_hard_swish(graph: Graph) -> str:
         gate = graph.unique_name(f"{out}.gate")
         graph.tensors[gate] = TensorInfo(gate, graph.tensors[out].shape)
         scale, offset = op.attrs.get("scale", 6.0), op.attrs.get("offset", 3.0)
-        ops += [Op("hard_sigmoid", {"X": [name]}, {"Out": [gate]}, dict(slope=1.0 / scale, offset=offset / scale)),
+        ops += [Op("hard_sigmoid", {"X": [name]}, {"Out": [gate]},
+                   dict(slope=1.0 / scale, offset=offset / scale)),
                 Op("elementwise_mul", {"X": [name], "Y": [gate]}, {"Out": [out]}, {"axis": -1})]
         count += 1
     graph.ops = ops
-    return f"{count} hard_swish are written as x * hard_sigmoid(x), which x86 int8 convolutions do not swallow" if count else ""
+    return (f"{count} hard_swish are written as x * hard_sigmoid(x), which x86 int8 convolutions "
+            "do not swallow" if count else "")
 
 
 def float_where_wrong(graph: Graph) -> str:
-    """Float arithmetic on the same codes where Paddle Lite's int8 kernels for x86 are wrong; those for ARM are other code.
+    """Float arithmetic on the same codes where Paddle Lite's int8 kernels for x86 are wrong;
+    those for ARM are other code.
 
-    Convolutions that read a 1 x 1 map (squeeze-and-excitation) return something else there, and something else again
-    when the batch size changes. Matrix products have no int8 kernel: a float one reads the codes, or the process dies.
+    Convolutions that read a 1 x 1 map (squeeze-and-excitation) return something else there, and
+    something else again when the batch size changes. Matrix products have no int8 kernel: a float
+    one reads the codes, or the process dies.
     """
     producers = graph.producers()
-    chosen = [op for op in graph.ops if op.type in WEIGHT_SLOTS and _fails_on_x86(op, graph, producers)]
+    chosen = [op for op in graph.ops
+              if op.type in WEIGHT_SLOTS and _fails_on_x86(op, graph, producers)]
     if not chosen:
         return ""
     views, ops = {}, []
@@ -162,13 +181,16 @@ def float_where_wrong(graph: Graph) -> str:
     graph.ops = ops
     graph.ops = needed_ops(graph, graph.outputs)
     drop_unused(graph)
-    return (f"{len(chosen)} matrix products and convolutions on 1 x 1 maps compute in float on the same codes, for x86 int8 "
-            "kernels are wrong there")
+    return (f"{len(chosen)} matrix products and convolutions on 1 x 1 maps compute in float on the "
+            "same codes, for x86 int8 kernels are wrong there")
 
 
 def _as_addition(scale: Op, graph: Graph) -> Op:
-    """opt merges neighbouring ``scale`` ops, and large numbers that should cancel leave rounding errors of half a step."""
-    bias = add_param(graph, f"{scale.output('Out')}.bias", np.array([scale.attrs["bias"]], np.float32))
+    """opt merges neighbouring ``scale`` ops, and large numbers that should cancel leave
+    rounding errors of half a step.
+    """
+    bias = add_param(graph, f"{scale.output('Out')}.bias",
+                     np.array([scale.attrs["bias"]], np.float32))
     return Op("elementwise_add", {"X": scale.inputs["X"], "Y": [bias]}, scale.outputs, {"axis": -1})
 
 
@@ -192,12 +214,15 @@ def activation_encoding(quantize: Op, graph: Graph) -> Encoding:
     """The grid of a ``quantize_linear`` on an activation: symmetric, one scale."""
     bits = quantize.attrs.get("bit_length", 8)
     spec = QuantSpec(bits, signed=True, symmetric=True)
-    return Encoding(spec, np.float32(np.ravel(graph.params[quantize.input("Scale")])[0]) / np.float32(spec.qmax), 0)
+    return Encoding(spec,
+                    np.float32(np.ravel(graph.params[quantize.input("Scale")])[0])
+                    / np.float32(spec.qmax), 0)
 
 
 def dequantized_weight(dequantize: Op, graph: Graph) -> np.ndarray:
     """What a ``dequantize_linear`` on stored codes computes."""
-    codes, scale = graph.params[dequantize.input("X")], np.ravel(graph.params[dequantize.input("Scale")])
+    codes, scale = (graph.params[dequantize.input("X")],
+                    np.ravel(graph.params[dequantize.input("Scale")]))
     qmax = np.float32(2**(dequantize.attrs.get("bit_length", 8) - 1) - 1)
     if scale.size > 1:
         shape = [1] * codes.ndim

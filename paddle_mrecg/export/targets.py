@@ -24,15 +24,18 @@ class Exported:
     details: Dict[str, Any]
 
 
-def export_model(graph: Graph, target: str, output: str, lite_targets: Sequence[str] = TARGETS) -> Exported:
+def export_model(graph: Graph, target: str, output: str,
+                 lite_targets: Sequence[str] = TARGETS) -> Exported:
     """Export for one runtime.
 
     Args:
-        graph(Graph): a quantized program of this package or of PaddleSlim; for ``inference`` a float one too, which carries
-            a ``.json`` program of Paddle 3 to what reads ``.pdmodel`` only.
+        graph(Graph): a quantized program of this package or of PaddleSlim; for
+            ``inference`` a float one too, which carries a ``.json`` program of Paddle 3 to
+            what reads ``.pdmodel`` only.
         target(str): ``lite``, ``inference`` or ``onnx``.
         output(str): directory; made when missing.
-        lite_targets(list[str], optional): what ``paddle_lite_opt`` converts for. Default: arm and x86.
+        lite_targets(list[str], optional): what ``paddle_lite_opt`` converts
+            for. Default: arm and x86.
 
     Raises:
         ModelError: the program is not quantized, or the target's converter refuses it.
@@ -44,7 +47,8 @@ def export_model(graph: Graph, target: str, output: str, lite_targets: Sequence[
     try:
         os.makedirs(output, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"'{output}' cannot be made ({error.strerror}): choose another --output") from error
+        raise OutputError(f"'{output}' cannot be made ({error.strerror}): choose "
+                          "another --output") from error
     if target == "lite":
         return _lite(graph, output, lite_targets)
     return {"inference": _inference, "onnx": _onnx}[target](graph, output)
@@ -57,7 +61,8 @@ def _lite(graph: Graph, output: str, targets: Sequence[str]) -> Exported:
         path = os.path.join(output, f"model.{target}.nb")
         write_bytes(path, model.data)
         files.append(path)
-        details[target] = dict(int8=model.int8, ops=len(model.rows), changes=model.changes, bytes=len(model.data),
+        details[target] = dict(int8=model.int8, ops=len(model.rows), changes=model.changes,
+                               bytes=len(model.data),
                                rows=[dataclasses.asdict(row) for row in model.rows])
     path = os.path.join(output, "ops.json")
     write_json(path, details)
@@ -65,7 +70,8 @@ def _lite(graph: Graph, output: str, targets: Sequence[str]) -> Exported:
 
 
 def _inference(graph: Graph, output: str) -> Exported:
-    prefix = os.path.join(output, os.path.splitext(os.path.basename(graph.source))[0])  # scripts look for that name
+    # scripts look for that name
+    prefix = os.path.join(output, os.path.splitext(os.path.basename(graph.source))[0])
     save_program(graph, prefix)
     return Exported([prefix + ".pdmodel", prefix + ".pdiparams"], {})
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a QDQ program to an ONNX model of QuantizeLinear / DequantizeLinear.
 
-paddle2onnx 2.1.0 aborts on Paddle's ``quantize_linear`` and 1.3.1 drops most activation quantizers, so it converts the
-float operators only: a stand-in op goes through it for every activation quantizer, floats for every weight, and both
-are exchanged by name afterwards.
+paddle2onnx 2.1.0 aborts on Paddle's ``quantize_linear`` and 1.3.1 drops most activation quantizers,
+so it converts the float operators only: a stand-in op goes through it for every activation
+quantizer, floats for every weight, and both are exchanged by name afterwards.
 """
 import dataclasses
 import importlib.util
@@ -20,9 +20,11 @@ from ..graph.graph import Graph, Op
 from ..graph.simplify import drop_unused
 from ..graph.writer import save_program
 from ..quantizers.affine import Encoding
-from .rewrites import activation_encoding, add_param, dequantized_weight, needed_ops, store_int8, weight_dequantizers
+from .rewrites import (activation_encoding, add_param, dequantized_weight, needed_ops, store_int8,
+                       weight_dequantizers)
 
-STAND_IN, STAND_IN_ONNX = "leaky_relu", "LeakyRelu"  # any op of one tensor whose output paddle2onnx does not rename
+# any op of one tensor whose output paddle2onnx does not rename
+STAND_IN, STAND_IN_ONNX = "leaky_relu", "LeakyRelu"
 OPSET = 13  # the first with one scale per channel
 SECONDS = 600
 _INSTALL = "run `pip install 'paddle_mrecg[onnx]'`"
@@ -45,7 +47,8 @@ def onnx_model(graph: Graph):
         graph(Graph): the program; it is not changed.
 
     Returns:
-        onnx.ModelProto: int8 weights and explicit quantizers; grids with a zero point stay plain arithmetic.
+        onnx.ModelProto: int8 weights and explicit quantizers; grids with a zero
+            point stay plain arithmetic.
 
     Raises:
         MrecgError: onnx or paddle2onnx is not installed.
@@ -68,7 +71,9 @@ def onnx_model(graph: Graph):
 
 
 def _as_float(graph: Graph):
-    """Replace quantizers by stand-ins and weights by floats; returns the encodings by output, the weights by name."""
+    """Replace quantizers by stand-ins and weights by floats; returns the encodings by
+    output, the weights by name.
+    """
     store_int8(graph)
     producers = graph.producers()
     weights: Dict[str, _Weight] = {}
@@ -86,12 +91,14 @@ def _as_float(graph: Graph):
             ops.append(op)
             continue
         activations[op.output("Y")] = activation_encoding(quantize, graph)
-        ops.append(Op(STAND_IN, {"X": quantize.inputs["X"]}, {"Out": op.outputs["Y"]}, dict(alpha=0.5)))
+        ops.append(Op(STAND_IN, {"X": quantize.inputs["X"]}, {"Out": op.outputs["Y"]},
+                      dict(alpha=0.5)))
     graph.ops = ops
     graph.ops = needed_ops(graph, graph.outputs)
     drop_unused(graph)
     if any(op.type.startswith("fake_") for op in graph.ops):
-        raise ModelError("fake_quantize_dequantize ops have no ONNX form: save the model with onnx_format=True")
+        raise ModelError("fake_quantize_dequantize ops have no ONNX form: save the model with "
+                         "onnx_format=True")
     return activations, weights
 
 
@@ -105,13 +112,18 @@ def _weight(op: Op, graph: Graph) -> _Weight:
 def _paddle2onnx(prefix: str, path: str):
     """Convert in a process of its own, for it aborts on what it does not know."""
     try:
-        done = subprocess.run([sys.executable, "-c", _CONVERT, prefix, path, str(OPSET)], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, errors="replace", timeout=SECONDS)
+        done = subprocess.run([sys.executable, "-c", _CONVERT, prefix, path, str(OPSET)],
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace",
+                              timeout=SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise ModelError(f"paddle2onnx did not finish in {SECONDS} s: try a smaller model") from error
+        raise ModelError(f"paddle2onnx did not finish in {SECONDS} "
+                         "s: try a smaller model") from error
     if done.returncode or not os.path.exists(path):
-        lines = [line.strip() for line in done.stdout.splitlines() if "ERROR" in line or "Oops" in line or "Error" in line]
-        raise ModelError(f"paddle2onnx failed (exit code {done.returncode}): {(lines or ['no message'])[0][:300]}")
+        lines = [line.strip() for line in done.stdout.splitlines()
+                 if "ERROR" in line or "Oops" in line or "Error" in line]
+        raise ModelError(f"paddle2onnx failed (exit code {done.returncode}): "
+                         f"{(lines or ['no message'])[0][:300]}")
 
 
 def _put_back(model, activations: Dict[str, Encoding], weights: Dict[str, _Weight]):
@@ -130,8 +142,8 @@ def _put_back(model, activations: Dict[str, Encoding], weights: Dict[str, _Weigh
         found.add(name)
     lost = sorted((set(activations) | set(weights)) & used - found)
     if lost:
-        raise ModelError(f"paddle2onnx renamed or merged {len(lost)} quantized tensors (the first is '{lost[0]}'): install "
-                         "paddle2onnx==1.3.1")
+        raise ModelError(f"paddle2onnx renamed or merged {len(lost)} quantized tensors (the first "
+                         f"is '{lost[0]}'): install paddle2onnx==1.3.1")
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 
@@ -141,7 +153,8 @@ def _dequantized(model, name: str, weight: _Weight):
     stored = [_initializer(model, f"{name}/codes", weight.codes.astype(np.int8)),
               _initializer(model, f"{name}/scale", weight.scale.astype(np.float32)),
               _initializer(model, f"{name}/zero", np.zeros(weight.scale.shape, np.int8))]
-    return [helper.make_node("DequantizeLinear", stored, [name], name=f"{name}/dequantize", axis=weight.axis)]
+    return [helper.make_node("DequantizeLinear", stored, [name], name=f"{name}/dequantize",
+                             axis=weight.axis)]
 
 
 def _requantized(model, stand_in, encoding: Encoding):
@@ -149,13 +162,17 @@ def _requantized(model, stand_in, encoding: Encoding):
     from onnx import helper
     name, source, nodes = stand_in.output[0], stand_in.input[0], []
     if encoding.spec.bits < 8:
-        limits = [_initializer(model, f"{name}/{k}", np.float32(v).reshape(())) for k, v in zip(("low", "high"), encoding.range)]
-        nodes.append(helper.make_node("Clip", [source, *limits], [f"{name}/clipped"], name=f"{name}/clip"))
+        limits = [_initializer(model, f"{name}/{k}", np.float32(v).reshape(()))
+                  for k, v in zip(("low", "high"), encoding.range)]
+        nodes.append(helper.make_node("Clip", [source, *limits], [f"{name}/clipped"],
+                                      name=f"{name}/clip"))
         source = f"{name}/clipped"
     grid = [_initializer(model, f"{name}/scale", np.float32(encoding.scale).reshape(())),
             _initializer(model, f"{name}/zero", np.zeros((), np.int8))]
-    return nodes + [helper.make_node("QuantizeLinear", [source, *grid], [f"{name}/codes"], name=f"{name}/quantize"),
-                    helper.make_node("DequantizeLinear", [f"{name}/codes", *grid], [name], name=f"{name}/dequantize")]
+    return nodes + [helper.make_node("QuantizeLinear", [source, *grid], [f"{name}/codes"],
+                                     name=f"{name}/quantize"),
+                    helper.make_node("DequantizeLinear", [f"{name}/codes", *grid], [name],
+                                     name=f"{name}/dequantize")]
 
 
 def _initializer(model, name: str, value: np.ndarray) -> str:

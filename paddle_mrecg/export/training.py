@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a frozen quant-aware model to the graph of its quantized program.
 
-The float network is traced with a marker in the place of every activation quanter: a ``scale`` op that adds the
-quanter's number. In the graph each marker becomes the quantizer itself. Batch norms that were not folded stay ops of
-their own; a runtime may fold them into the scales.
+The float network is traced with a marker in the place of every activation quanter: a ``scale`` op
+that adds the quanter's number. In the graph each marker becomes the quantizer itself. Batch norms
+that were not folded stay ops of their own; a runtime may fold them into the scales.
 """
 import contextlib
 import copy
@@ -20,14 +20,16 @@ from ..training.layers import detach, quantized_layers
 from .qdq import QdqBuilder
 
 TARGETS = ("paddle_lite", "simulation")
-BASE = 4096.0  # numbers of markers start here: no scale op of a network adds such a number and multiplies by 1
+# numbers of markers start here: no scale op of a network adds such a number and multiplies by 1
+BASE = 4096.0
 
 
 def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding]]:
-    """The graph with int8 weights and explicit activation quantizers, and the encodings of its tensors.
+    """The graph with int8 weights and explicit activation quantizers, and the
+    encodings of its tensors.
 
-    An activation that is quantized in several ways gets a copy (``assign``) for every further one, so that each tensor
-    has one encoding.
+    An activation that is quantized in several ways gets a copy (``assign``) for every further one,
+    so that each tensor has one encoding.
 
     Args:
         frozen(paddle.nn.Layer): what ``freeze`` returned.
@@ -44,7 +46,8 @@ def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding]]:
     skeleton, stored = _skeleton(frozen, numbers, weights)
     with _marked_additions(frozen, numbers):
         graph = graph_from_layer(skeleton, input_spec)
-    return _Assembler(graph, [q.encoding() for q in quanters.values()], list(quanters)).assemble(stored)
+    return _Assembler(graph, [q.encoding() for q in quanters.values()],
+                      list(quanters)).assemble(stored)
 
 
 def check_target(encodings: Dict[str, Encoding], target: str):
@@ -57,14 +60,17 @@ def check_target(encodings: Dict[str, Encoding], target: str):
         raise ConfigError(f"unknown target '{target}'; choose one of {', '.join(TARGETS)}")
     if target == "simulation":
         return
-    reasons = {name: "has an offset, and its int8 kernels have no zero point" if e.zero_point.any() else
+    reasons = {name: "has an offset, and its int8 kernels have no zero point"
+               if e.zero_point.any() else
                "is unsigned, and its int8 kernels clip at ±127" for name, e in encodings.items()
                if e.zero_point.any() or not e.spec.signed}
-    reasons.update((name, f"has {e.spec.bits} bits, and its int8 kernels clip at ±127 whatever the bits")
+    reasons.update((name, f"has {e.spec.bits} bits, and its int8 kernels clip at "
+                    "±127 whatever the bits")
                    for name, e in encodings.items() if e.spec.bits < 8 and name not in reasons)
     if reasons:
-        raise ConfigError([f"Paddle Lite cannot run this model: '{name}' {reason}; prepare it with QuantAware.target: "
-                           "paddle_lite, or export it with target 'simulation'" for name, reason in reasons.items()])
+        raise ConfigError([f"Paddle Lite cannot run this model: '{name}' {reason}; prepare it with "
+                           "QuantAware.target: paddle_lite, or export it with target 'simulation'"
+                           for name, reason in reasons.items()])
 
 
 def _skeleton(frozen, numbers, weights):
@@ -99,7 +105,9 @@ def _mark(x, number: int):
 
 @contextlib.contextmanager
 def _marked_additions(frozen, numbers):
-    """Mark inputs and results of additions while the model is traced, once or several times over."""
+    """Mark inputs and results of additions while the model is traced,
+    once or several times over.
+    """
     count = len(getattr(frozen, "additions", ()))
     if not count:
         yield
@@ -109,7 +117,8 @@ def _marked_additions(frozen, numbers):
     def add(original, a, b):
         k = len(seen) % count
         seen.append(k)
-        left, right, result = (numbers[f"additions.{k}.{side}"] for side in ("left", "right", "result"))
+        left, right, result = (numbers[f"additions.{k}.{side}"]
+                               for side in ("left", "right", "result"))
         return _mark(original(_mark(a, left), _mark(b, right)), result)
     with intercepted(add):
         yield
@@ -127,25 +136,30 @@ class _Assembler:
     def assemble(self, stored: Dict[str, Encoding]) -> Tuple[Graph, Dict[str, Encoding]]:
         ops, renamed, met = [], {}, set()
         for op in self.graph.ops:
-            op = Op(op.type, {s: [renamed.get(n, n) for n in names] for s, names in op.inputs.items()}, op.outputs, op.attrs)
+            op = Op(op.type,
+                    {s: [renamed.get(n, n) for n in names] for s, names in op.inputs.items()},
+                    op.outputs, op.attrs)
             number = self._number(op)
             if number is None:
                 ops.append(op)
                 continue
             met.add(number)
-            added, renamed[op.output("Out")] = self._quantizer(op.input("X"), self.encodings[number])
+            added, renamed[op.output("Out")] = self._quantizer(op.input("X"),
+                                                               self.encodings[number])
             ops += added
         missing = [self.names[k] for k in range(len(self.names)) if k not in met]
         if missing:
-            raise ModelError(f"the traced model does not run what training runs: the input of '{missing[0]}' is quantized "
-                             "there and not here; let forward do the same in training and evaluation, or skip that layer")
+            raise ModelError("the traced model does not run what training runs: the input of "
+                             f"'{missing[0]}' is quantized there and not here; let forward do the "
+                             "same in training and evaluation, or skip that layer")
         self.graph.outputs = [renamed.get(n, n) for n in self.graph.outputs]
         self._weights(ops, stored)
         return self.graph, self.table
 
     def _number(self, op: Op):
         bias = op.attrs.get("bias", 0.0)
-        if op.type != "scale" or op.attrs.get("scale", 1.0) != 1.0 or not BASE <= bias < BASE + len(self.encodings):
+        if (op.type != "scale" or op.attrs.get("scale", 1.0) != 1.0
+            or not BASE <= bias < BASE + len(self.encodings)):
             return None
         return int(bias - BASE)
 
@@ -171,10 +185,11 @@ class _Assembler:
     def _weights(self, ops: List[Op], stored: Dict[str, Encoding]):
         """Store codes and let the quantized layers read what is made of them."""
         for name, encoding in stored.items():
-            readers = [op for op in ops if op.type in WEIGHT_SLOTS and op.input(WEIGHT_SLOTS[op.type][1]) == name]
+            readers = [op for op in ops
+                       if op.type in WEIGHT_SLOTS and op.input(WEIGHT_SLOTS[op.type][1]) == name]
             if not readers:
-                raise ModelError(f"weight '{name}' is not read by a layer of the traced model: skip layers that evaluation "
-                                 "does not run, with QuantAware.skip")
+                raise ModelError(f"weight '{name}' is not read by a layer of the traced model: "
+                                 "skip layers that evaluation does not run, with QuantAware.skip")
             self.builder.weight(name, quantize(self.graph.params[name], encoding), encoding)
             self.table[name] = encoding
             for op in readers:

@@ -19,9 +19,11 @@ SAMPLES = 8
 
 
 def verify(network, state: NetworkState, prefix: str) -> Dict[str, float]:
-    """Compare the simulation in dygraph with the program in Paddle Inference on a few calibration samples.
+    """Compare the simulation in dygraph with the program in Paddle Inference on
+    a few calibration samples.
 
-    Where dygraph cannot reach the program's outputs (behind an NMS), the last tensors that it can reach are compared.
+    Where dygraph cannot reach the program's outputs (behind an NMS), the last tensors that
+    it can reach are compared.
 
     Args:
         network(Network): graph, scheme and samples.
@@ -29,9 +31,9 @@ def verify(network, state: NetworkState, prefix: str) -> Dict[str, float]:
         prefix(str): the program's path without suffix.
 
     Returns:
-        dict: ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` over the ``outputs`` compared tensors, and
-            ``samples``. Differences of one activation step come from values that lie on a rounding boundary and fall
-            to either side by the last bit of a sum.
+        dict: ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` over the ``outputs``
+            compared tensors, and ``samples``. Differences of one activation step come from values
+            that lie on a rounding boundary and fall to either side by the last bit of a sum.
     """
     feed = {n: v[:SAMPLES] for n, v in network.samples.items()}
     runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)
@@ -40,12 +42,15 @@ def verify(network, state: NetworkState, prefix: str) -> Dict[str, float]:
                             quantizers=state.quantizers(runner.activations))
     simulated = simulate(feed)
     written = values_in_program(network.graph, names, prefix, feed)
-    return dict(differences((simulated[n], written[n]) for n in names), samples=len(next(iter(feed.values()))),
+    return dict(differences((simulated[n], written[n]) for n in names),
+                samples=len(next(iter(feed.values()))),
                 outputs=len(names))
 
 
 def differences(pairs: Iterable[Tuple[np.ndarray, np.ndarray]]) -> Dict[str, float]:
-    """``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` of the worst pair of (simulated, written) tensors."""
+    """``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` of the worst pair of
+    (simulated, written) tensors.
+    """
     worst = largest = mean = 0.0
     for simulated, written in pairs:
         difference = np.abs(simulated.astype(np.float64) - written)
@@ -61,7 +66,8 @@ def values_in_program(graph: Graph, names: List[str], prefix: str, feed) -> Dict
     stored = load_graph(prefix, allow_quantized=True)
     with tempfile.TemporaryDirectory() as folder:
         inside = os.path.join(folder, "inside")
-        save_program(dataclasses.replace(stored, ops=needed_ops(stored, names), outputs=names), inside)
+        save_program(dataclasses.replace(stored, ops=needed_ops(stored, names), outputs=names),
+                     inside)
         return dict(zip(names, Predictor(inside)(feed)))
 
 

@@ -10,7 +10,8 @@ from .graph import Graph
 from .probe import Probe
 
 STACKED_LAYERS = 3  # MQBench stacks this many layers that no shortcut spans
-REGION_LAYERS = 10  # a region with more is cut where two or more activations are alive; an Inception-v3 block has 10
+# a region with more is cut where two or more activations are alive; an Inception-v3 block has 10
+REGION_LAYERS = 10
 
 
 class Liveness:
@@ -34,7 +35,8 @@ class Liveness:
                     born.setdefault(n, p + 1)
                 reads.setdefault(n, []).append(p)
         self._spans = [(born[n], positions) for n, positions in reads.items()]
-        self._ends = [p for n, p in born.items() if n not in reads and probe.kind.get(n) == "sample"]
+        self._ends = [p for n, p in born.items()
+                      if n not in reads and probe.kind.get(n) == "sample"]
         self.width, refused = [0] * (body + 1), [0] * (body + 1)
         for n, positions in reads.items():
             for p in range(born[n], positions[-1] + 1):
@@ -43,14 +45,20 @@ class Liveness:
         self.allowed = [r == 0 for r in refused]
 
     def bypassing(self, first: int, stop: int) -> int:
-        """Activations alive before op ``first`` and at ``stop`` that no op between reads, ``first`` excepted."""
-        return sum(born <= first and positions[-1] >= stop and not any(first < p < stop for p in positions)
+        """Activations alive before op ``first`` and at ``stop`` that no op between
+        reads, ``first`` excepted.
+        """
+        return sum(born <= first and positions[-1] >= stop
+                   and not any(first < p < stop for p in positions)
                    for born, positions in self._spans)
 
     def leaks(self, start: int, stop: int) -> bool:
-        """Whether ops ``start .. stop - 1`` end in more than one place, one of them in the tail (detection heads)."""
+        """Whether ops ``start .. stop - 1`` end in more than one place, one of them in
+        the tail (detection heads).
+        """
         ends = sum(start < p <= stop for p in self._ends)
-        return ends > 1 or ends == 1 and any(start < born <= stop <= positions[-1] for born, positions in self._spans)
+        return (ends > 1 or ends == 1
+                and any(start < born <= stop <= positions[-1] for born, positions in self._spans))
 
 
 class Cutter:
@@ -79,7 +87,9 @@ class Cutter:
         return starts if self.quantized else []
 
     def block_starts(self) -> List[int]:
-        """Regions by themselves, layers stacked, everything without weights with what precedes it."""
+        """Regions by themselves, layers stacked, everything without
+        weights with what precedes it.
+        """
         starts: List[int] = []
         last_end, layers, written = 0, 0, set()
         for start, stop in self._pieces(0, self.end, 1):
@@ -120,13 +130,16 @@ class Cutter:
 
     def _first(self, start: int) -> int:
         """The first op from ``start`` on that is no constant."""
-        return next((p for p in range(start, self.end) if not self.probe.is_constant(self.ops[p])), start)
+        return next((p for p in range(start, self.end) if not self.probe.is_constant(self.ops[p])),
+                    start)
 
     def _is_single(self, start: int, stop: int) -> bool:
         return sum(not self.probe.is_constant(op) for op in self.ops[start:stop]) == 1
 
     def _best_cut(self, low: int, high: int):
-        """The narrowest allowed cut in ``[low, high]``, the last of several; None when there is none."""
+        """The narrowest allowed cut in ``[low, high]``, the last of
+        several; None when there is none.
+        """
         places = [p for p in range(low, high + 1) if self.liveness.allowed[p]]
         return min(places, key=lambda p: (self.liveness.width[p], -p), default=None)
 
@@ -137,9 +150,11 @@ class Cutter:
         """
         shapes, ops = self.probe.shapes, self.ops[start:stop]
         written = {n for op in ops for n in op.output_names}
-        read = {n for op in ops for n in op.input_names if self.probe.kind.get(n) == "sample"} - written
+        read = ({n for op in ops for n in op.input_names if self.probe.kind.get(n) == "sample"}
+                - written)
         scaled = any(op.type == "elementwise_mul" and read & set(op.input_names) for op in ops)
-        inner = [n for p in self.quantized if start <= p < stop for n in self.ops[p].output_names if n in shapes]
+        inner = [n for p in self.quantized if start <= p < stop for n in self.ops[p].output_names
+                 if n in shapes]
         return (scaled and len(read) == 1 and all(_area(shapes[n]) == 1 for n in inner)
                 and all(_area(shapes[n]) > 1 for n in read))
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a graph with Paddle's own Executor: the reference for our op table, and the runner of opaque ops."""
+"""Run a graph with Paddle's own Executor: the reference for our op table, and
+the runner of opaque ops.
+"""
 from typing import Dict, List, Sequence
 
 import numpy as np
@@ -32,10 +34,12 @@ class GraphExecutor:
         """The values of ``fetch_names`` for ``feed`` (input name -> array)."""
         import paddle
         with _static_mode(), paddle.static.scope_guard(self._scope):
-            return [np.array(v) for v in self._executor.run(self._program, feed=feed, fetch_list=self._fetch_names)]
+            return [np.array(v) for v in self._executor.run(self._program, feed=feed,
+                                                            fetch_list=self._fetch_names)]
 
 
-def executor_outputs(graph: Graph, feed: Dict[str, np.ndarray], fetch_names: Sequence[str]) -> List[np.ndarray]:
+def executor_outputs(graph: Graph, feed: Dict[str, np.ndarray],
+                     fetch_names: Sequence[str]) -> List[np.ndarray]:
     """Run ``graph`` once; see GraphExecutor."""
     return GraphExecutor(graph, fetch_names).run(feed)
 

@@ -30,7 +30,8 @@ def fold(graph: Graph) -> Graph:
         graph(Graph): an inference graph; it is not changed.
 
     Returns:
-        Graph: the same function. Biases are ``elementwise_add`` ops, with axis 1 and a parameter of shape ``[C]``
+        Graph: the same function. Biases are ``elementwise_add`` ops, with axis 1 and a
+            parameter of shape ``[C]``
         behind convolutions and with axis -1 behind matrix products.
     """
     result = graph.copy()
@@ -81,7 +82,8 @@ def _fold_chains(graph):
 def _is_channel_known(op):
     if op.type in _CHANNEL_SECOND:
         return op.attrs.get("data_format", "NCHW") in ("NCHW", "AnyLayout")
-    return op.attrs.get("alpha", 1.0) == 1.0 and (op.type != "mul" or op.attrs.get("y_num_col_dims", 1) == 1)
+    return (op.attrs.get("alpha", 1.0) == 1.0
+            and (op.type != "mul" or op.attrs.get("y_num_col_dims", 1) == 1))
 
 
 def _out_channels(op, weight):
@@ -97,7 +99,9 @@ def _is_transposed(op):
 
 
 def _follow(op, graph, readers):
-    """The affine ops behind ``op``, each the only reader of the one before, and what they compute together."""
+    """The affine ops behind ``op``, each the only reader of the one before, and
+    what they compute together.
+    """
     channels = _out_channels(op, graph.params[weight_name(op, graph)])
     affine = _Affine(np.ones(channels), np.zeros(channels))
     current, chain = op.output(WEIGHT_SLOTS[op.type][2]), []
@@ -123,7 +127,9 @@ def _layout(op, graph):
 
 
 def _affine_of(op, current, graph, layout):
-    """(a, b) of shape [C] or () when ``op`` is an affine function of ``current`` alone, else None."""
+    """(a, b) of shape [C] or () when ``op`` is an affine function of
+    ``current`` alone, else None.
+    """
     rank, axis, channels = layout
     if op.type == "batch_norm":
         return _batch_norm(op, graph) if axis == 1 else None
@@ -137,7 +143,8 @@ def _affine_of(op, current, graph, layout):
         return None
     value = operand.reshape(-1) if operand.size > 1 else operand.reshape(())
     return {"elementwise_add": lambda: (1.0, value), "elementwise_sub": lambda: (1.0, -value),
-            "elementwise_mul": lambda: (value, 0.0), "elementwise_div": lambda: (_inverse(value), 0.0)}[op.type]()
+            "elementwise_mul": lambda: (value, 0.0),
+            "elementwise_div": lambda: (_inverse(value), 0.0)}[op.type]()
 
 
 def _inverse(value):
@@ -146,27 +153,33 @@ def _inverse(value):
 
 
 def channel_operand(op, current, graph, rank) -> Optional[np.ndarray]:
-    """The parameter that an element-wise ``op`` combines with ``current``, broadcast to ``rank`` axes, else None."""
+    """The parameter that an element-wise ``op`` combines with ``current``, broadcast to
+    ``rank`` axes, else None.
+    """
     if op.type not in ("elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div"):
         return None
     x, y, axis = op.input("X"), op.input("Y"), op.attrs.get("axis", -1)
     is_first = x == current and y in graph.params
-    is_second = y == current and x in graph.params and op.type in ("elementwise_add", "elementwise_mul")
+    is_second = (y == current and x in graph.params
+                 and op.type in ("elementwise_add", "elementwise_mul"))
     if not is_first and not is_second:
         return None
     value = graph.params[y if is_first else x]
-    if value.dtype.kind != "f" or value.ndim > rank or (is_second and axis != -1 and value.ndim != rank):
+    if (value.dtype.kind != "f" or value.ndim > rank
+        or (is_second and axis != -1 and value.ndim != rank)):
         return None
     before = rank - value.ndim if axis == -1 else axis
     after = rank - value.ndim - before
-    return value.astype("float64").reshape((1,) * before + value.shape + (1,) * after) if after >= 0 else None
+    return (value.astype("float64").reshape((1,) * before + value.shape + (1,) * after)
+            if after >= 0 else None)
 
 
 def _batch_norm(op, graph):
     if not (op.attrs.get("is_test", False) or op.attrs.get("use_global_stats", False)):
         return None
     values = [graph.params.get(op.input(slot)) for slot in ("Mean", "Variance", "Scale", "Bias")]
-    if values[0] is None or values[1] is None or op.attrs.get("data_layout", "NCHW") not in ("NCHW", "AnyLayout"):
+    if (values[0] is None or values[1] is None
+        or op.attrs.get("data_layout", "NCHW") not in ("NCHW", "AnyLayout")):
         return None
     mean, variance, gamma, beta = (None if v is None else v.astype("float64") for v in values)
     a = (1.0 if gamma is None else gamma) / np.sqrt(variance + op.attrs.get("epsilon", 1e-5))
@@ -196,10 +209,13 @@ def _scale_weight(op, factor, graph, readers):
 
 
 def _bias_op(op, chain, bias, graph):
-    """The op's bias as one elementwise_add that writes what the chain wrote; None when there is nothing to add."""
+    """The op's bias as one elementwise_add that writes what the chain wrote; None
+    when there is nothing to add.
+    """
     slot = WEIGHT_SLOTS[op.type][2]
     result = chain[-1].output_names[0] if chain else op.output(slot)
-    adds = any(link.type != "scale" and link.type not in ("elementwise_mul", "elementwise_div") for link in chain)
+    adds = any(link.type != "scale" and link.type not in ("elementwise_mul", "elementwise_div")
+               for link in chain)
     if chain and not adds and not np.any(bias):
         op.outputs[slot] = [result]
         return None

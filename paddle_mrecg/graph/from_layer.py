@@ -17,8 +17,9 @@ def graph_from_layer(layer, input_spec=None) -> Graph:
 
     Args:
         layer(paddle.nn.Layer): the float model; its training flags are restored.
-        input_spec(list[paddle.static.InputSpec], optional): one per input; -1 or None where a dimension is free,
-            the batch always. Default: None, for a layer that went through ``paddle.jit.to_static`` with specs.
+        input_spec(list[paddle.static.InputSpec], optional): one per input; -1 or None where a
+            dimension is free, the batch always. Default: None, for a layer that went through
+            ``paddle.jit.to_static`` with specs.
 
     Returns:
         Graph: the model.
@@ -39,8 +40,9 @@ def graph_from_layer(layer, input_spec=None) -> Graph:
         raise
     except Exception as error:  # whatever the exporter raises, the cure is the same
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-        raise ModelError(f"{type(layer).__name__} cannot be exported with paddle.jit.save ({reason}): check "
-                         "input_spec, or export the model and give its directory") from error
+        raise ModelError(f"{type(layer).__name__} cannot be exported with paddle.jit.save "
+                         f"({reason}): check input_spec, or export the model "
+                         "and give its directory") from error
     finally:
         for sub, training in modes:
             sub.training = training

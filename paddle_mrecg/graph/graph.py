@@ -83,7 +83,8 @@ class Graph:
         ops = [Op(o.type, {k: list(v) for k, v in o.inputs.items()},
                   {k: list(v) for k, v in o.outputs.items()}, dict(o.attrs)) for o in self.ops]
         tensors = {n: dataclasses.replace(t) for n, t in self.tensors.items()}
-        return Graph(ops, tensors, dict(self.params), list(self.inputs), list(self.outputs), self.source)
+        return Graph(ops, tensors, dict(self.params), list(self.inputs), list(self.outputs),
+                     self.source)
 
     def unique_name(self, stem: str) -> str:
         """A tensor name that is not taken yet."""

@@ -14,19 +14,20 @@ _PARAMS_SUFFIX = ".pdiparams"
 _LEGACY_PARAMS = ("__params__", "params")
 
 
-def load_graph(model_dir: str, model_filename: Optional[str] = None, params_filename: Optional[str] = None,
+def load_graph(model_dir: str, model_filename: Optional[str] = None,
+               params_filename: Optional[str] = None,
                allow_quantized: bool = False) -> Graph:
     """Read an exported inference model.
 
     Args:
-        model_dir(str): directory of the model, or the common prefix of its two files (``dir/inference``), or the
-            program file itself.
-        model_filename(str, optional): program file inside ``model_dir``; needed only when several would do.
-            Default: None.
-        params_filename(str, optional): combined parameter file inside ``model_dir``. Default: None, found by itself;
-            the directory holds one file per parameter when there is none.
-        allow_quantized(bool, optional): accept a program with quantize / dequantize ops, to look at a result.
-            Default: False.
+        model_dir(str): directory of the model, or the common prefix of its two files
+            (``dir/inference``), or the program file itself.
+        model_filename(str, optional): program file inside ``model_dir``; needed only when
+            several would do. Default: None.
+        params_filename(str, optional): combined parameter file inside ``model_dir``. Default: None,
+            found by itself; the directory holds one file per parameter when there is none.
+        allow_quantized(bool, optional): accept a program with quantize / dequantize ops, to look at
+            a result. Default: False.
 
     Returns:
         Graph: the model, from ProgramDesc or from PIR JSON.
@@ -43,18 +44,20 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None, params_file
 
 
 def _check_connected(graph):
-    """Every tensor that is read must come from somewhere; a damaged program may parse and still not be whole."""
+    """Every tensor that is read must come from somewhere; a damaged program may
+    parse and still not be whole.
+    """
     known = set(graph.inputs) | set(graph.params)
     for op in graph.ops:
         for name in op.input_names:
             if name not in known:
-                raise ModelError(f"{graph.source} is damaged (op '{op.type}' reads '{name}', which nothing writes): "
-                                 "export the model again")
+                raise ModelError(f"{graph.source} is damaged (op '{op.type}' reads '{name}', which "
+                                 "nothing writes): export the model again")
         known.update(op.output_names)
     missing = [name for name in graph.outputs if name not in known]
     if missing or not graph.outputs or not graph.ops:
-        raise ModelError(f"{graph.source} has no complete path to its outputs {missing or graph.outputs}: export the "
-                         "model again with paddle.jit.save")
+        raise ModelError(f"{graph.source} has no complete path to its outputs "
+                         f"{missing or graph.outputs}: export the model again with paddle.jit.save")
 
 
 def _locate(model_dir, model_filename, params_filename) -> Tuple[str, str]:
@@ -66,7 +69,8 @@ def _locate(model_dir, model_filename, params_filename) -> Tuple[str, str]:
     else:
         names = _programs(directory, stem)
         if stem and not names:
-            raise ModelError(f"no program file {os.path.join(directory, stem)} (.pdmodel, .json); {_listing(directory)}")
+            raise ModelError(f"no program file {os.path.join(directory, stem)} (.pdmodel, .json); "
+                             f"{_listing(directory)}")
         program = _only(names, "program", "model_filename", directory)
     if params_filename:
         params = os.path.join(directory, params_filename)
@@ -109,7 +113,8 @@ def _find_params(directory, program):
     same = os.path.join(directory, stem + _PARAMS_SUFFIX)
     if os.path.isfile(same):
         return same
-    found = [n for n in sorted(os.listdir(directory)) if n.endswith(_PARAMS_SUFFIX) or n in _LEGACY_PARAMS]
+    found = [n for n in sorted(os.listdir(directory))
+             if n.endswith(_PARAMS_SUFFIX) or n in _LEGACY_PARAMS]
     if not found:
         return directory
     return _only(found, "parameter", "params_filename", directory)
@@ -119,9 +124,10 @@ def _only(names, what, option, directory):
     if len(names) == 1:
         return os.path.join(directory, names[0])
     if names:
-        raise ModelError(f"{directory} holds {len(names)} {what} files ({', '.join(names)}): choose one with "
-                         f"Global.{option}")
-    raise ModelError(f"no {what} file (.pdmodel, .json, __model__) in {directory}; {_listing(directory)}")
+        raise ModelError(f"{directory} holds {len(names)} {what} files ({', '.join(names)}): "
+                         f"choose one with Global.{option}")
+    raise ModelError(f"no {what} file (.pdmodel, .json, __model__) in {directory}; "
+                     f"{_listing(directory)}")
 
 
 def _listing(directory):

@@ -15,8 +15,10 @@ from .probe import Probe
 # last bias or activation is reconstructed with its layer. Softmax and sigmoid
 # are not among them: the target of a classifier is its logits.
 _TRAILING = {
-    "elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div", "scale", "batch_norm", "layer_norm",
-    "relu", "relu6", "leaky_relu", "prelu", "hard_swish", "swish", "silu", "gelu", "mish", "elu", "pool2d"
+    "elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div", "scale",
+    "batch_norm", "layer_norm",
+    "relu", "relu6", "leaky_relu", "prelu", "hard_swish", "swish", "silu", "gelu", "mish", "elu",
+    "pool2d"
 }
 
 
@@ -62,7 +64,8 @@ def _body(graph: Graph, probe: Probe, is_quantized) -> Set[Op]:
         if op in probe.unreached:
             continue
         inside = all(producers[n] in body for n in op.input_names if n in producers)
-        # A layer whose result has the batch elsewhere than on axis 0 goes on until it is back there.
+        # A layer whose result has the batch elsewhere than on axis 0 goes
+        # on until it is back there.
         goes_on = any(probe.kind.get(n) == "other" for n in op.input_names)
         if op in needed or inside and (op.type in _TRAILING or goes_on or probe.is_constant(op)):
             body.add(op)
@@ -70,7 +73,9 @@ def _body(graph: Graph, probe: Probe, is_quantized) -> Set[Op]:
 
 
 def _just_in_time(graph: Graph, ranks: Dict[Op, int]) -> List[Op]:
-    """Depth-first order: an op stands just before its first reader; results that need fewer ops come first."""
+    """Depth-first order: an op stands just before its first reader; results that
+    need fewer ops come first.
+    """
     producers = graph.producers()
     ancestors: Dict[Op, int] = {}  # bit sets over positions
     for k, op in enumerate(graph.ops):

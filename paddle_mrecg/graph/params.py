@@ -16,7 +16,8 @@ from ..compat import framework_pb2
 from ..errors import ModelError
 from .graph import TensorInfo
 
-DTYPE_NAMES = {0: "bool", 1: "int16", 2: "int32", 3: "int64", 4: "float16", 5: "float32", 6: "float64", 20: "uint8",
+DTYPE_NAMES = {0: "bool", 1: "int16", 2: "int32", 3: "int64", 4: "float16", 5: "float32",
+               6: "float64", 20: "uint8",
                21: "int8", 22: "bfloat16"}
 DTYPE_CODES = {name: code for code, name in DTYPE_NAMES.items()}
 _CURE = "export the model again, program and parameters together"
@@ -30,12 +31,14 @@ class _NotATensor(Exception):
     """The bytes at hand are no tensor record."""
 
 
-def read_combined(path: str, expected: Mapping[str, TensorInfo], model_path: str = "") -> Dict[str, np.ndarray]:
+def read_combined(path: str, expected: Mapping[str, TensorInfo],
+                  model_path: str = "") -> Dict[str, np.ndarray]:
     """Read a combined parameter file.
 
     Args:
         path(str): the file.
-        expected(Mapping[str, TensorInfo]): the program's parameters; the file holds them sorted by name.
+        expected(Mapping[str, TensorInfo]): the program's parameters; the file
+            holds them sorted by name.
         model_path(str, optional): the program's file, for messages. Default: "".
 
     Returns:
@@ -48,28 +51,33 @@ def read_combined(path: str, expected: Mapping[str, TensorInfo], model_path: str
     position, params = 0, {}
     for index, name in enumerate(sorted(expected)):
         if position == len(data):
-            raise ModelError(f"{path} holds {index} parameters but {model_path or 'the program'} has {len(expected)}: "
-                             f"the files do not belong together or the file is truncated; {_CURE}")
+            raise ModelError(f"{path} holds {index} parameters but {model_path or 'the program'} "
+                             f"has {len(expected)}: the files do not belong together or the file "
+                             f"is truncated; {_CURE}")
         params[name], position = _checked_record(data, position, path, expected[name])
     if position != len(data):
-        raise ModelError(f"{path} holds more than the {len(expected)} parameters of {model_path or 'the program'}: "
-                         f"the files do not belong together; {_CURE}")
+        raise ModelError(f"{path} holds more than the {len(expected)} parameters of "
+                         f"{model_path or 'the program'}: the files do not "
+                         f"belong together; {_CURE}")
     return params
 
 
 def read_separate(directory: str, expected: Mapping[str, TensorInfo]) -> Dict[str, np.ndarray]:
-    """Read one file per parameter, each named like its parameter; arguments and errors as in read_combined."""
+    """Read one file per parameter, each named like its parameter; arguments and
+    errors as in read_combined.
+    """
     params = {}
     for name in sorted(expected):
         path = os.path.join(directory, name)
         if not os.path.isfile(path):
-            raise ModelError(f"parameter file {path} is missing: give the complete model directory, or name the "
-                             "combined parameter file in Global.params_filename")
+            raise ModelError(f"parameter file {path} is missing: give the complete model "
+                             "directory, or name the combined parameter file in "
+                             "Global.params_filename")
         data = _read_bytes(path)
         params[name], end = _checked_record(data, 0, path, expected[name])
         if end != len(data):
-            raise ModelError(f"{path} holds more than one parameter: name it in Global.params_filename if it is the "
-                             "combined parameter file")
+            raise ModelError(f"{path} holds more than one parameter: name it in "
+                             "Global.params_filename if it is the combined parameter file")
     return params
 
 
@@ -78,7 +86,8 @@ def write_combined(file, params: Mapping[str, np.ndarray]) -> None:
     pb = framework_pb2()
     for name in sorted(params):
         array = np.asarray(params[name])
-        description = pb.VarType.TensorDesc(data_type=DTYPE_CODES[array.dtype.name], dims=list(array.shape))
+        description = pb.VarType.TensorDesc(data_type=DTYPE_CODES[array.dtype.name],
+                                            dims=list(array.shape))
         encoded = description.SerializeToString()
         file.write(struct.pack("<IQIi", 0, 0, 0, len(encoded)))
         file.write(encoded)
@@ -98,13 +107,15 @@ def _checked_record(data, position, path, info):
     try:
         value, position = _record(data, position)
     except _Truncated as error:
-        raise ModelError(f"{path} is truncated (it ends inside parameter '{info.name}'); {_CURE}") from error
+        raise ModelError(f"{path} is truncated (it ends inside parameter "
+                         f"'{info.name}'); {_CURE}") from error
     except _NotATensor as error:
-        raise ModelError(f"{path} is not a Paddle parameter file, or is damaged at parameter '{info.name}'; "
-                         f"{_CURE}") from error
+        raise ModelError(f"{path} is not a Paddle parameter file, or is damaged at parameter "
+                         f"'{info.name}'; {_CURE}") from error
     if info.shape and tuple(value.shape) != tuple(info.shape):
-        raise ModelError(f"{path}: parameter '{info.name}' has shape {list(value.shape)} but the program expects "
-                         f"{list(info.shape)}: the files do not belong together; {_CURE}")
+        raise ModelError(f"{path}: parameter '{info.name}' has shape {list(value.shape)} but the "
+                         f"program expects {list(info.shape)}: the files do not "
+                         f"belong together; {_CURE}")
     return value, position
 
 
@@ -143,7 +154,8 @@ def _tensor_description(encoded):
         raise _NotATensor from error
     name = DTYPE_NAMES.get(description.data_type)
     if name == "bfloat16":
-        raise ModelError("the parameters are bfloat16, which cannot be quantized here: export the model in float32")
+        raise ModelError("the parameters are bfloat16, which cannot be quantized here: export the "
+                         "model in float32")
     if name is None or any(d < 0 for d in description.dims):
         raise _NotATensor
     return np.dtype(name), tuple(description.dims)

@@ -57,7 +57,8 @@ class Unit:
     @classmethod
     def single(cls, module: Module) -> "Unit":
         """A unit of one module."""
-        return cls(module.index, [module], module.start, module.stop, list(module.inputs), list(module.outputs))
+        return cls(module.index, [module], module.start, module.stop, list(module.inputs),
+                   list(module.outputs))
 
     def ops(self, graph: Graph) -> List[Op]:
         return graph.ops[self.start:self.stop]
@@ -94,7 +95,8 @@ def modules_of(graph: Graph, probe: Probe, is_quantized: Callable[[Op], bool],
     starts = cutter.layer_starts() if granularity == "layer" else cutter.block_starts()
     bounds = list(zip(starts, starts[1:] + [end]))
     modules = [_module(graph, probe, is_quantized, k, bound) for k, bound in enumerate(bounds)]
-    # A result that cannot be cached per sample cannot be a target: such a last module stays at nearest rounding.
+    # A result that cannot be cached per sample cannot be a target: such a last module
+    # stays at nearest rounding.
     while modules and not modules[-1].outputs:
         modules.pop()
     return modules
@@ -147,8 +149,10 @@ def join(graph: Graph, modules: List[Module], groups: Sequence[Tuple[int, int]])
     for k, (i, j) in enumerate(groups):
         members = modules[i:j + 1]
         written = {n for m in members for n in m.outputs}
-        inputs = [n for n in dict.fromkeys(n for m in members for n in m.inputs) if n not in written]
-        outputs = [n for m in members for n in m.outputs if n in behind or any(r > j for r in readers.get(n, ()))]
+        inputs = [n for n in dict.fromkeys(n for m in members for n in m.inputs)
+                  if n not in written]
+        outputs = [n for m in members for n in m.outputs
+                   if n in behind or any(r > j for r in readers.get(n, ()))]
         units.append(Unit(k, members, members[0].start, members[-1].stop, inputs, outputs))
     return units
 
@@ -188,22 +192,28 @@ class Plan:
         modules = [dict(dataclasses.asdict(m), params=p) for m, p in zip(self.modules, self.params)]
         for k, score in enumerate(self.scores or ()):
             modules[k]["score"] = float(score)
-        units = [dict(index=u.index, modules=list(group), inputs=u.inputs, outputs=u.outputs, weights=u.weights,
-                      reason=reason) for u, group, reason in zip(self.units, self.groups, self.reasons)]
+        units = [dict(index=u.index, modules=list(group), inputs=u.inputs, outputs=u.outputs,
+                      weights=u.weights,
+                      reason=reason)
+                 for u, group, reason in zip(self.units, self.groups, self.reasons)]
         return dict(policy=self.policy, modules=modules, units=units)
 
     def table(self) -> str:
         """One line per unit, fixed width."""
         head = ("unit", "modules", "ops", "weights", "params", "in/out", "score", "layers", "why")
-        rows = [self._row(u, group, reason) for u, group, reason in zip(self.units, self.groups, self.reasons)]
+        rows = [self._row(u, group, reason)
+                for u, group, reason in zip(self.units, self.groups, self.reasons)]
         widths = [max(len(row[c]) for row in [head] + rows) for c in range(len(head))]
         left = {1, 7, 8}
         return "\n".join("  ".join(cell.ljust(w) if c in left else cell.rjust(w)
-                                   for c, (cell, w) in enumerate(zip(row, widths))).rstrip() for row in [head] + rows)
+                                   for c, (cell, w) in enumerate(zip(row, widths))).rstrip()
+                         for row in [head] + rows)
 
     def _row(self, unit: Unit, group: Tuple[int, int], reason: str):
         i, j = group
         score = " ".join(short_number(s) for s in self.scores[i:j + 1]) if self.scores else ""
         layers = _readable(unit.weights)
-        return (str(unit.index), str(i) if i == j else f"{i}-{j}", str(unit.stop - unit.start), str(len(unit.weights)),
-                f"{sum(self.params[i:j + 1]):,}", f"{len(unit.inputs)}/{len(unit.outputs)}", score, layers, reason)
+        return (str(unit.index), str(i) if i == j else f"{i}-{j}", str(unit.stop - unit.start),
+                str(len(unit.weights)),
+                f"{sum(self.params[i:j + 1]):,}", f"{len(unit.inputs)}/{len(unit.outputs)}", score,
+                layers, reason)

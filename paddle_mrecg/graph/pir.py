@@ -29,15 +29,17 @@ def read_pir(json_path: str, params_path: str, allow_quantized: bool = False) ->
     Args:
         json_path(str): the ``.json`` program.
         params_path(str): the combined parameter file.
-        allow_quantized(bool, optional): accept programs with quantize / dequantize ops. Default: False.
+        allow_quantized(bool, optional): accept programs with quantize /
+            dequantize ops. Default: False.
 
     Returns:
-        Graph: the program in ProgramDesc's vocabulary. A PIR op without a translation keeps its PIR name, its
+        Graph: the program in ProgramDesc's vocabulary. A PIR op without a
+            translation keeps its PIR name, its
         operands in the slots ``X`` and ``Out`` and its raw attributes.
 
     Raises:
-        ModelError: a file is missing, truncated, foreign, does not belong to the other, or the program has
-            control flow or is quantized already.
+        ModelError: a file is missing, truncated, foreign, does not belong to the other, or the
+            program has control flow or is quantized already.
     """
     ops = _parse(json_path)
     reader = _Reader(json_path)
@@ -55,18 +57,19 @@ def _parse(path) -> List[dict]:
         with open(path, encoding="utf-8") as file:
             program = json.load(file)
     except OSError as error:
-        raise ModelError(f"cannot read the program file {path} ({error.strerror}); check Global.model_dir") from error
+        raise ModelError(f"cannot read the program file {path} ({error.strerror}); check "
+                         "Global.model_dir") from error
     except ValueError as error:
-        raise ModelError(f"{path} is not a complete JSON program (wrong file, or truncated): export the model again "
-                         "with paddle.jit.save") from error
+        raise ModelError(f"{path} is not a complete JSON program (wrong file, or truncated): "
+                         "export the model again with paddle.jit.save") from error
     try:
         if program["base_code"]["magic"] != "pir":
             raise KeyError("magic")
         regions = program["program"]["regions"]
         return regions[0]["blocks"][0]["ops"]
     except (KeyError, IndexError, TypeError) as error:
-        raise ModelError(f"{path} is JSON but not a Paddle PIR program: give the model that paddle.jit.save "
-                         "wrote") from error
+        raise ModelError(f"{path} is JSON but not a Paddle PIR program: give the model that "
+                         "paddle.jit.save wrote") from error
 
 
 class _Reader:
@@ -76,7 +79,8 @@ class _Reader:
         self.path = path
         self.graph = Graph([], {}, {}, [], [], path)
         self.parameters: Dict[str, TensorInfo] = {}
-        self._names: Dict[int, Any] = {_EMPTY: None}  # id -> tensor name, or list of names for a vector
+        # id -> tensor name, or list of names for a vector
+        self._names: Dict[int, Any] = {_EMPTY: None}
         self._constants: Dict[int, Any] = {}  # id -> number or list of numbers
         self._lists: Dict[int, List[str]] = {}  # id of a stack of scalars -> the scalars' names
         self._feeds: List[tuple] = []
@@ -87,15 +91,17 @@ class _Reader:
         try:
             name = op["#"].split(".", 1)[-1]
             if name.split("_")[0] in _CONTROL_FLOW or op.get("regions"):
-                raise ModelError(f"{self.path} contains control flow (op '{name}'), which cannot be quantized: export "
-                                 "the model without data-dependent loops or branches")
+                raise ModelError(f"{self.path} contains control flow (op '{name}'), which cannot "
+                                 "be quantized: export the model without "
+                                 "data-dependent loops or branches")
             if not allow_quantized and is_quantize_op(name):
-                raise ModelError(f"{self.path} is already quantized (op '{name}'): start from the float model")
+                raise ModelError(f"{self.path} is already quantized (op '{name}'): start "
+                                 "from the float model")
             getattr(self, "_read_" + name, self._read_op)(name, op)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             kind = op.get("#") if isinstance(op, dict) else op
-            raise ModelError(f"{self.path}: op '{kind}' is not in the form that Paddle 3.3 writes: export the model "
-                             "again with Paddle 3.3") from error
+            raise ModelError(f"{self.path}: op '{kind}' is not in the form that Paddle 3.3 writes: "
+                             "export the model again with Paddle 3.3") from error
 
     def finish(self) -> Graph:
         self.graph.inputs = [name for _, name in sorted(self._feeds)]
@@ -103,7 +109,8 @@ class _Reader:
         self.graph.outputs = [name for _, name, _ in fetched]
         rename = {}
         for _, name, wanted in fetched:  # the names that Paddle's own predictor shows
-            if name not in self.graph.inputs and name not in rename and self.graph.unique_name(wanted) == wanted:
+            if (name not in self.graph.inputs and name not in rename
+                and self.graph.unique_name(wanted) == wanted):
                 rename[name] = wanted
         _rename(self.graph, rename)
         self.graph.ops = _alive(self.graph)
@@ -158,7 +165,8 @@ class _Reader:
             self._constants[out["%"]] = value
         text = str(value) if isinstance(value, int) else repr(float(value))
         self._emit("fill_constant", {}, {"Out": [self._new(out, "fill_constant")]},
-                   {"shape": shape, "value": float(value), "str_value": text, "dtype": DTYPE_CODES[dtype]})
+                   {"shape": shape, "value": float(value), "str_value": text,
+                    "dtype": DTYPE_CODES[dtype]})
 
     def _read_full_int_array(self, _, op):
         attrs, out = attributes(op), op["O"][0]
@@ -167,7 +175,8 @@ class _Reader:
 
     def _read_assign_value(self, _, op):
         attrs = attributes(op)
-        self._constant_tensor(op["O"][0], np.asarray(attrs["values"], attrs["dtype"]).reshape(attrs["shape"]))
+        self._constant_tensor(op["O"][0],
+                              np.asarray(attrs["values"], attrs["dtype"]).reshape(attrs["shape"]))
 
     _read_assign_value_ = _read_assign_value
 
@@ -194,15 +203,19 @@ class _Reader:
         operands = [i["%"] for i in op["I"]]
         if rule is None or len(operands) > len(rule.inputs):
             inputs = {"X": [n for i in operands if i != _EMPTY for n in as_list(self._names[i])]}
-            self._emit(op["#"], inputs, {"Out": [n for o in op["O"] for n in as_list(self._new(o, name))]}, attrs)
+            self._emit(op["#"], inputs,
+                       {"Out": [n for o in op["O"] for n in as_list(self._new(o, name))]}, attrs)
             return
         attrs = {rule.rename.get(k, k): v for k, v in attrs.items() if rule.rename.get(k, k)}
         attrs.update(rule.extra)
         inputs: Dict[str, List[str]] = {}
         for role, operand in zip(rule.inputs, operands):
             self._operand(role, operand, inputs, attrs)
-        finish_attrs(rule.type, attrs, [self.graph.tensors[n] for n in inputs.get("X", ()) if n in self.graph.tensors])
-        outputs = {slot: as_list(self._new(out, rule.type)) for slot, out in zip(rule.outputs, op["O"])}
+        finish_attrs(rule.type, attrs,
+                     [self.graph.tensors[n] for n in inputs.get("X", ())
+                      if n in self.graph.tensors])
+        outputs = {slot: as_list(self._new(out, rule.type))
+                   for slot, out in zip(rule.outputs, op["O"])}
         self._emit(rule.type, inputs, outputs, attrs)
 
     def _operand(self, role, operand, inputs, attrs):
@@ -216,12 +229,14 @@ class _Reader:
             attrs[attr] = self._constants[operand]
             return
         names = self._names[operand]
-        names = (names if isinstance(names, list) else self._lists.get(operand)) if list_slot else None
+        names = ((names if isinstance(names, list) else self._lists.get(operand)) if list_slot
+                 else None)
         if names is None and not tensor_slot:
-            raise ModelError(f"{self.path}: '{attr}' is computed by the program itself, which is not supported: "
-                             "export the model with fixed sizes")
+            raise ModelError(f"{self.path}: '{attr}' is computed by the program itself, which is "
+                             "not supported: export the model with fixed sizes")
         inputs[list_slot if names else tensor_slot] = names or [self._names[operand]]
-        count = len(names) if names else int(np.prod(self.graph.tensors[self._names[operand]].shape or (1,)))
+        count = (len(names) if names
+                 else int(np.prod(self.graph.tensors[self._names[operand]].shape or (1,))))
         attrs[attr] = [-1] * max(count, 1)
         if attr == "shape" and names:  # what is constant helps Paddle's shape inference
             known = self._scalar_constants()

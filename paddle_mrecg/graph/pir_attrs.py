@@ -5,9 +5,12 @@ from typing import Any, Dict
 from .graph import TensorInfo
 from .params import DTYPE_CODES
 
-_TYPES = {"0.t_f32": "float32", "0.t_f64": "float64", "0.t_f16": "float16", "0.t_bf16": "bfloat16", "0.t_i64": "int64",
-          "0.t_i32": "int32", "0.t_i16": "int16", "0.t_i8": "int8", "0.t_ui8": "uint8", "0.t_bool": "bool"}
-_NOISE = ("struct_name", "place", "stop_gradient", "op_callstack", "persistable", "trainable_statistics")
+_TYPES = {"0.t_f32": "float32", "0.t_f64": "float64", "0.t_f16": "float16", "0.t_bf16": "bfloat16",
+          "0.t_i64": "int64",
+          "0.t_i32": "int32", "0.t_i16": "int16", "0.t_i8": "int8", "0.t_ui8": "uint8",
+          "0.t_bool": "bool"}
+_NOISE = ("struct_name", "place", "stop_gradient", "op_callstack", "persistable",
+          "trainable_statistics")
 
 
 def as_list(names):
@@ -23,7 +26,9 @@ def tensor_info(name, kind) -> TensorInfo:
 
 
 def attributes(op) -> Dict[str, Any]:
-    """Names and plain values of an op's attributes, without those that say nothing about the result."""
+    """Names and plain values of an op's attributes, without those that say
+    nothing about the result.
+    """
     return {a["N"]: _value(a["AT"]) for a in op["A"] if a["N"] not in _NOISE}
 
 

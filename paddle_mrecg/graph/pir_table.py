@@ -32,14 +32,16 @@ RULES: Dict[str, Rule] = {
     "conv2d": _rule("conv2d", "Input Filter", "Output"),
     "depthwise_conv2d": _rule("depthwise_conv2d", "Input Filter", "Output"),
     "conv2d_transpose": _rule("conv2d_transpose", "Input Filter @output_size", "Output"),
-    "depthwise_conv2d_transpose": _rule("depthwise_conv2d_transpose", "Input Filter @output_size", "Output"),
+    "depthwise_conv2d_transpose": _rule("depthwise_conv2d_transpose", "Input Filter @output_size",
+                                        "Output"),
     "batch_norm": _rule("batch_norm", "X Mean Variance Scale Bias", "Y", _LAYOUT),
     "batch_norm_": _rule("batch_norm", "X Mean Variance Scale Bias", "Y", _LAYOUT),
     "layer_norm": _rule("layer_norm", "X Scale Bias", "Y"),
     "group_norm": _rule("group_norm", "X Scale Bias", "Y", _LAYOUT),
     "instance_norm": _rule("instance_norm", "X Scale Bias", "Y"),
     "pool2d": _rule("pool2d", "X @ksize"),
-    "matmul": _rule("matmul_v2", "X Y", rename={"transpose_x": "trans_x", "transpose_y": "trans_y"}),
+    "matmul": _rule("matmul_v2", "X Y",
+                    rename={"transpose_x": "trans_x", "transpose_y": "trans_y"}),
     "bmm": _rule("bmm", "X Y"),
     "dropout": _rule("dropout", "X - @dropout_prob",
                      rename={"mode": "dropout_implementation", "seed": "", "fix_seed": ""}),
@@ -48,14 +50,16 @@ RULES: Dict[str, Rule] = {
     "transpose": _rule("transpose2", rename={"perm": "axis"}),
     "squeeze": _rule("squeeze2", "X @axes"),
     "unsqueeze": _rule("unsqueeze2", "X @axes"),
-    "flatten": _rule("flatten_contiguous_range", rename={"start_axis": "start_axis", "stop_axis": "stop_axis"}),
+    "flatten": _rule("flatten_contiguous_range",
+                     rename={"start_axis": "start_axis", "stop_axis": "stop_axis"}),
     "concat": _rule("concat", "X @axis//AxisTensor"),
     "stack": _rule("stack", "X", "Y"),
     "unstack": _rule("unstack", "X", "Y"),
     "unbind": _rule("unbind"),
     "split": _rule("split", "X @sections @axis", num=0),
     "split_with_num": _rule("split", "X @axis", sections=[]),
-    "slice": _rule("slice", "Input @starts/StartsTensorList/StartsTensor @ends/EndsTensorList/EndsTensor"),
+    "slice": _rule("slice",
+                   "Input @starts/StartsTensorList/StartsTensor @ends/EndsTensorList/EndsTensor"),
     "strided_slice": _rule("strided_slice", "Input @starts @ends @strides"),
     "expand": _rule("expand_v2", "X @shape/expand_shapes_tensor/Shape"),
     "tile": _rule("tile", "X @repeat_times/repeat_times_tensor/RepeatTimes"),
@@ -103,13 +107,19 @@ RULES: Dict[str, Rule] = {
     "dequantize_linear": _rule("dequantize_linear", "X Scale ZeroPoint InAccum InState", "Y"),
 }
 RULES.update({name: _rule(f"elementwise_{op}", "X Y", axis=-1) for name, op in {
-    "add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "maximum": "max", "minimum": "min",
-    "elementwise_pow": "pow", "floor_divide": "floordiv", "remainder": "mod", "fmax": "fmax", "fmin": "fmin"}.items()})
+    "add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "maximum": "max",
+    "minimum": "min",
+    "elementwise_pow": "pow", "floor_divide": "floordiv", "remainder": "mod", "fmax": "fmax",
+    "fmin": "fmin"}.items()})
 RULES.update({name: _rule(name) for name in (
-    "relu", "sigmoid", "tanh", "silu", "gelu", "elu", "selu", "celu", "softplus", "softsign", "hardshrink",
-    "softshrink", "logsigmoid", "exp", "log", "log2", "log1p", "sqrt", "rsqrt", "square", "abs", "sin", "cos", "erf", "floor",
-    "ceil", "round", "reciprocal", "sign", "assign", "logical_not", "expm1", "tanh_shrink", "stanh", "thresholded_relu")})
+    "relu", "sigmoid", "tanh", "silu", "gelu", "elu", "selu", "celu", "softplus", "softsign",
+    "hardshrink",
+    "softshrink", "logsigmoid", "exp", "log", "log2", "log1p", "sqrt", "rsqrt", "square", "abs",
+    "sin", "cos", "erf", "floor",
+    "ceil", "round", "reciprocal", "sign", "assign", "logical_not", "expm1", "tanh_shrink", "stanh",
+    "thresholded_relu")})
 RULES.update({name: _rule(name, "X Y") for name in (
-    "equal", "not_equal", "less_than", "less_equal", "greater_than", "greater_equal", "logical_and", "logical_or")})
+    "equal", "not_equal", "less_than", "less_equal", "greater_than", "greater_equal", "logical_and",
+    "logical_or")})
 # PIR writes some ops with a trailing underscore: they may reuse their input's memory.
 RULES.update({name + "_": rule for name, rule in list(RULES.items()) if name + "_" not in RULES})

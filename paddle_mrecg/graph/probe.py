@@ -16,7 +16,8 @@ from .graph import Graph, Op
 from .ops import run_op
 
 _COUNTS = (2, 3)
-# A sample's slice must not depend on its neighbours; kernels may round differently for other batch sizes.
+# A sample's slice must not depend on its neighbours; kernels may round
+# differently for other batch sizes.
 _TOLERANCE = 1e-2
 
 
@@ -80,7 +81,8 @@ def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
                 data_free.add(name)
             _classify(name, runs, free, result)
         for name in [*op.input_names, *written]:
-            if last_reader.get(name) in (op, None):  # large images: hold no more than a forward pass does
+            # large images: hold no more than a forward pass does
+            if last_reader.get(name) in (op, None):
                 for values in runs:
                     values.pop(name, None)
     return result
@@ -90,10 +92,12 @@ def _samples(graph: Graph, feed, count: int) -> Dict[str, paddle.Tensor]:
     chosen = {}
     for name in graph.inputs:
         if name not in feed or len(feed[name]) == 0:
-            raise DataError(f"no samples for the model's input '{name}'; the data has {sorted(feed)}")
+            raise DataError(f"no samples for the model's input '{name}'; the data has "
+                            f"{sorted(feed)}")
         value = np.asarray(feed[name])
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise DataError(f"the samples of input '{name}' hold NaN or Inf; check the preprocessing and the files")
+            raise DataError(f"the samples of input '{name}' hold NaN or Inf; check the "
+                            "preprocessing and the files")
         chosen[name] = paddle.to_tensor(value[np.arange(count) % len(value)])
     return chosen
 
@@ -112,10 +116,12 @@ def _run(op: Op, runs: List[Dict[str, paddle.Tensor]], result: Probe) -> List[st
             result.unsupported.append(op)
             result.unreached[op] = str(error)
             return []
-        except Exception as error:  # whatever a kernel raises: with the batch size of the export the op did run
+        except Exception as error:
+            # whatever a kernel raises: with the batch size of the export the op did run
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-            raise ModelError(f"op {op.type} -> '{op.output_names[0]}' fails on a batch of {count} samples ({reason}); "
-                             "export the model with a free batch dimension") from error
+            raise ModelError(f"op {op.type} -> '{op.output_names[0]}' fails on a batch "
+                             f"of {count} samples ({reason}); export the model with a "
+                             "free batch dimension") from error
         values.update(written)
     return list(written)
 
@@ -128,7 +134,8 @@ def _classify(name: str, runs: List[Dict[str, paddle.Tensor]], data_free: bool, 
         return
     if not data_free:
         _check_finite(name, three)
-    per_sample = (two.ndim > 0 and (len(two), len(three)) == _COUNTS and two.shape[1:] == three.shape[1:]
+    per_sample = (two.ndim > 0 and (len(two), len(three)) == _COUNTS
+                  and two.shape[1:] == three.shape[1:]
                   and _close(two, three[:len(two)]))
     result.kind[name] = "sample" if per_sample else "other"
     result.shapes[name] = (-1,) + two.shape[1:] if per_sample else two.shape
@@ -143,5 +150,6 @@ def _close(a: np.ndarray, b: np.ndarray) -> bool:
 
 def _check_finite(name: str, value: np.ndarray):
     if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise ModelError(f"activation '{name}' holds NaN or Inf on the calibration samples although the inputs are "
-                         "finite; check the model's weights and the preprocessing")
+        raise ModelError(f"activation '{name}' holds NaN or Inf on the calibration samples "
+                         "although the inputs are finite; check the model's weights "
+                         "and the preprocessing")

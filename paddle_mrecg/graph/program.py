@@ -13,11 +13,16 @@ from .simplify import drop_unused
 
 # Bookkeeping of the exporter and of kernel selection; none changes what an op computes.
 NOISE_ATTRS = frozenset((
-    "op_role", "op_role_var", "op_callstack", "op_namescope", "op_device", "with_quant_attr", "use_cudnn", "use_mkldnn",
-    "mkldnn_data_type", "use_quantizer", "workspace_size_MB", "exhaustive_search", "force_fp32_output", "use_addto",
-    "is_mkldnn", "fuse_relu", "fuse_relu_before_depthwise_conv", "fuse_with_relu", "fuse_residual_connection",
-    "fuse_activation", "fuse_alpha", "fuse_beta", "fuse_brelu", "fuse_brelu_threshold", "Scale_in", "Scale_out",
-    "Scale_in_eltwise", "Scale_weights", "scale_x", "scale_y", "scale_out", "Scale_x", "Scale_y", "Scale_Out",
+    "op_role", "op_role_var", "op_callstack", "op_namescope", "op_device", "with_quant_attr",
+    "use_cudnn", "use_mkldnn",
+    "mkldnn_data_type", "use_quantizer", "workspace_size_MB", "exhaustive_search",
+    "force_fp32_output", "use_addto",
+    "is_mkldnn", "fuse_relu", "fuse_relu_before_depthwise_conv", "fuse_with_relu",
+    "fuse_residual_connection",
+    "fuse_activation", "fuse_alpha", "fuse_beta", "fuse_brelu", "fuse_brelu_threshold", "Scale_in",
+    "Scale_out",
+    "Scale_in_eltwise", "Scale_weights", "scale_x", "scale_y", "scale_out", "Scale_x", "Scale_y",
+    "Scale_Out",
     "x_data_format", "y_data_format", "enable_cache", "trainable_statistics"))
 
 # Outputs that only a gradient or an optimizer reads. The writer adds those that an op insists on.
@@ -29,15 +34,18 @@ BY_PRODUCTS = {
     "dropout": ("Mask",),
     "max_pool2d_with_index": ("Mask",),
     "quantize_linear": ("OutState", "OutAccum", "OutScale"),
-    **dict.fromkeys(("reshape2", "transpose2", "squeeze2", "unsqueeze2", "flatten2", "flatten_contiguous_range"),
+    **dict.fromkeys(("reshape2", "transpose2", "squeeze2", "unsqueeze2", "flatten2",
+                     "flatten_contiguous_range"),
                     ("XShape",)),
 }
 
 _CONTROL_FLOW = ("while", "conditional_block", "select_input", "recurrent", "pylayer")
 # OpDesc.Attr's field for each AttrType; None: a block or a variable.
-_VALUE_FIELD = ("i", "f", "s", "ints", "floats", "strings", "b", "bools", None, "l", None, "longs", "float64s", None,
+_VALUE_FIELD = ("i", "f", "s", "ints", "floats", "strings", "b", "bools", None, "l", None, "longs",
+                "float64s", None,
                 None, "float64", "scalar", "scalars")
-_VALUE_ATTRS = ("values", "fp32_values", "fp64_values", "int32_values", "int64_values", "int8_values", "bool_values")
+_VALUE_ATTRS = ("values", "fp32_values", "fp64_values", "int32_values", "int64_values",
+                "int8_values", "bool_values")
 _FIRST_FIELD_TAG = b"\x0a"  # `blocks`, the first field of every ProgramDesc
 
 
@@ -47,20 +55,22 @@ def read_program(model_path: str, params_path: str, allow_quantized: bool = Fals
     Args:
         model_path(str): the ProgramDesc file (``.pdmodel``, ``__model__``, any name).
         params_path(str): the combined parameter file, or the directory with one file per parameter.
-        allow_quantized(bool, optional): accept programs with quantize / dequantize ops. Default: False.
+        allow_quantized(bool, optional): accept programs with quantize /
+            dequantize ops. Default: False.
 
     Returns:
         Graph: ops of the only block in execution order; every tensor is written once.
 
     Raises:
-        ModelError: a file is missing, truncated, foreign, does not belong to the other, or the program has
-            control flow or is quantized already.
+        ModelError: a file is missing, truncated, foreign, does not belong to the other, or the
+            program has control flow or is quantized already.
     """
     program = _parse(model_path)
     _refuse(program, model_path, allow_quantized)
     block = program.blocks[0]
     tensors = {var.name: _tensor_info(var) for var in block.vars if _is_tensor(var)}
-    persistable = {var.name: tensors[var.name] for var in block.vars if var.persistable and var.name in tensors}
+    persistable = {var.name: tensors[var.name] for var in block.vars
+                   if var.persistable and var.name in tensors}
     params = _read_params(params_path, persistable, model_path)
     inputs, outputs, ops = _split_feed_fetch(block)
     graph = Graph([], tensors, params, inputs, outputs, model_path)
@@ -75,9 +85,11 @@ def _parse(path):
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise ModelError(f"cannot read the program file {path} ({error.strerror}); check Global.model_dir") from error
+        raise ModelError(f"cannot read the program file {path} ({error.strerror}); check "
+                         "Global.model_dir") from error
     if data[:1] == b"{":
-        raise ModelError(f"{path} is a Paddle 3 PIR program, not a ProgramDesc: name it with the suffix .json")
+        raise ModelError(f"{path} is a Paddle 3 PIR program, not a ProgramDesc: name it "
+                         "with the suffix .json")
     program = pb.ProgramDesc()
     try:
         if data[:1] != _FIRST_FIELD_TAG:
@@ -86,23 +98,25 @@ def _parse(path):
         if not program.blocks or not program.blocks[0].ops:
             raise ValueError("no ops")
     except Exception as error:  # protobuf's DecodeError differs between its implementations
-        raise ModelError(f"{path} is not a complete Paddle program (wrong file, or truncated): export the model again "
-                         "with paddle.jit.save") from error
+        raise ModelError(f"{path} is not a complete Paddle program (wrong file, or truncated): "
+                         "export the model again with paddle.jit.save") from error
     return program
 
 
 def _refuse(program, path, allow_quantized):
     for op in program.blocks[0].ops:
         if op.type in _CONTROL_FLOW or any(a.type in (8, 10) for a in op.attrs):
-            raise ModelError(f"{path} contains control flow (op '{op.type}'), which cannot be quantized: export the "
-                             "model without data-dependent loops or branches")
+            raise ModelError(f"{path} contains control flow (op '{op.type}'), which cannot be "
+                             "quantized: export the model without data-dependent loops or branches")
         if not allow_quantized and is_quantize_op(op.type):
-            raise ModelError(f"{path} is already quantized (op '{op.type}'): start from the float model")
+            raise ModelError(f"{path} is already quantized (op '{op.type}'): start "
+                             "from the float model")
 
 
 def is_quantize_op(op_type: str) -> bool:
     """True for the ops that only a quantized program has."""
-    return op_type.startswith(("fake_quantize", "fake_channel_wise", "fake_dequantize")) or op_type in (
+    return op_type.startswith(("fake_quantize", "fake_channel_wise",
+                               "fake_dequantize")) or op_type in (
         "quantize_linear", "dequantize_linear")
 
 
@@ -112,7 +126,8 @@ def _is_tensor(var):
 
 def _tensor_info(var):
     holder = var.type.lod_tensor if hasattr(var.type, "lod_tensor") else var.type.dense_tensor
-    return TensorInfo(var.name, tuple(holder.tensor.dims), DTYPE_NAMES.get(holder.tensor.data_type, "float32"))
+    return TensorInfo(var.name, tuple(holder.tensor.dims),
+                      DTYPE_NAMES.get(holder.tensor.data_type, "float32"))
 
 
 def _read_params(path, expected, model_path):
@@ -153,8 +168,9 @@ def _attributes(op):
             continue
         field = _VALUE_FIELD[attr.type]
         if field is None:
-            raise ModelError(f"attribute '{attr.name}' of op '{op.type}' is computed by the program itself, which is "
-                             "not supported: export the model with fixed sizes")
+            raise ModelError(f"attribute '{attr.name}' of op '{op.type}' is computed by the "
+                             "program itself, which is not supported: export the "
+                             "model with fixed sizes")
         value = getattr(attr, field)
         if field == "scalar":
             value = _scalar(value)
@@ -174,10 +190,12 @@ def _single_assignment(descriptions, graph):
     """Ops in which every tensor is written once: in-place writes get a new name."""
     written = set(graph.inputs) | set(graph.params)
     current: Dict[str, str] = {}
-    read = {name for op in descriptions for e in op.inputs for name in e.arguments} | set(graph.outputs)
+    read = ({name for op in descriptions for e in op.inputs for name in e.arguments}
+            | set(graph.outputs))
     ops = []
     for description in descriptions:
-        inputs = {slot: [current.get(n, n) for n in names] for slot, names in _slots(description.inputs).items()}
+        inputs = {slot: [current.get(n, n) for n in names]
+                  for slot, names in _slots(description.inputs).items()}
         outputs = {}
         for slot, names in _slots(description.outputs).items():
             if slot in BY_PRODUCTS.get(description.type, ()) and (
@@ -201,7 +219,9 @@ def _fresh(name, written, current, graph):
 
 
 def _constants_to_params(ops, graph):
-    """Make tensors that the program spells out (``assign_value``) parameters, as they are in PIR."""
+    """Make tensors that the program spells out (``assign_value``)
+    parameters, as they are in PIR.
+    """
     kept = []
     for op in ops:
         if op.type != "assign_value":

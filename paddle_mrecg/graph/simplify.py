@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small rewrites that leave every remaining tensor as it was: constants, identities, scalar affine ops."""
+"""Small rewrites that leave every remaining tensor as it was: constants,
+identities, scalar affine ops.
+"""
 import numpy as np
 
 from .graph import Graph, TensorInfo
@@ -8,7 +10,9 @@ _ELEMENTWISE = {"elementwise_add", "elementwise_sub", "elementwise_mul", "elemen
 
 
 def fold_constants(graph: Graph) -> None:
-    """Replace reshapes of parameters by parameters: Paddle 3 writes ``x + reshape(bias, [1, C, 1, 1])``."""
+    """Replace reshapes of parameters by parameters: Paddle 3 writes
+    ``x + reshape(bias, [1, C, 1, 1])``.
+    """
     kept = []
     for op in graph.ops:
         source, result = op.input("X"), op.output("Out")
@@ -24,11 +28,14 @@ def fold_constants(graph: Graph) -> None:
 
 
 def drop_identities(graph: Graph) -> None:
-    """Remove ``assign``, inference-time dropout and ``scale`` by 1; dropout may leave a scale by 1 - p."""
+    """Remove ``assign``, inference-time dropout and ``scale`` by 1; dropout
+    may leave a scale by 1 - p.
+    """
     kept = []
     for op in graph.ops:
         if op.type == "dropout":
-            op.type, op.attrs = "scale", {"scale": _keep_factor(op), "bias": 0.0, "bias_after_scale": True}
+            op.type, op.attrs = ("scale",
+                                 {"scale": _keep_factor(op), "bias": 0.0, "bias_after_scale": True})
             op.inputs, op.outputs = {"X": op.inputs["X"]}, {"Out": op.outputs["Out"]}
         if not (_is_identity(op) and _bypass(graph, op)):
             kept.append(op)
@@ -42,7 +49,8 @@ def _keep_factor(op):
 
 def _is_identity(op):
     if op.type == "scale":
-        return "ScaleTensor" not in op.inputs and op.attrs.get("scale", 1.0) == 1.0 and op.attrs.get("bias", 0.0) == 0.0
+        return ("ScaleTensor" not in op.inputs and op.attrs.get("scale", 1.0) == 1.0
+                and op.attrs.get("bias", 0.0) == 0.0)
     return op.type == "assign"
 
 
@@ -64,21 +72,25 @@ def _bypass(graph, op):
 
 
 def affine_to_scale(graph: Graph) -> None:
-    """Turn element-wise ops with a one-element parameter into ``scale`` ops, which are 20 times cheaper on a CPU."""
+    """Turn element-wise ops with a one-element parameter into ``scale`` ops, which are
+    20 times cheaper on a CPU.
+    """
     for op in graph.ops:
         if op.type not in _ELEMENTWISE:
             continue
         x, y = op.input("X"), op.input("Y")
         if _is_scalar(graph, y) and x not in graph.params:
             data, value = x, float(graph.params[y].reshape(()))
-        elif _is_scalar(graph, x) and y not in graph.params and op.type in ("elementwise_add", "elementwise_mul"):
+        elif (_is_scalar(graph, x) and y not in graph.params
+              and op.type in ("elementwise_add", "elementwise_mul")):
             data, value = y, float(graph.params[x].reshape(()))
         else:
             continue
         operand = graph.params[y if data == x else x]
         info = graph.tensors.get(data)
         # A longer operand would raise the rank; an unknown rank is taken as at least one.
-        if operand.ndim > max(len(info.shape) if info else 0, 1) or (op.type == "elementwise_div" and value == 0.0):
+        if (operand.ndim > max(len(info.shape) if info else 0, 1)
+            or (op.type == "elementwise_div" and value == 0.0)):
             continue
         factor, bias = {"elementwise_add": (1.0, value), "elementwise_sub": (1.0, -value),
                         "elementwise_mul": (value, 0.0),
@@ -88,7 +100,8 @@ def affine_to_scale(graph: Graph) -> None:
 
 
 def _is_scalar(graph, name):
-    return name in graph.params and graph.params[name].size == 1 and graph.params[name].dtype == np.float32
+    return (name in graph.params and graph.params[name].size == 1
+            and graph.params[name].dtype == np.float32)
 
 
 def merge_scales(graph: Graph) -> None:

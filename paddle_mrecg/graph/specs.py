@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs of a Layer: what it declared with ``to_static``, and specs inside dicts, as detectors take them."""
+"""Inputs of a Layer: what it declared with ``to_static``, and specs inside
+dicts, as detectors take them.
+"""
 from typing import Any, Callable, Dict, List, Optional
 
-_SPEC = "_function_spec"  # the public name of it refuses to answer with full_graph=False, the default
+# the public name of it refuses to answer with full_graph=False, the default
+_SPEC = "_function_spec"
 _ORIGINALS = "_original_funcs"  # methods that Paddle replaced while it traced
 
 
@@ -13,9 +16,12 @@ def declared_specs(layer) -> Optional[List]:
 
 
 def make_eager(layer):
-    """Undo ``paddle.jit.to_static`` on a layer and all within it, which tracing has given other methods, in place."""
+    """Undo ``paddle.jit.to_static`` on a layer and all within it, which tracing has
+    given other methods, in place.
+    """
     for sub in layer.sublayers(include_self=True):
-        if "forward" in vars(sub) and (hasattr(sub.forward, _SPEC) or "forward" in getattr(sub, _ORIGINALS, ())):
+        if ("forward" in vars(sub)
+            and (hasattr(sub.forward, _SPEC) or "forward" in getattr(sub, _ORIGINALS, ()))):
             del sub.forward
 
 
@@ -49,4 +55,5 @@ def named_values(spec: Any, value: Any, key: str = "") -> Dict[str, Any]:
 
 def has_dict(spec: Any) -> bool:
     """Some input comes inside a dict, so inputs are told apart by name."""
-    return isinstance(spec, dict) or (isinstance(spec, (list, tuple)) and any(has_dict(s) for s in spec))
+    return (isinstance(spec, dict)
+            or (isinstance(spec, (list, tuple)) and any(has_dict(s) for s in spec)))

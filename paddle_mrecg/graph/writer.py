@@ -14,8 +14,20 @@ from .graph import Graph, Op
 from .params import DTYPE_CODES, write_combined
 from .program import BY_PRODUCTS
 
-_INT, _FLOAT, _STRING, _INTS, _FLOATS, _STRINGS, _BOOLEAN, _BOOLEANS, _LONG, _LONGS, _FLOAT64S, _FLOAT64 = (
-    0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 12, 15)
+(
+    _INT,
+    _FLOAT,
+    _STRING,
+    _INTS,
+    _FLOATS,
+    _STRINGS,
+    _BOOLEAN,
+    _BOOLEANS,
+    _LONG,
+    _LONGS,
+    _FLOAT64S,
+    _FLOAT64,
+) = (0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 12, 15)
 _FIELDS = {_INT: ("i", int), _FLOAT: ("f", float), _STRING: ("s", str), _INTS: ("ints", int),
            _FLOATS: ("floats", float), _STRINGS: ("strings", str), _BOOLEAN: ("b", bool),
            _BOOLEANS: ("bools", bool), _LONG: ("l", int), _LONGS: ("longs", int),
@@ -23,9 +35,10 @@ _FIELDS = {_INT: ("i", int), _FLOAT: ("f", float), _STRING: ("s", str), _INTS: (
 _LISTS = (_INTS, _FLOATS, _STRINGS, _BOOLEANS, _LONGS, _FLOAT64S)
 _TENSOR, _FEED_LIST, _FETCH_LIST = 7, 9, 10
 
-_NEVER_WRITTEN = ("ReserveSpace", "OutState", "OutAccum", "OutScale")  # by-products of training alone
-# Paddle Lite's converter insists on all attributes. Those of the op's definition are written with their defaults; of these
-# Paddle's own exporter leaves out even the name.
+# by-products of training alone
+_NEVER_WRITTEN = ("ReserveSpace", "OutState", "OutAccum", "OutScale")
+# Paddle Lite's converter insists on all attributes. Those of the op's definition are written with
+# their defaults; of these Paddle's own exporter leaves out even the name.
 _REQUIRED_ATTRS = {"relu6": {"threshold": 6.0}}
 
 
@@ -52,7 +65,8 @@ def save_program(graph: Graph, prefix: str) -> None:
         for source, target in zip(temporary, paths):
             os.replace(source, target)
     except OSError as error:
-        raise OutputError(f"cannot write the model to {prefix}.* ({error.strerror}): check Global.save_dir") from error
+        raise OutputError(f"cannot write the model to {prefix}.* ({error.strerror}): check "
+                          "Global.save_dir") from error
     finally:
         for path in temporary:
             if os.path.exists(path):
@@ -118,7 +132,8 @@ def _with_by_products(block, op, names):
     outputs = dict(op.outputs)
     for slot in missing:
         if op.type == "batch_norm" and slot in ("MeanOut", "VarianceOut"):
-            outputs[slot] = list(op.inputs[slot[:-3]])  # updated in place, as Paddle's own exporter has it
+            # updated in place, as Paddle's own exporter has it
+            outputs[slot] = list(op.inputs[slot[:-3]])
             continue
         name = f"{op.output_names[0]}.{slot}"
         while name in names:
@@ -132,7 +147,8 @@ def _with_by_products(block, op, names):
 def _add_op(block, op):
     proto = op_proto(op.type)
     if proto is None and op.type not in ("feed", "fetch"):
-        raise ModelError(f"op '{op.type}' has no ProgramDesc form in this Paddle: export the model with another op")
+        raise ModelError(f"op '{op.type}' has no ProgramDesc form in this Paddle: export the model "
+                         "with another op")
     types = {a.name: a.type for a in proto.attrs} if proto else {}
     description = block.ops.add(type=op.type)
     for entries, slots in ((description.inputs, op.inputs), (description.outputs, op.outputs)):
@@ -148,12 +164,15 @@ def _add_attr(description, name, value: Any, kind=None):
         value = value.tolist()
     elif isinstance(value, np.generic):
         value = value.item()
-    if kind not in _FIELDS:  # unknown to this Paddle, or a scalar, which files hold in the plain form
+    # unknown to this Paddle, or a scalar, which files hold in the plain form
+    if kind not in _FIELDS:
         kind = _plain_kind(value)
     field, cast = _FIELDS[kind]
     attr = description.attrs.add(name=name, type=kind)
     if kind in _LISTS:
-        getattr(attr, field).extend(cast(v) for v in (value if isinstance(value, (list, tuple)) else [value]))
+        getattr(attr,
+                field).extend(cast(v)
+                              for v in (value if isinstance(value, (list, tuple)) else [value]))
     else:
         setattr(attr, field, cast(value))
 

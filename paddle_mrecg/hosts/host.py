@@ -30,7 +30,9 @@ class Call(NamedTuple):
         return self.host.NAME if self.host else os.path.basename(self.script)
 
     def config_files(self) -> List[str]:
-        """Paths given with the options for config files, those that exist; of others the script itself will say so."""
+        """Paths given with the options for config files, those that exist; of others the
+        script itself will say so.
+        """
         found, words = [], self.arguments
         for k, word in enumerate(words):
             option, equals, value = word.partition("=")
@@ -63,6 +65,8 @@ def call_of(script: str, arguments: List[str]) -> Call:
 
 
 def import_roots(call: Call) -> Tuple[str, ...]:
-    """Where the script's imports are looked for, before everything else: its own folder, as always, and its host's."""
+    """Where the script's imports are looked for, before everything else: its own folder,
+    as always, and its host's.
+    """
     own = os.path.dirname(os.path.abspath(call.script))
     return tuple(dict.fromkeys(path for path in (own, call.root) if path))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PaddleClas: ``tools/train.py``, ``eval.py`` and ``export_model.py``; ``deploy/slim/quant_post_static.py``.
+"""PaddleClas: ``tools/train.py``, ``eval.py`` and ``export_model.py``;
+``deploy/slim/quant_post_static.py``.
 
 PaddleClas quantizes where its config says ``Slim: {quant: {name: pact}}``, and asserts that name.
 """
@@ -10,7 +11,9 @@ SWITCH = "Slim: {quant: {name: pact}}"
 
 
 def install(patches, switches):
-    """Tell the switches PaddleClas's epochs, and forget what quanters learn from the picture that its summary runs on."""
+    """Tell the switches PaddleClas's epochs, and forget what quanters learn from the picture
+    that its summary runs on.
+    """
     from ppcls import arch
     from ppcls.engine.engine import Engine
 
@@ -20,11 +23,14 @@ def install(patches, switches):
     @functools.wraps(quantize)
     def quantize_model(config, model, mode="train"):
         if not (config.get("Slim") or {}).get("quant"):
-            switches.refuse(f"PaddleClas quantizes only what its config asks for: add `{SWITCH}` beside our sections")
+            switches.refuse(f"PaddleClas quantizes only what its config asks for: add `{SWITCH}` "
+                            "beside our sections")
         if mode == "train" and config.get("EMA"):
-            switches.refuse("EMA: PaddleClas copies the model before its quanters have seen a batch; leave the section out")
+            switches.refuse("EMA: PaddleClas copies the model before its quanters have seen a "
+                            "batch; leave the section out")
         quantize(config, model, mode)
-        for _, layer in quantized_layers(model):  # it printed a summary, which runs the model on random numbers
+        # it printed a summary, which runs the model on random numbers
+        for _, layer in quantized_layers(model):
             for quanter in layer.quanters():
                 quanter.forget()
 

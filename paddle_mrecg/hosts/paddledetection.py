@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PaddleDetection: ``tools/train.py``, ``eval.py``, ``export_model.py`` and ``post_quant.py`` with ``--slim_config``."""
+"""PaddleDetection: ``tools/train.py``, ``eval.py``, ``export_model.py`` and
+``post_quant.py`` with ``--slim_config``.
+"""
 import copy
 import functools
 
@@ -9,7 +11,9 @@ NAME, PACKAGE = "PaddleDetection", "ppdet"
 
 
 def install(patches, switches):
-    """Tell the switches PaddleDetection's epochs, and keep our names in ``QAT.quant_config`` when it evaluates and exports."""
+    """Tell the switches PaddleDetection's epochs, and keep our names in ``QAT.quant_config`` when
+    it evaluates and exports.
+    """
     from ppdet.engine import trainer
     from ppdet.slim import quant
 
@@ -33,7 +37,8 @@ def install(patches, switches):
 
     @functools.wraps(find_inputs)
     def _get_infer_cfg_and_input_spec(self, *args, **kwargs):
-        with as_float(kwargs.get("model") or self.model):  # which is traced only to see what it reads
+        # which is traced only to see what it reads
+        with as_float(kwargs.get("model") or self.model):
             traced, specs = find_inputs(self, *args, **kwargs)
         return traced, specs if specs != [{}] else read_inputs(traced)
 
@@ -44,7 +49,8 @@ def install(patches, switches):
 
     @functools.wraps(quantize)
     def __call__(self, model):
-        if names_ours(self._as_given):  # PaddleDetection takes activation_preprocess_type out unless it trains
+        # PaddleDetection takes activation_preprocess_type out unless it trains
+        if names_ours(self._as_given):
             self.quant_config = self._as_given
         return quantize(self, model)
 
@@ -56,7 +62,9 @@ def install(patches, switches):
 
 
 def read_inputs(traced):
-    """Specs of the inputs that a traced detector reads, which PaddleDetection fails to find on Paddle 3."""
+    """Specs of the inputs that a traced detector reads, which PaddleDetection
+    fails to find on Paddle 3.
+    """
     specs, = declared_specs(traced)
     read = {op.attrs()["name"] for op in traced.forward.main_program.global_block().ops
             if op.name() == "pd_op.data" and not op.result(0).use_empty()}

@@ -20,7 +20,8 @@ def install(patches, switches):
         epochs = Epochs(first - 1, config["Global"]["epoch_num"], switches)
         given.arguments["train_dataloader"] = epochs.over(given.arguments["train_dataloader"])
 
-        def build_dataloader(config, mode, *rest, **others):  # some data sets are built again for every epoch
+        # some data sets are built again for every epoch
+        def build_dataloader(config, mode, *rest, **others):
             loader = build(config, mode, *rest, **others)
             return epochs.over(loader) if mode == "Train" else loader
 

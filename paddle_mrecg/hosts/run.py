@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a script of a host as it is, with our names registered in PaddleSlim and the sections of its YAML file switched on."""
+"""Run a script of a host as it is, with our names registered in PaddleSlim and the sections of
+its YAML file switched on.
+"""
 import contextlib
 import importlib
 import runpy
@@ -46,11 +48,12 @@ def _install_host(call: Call, patches: Patches, switches: Switches):
     try:
         call.host.install(patches, switches)
     except ModuleNotFoundError as error:
-        raise ModelError(f"{call.name} cannot be imported: no module named '{error.name}'; install the requirements.txt of "
-                         f"{call.root}") from error
+        raise ModelError(f"{call.name} cannot be imported: no module named '{error.name}'; install "
+                         f"the requirements.txt of {call.root}") from error
     except (ImportError, AttributeError) as error:
-        raise ModelError(f"{call.name} in {call.root} is not of a version that is known here ({error}); tried are "
-                         "PaddleOCR 2.8, PaddleDetection of October 2024 and PaddleClas 2.6") from error
+        raise ModelError(f"{call.name} in {call.root} is not of a version that is known here "
+                         f"({error}); tried are PaddleOCR 2.8, PaddleDetection of October 2024 and "
+                         "PaddleClas 2.6") from error
 
 
 @contextlib.contextmanager

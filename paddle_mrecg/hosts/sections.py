@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our sections in a host's YAML file: found, put together with the strategy file, and checked before anything runs.
+"""Our sections in a host's YAML file: found, put together with the strategy file, and
+checked before anything runs.
 
-A host reads its own sections and ignores the rest, so ours can stand beside them in the same file, under the same names
-as everywhere: QuantAware, BinRegularization, Dampening, SymmetricPACT for its training, QuantPost, MRECG, Data for its
-post-training scripts.
+A host reads its own sections and ignores the rest, so ours can stand beside them in the same file,
+under the same names as everywhere: QuantAware, BinRegularization, Dampening, SymmetricPACT for its
+training, QuantPost, MRECG, Data for its post-training scripts.
 """
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
@@ -23,13 +24,18 @@ IN_HOST_FILES = (*TRAINING_SECTIONS, *POST_SECTIONS)
 BASE = "_BASE_"  # PaddleDetection's list of files to start from
 # What cannot be said here, and why.
 SCRIPTS_OWN = "has no effect, the script decides it; leave it out"
-NO_CALIBRATION = "needs calibration data before training, which scripts of hosts do not give; leave it out"
-INJECTED = "has no effect, penalties are injected: the script's loop adds none to its loss; leave it out"
+NO_CALIBRATION = ("needs calibration data before training, which scripts of hosts do "
+                  "not give; leave it out")
+INJECTED = ("has no effect, penalties are injected: the script's loop adds none to "
+            "its loss; leave it out")
 REFUSED = {
-    "Global": dict.fromkeys(("model_dir", "model_filename", "params_filename", "save_dir", "resume"), SCRIPTS_OWN),
-    "Data": dict.fromkeys(("image_dir", "label_file", "loader", "loader_args", "input_shape", "resize_short"), SCRIPTS_OWN),
+    "Global": dict.fromkeys(("model_dir", "model_filename", "params_filename", "save_dir",
+                             "resume"), SCRIPTS_OWN),
+    "Data": dict.fromkeys(("image_dir", "label_file", "loader", "loader_args", "input_shape",
+                           "resize_short"), SCRIPTS_OWN),
     "QuantAware": {"penalty_mode": INJECTED,
-                   **dict.fromkeys(("hardware_friendly", "fold_batch_norm", "quantize_additions"), NO_CALIBRATION)},
+                   **dict.fromkeys(("hardware_friendly", "fold_batch_norm", "quantize_additions"),
+                                   NO_CALIBRATION)},
 }
 
 
@@ -55,29 +61,34 @@ for _prefix in ("!", "tag:yaml.org,2002:python/"):
     _HostLoader.add_multi_constructor(_prefix, lambda loader, suffix, node: None)
 
 
-def examine(script: str, arguments: List[str], strategy: Optional[str] = None) -> Tuple[Call, "Strategies"]:
+def examine(script: str, arguments: List[str],
+            strategy: Optional[str] = None) -> Tuple[Call, "Strategies"]:
     """A call of a script and its strategies, checked; nothing of the host is imported.
 
     Args:
         script(str): path of a Python script, of a host's or anybody's.
         arguments(list[str]): its arguments.
-        strategy(str, optional): a YAML file of our sections, for what the host's own file does not hold. Default: None.
+        strategy(str, optional): a YAML file of our sections, for what the host's own file
+            does not hold. Default: None.
 
     Raises:
         ConfigError: the script does not exist; and see ``read_strategies``.
     """
     if not os.path.isfile(script):
-        raise ConfigError(f"no script '{script}': give the path of a Python script, from the directory that you run it in")
+        raise ConfigError(f"no script '{script}': give the path of a Python script, from the "
+                          "directory that you run it in")
     call = call_of(script, arguments)
     return call, read_strategies(call, strategy)
 
 
 def describe(call: Call, strategies: Strategies) -> str:
     """What would be switched on, in words."""
-    lines = [f"script   {call.script}", f"host     {call.host.NAME if call.host else 'none: epochs are unknown'}"]
+    lines = [f"script   {call.script}",
+             f"host     {call.host.NAME if call.host else 'none: epochs are unknown'}"]
     lines += [f"section  {name} ({source})" for name, source in strategies.sources.items()]
     if not strategies.sources:
-        lines.append("section  none: our names work in PaddleSlim's own settings and in recipes of AutoCompression")
+        lines.append("section  none: our names work in PaddleSlim's own settings and in recipes of "
+                     "AutoCompression")
     return "\n".join(lines)
 
 
@@ -89,8 +100,8 @@ def read_strategies(call: Call, strategy: Optional[str] = None) -> Strategies:
         strategy(str, optional): a YAML file of our sections. Default: None.
 
     Raises:
-        ConfigError: with everything that is wrong: sections given twice or misspelled, unknown keys, wrong values, and
-            settings that the script decides.
+        ConfigError: with everything that is wrong: sections given twice or misspelled, unknown
+            keys, wrong values, and settings that the script decides.
     """
     found, sources, problems = {}, {}, []
     if strategy is not None:
@@ -111,7 +122,8 @@ def read_strategies(call: Call, strategy: Optional[str] = None) -> Strategies:
                 problems += _misspelled(name, path)
     problems += _override(found, sources, call.overrides())
     problems += [f"{sources[section]}: {section}.{key} {why}" for section, keys in REFUSED.items()
-                 if isinstance(found.get(section), dict) for key, why in keys.items() if key in found[section]]
+                 if isinstance(found.get(section), dict) for key, why in keys.items()
+                 if key in found[section]]
     training, post = _configs(found, sources, problems, call.host is not None)
     if problems:
         raise ConfigError(problems)
@@ -133,7 +145,8 @@ def host_sections(path: str) -> Dict[str, Any]:
                 loader.dispose()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"'{path}' cannot be read ({reason}); give a YAML file of the host") from error
+        raise ConfigError(f"'{path}' cannot be read ({reason}); give a "
+                          "YAML file of the host") from error
     entries = entries if isinstance(entries, dict) else {}
     merged: Dict[str, Any] = {}
     for base in entries.pop(BASE, None) or ():
@@ -144,7 +157,9 @@ def host_sections(path: str) -> Dict[str, Any]:
 
 
 def _misspelled(name, source: str) -> List[str]:
-    """A host ignores what it does not know, so a section of ours with a slip in its name would be lost without a word."""
+    """A host ignores what it does not know, so a section of ours with a slip in its name
+    would be lost without a word.
+    """
     near = nearly(name, IN_HOST_FILES)
     return [f"{source}: unknown section {name}. Did you mean '{near}'?"] if near else []
 
@@ -159,22 +174,30 @@ def _override(found: Dict, sources: Dict[str, str], overrides: Iterable[str]) ->
             sources.setdefault(name, "the command line")
         elif name not in sources:
             problems += _misspelled(name, "the command line")
-    return problems + [f"{'.'.join(p.path)} {p.message}" for p in apply_overrides(found, {}, ours, resolved=False)]
+    return (problems + [f"{'.'.join(p.path)} {p.message}"
+                        for p in apply_overrides(found, {}, ours, resolved=False)])
 
 
 def _configs(found: Dict, sources: Dict[str, str], problems: List[str], known_host: bool):
-    """The training settings and the checked post-training sections; what is wrong is added to ``problems``."""
+    """The training settings and the checked post-training sections; what is wrong
+    is added to ``problems``.
+    """
     post = {name: found[name] or {} for name in (*POST_SECTIONS, "Global") if name in found}
     training = {name: found[name] for name in found if name not in post}
-    settings = _checked(load_training_config, _injected(training, known_host), sources, problems) if training else None
-    checked = _checked(load_config, post, sources, problems) if set(post) & set(POST_SECTIONS) else None
+    settings = (_checked(load_training_config, _injected(training, known_host), sources, problems)
+                if training else None)
+    checked = (_checked(load_config, post, sources, problems) if set(post) & set(POST_SECTIONS)
+               else None)
     if post and checked is None and set(post) == {"Global"}:
-        problems.append(f"{sources['Global']}: Global is read with the sections QuantPost and MRECG; give one of these")
+        problems.append(f"{sources['Global']}: Global is read with the sections QuantPost and "
+                        "MRECG; give one of these")
     return settings, post if isinstance(checked, Config) else None
 
 
 def _injected(training: Dict, known_host: bool) -> Dict:
-    """The host's loop knows nothing of penalties, so they are injected; without epochs they act from the start."""
+    """The host's loop knows nothing of penalties, so they are injected; without
+    epochs they act from the start.
+    """
     settings, bins = training.get("QuantAware") or {}, training.get("BinRegularization", {}) or {}
     if isinstance(settings, dict):
         settings = {"penalty_mode": "injection", **settings}

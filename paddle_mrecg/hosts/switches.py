@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host's calls of PaddleSlim, answered with the strategies of its YAML file, and its epochs, passed on to their schedules."""
+"""A host's calls of PaddleSlim, answered with the strategies of its YAML file, and its epochs,
+passed on to their schedules.
+"""
 import functools
 from typing import Callable, Dict, List, Optional, Set
 
@@ -35,20 +37,23 @@ class Switches:
         self._scaler = None
         self._used: Set[str] = set()
 
-    # Epochs and loss scales -------------------------------------------------------------------------------------------
+    # Epochs and loss scales -----------------------------------------------------------------------
 
     def on_epoch(self, epoch: int, epochs: int):
         """To be called before every epoch of the host, 0 to ``epochs - 1``."""
         self._epochs = epochs
         for penalty in self._penalties():
             penalty.on_epoch(min(epoch, epochs - 1), epochs)
-            penalty.gradient_factor = lambda: self.gradient_factor()  # a method would be copied with the model, with all of this
+            # a method would be copied with the model, with all of this
+            penalty.gradient_factor = lambda: self.gradient_factor()
             rows = self._note(epoch, penalty)
             if penalty.bins is not None and _is_first_process():
-                near = sum(row["near"] * row["weights"] for row in rows) / sum(row["weights"] for row in rows)
+                near = (sum(row["near"] * row["weights"] for row in rows)
+                        / sum(row["weights"] for row in rows))
                 state = "on" if penalty.bins.phase.regularize else "off"
-                get_logger().info("epoch %d of %d: bin regularization is %s; %.1f %% of the weights lie within a tenth of a step "
-                                  "of their level", epoch + 1, epochs, state, 100 * near)
+                get_logger().info("epoch %d of %d: bin regularization is %s; %.1f %% of the "
+                                  "weights lie within a tenth of a step of their level", epoch + 1,
+                                  epochs, state, 100 * near)
 
     def finish(self):
         """To be called when the script has ended: what the last epoch left."""
@@ -66,24 +71,30 @@ class Switches:
         return rows
 
     def gradient_factor(self) -> float:
-        """What the loss was multiplied with: the scale of automatic mixed precision, over the accumulated batches."""
+        """What the loss was multiplied with: the scale of automatic mixed precision,
+        over the accumulated batches.
+        """
         scale = self._scaler.state_dict().get("scale") if self._scaler is not None else None
         return (1.0 if scale is None else float(scale)) / self.accumulated
 
-    # Behind PaddleSlim ------------------------------------------------------------------------------------------------
+    # Behind PaddleSlim ----------------------------------------------------------------------------
 
     def install(self, patches: Patches):
-        """Put the strategies behind PaddleSlim's classes and functions; our names are registered in them already."""
+        """Put the strategies behind PaddleSlim's classes and functions; our names are
+        registered in them already.
+        """
         import paddle
         from paddleslim.dygraph.quant import PTQ, QAT
         from paddleslim.quant import quanter, reconstruction_quantization
         patches.replace(QAT, "__init__", self._behind_qat(QAT.__init__))
         if self.strategies.post is not None:
             patches.replace(PTQ, "__init__", self._behind_ptq(PTQ.__init__))
-            for module, name in ((quanter, "quant_post_static"), (reconstruction_quantization, "quant_recon_static")):
+            for module, name in ((quanter, "quant_post_static"),
+                                 (reconstruction_quantization, "quant_recon_static")):
                 function = getattr(module, name)
                 patches.replace_everywhere(function, self._behind_post(function))
-        patches.replace(paddle.amp.GradScaler, "scale", self._behind_scale(paddle.amp.GradScaler.scale))
+        patches.replace(paddle.amp.GradScaler, "scale",
+                        self._behind_scale(paddle.amp.GradScaler.scale))
 
     def _behind_qat(self, registered: Callable) -> Callable:
         training = self.strategies.training
@@ -95,7 +106,8 @@ class Switches:
             else:
                 setattr(qat, STATE, MrecgQAT(training))
                 qat.config = config
-                self._use(TRAINING_SECTIONS, f"{self.host_name}'s own settings of its quantizer are replaced")
+                self._use(TRAINING_SECTIONS,
+                          f"{self.host_name}'s own settings of its quantizer are replaced")
             if STATE in vars(qat):
                 self._models.append(vars(qat)[STATE])
 
@@ -110,15 +122,17 @@ class Switches:
         return __init__
 
     def _behind_post(self, registered: Callable) -> Callable:
-        names = ("executor", "model_dir", "quantize_model_path")  # the three that hosts give without a name
+        # the three that hosts give without a name
+        names = ("executor", "model_dir", "quantize_model_path")
 
         @functools.wraps(registered)
         def function(*args, **kwargs):
             given = {**dict(zip(names, args)), **kwargs}
             # How many samples are used is said in our section Data, not by the script.
-            kept = {k: v for k, v in given.items() if k in (*PLACES, *READERS) and k != "batch_nums"}
-            self._use(self.strategies.post, f"of the arguments of {registered.__name__} only those that say where files are "
-                                            "and how data is read count")
+            kept = {k: v for k, v in given.items()
+                    if k in (*PLACES, *READERS) and k != "batch_nums"}
+            self._use(self.strategies.post, f"of the arguments of {registered.__name__} only those "
+                      "that say where files are and how data is read count")
             return quant_static_mrecg(sections=self.strategies.post, **kept)
 
         return function
@@ -134,7 +148,8 @@ class Switches:
     def _use(self, sections, consequence: str):
         self._used.update(sections)
         mine = [name for name in self.strategies.sources if name in sections]
-        get_logger().info("%s of %s apply; %s", " and ".join(mine), self.strategies.sources[mine[0]], consequence)
+        get_logger().info("%s of %s apply; %s", " and ".join(mine),
+                          self.strategies.sources[mine[0]], consequence)
 
     def unused(self) -> List[str]:
         """Sections that nothing of what the script called has read."""

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How weights gather on their levels and clips move while a host trains: a table, a picture and curves, epoch by epoch."""
+"""How weights gather on their levels and clips move while a host trains: a table, a picture
+and curves, epoch by epoch.
+"""
 import os
 from typing import Dict, List, Optional
 
@@ -13,7 +15,8 @@ PICTURE, CURVES = "bins.png", "visualdl"
 
 
 class Watch:
-    """Files in a folder, renewed before every epoch and at the end: ``bins.csv``, ``bins.png``, VisualDL records.
+    """Files in a folder, renewed before every epoch and at the end: ``bins.csv``,
+    ``bins.png``, VisualDL records.
 
     Args:
         folder(str): made when it is missing.
@@ -26,13 +29,16 @@ class Watch:
         try:
             os.makedirs(folder, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"'{folder}' cannot be made ({error.strerror}): choose another place for --watch") from error
+            raise OutputError(f"'{folder}' cannot be made ({error.strerror}): choose "
+                              "another place for --watch") from error
         self.folder = folder
-        self._board: Optional[VisualDLWriter] = None  # both begin with the first note, which one process alone makes
+        # both begin with the first note, which one process alone makes
+        self._board: Optional[VisualDLWriter] = None
         self._history: Optional[BinHistory] = None
 
     def note(self, epoch: int, penalty: Penalty, rows: List[Dict]):
-        """What ``epoch`` begins with; a run that starts later goes on with the files that are there.
+        """What ``epoch`` begins with; a run that starts later goes on with
+        the files that are there.
 
         Args:
             epoch(int): from 0; the number of epochs at the end.

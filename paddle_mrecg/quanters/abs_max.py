@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing learned: the range of the data sets the step. The baseline that PaddleSlim's plain training uses."""
+"""Nothing learned: the range of the data sets the step. The baseline that
+PaddleSlim's plain training uses.
+"""
 import numpy as np
 import paddle
 from paddle.quantization.factory import quanter
@@ -11,7 +13,8 @@ from .kernels import FakeQuantize, Grid, power_of_two
 
 @quanter("AbsMax")
 class AbsMaxQuanter(Quanter):
-    """``step = abs-max / qmax``: a weight's present one, an activation's moving average over training batches.
+    """``step = abs-max / qmax``: a weight's present one, an activation's moving
+    average over training batches.
 
     With several processes the moving average takes the mean over them, so that all stay alike.
 
@@ -37,7 +40,8 @@ class AbsMaxQuanter(Quanter):
         with paddle.no_grad():
             now = x.detach().abs().max(axes).reshape([self.channels])
             if self.role == "activation":
-                now = self.abs_max * self.momentum + _mean_over_processes(now) * (1.0 - self.momentum)
+                now = (self.abs_max * self.momentum
+                       + _mean_over_processes(now) * (1.0 - self.momentum))
             self.abs_max.set_value(now)
 
     def _start(self, samples: Samples):
@@ -54,7 +58,8 @@ class AbsMaxQuanter(Quanter):
 
     def _quantize(self, x):
         spec = self.spec
-        return FakeQuantize.apply(x, self.step(), None, None, Grid(spec.qmin, spec.qmax, self.axis, margin=0.5))
+        return FakeQuantize.apply(x, self.step(), None, None,
+                                  Grid(spec.qmin, spec.qmax, self.axis, margin=0.5))
 
 
 def _mean_over_processes(value):

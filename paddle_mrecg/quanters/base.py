@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all quanters share: the grid, its state in buffers, calibration, and the names that hosts and exporters call.
+"""What all quanters share: the grid, its state in buffers, calibration, and the names that
+hosts and exporters call.
 
 A quanter is a layer that fake-quantizes what it is given, the same way in
 training and evaluation. Its grid has codes ``qmin .. qmax``; a code ``q``
@@ -26,31 +27,39 @@ _UNKNOWN, _UNSIGNED, _SIGNED = 0, 1, 2  # values of the buffer `grid`
 
 
 class Quanter(BaseQuanter):
-    """Base of the quanters; subclasses hold the trained parameter and define ``step``, ``_set_step`` and ``_quantize``.
+    """Base of the quanters; subclasses hold the trained parameter and define ``step``,
+    ``_set_step`` and ``_quantize``.
 
     Args:
-        layer(paddle.nn.Layer, optional): the layer whose weight or input is quantized; the factory passes it. Weight
-            quanters read the number of channels from ``layer.weight``. Default: None.
+        layer(paddle.nn.Layer, optional): the layer whose weight or input is quantized; the
+            factory passes it. Weight quanters read the number of channels from
+            ``layer.weight``. Default: None.
         role(str, optional): 'activation' or 'weight'. Default: 'activation'.
         bits(int, optional): 2 to 8. Default: 8.
-        per_channel(bool, optional): one step per output channel of ``layer.weight``; weights only. Default: False.
-        signed(bool, optional): codes -2^(b-1) .. 2^(b-1)-1, else 0 .. 2^b-1. Default: None, signed for weights and
-            for activations that were seen below 0.
+        per_channel(bool, optional): one step per output channel of ``layer.weight``;
+            weights only. Default: False.
+        signed(bool, optional): codes -2^(b-1) .. 2^(b-1)-1, else 0 .. 2^b-1. Default: None, signed
+            for weights and for activations that were seen below 0.
         narrow(bool, optional): leave out the lowest signed code. Default: False.
-        init(str, optional): start of the step, see ``initial_step``: 'mse', 'lsq' or 'abs_max'. Default: 'mse'.
+        init(str, optional): start of the step, see ``initial_step``: 'mse', 'lsq' or
+            'abs_max'. Default: 'mse'.
 
     Raises:
-        ConfigError: bits outside 2..8, an unknown role or init, a narrow unsigned grid, or per-channel activations.
+        ConfigError: bits outside 2..8, an unknown role or init, a narrow unsigned grid,
+            or per-channel activations.
     """
 
     symmetric = True  # the zero point is 0
 
-    def __init__(self, layer=None, *, role="activation", bits=8, per_channel=False, signed=None, narrow=False, init="mse"):
+    def __init__(self, layer=None, *, role="activation", bits=8, per_channel=False, signed=None,
+                 narrow=False, init="mse"):
         super().__init__()
         if role not in ROLES:
-            raise ConfigError(f"unknown role '{role}' of a quanter; choose one of {', '.join(ROLES)}")
+            raise ConfigError(f"unknown role '{role}' of a quanter; choose one of "
+                              f"{', '.join(ROLES)}")
         if per_channel and (role != "weight" or getattr(layer, "weight", None) is None):
-            raise ConfigError("per_channel is for quanters with role 'weight' of a layer that has a weight")
+            raise ConfigError("per_channel is for quanters with role 'weight' of a "
+                              "layer that has a weight")
         self.role, self.bits, self.init = role, bits, init
         self.axis = weight_axis(layer) if per_channel else None
         self.channels = layer.weight.shape[self.axis] if per_channel else 1
@@ -58,13 +67,14 @@ class Quanter(BaseQuanter):
         given = True if signed is None and role == "weight" else signed
         self._given_signed = given
         QuantSpec(bits, given is not False, True, narrow=narrow)  # complains about bits and narrow
-        # A float, because moving averages of a state dict (ema of the hosts' trainers) must leave it what it is.
+        # A float, because moving averages of a state dict (ema of the hosts' trainers)
+        # must leave it what it is.
         self.register_buffer("grid", paddle.full([1], _UNKNOWN, "float32"))
         self._state = None  # of the buffer, where it is known
         self.held = False  # a frozen model's ranges follow nothing any more
         self._samples = None  # collects while observing
 
-    # What the grid is ------------------------------------------------------------------------------------------------
+    # What the grid is -----------------------------------------------------------------------------
 
     @property
     def initialized(self) -> bool:
@@ -72,13 +82,17 @@ class Quanter(BaseQuanter):
         return self._grid_state() != _UNKNOWN
 
     def _grid_state(self) -> int:
-        """What the buffer holds, read once: each look at a tensor of a GPU waits for all that was launched before."""
+        """What the buffer holds, read once: each look at a tensor of a GPU waits for all
+        that was launched before.
+        """
         if self._state is None:
             self._state = round(self.grid.item())
         return self._state
 
     def _state_dict_impl(self, *args, **kwargs):
-        """Paddle asks every layer for its tensors here, before it loads into them or hands them out."""
+        """Paddle asks every layer for its tensors here, before it loads
+        into them or hands them out.
+        """
         self._state = None
         return super()._state_dict_impl(*args, **kwargs)
 
@@ -102,11 +116,15 @@ class Quanter(BaseQuanter):
         return self.spec.qmax
 
     def step(self) -> paddle.Tensor:
-        """The positive step, float32 of shape ``[1]`` or ``[channels]``, differentiable w.r.t. the trained parameter."""
+        """The positive step, float32 of shape ``[1]`` or ``[channels]``, differentiable
+        w.r.t. the trained parameter.
+        """
         raise NotImplementedError
 
     def zero_points(self) -> paddle.Tensor:
-        """The code of 0.0, integers as float32, shape of ``step``; zeros except with a trained offset."""
+        """The code of 0.0, integers as float32, shape of ``step``; zeros
+        except with a trained offset.
+        """
         return paddle.zeros([self.channels], "float32")
 
     def scales(self) -> paddle.Tensor:
@@ -129,7 +147,7 @@ class Quanter(BaseQuanter):
         step, zero = self.step().numpy(), self.zero_points().numpy()
         return Encoding(self.spec, *((step, zero) if self.axis is not None else (step[0], zero[0])))
 
-    # Quantization ----------------------------------------------------------------------------------------------------
+    # Quantization ---------------------------------------------------------------------------------
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """``x`` on the grid, in its own type (float16 under AMP; computed in float32).
@@ -176,14 +194,17 @@ class Quanter(BaseQuanter):
 
     def gradient_scale(self, x: paddle.Tensor) -> float:
         """LSQ's ``1 / sqrt(N qmax)``; N counts a weight per step, an activation per sample."""
-        count = x.size / (self.channels if self.role == "weight" else max(1, x.shape[0] if x.ndim else 1))
+        count = (x.size / (self.channels if self.role == "weight"
+                           else max(1, x.shape[0] if x.ndim else 1)))
         return float(1.0 / np.sqrt(max(1.0, count) * self.qmax))
 
-    # Where the grid starts -------------------------------------------------------------------------------------------
+    # Where the grid starts ------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def observing(self):
-        """Within this context tensors pass unchanged and are looked at; the grid is found from them at its end."""
+        """Within this context tensors pass unchanged and are looked at; the grid is
+        found from them at its end.
+        """
         self._samples = Samples(self.axis, whole=self.role == "weight")
         try:
             yield self
@@ -236,7 +257,7 @@ class Quanter(BaseQuanter):
                 distributed.broadcast(tensor, src=0)
             self._state = None
 
-    # What trains -----------------------------------------------------------------------------------------------------
+    # What trains ----------------------------------------------------------------------------------
 
     def step_parameters(self) -> List[paddle.Tensor]:
         """Trained steps, thresholds and offsets."""
@@ -248,5 +269,7 @@ class Quanter(BaseQuanter):
 
 
 def weight_axis(layer) -> int:
-    """The output-channel axis of a layer's weight: 0 of a convolution, 1 of a transposed one and of Linear."""
+    """The output-channel axis of a layer's weight: 0 of a convolution, 1 of a
+    transposed one and of Linear.
+    """
     return 1 if isinstance(layer, (paddle.nn.Linear, paddle.nn.Conv2DTranspose)) else 0

@@ -9,9 +9,11 @@ from ..errors import ConfigError, DataError
 from ..quantizers.affine import QuantSpec
 from ..quantizers.ranges import MSE_SHRINK, SMALLEST_RANGE, grid, mse_range
 
-KEPT = 1 << 14  # values kept of each activation for the search: a percent of error in the step matters little
+# values kept of each activation for the search: a percent of error in the step matters little
+KEPT = 1 << 14
 INITS = ("mse", "lsq", "abs_max")
-# Bottlenecks of MobileNetV2 have single values fifty times the mean: with two bits the best range is a few percent of theirs.
+# Bottlenecks of MobileNetV2 have single values fifty times the mean: with two bits the best range
+# is a few percent of theirs.
 _SHRINKS = np.concatenate([MSE_SHRINK, 0.2 * 0.9 ** np.arange(25)])
 
 
@@ -20,8 +22,8 @@ class Samples:
 
     Args:
         axis(int, optional): axis with one grid per index. Default: None.
-        whole(bool, optional): keep the last tensor with all its values (weights), not an even selection of every
-            tensor's (activations). Default: False.
+        whole(bool, optional): keep the last tensor with all its values (weights), not an even
+            selection of every tensor's (activations). Default: False.
     """
 
     def __init__(self, axis: Optional[int] = None, whole: bool = False):
@@ -39,7 +41,8 @@ class Samples:
         values = np.asarray(x.detach().cast("float32").numpy())
         low, high = float(values.min()), float(values.max())
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise DataError("NaN or infinity reached a quanter: check the model's weights and the calibration data")
+            raise DataError("NaN or infinity reached a quanter: check the model's weights and the "
+                            "calibration data")
         self.low, self.high, self.count = min(self.low, low), max(self.high, high), self.count + 1
         self.abs_max.append(max(-low, high))
         if self.axis is not None:
@@ -64,7 +67,9 @@ class Samples:
 
 
 def _thinned(rows: np.ndarray) -> np.ndarray:
-    """At most ``KEPT`` values of each row; an odd stride meets all columns of images whose sides are powers of two."""
+    """At most ``KEPT`` values of each row; an odd stride meets all columns of images
+    whose sides are powers of two.
+    """
     stride = -(-rows.shape[1] // KEPT)
     return rows[:, ::stride if stride == 1 else stride | 1].copy()
 
@@ -92,7 +97,8 @@ def initial_range(samples: Samples, spec: QuantSpec, init: str) -> Tuple[np.ndar
     Args:
         samples(Samples): what was seen.
         spec(QuantSpec): the grid.
-        init(str): 'abs_max' for all values, 'mse' for the range of least mean squared error (LSQ+, arXiv 2004.09576).
+        init(str): 'abs_max' for all values, 'mse' for the range of least mean squared error
+            (LSQ+, arXiv 2004.09576).
 
     Raises:
         ConfigError: unknown ``init``.
@@ -101,5 +107,6 @@ def initial_range(samples: Samples, spec: QuantSpec, init: str) -> Tuple[np.ndar
         return samples.ends()
     if init != "mse":
         raise ConfigError(f"unknown init '{init}' of a quanter; choose one of {', '.join(INITS)}")
-    rows = samples.rows()  # not the ends: among so few values the largest of all would count many times over
+    # not the ends: among so few values the largest of all would count many times over
+    rows = samples.rows()
     return mse_range(rows, rows.min(1), rows.max(1), spec, shrinks=_SHRINKS, norm=2.0)

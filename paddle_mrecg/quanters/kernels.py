@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fake quantizer with gradients for input, step and offset: one forward and one backward for all quanters.
+"""The fake quantizer with gradients for input, step and offset: one forward and one
+backward for all quanters.
 
-``y = (q - z) * s`` with ``q = clip(round(t), qmin, qmax)``, ``t = x / s + z``. With ``m`` = 1 inside the grid and 0
-outside, the straight-through gradients are
+``y = (q - z) * s`` with ``q = clip(round(t), qmin, qmax)``, ``t = x / s + z``. With ``m`` = 1
+inside the grid and 0 outside, the straight-through gradients are
 
 * ``dy/dx = m``;
-* ``dy/ds = (q - z) - m x / s``: ``round(t) - t`` inside, ``qmin - z`` below, ``qmax - z`` above (LSQ, arXiv
-  1902.08153, eq. 3);
-* ``dy/d offset = 1 - m`` (LSQ+, arXiv 2004.09576), where ``z = round(-offset / s)`` is kept an integer so that 0.0 and
-  padding stay exact.
+* ``dy/ds = (q - z) - m x / s``: ``round(t) - t`` inside, ``qmin - z`` below, ``qmax - z`` above
+  (LSQ, arXiv 1902.08153, eq. 3);
+* ``dy/d offset = 1 - m`` (LSQ+, arXiv 2004.09576), where ``z = round(-offset / s)`` is kept an
+  integer so that 0.0 and padding stay exact.
 
 Nothing but input and output is kept for the backward pass; both are alive anyway in a network.
 """
@@ -31,8 +32,8 @@ class Grid:
         qmax(int): highest code.
         axis(int, optional): axis with one step per index. Default: None.
         grad_scale(float, optional): factor on the gradients of step and offset. Default: 1.0.
-        margin(float, optional): how far beyond the last codes, in steps, a value counts as inside: 0 as in LSQ
-            (decided on x / s), 0.5 as in TQT (decided on round(x / s)). Default: 0.0.
+        margin(float, optional): how far beyond the last codes, in steps, a value counts as inside:
+            0 as in LSQ (decided on x / s), 0.5 as in TQT (decided on round(x / s)). Default: 0.0.
     """
 
     qmin: int
@@ -45,8 +46,9 @@ class Grid:
 class FakeQuantize(PyLayer):
     """``FakeQuantize.apply(x, step, offset, zero, grid)``.
 
-    ``x`` is float32; ``step`` is positive, ``[1]`` or ``[channels]``. ``offset`` is None or the tensor that receives
-    the gradient of the offset; its integer zero point is in ``zero`` (None for 0).
+    ``x`` is float32; ``step`` is positive, ``[1]`` or ``[channels]``. ``offset`` is
+    None or the tensor that receives the gradient of the offset; its integer zero point
+    is in ``zero`` (None for 0).
     """
 
     @staticmethod
@@ -66,16 +68,21 @@ class FakeQuantize(PyLayer):
         passed = mask * grad
         steps = offsets = None
         if wants_step:
-            steps = _total((y - mask * x).multiply_(grad), ctx.grid.axis, ctx.shape) * ctx.grid.grad_scale
-            steps = steps / ctx.scale if isinstance(ctx.scale, float) else steps / ctx.scale.reshape(ctx.shape)
+            steps = (_total((y - mask * x).multiply_(grad), ctx.grid.axis, ctx.shape)
+                     * ctx.grid.grad_scale)
+            steps = (steps / ctx.scale if isinstance(ctx.scale, float)
+                     else steps / ctx.scale.reshape(ctx.shape))
         if wants_offset:
             offsets = _total(grad - passed, ctx.grid.axis, ctx.shape) * ctx.grid.grad_scale
         gradients = passed if wants_x else None, steps, offsets, None
-        return tuple(g for g, wanted in zip(gradients, ctx.wanted) if wanted is not None)  # one per tensor given
+        # one per tensor given
+        return tuple(g for g, wanted in zip(gradients, ctx.wanted) if wanted is not None)
 
 
 def _operand(values, x, axis):
-    """Per-tensor values as a Python number on a CPU, where it saves most of the time; else shaped to broadcast."""
+    """Per-tensor values as a Python number on a CPU, where it saves most of the time;
+    else shaped to broadcast.
+    """
     if axis is None:
         return float(values.item()) if x.place.is_cpu_place() else values.detach()
     shape = [1] * x.ndim
@@ -94,12 +101,14 @@ def _codes(x, scale, shift, grid):
     return codes.clip_(grid.qmin + ROUNDER, grid.qmax + ROUNDER).scale_(1.0, -ROUNDER)
 
 
-def on_grid_values(x: paddle.Tensor, step: paddle.Tensor, zero: Optional[paddle.Tensor], grid: Grid) -> paddle.Tensor:
+def on_grid_values(x: paddle.Tensor, step: paddle.Tensor, zero: Optional[paddle.Tensor],
+                   grid: Grid) -> paddle.Tensor:
     """``x`` on the grid, without gradient."""
     return _on_grid(x, *_operands(x, step, zero, grid), grid)
 
 
-def codes_of(x: paddle.Tensor, step: paddle.Tensor, zero: Optional[paddle.Tensor], grid: Grid) -> paddle.Tensor:
+def codes_of(x: paddle.Tensor, step: paddle.Tensor, zero: Optional[paddle.Tensor],
+             grid: Grid) -> paddle.Tensor:
     """The integer codes that ``FakeQuantize`` gives ``x``, as float32."""
     scale, shift = _operands(x, step, zero, grid)
     if not isinstance(scale, float):

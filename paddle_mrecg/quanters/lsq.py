@@ -27,7 +27,8 @@ class LSQQuanter(Quanter):
     def __init__(self, layer=None, **arguments):
         super().__init__(layer, **arguments)
         one = paddle.nn.initializer.Constant(1.0)
-        self.scale = self.create_parameter([self.channels], dtype="float32", default_initializer=one)
+        self.scale = self.create_parameter([self.channels], dtype="float32",
+                                           default_initializer=one)
 
     def step(self):
         return paddle.clip(paddle.abs(self.scale.cast("float32")), min=SMALLEST_STEP)

@@ -27,12 +27,14 @@ INITS = ("abs_max", "percentile")
 
 @dataclasses.dataclass
 class Injection:
-    """Gradients that quanters add by themselves, so that a training loop needs no change; shared by those of a model.
+    """Gradients that quanters add by themselves, so that a training loop needs no change;
+    shared by those of a model.
 
     Args:
         enabled(bool, optional): default: False, the penalty is part of the loss.
-        factor(float or callable, optional): multiplies what is added: the loss scale under AMP, 1/k with gradients
-            accumulated over k batches; a function is asked during the backward pass. Default: 1.0.
+        factor(float or callable, optional): multiplies what is added: the loss scale under AMP,
+            1/k with gradients accumulated over k batches; a function is asked during the
+            backward pass. Default: 1.0.
     """
 
     enabled: bool = False
@@ -41,32 +43,38 @@ class Injection:
 
 @quanter("SymmetricPACT")
 class SymmetricPACTQuanter(Quanter):
-    """``clip(x, -alpha, alpha)`` on the grid ``alpha / qmax``: codes ``-qmax .. qmax``, ``0 .. qmax`` where nothing is negative.
+    """``clip(x, -alpha, alpha)`` on the grid ``alpha / qmax``: codes ``-qmax .. qmax``,
+    ``0 .. qmax`` where nothing is negative.
 
     ``dy/dx`` is 1 within the clip; ``dy/dalpha`` is the sign of what was clipped, and 0 within.
 
     Args: those of ``Quanter`` (activations only), with
-        init(str, optional): alpha starts from the moving average of abs-max over the calibration batches
+        init(str, optional): alpha starts from the moving average of abs-max over the calibration
+            batches
             ('abs_max') or from a percentile of |x| ('percentile'). Default: 'abs_max'.
         momentum(float, optional): of the moving average. Default: 0.9.
         percentile(float, optional): share of |x| below alpha. Default: 0.999.
         decay(float, optional): weight of ``alpha^2 / 2`` in the penalty. Default: 1e-4.
     """
 
-    def __init__(self, layer=None, *, init="abs_max", momentum=0.9, percentile=0.999, decay=1e-4, **arguments):
+    def __init__(self, layer=None, *, init="abs_max", momentum=0.9, percentile=0.999, decay=1e-4,
+                 **arguments):
         if arguments.get("role") == "weight" or init not in INITS:
-            raise ConfigError(f"symmetric PACT clips activations and starts from {' or '.join(INITS)}; "
-                              "use another quanter for weights")
-        super().__init__(layer, **dict(arguments, init=init, narrow=arguments.get("signed") is not False))
+            raise ConfigError("symmetric PACT clips activations and starts from "
+                              f"{' or '.join(INITS)}; use another quanter for weights")
+        super().__init__(layer,
+                         **dict(arguments, init=init, narrow=arguments.get("signed") is not False))
         self.momentum, self.percentile, self.decay = momentum, percentile, decay
         self.injection = Injection()
         self.register_buffer("alpha_start", paddle.ones([1], "float32"))
-        self.alpha_shift = self.create_parameter([1], dtype="float32",
-                                                 default_initializer=paddle.nn.initializer.Constant(0.0))
+        self.alpha_shift = self.create_parameter(
+            [1], dtype="float32", default_initializer=paddle.nn.initializer.Constant(0.0)
+        )
 
     def alpha(self) -> paddle.Tensor:
         """The clip, shape ``[1]``, positive: the magnitude of what the optimizer made of it."""
-        return paddle.clip(paddle.abs(self.alpha_start.cast("float32") + self.alpha_shift.cast("float32")), min=SMALLEST_STEP)
+        return paddle.clip(paddle.abs(self.alpha_start.cast("float32")
+                                      + self.alpha_shift.cast("float32")), min=SMALLEST_STEP)
 
     def step(self):
         return self.alpha() / float(self.qmax)
@@ -91,7 +99,8 @@ class SymmetricPACTQuanter(Quanter):
         self._set_step(np.array([alpha], np.float32) / np.float32(self.qmax))
 
     def _set_step(self, step):
-        self.alpha_start.set_value(np.maximum(np.asarray(step, np.float32) * np.float32(self.qmax), SMALLEST_STEP))
+        self.alpha_start.set_value(np.maximum(np.asarray(step, np.float32) * np.float32(self.qmax),
+                                              SMALLEST_STEP))
         self.alpha_shift.set_value(np.zeros([1], self.alpha_shift.numpy().dtype))
 
     def _quantize(self, x):
@@ -121,7 +130,9 @@ class _ClipAndQuantize(PyLayer):
 
 
 class _AddGradient(PyLayer):
-    """Identity whose backward adds ``decay * x`` to the gradient, times the factor of ``injection``."""
+    """Identity whose backward adds ``decay * x`` to the gradient, times
+    the factor of ``injection``.
+    """
 
     @staticmethod
     def forward(ctx, x, decay, injection):

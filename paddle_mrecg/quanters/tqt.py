@@ -28,7 +28,8 @@ class TQTQuanter(Quanter):
     def __init__(self, layer=None, **arguments):
         super().__init__(layer, **arguments)
         zero = paddle.nn.initializer.Constant(0.0)
-        self.log2_threshold = self.create_parameter([self.channels], dtype="float32", default_initializer=zero)
+        self.log2_threshold = self.create_parameter([self.channels], dtype="float32",
+                                                    default_initializer=zero)
 
     def step(self):
         return _PowerOfTwo.apply(self.log2_threshold.cast("float32"), self._levels_log2())
@@ -37,7 +38,8 @@ class TQTQuanter(Quanter):
         return self.bits - 1 if self.signed else self.bits
 
     def _set_step(self, step):
-        # In the middle of the power of two that is nearest in the logarithm: small changes keep the step.
+        # In the middle of the power of two that is nearest in the logarithm:
+        # small changes keep the step.
         log2 = np.round(np.log2(np.asarray(step, np.float64))) + self._levels_log2() - 0.5
         self.log2_threshold.set_value(log2.astype(self.log2_threshold.numpy().dtype))
 

@@ -51,7 +51,8 @@ class QuantSpec:
         if not 2 <= self.bits <= 8:
             raise ConfigError(f"{self.bits} bits: choose 2 to 8")
         if self.narrow and not self.signed:
-            raise ConfigError("only a signed grid can be narrow; drop narrow, or make the grid signed")
+            raise ConfigError("only a signed grid can be narrow; drop narrow, or "
+                              "make the grid signed")
 
     @property
     def qmin(self) -> int:
@@ -92,14 +93,16 @@ class Encoding:
         self.zero_point = np.asarray(self.zero_point, np.float32)
         spec, ndim = self.spec, 0 if self.spec.axis is None else 1
         if self.scale.ndim != ndim or self.zero_point.shape != self.scale.shape:
-            raise DataError(f"scale {self.scale.shape} and zero point {self.zero_point.shape} must both have shape "
-                            f"{'()' if ndim == 0 else '[channels]'} on a grid with axis {spec.axis}")
+            raise DataError(f"scale {self.scale.shape} and zero point {self.zero_point.shape} must "
+                            f"both have shape {'()' if ndim == 0 else '[channels]'} on a grid with "
+                            f"axis {spec.axis}")
         tiny = np.finfo(np.float32).tiny
         if not np.all(np.isfinite(self.scale)) or np.any(self.scale < tiny):
-            raise DataError("scale must be finite and positive; check the tensor it was made from for NaN or Inf, "
-                            "or lower the learning rate that trained it")
+            raise DataError("scale must be finite and positive; check the tensor it was made from "
+                            "for NaN or Inf, or lower the learning rate that trained it")
         zero = self.zero_point
-        if not (np.array_equal(zero, np.rint(zero)) and np.all((zero >= spec.qmin) & (zero <= spec.qmax))):
+        if not (np.array_equal(zero, np.rint(zero))
+                and np.all((zero >= spec.qmin) & (zero <= spec.qmax))):
             raise DataError(f"zero point must be an integer in {spec.qmin}..{spec.qmax}")
         if spec.symmetric and np.any(zero):
             raise DataError("zero point must be 0 on a symmetric grid")
@@ -107,7 +110,8 @@ class Encoding:
     @property
     def range(self) -> Tuple[np.ndarray, np.ndarray]:
         """Smallest and largest value of the grid, shape of ``scale``."""
-        return (self.spec.qmin - self.zero_point) * self.scale, (self.spec.qmax - self.zero_point) * self.scale
+        return ((self.spec.qmin - self.zero_point) * self.scale,
+                (self.spec.qmax - self.zero_point) * self.scale)
 
     def along(self, values: np.ndarray, ndim: int) -> np.ndarray:
         """Per-channel ``values`` shaped to broadcast over a tensor of ``ndim`` dimensions."""
@@ -135,10 +139,12 @@ class Encoding:
             DataError: a key is missing or a value is out of range.
         """
         try:
-            spec = QuantSpec(**{field.name: entry[field.name] for field in dataclasses.fields(QuantSpec)})
+            spec = QuantSpec(**{field.name: entry[field.name]
+                                for field in dataclasses.fields(QuantSpec)})
             return cls(spec, entry["scale"], entry["zero_point"])
         except KeyError as error:
-            raise DataError(f"encoding without key {error}; write the file again with this version") from error
+            raise DataError(f"encoding without key {error}; write the file "
+                            "again with this version") from error
 
 
 def position(x: np.ndarray, encoding: Encoding) -> np.ndarray:
@@ -156,14 +162,16 @@ def quantize(x: np.ndarray, encoding: Encoding) -> np.ndarray:
         [-4.0, -1.0, 0.0, 2.0, 3.0]
     """
     codes = np.rint(position(x, encoding) + encoding.along(encoding.zero_point, np.ndim(x)))
-    return np.clip(codes, encoding.spec.qmin, encoding.spec.qmax) + np.float32(0)  # no negative zeros
+    # no negative zeros
+    return np.clip(codes, encoding.spec.qmin, encoding.spec.qmax) + np.float32(0)
 
 
 def dequantize(codes: np.ndarray, encoding: Encoding) -> np.ndarray:
     """Values of integer codes, float32; the code ``zero_point`` is exactly 0.
 
     Examples:
-        >>> encoding = Encoding(QuantSpec(4, signed=False, symmetric=False, axis=0), [0.5, 0.25], [3, 0])
+        >>> encoding = Encoding(QuantSpec(4, signed=False, symmetric=False, axis=0), [0.5, 0.25],
+        ...     [3, 0])
         >>> dequantize(np.array([[0, 3], [1, 15]]), encoding).tolist()
         [[-1.5, 0.0], [0.25, 3.75]]
     """

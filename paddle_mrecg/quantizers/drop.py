@@ -20,7 +20,8 @@ class DropMask:
     Args:
         keep_prob(float): probability of a one, in [0, 1].
         seed(int, optional): same seed, same sequence of masks. Default: 0.
-        pool(int, optional): numbers drawn in advance; masks that need more make the pool grow. Default: POOL.
+        pool(int, optional): numbers drawn in advance; masks that need more make the
+            pool grow. Default: POOL.
 
     Raises:
         ConfigError: ``keep_prob`` outside [0, 1].
@@ -34,12 +35,16 @@ class DropMask:
         self._pool = self._numbers(pool)
 
     def _numbers(self, size) -> paddle.Tensor:
-        return paddle.to_tensor((self._rng.random(size, np.float32) < self.keep_prob).astype(np.float32))
+        return paddle.to_tensor((self._rng.random(size, np.float32)
+                                 < self.keep_prob).astype(np.float32))
 
     def draw(self, shape) -> paddle.Tensor:
-        """A float32 mask of ``shape``; it may share memory with other masks, so do not write to it."""
+        """A float32 mask of ``shape``; it may share memory with other
+        masks, so do not write to it.
+        """
         count, size = int(np.prod(shape)), self._pool.shape[0]
-        if count + min(count, _SPREAD) > size:  # a window costs nothing, putting several together a copy each time
+        # a window costs nothing, putting several together a copy each time
+        if count + min(count, _SPREAD) > size:
             size = count + min(count, _SPREAD)
             self._pool = self._numbers(size)
         start = int(self._rng.integers(size - count + 1))

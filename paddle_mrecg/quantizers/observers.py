@@ -14,7 +14,8 @@ METHODS = ("mse", "min_max", "percentile", "kl")
 _HALF = 8192  # histogram bins on either side of zero: 32 or more per 8-bit step
 
 
-def weight_encoding(w: np.ndarray, spec: QuantSpec, method: str = "mse", percentile: float = 0.9999) -> Encoding:
+def weight_encoding(w: np.ndarray, spec: QuantSpec, method: str = "mse",
+                    percentile: float = 0.9999) -> Encoding:
     """The grid of a weight.
 
     Args:
@@ -38,7 +39,8 @@ def weight_encoding(w: np.ndarray, spec: QuantSpec, method: str = "mse", percent
     """
     _check_method(method)
     w = _checked(w)
-    rows = w.reshape(1, -1) if spec.axis is None else np.moveaxis(w, spec.axis, 0).reshape(w.shape[spec.axis], -1)
+    rows = (w.reshape(1, -1) if spec.axis is None
+            else np.moveaxis(w, spec.axis, 0).reshape(w.shape[spec.axis], -1))
     low, high = rows.min(1), rows.max(1)
     if method == "mse":
         low, high = mse_range(np.ascontiguousarray(rows), low, high, spec)
@@ -85,7 +87,8 @@ class ActivationObserver:
 
     def __init__(self, bits, symmetric, method="mse", percentile=0.9999, allow_unsigned=True):
         _check_method(method)
-        self.bits, self.symmetric, self.method, self.percentile = bits, symmetric, method, percentile
+        self.bits, self.symmetric, self.method, self.percentile = (bits, symmetric, method,
+                                                                   percentile)
         self.allow_unsigned = allow_unsigned
         self.low, self.high = np.inf, -np.inf
         self._bound = 0.0  # the histogram covers [-bound, bound)
@@ -151,7 +154,8 @@ class ActivationObserver:
             order = np.argsort(np.abs(centres), kind="stable")
             high = float(np.abs(centres)[order][self._rank(counts[order], self.percentile)])
             return -high, high
-        return centres[self._rank(counts, 1.0 - self.percentile)], centres[self._rank(counts, self.percentile)]
+        return (centres[self._rank(counts, 1.0 - self.percentile)],
+                centres[self._rank(counts, self.percentile)])
 
     @staticmethod
     def _rank(counts, share):

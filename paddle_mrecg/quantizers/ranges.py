@@ -11,8 +11,10 @@ import numpy as np
 from .affine import Encoding, QuantSpec
 
 MSE_NORM = 2.4  # |x - Q(x)|^p as in LAPQ, BRECQ and MQBench
-MSE_SHRINK = 1.0 - 0.01 * np.arange(80)  # BRECQ's and MQBench's search: 100 % down to 21 % of the range
-SMALLEST_RANGE = 1e-8  # of a channel that is all zero: any step will do, a tiny one cannot do harm later
+# BRECQ's and MQBench's search: 100 % down to 21 % of the range
+MSE_SHRINK = 1.0 - 0.01 * np.arange(80)
+# of a channel that is all zero: any step will do, a tiny one cannot do harm later
+SMALLEST_RANGE = 1e-8
 _BLOCK = 1 << 18  # elements worked on at once: 1 MiB per temporary, which stays in the cache
 
 
@@ -23,7 +25,8 @@ def grid(low: np.ndarray, high: np.ndarray, spec: QuantSpec) -> Tuple[np.ndarray
     extra negative code lies beyond.
 
     Examples:
-        >>> scale, zero = grid(np.array([-1.0]), np.array([2.0]), QuantSpec(2, signed=False, symmetric=False))
+        >>> scale, zero = grid(np.array([-1.0]), np.array([2.0]), QuantSpec(2, signed=False,
+        ...     symmetric=False))
         >>> scale.tolist(), zero.tolist()
         ([1.0], [1.0])
     """
@@ -45,7 +48,8 @@ def encode(low: np.ndarray, high: np.ndarray, spec: QuantSpec) -> Encoding:
     return Encoding(spec, scale, zero)
 
 
-def mse_range(rows: np.ndarray, low, high, spec: QuantSpec, weights: Optional[np.ndarray] = None, shrinks=MSE_SHRINK,
+def mse_range(rows: np.ndarray, low, high, spec: QuantSpec, weights: Optional[np.ndarray] = None,
+              shrinks=MSE_SHRINK,
               norm: float = MSE_NORM):
     """The ranges within ``low .. high`` of least ``sum(weights * |x - Q(x)|^norm)``.
 
@@ -68,7 +72,8 @@ def mse_range(rows: np.ndarray, low, high, spec: QuantSpec, weights: Optional[np
     count = max(1, _BLOCK // max(1, rows.shape[1]))
     for start in range(0, len(rows), count):
         part = slice(start, start + count)
-        low[part], high[part] = _search(rows[part], low[part], high[part], spec, weights, shrinks, norm)
+        low[part], high[part] = _search(rows[part], low[part], high[part], spec, weights, shrinks,
+                                        norm)
     return low, high
 
 
@@ -84,7 +89,8 @@ def _search(rows, low, high, spec, weights, shrinks, norm):
             score = _score(rows, *grid(new_low, new_high, spec), spec, weights, norm)
             better = score < best
             best = np.where(better, score, best)
-            best_low, best_high = np.where(better, new_low, best_low), np.where(better, new_high, best_high)
+            best_low, best_high = (np.where(better, new_low, best_low),
+                                   np.where(better, new_high, best_high))
     return best_low, best_high
 
 
@@ -112,7 +118,8 @@ def _score(rows, scale, zero, spec, weights, norm):
 
 
 def kl_threshold(counts: np.ndarray, levels: int) -> float:
-    """The clipping threshold of least information loss, as a share of the histogram (TensorRT's calibration).
+    """The clipping threshold of least information loss, as a share of the histogram
+    (TensorRT's calibration).
 
     Args:
         counts(array): histogram of magnitudes, first bin at 0.
@@ -134,7 +141,9 @@ def kl_threshold(counts: np.ndarray, levels: int) -> float:
 
 
 def _divergence(counts, stop, levels):
-    """KL divergence of the histogram clipped at ``stop`` from the same merged into ``levels`` groups."""
+    """KL divergence of the histogram clipped at ``stop`` from the same
+    merged into ``levels`` groups.
+    """
     kept = counts[:stop]
     reference = kept.copy()
     reference[-1] += counts[stop:].sum()

@@ -18,7 +18,8 @@ from .affine import Encoding, dequantize, position, quantize
 GAMMA, ZETA = -0.1, 1.1
 _STRETCH = ZETA - GAMMA
 _SETTLED = -10.0  # alpha far in the flat part: h is exactly 0, without gradient or rounding term
-_STEEP = float(2**23)  # turns 1 - v^2 into a 0/1 mask by arithmetic; comparisons and casts are slower
+# turns 1 - v^2 into a 0/1 mask by arithmetic; comparisons and casts are slower
+_STEEP = float(2**23)
 _NEAR_ZERO = 1e-24  # keeps log(v^2) finite
 
 
@@ -35,7 +36,8 @@ class SoftRounding:
 
     Examples:
         >>> from paddle_mrecg.quantizers.affine import QuantSpec
-        >>> rounding = SoftRounding(np.array([0.3, -0.6, 9.0]), Encoding(QuantSpec(4, True, True), 0.5, 0))
+        >>> rounding = SoftRounding(np.array([0.3, -0.6, 9.0]), Encoding(QuantSpec(4, True, True),
+        ...     0.5, 0))
         >>> rounding.soft().numpy().round(4).tolist()
         [0.30000001192092896, -0.6000000238418579, 3.5]
         >>> rounding.codes().tolist()
@@ -53,24 +55,28 @@ class SoftRounding:
         self._floor = np.where(free, floor, self._nearest)
         with np.errstate(divide="ignore"):
             alpha = -np.log(_STRETCH / (rest.astype(np.float64) - GAMMA) - 1.0)
-        half = np.where(free, 0.5 * encoding.along(encoding.scale, weight.ndim), 0.0).astype(np.float32)
+        half = np.where(free, 0.5 * encoding.along(encoding.scale, weight.ndim),
+                        0.0).astype(np.float32)
         self._middle = paddle.to_tensor(dequantize(self._floor, encoding) + half)
         self._half = paddle.to_tensor(half)
         self._free = free
-        self.alpha = paddle.create_parameter(list(weight.shape), "float32",
-                                             default_initializer=paddle.nn.initializer.Constant(0.0))
+        self.alpha = paddle.create_parameter(
+            list(weight.shape), "float32", default_initializer=paddle.nn.initializer.Constant(0.0)
+        )
         self.load_alpha(np.where(free, alpha, _SETTLED))
 
     def load_alpha(self, alpha: np.ndarray):
-        """Take over rounding variables, e.g. ``other.alpha.numpy()`` of an earlier run on the same grid.
+        """Take over rounding variables, e.g. ``other.alpha.numpy()`` of an
+        earlier run on the same grid.
 
         Raises:
             DataError: other shape than the weight's, or NaN or Inf.
         """
         alpha = np.asarray(alpha, np.float32)
         if list(alpha.shape) != list(self.alpha.shape) or not np.all(np.isfinite(alpha)):
-            raise DataError(f"rounding variables must be finite and of shape {list(self.alpha.shape)}, got "
-                            f"{list(alpha.shape)}; delete the file they come from and run again")
+            raise DataError("rounding variables must be finite and of shape "
+                            f"{list(self.alpha.shape)}, got {list(alpha.shape)}; delete the file "
+                            "they come from and run again")
         self.alpha.set_value(np.where(self._free, alpha, np.float32(_SETTLED)))
 
     def soft(self, round_weight: float = 0.0, beta: float = None) -> paddle.Tensor:
@@ -85,7 +91,8 @@ class SoftRounding:
             beta(float, optional): exponent of the rounding term. Default: None.
         """
         inject = beta is not None and round_weight > 0
-        return _Soft.apply(self.alpha, self._middle, self._half, round_weight if inject else 0.0, beta)
+        return _Soft.apply(self.alpha, self._middle, self._half, round_weight if inject else 0.0,
+                           beta)
 
     def regularizer(self, beta: float) -> paddle.Tensor:
         """``sum(1 - |2h - 1|^beta)`` over all weights (AdaRound, equation 24), shape ``[]``."""
@@ -116,12 +123,16 @@ def _centred(alpha):
 
 
 def _power(square, exponent):
-    """``square ** exponent`` for values in [0, 1]; exp and log are vectorised where ``pow`` is not (2.5x)."""
+    """``square ** exponent`` for values in [0, 1]; exp and log are vectorised
+    where ``pow`` is not (2.5x).
+    """
     return paddle.exp(paddle.scale(paddle.log(paddle.clip(square, min=_NEAR_ZERO)), exponent))
 
 
 class _Soft(PyLayer):
-    """Soft weight in five element-wise passes; one saved tensor for the gradient and the rounding term."""
+    """Soft weight in five element-wise passes; one saved tensor for the
+    gradient and the rounding term.
+    """
 
     @staticmethod
     def forward(ctx, alpha, middle, half, round_weight, beta):

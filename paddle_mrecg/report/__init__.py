@@ -6,5 +6,6 @@ from .result import Report
 from .result_dir import ResultDir
 from .units import UnitReport, write_units_csv
 
-__all__ = ["Curve", "Progress", "Report", "ResultDir", "UnitReport", "get_logger", "oscillation", "progress",
+__all__ = ["Curve", "Progress", "Report", "ResultDir", "UnitReport", "get_logger", "oscillation",
+           "progress",
            "unit_line", "write_units_csv"]

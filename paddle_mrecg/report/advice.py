@@ -20,21 +20,26 @@ def advice(units: Sequence[UnitReport], settings: MRECG) -> List[str]:
     """
     trained = [u for u in units if u.iterations]
     worse = [u for u in trained if u.note]
-    thrown = [u for u in trained if u.note or (u.loss_hard > UNTRAINED * u.loss_nearest and u.relative_hard > LARGE)]
+    thrown = [u for u in trained
+              if u.note or (u.loss_hard > UNTRAINED * u.loss_nearest and u.relative_hard > LARGE)]
     undecided = [u for u in trained if u not in thrown and u.loss_hard > UNDECIDED * u.loss_soft
                  and u.relative_hard > NOTICEABLE]
     sentences = []
     if worse:
-        sentences.append(f"{_count(worse)} stayed at nearest rounding, which was better there: {_names(worse)}")
+        sentences.append(f"{_count(worse)} stayed at nearest rounding, which was better there: "
+                         f"{_names(worse)}")
     if thrown:
         growing = "MRECG.rounding_lr_start=0.1, " if settings.rounding_lr_start > 0.1 else ""
-        sentences.append(f"training hardly helped {_count(thrown)} ({_names(thrown)}): the steps are too large for many inputs "
-                         f"per output, or too few; try {growing}MRECG.rounding_lr={settings.rounding_lr / 2:g}, or "
+        sentences.append(f"training hardly helped {_count(thrown)} ({_names(thrown)}): the steps "
+                         "are too large for many inputs per output, or too few; try "
+                         f"{growing}MRECG.rounding_lr={settings.rounding_lr / 2:g}, or "
                          f"MRECG.num_iters={2 * settings.num_iters}")
     if undecided:
         heavier = 2 * settings.round_weight_relative or 30
-        sentences.append(f"rounding hard cost much in {_count(undecided)} ({_names(undecided)}): roundings were still undecided; "
-                         f"try MRECG.round_weight_relative={heavier:g} or MRECG.num_iters={2 * settings.num_iters}")
+        sentences.append(f"rounding hard cost much in {_count(undecided)} ({_names(undecided)}): "
+                         "roundings were still undecided; try "
+                         f"MRECG.round_weight_relative={heavier:g} or "
+                         f"MRECG.num_iters={2 * settings.num_iters}")
     return sentences
 
 
@@ -42,14 +47,16 @@ def coarse_advice(coarse: Dict[str, float]) -> List[str]:
     """A sentence on depthwise convolutions whose input eight bits cannot hold, with the cure.
 
     Args:
-        coarse(dict): weight -> noise over signal in a channel of its input, of ``engine.calibrate.coarse_inputs``.
+        coarse(dict): weight -> noise over signal in a channel of its input, of
+            ``engine.calibrate.coarse_inputs``.
     """
     if not coarse:
         return []
     names = sorted(coarse, key=coarse.get, reverse=True)
-    return [f"one 8-bit step is too coarse for the input of {len(names)} depthwise convolution{'s' * (len(names) > 1)}, whose "
-            f"channels differ too much in size (rounding noise is {100 * coarse[names[0]]:.0f} % of the worst one's signal); "
-            f"leave {'them' if len(names) > 1 else 'it'} float: QuantPost.skip=[{', '.join(names)}]"]
+    return [f"one 8-bit step is too coarse for the input of {len(names)} depthwise "
+            f"convolution{'s' * (len(names) > 1)}, whose channels differ too much in size "
+            f"(rounding noise is {100 * coarse[names[0]]:.0f} % of the worst one's signal); leave "
+            f"{'them' if len(names) > 1 else 'it'} float: QuantPost.skip=[{', '.join(names)}]"]
 
 
 def _count(units) -> str:

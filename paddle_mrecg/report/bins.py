@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the weights of quantized layers gather on their levels, epoch by epoch: table, curves and picture."""
+"""How the weights of quantized layers gather on their levels, epoch by epoch:
+table, curves and picture.
+"""
 import csv
 import dataclasses
 import io
@@ -16,13 +18,15 @@ from ..files import plain, write_bytes, write_text
 from .pictures import DPI, GREY, TEXT, TITLE, save_figure
 from .vdl import VisualDLWriter
 
-BIN_COLUMNS = ("epoch", "layer", "bits", "weights", "occupied", "mean_error", "variance", "near", "mse", "loss")
+BIN_COLUMNS = ("epoch", "layer", "bits", "weights", "occupied", "mean_error", "variance", "near",
+               "mse", "loss")
 SCALARS = BIN_COLUMNS[4:]
 COLUMNS_PER_STEP = 20
 MOST_LEVELS_SHOWN = 16
 NEAR = 0.1  # in steps
 MOST_RIDGES, RIDGE = 9, 0.92  # RIDGE: height, of the space between two
-FIRST, LAST = np.array([0.62, 0.79, 0.88]), np.array([0.0, 0.27, 0.45])  # colours of the first and the last epoch, RGB
+# colours of the first and the last epoch, RGB
+FIRST, LAST = np.array([0.62, 0.79, 0.88]), np.array([0.0, 0.27, 0.45])
 STATE, TABLE = "bins.npz", "bins.csv"
 
 
@@ -31,12 +35,14 @@ def bin_histogram(weight, quanter) -> Tuple[int, int, np.ndarray]:
 
     Args:
         weight(Tensor): float weights of any shape.
-        quanter: the layer that quantizes it, with ``step()``, ``codes()``, ``qmin``, ``qmax`` and ``axis``.
+        quanter: the layer that quantizes it, with ``step()``, ``codes()``,
+            ``qmin``, ``qmax`` and ``axis``.
 
     Returns:
-        tuple: ``low``, ``high`` and counts, int64 of shape ``[20 (high - low)]``, over that range. On a grid of at most
-        16 levels the range ends one step beyond the grid; on a finer one it is -1 .. 1 around every weight's own level.
-        What lies outside is counted in the outermost columns.
+        tuple: ``low``, ``high`` and counts, int64 of shape ``[20 (high - low)]``, over that
+            range. On a grid of at most
+        16 levels the range ends one step beyond the grid; on a finer one it is -1 .. 1 around every
+        weight's own level. What lies outside is counted in the outermost columns.
     """
     values, step = weight.numpy().astype(np.float32), quanter.step().numpy()
     place = values / (step if quanter.axis is None else np.expand_dims(
@@ -49,7 +55,8 @@ def bin_histogram(weight, quanter) -> Tuple[int, int, np.ndarray]:
 
 
 class BinHistory:
-    """Bin statistics of a training, kept in a directory: ``bins.csv`` to read, ``bins.npz`` to go on and to draw from.
+    """Bin statistics of a training, kept in a directory: ``bins.csv`` to read, ``bins.npz``
+    to go on and to draw from.
 
     Args:
         folder(str): where the files are; must exist.
@@ -76,24 +83,29 @@ class BinHistory:
         if resume and os.path.exists(os.path.join(folder, STATE)):
             self._load()
 
-    def add(self, epoch: int, rows: Sequence[Dict], layers: Iterable, board: Optional[VisualDLWriter] = None):
-        """Note an epoch and write the files; an epoch that was there, and what followed it, is replaced.
+    def add(self, epoch: int, rows: Sequence[Dict], layers: Iterable,
+            board: Optional[VisualDLWriter] = None):
+        """Note an epoch and write the files; an epoch that was there, and what
+        followed it, is replaced.
 
         Args:
             epoch(int): its number.
             rows(list[dict]): ``BinRegularizer.statistics()``.
-            layers(iterable of (str, Layer)): quantized layers by name, with ``float_weight()`` (or ``weight``, where
-                that is what is quantized) and ``weight_quanter``.
-            board(VisualDLWriter, optional): gets every number as ``bins_<number>/<layer>``. Default: None.
+            layers(iterable of (str, Layer)): quantized layers by name, with ``float_weight()`` (or
+                ``weight``, where that is what is quantized) and ``weight_quanter``.
+            board(VisualDLWriter, optional): gets every number as
+                ``bins_<number>/<layer>``. Default: None.
 
         Raises:
             OutputError: a file cannot be written.
         """
-        self.rows = [row for row in self.rows if row["epoch"] < epoch] + [dict(row, epoch=epoch) for row in rows]
+        self.rows = ([row for row in self.rows if row["epoch"] < epoch]
+                     + [dict(row, epoch=epoch) for row in rows])
         for name, layer in layers:
             weight = layer.float_weight() if hasattr(layer, "float_weight") else layer.weight
             low, high, counts = bin_histogram(weight, layer.weight_quanter)
-            kept = {e: c for e, c in self._counts.get(name, {}).items() if e < epoch and self._ranges[name] == [low, high]}
+            kept = {e: c for e, c in self._counts.get(name, {}).items()
+                    if e < epoch and self._ranges[name] == [low, high]}
             self._ranges[name], self._counts[name] = [low, high], {**kept, epoch: counts}
         self._save()
         if board is not None:
@@ -108,9 +120,11 @@ class BinHistory:
             DataError: there is no such layer.
         """
         if layer not in self._counts:
-            raise DataError(f"no layer '{layer}' in the history of bins; there are {', '.join(self._counts) or 'none'}")
+            raise DataError(f"no layer '{layer}' in the history of bins; there are "
+                            f"{', '.join(self._counts) or 'none'}")
         epochs = sorted(self._counts[layer])
-        return BinPanel(label or layer, epochs, *self._ranges[layer], np.stack([self._counts[layer][e] for e in epochs]))
+        return BinPanel(label or layer, epochs, *self._ranges[layer],
+                        np.stack([self._counts[layer][e] for e in epochs]))
 
     def draw(self, path: str):
         """``bins_picture`` of the largest layer of the fewest bits, over all epochs."""
@@ -122,9 +136,11 @@ class BinHistory:
         writer = csv.DictWriter(text, BIN_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: _cell(row[key]) for key in BIN_COLUMNS} for row in self.rows)
-        header = dict(rows=self.rows, ranges=self._ranges, layers=names, epochs=[list(self._counts[n]) for n in names])
+        header = dict(rows=self.rows, ranges=self._ranges, layers=names,
+                      epochs=[list(self._counts[n]) for n in names])
         np.savez(data, header=np.frombuffer(json.dumps(plain(header)).encode(), np.uint8),
-                 **{f"counts_{k}": np.stack(list(self._counts[name].values())) for k, name in enumerate(names)})
+                 **{f"counts_{k}": np.stack(list(self._counts[name].values()))
+                    for k, name in enumerate(names)})
         write_text(os.path.join(self.folder, TABLE), text.getvalue())
         write_bytes(os.path.join(self.folder, STATE), data.getvalue())
 
@@ -137,7 +153,8 @@ class BinHistory:
                 for k, (name, epochs) in enumerate(zip(header["layers"], header["epochs"])):
                     self._counts[name] = dict(zip(epochs, file[f"counts_{k}"]))
         except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"'{path}' is no history of bins; remove it, or start without resume") from error
+            raise DataError(f"'{path}' is no history of bins; remove it, or start "
+                            "without resume") from error
 
 
 def _cell(value):
@@ -174,15 +191,17 @@ class BinPanel:
         return self.counts[:, columns].sum(1) / self.counts.sum(1)
 
 
-def bins_picture(path: str, panels: Sequence[BinPanel], title: str = "Weights gathering on their levels"):
+def bins_picture(path: str, panels: Sequence[BinPanel],
+                 title: str = "Weights gathering on their levels"):
     """The paper's picture: histograms of the weights, one ridge per epoch, the first on top.
 
-    Every ridge has its own height; the share of weights within 0.1 step of a level stands beside it. Of long
-    trainings evenly spaced epochs are shown, the first and the last among them.
+    Every ridge has its own height; the share of weights within 0.1 step of a level stands beside
+    it. Of long trainings evenly spaced epochs are shown, the first and the last among them.
 
     Args:
         path(str): PNG to write.
-        panels(list[BinPanel]): side by side, for instance one layer trained without and with bin regularization.
+        panels(list[BinPanel]): side by side, for instance one layer trained without
+            and with bin regularization.
         title(str, optional): headline.
 
     Raises:
@@ -201,7 +220,8 @@ def bins_picture(path: str, panels: Sequence[BinPanel], title: str = "Weights ga
 
 def _shown(epochs: Sequence[int]) -> List[int]:
     """Indices of at most ``MOST_RIDGES`` epochs, evenly spaced, both ends included."""
-    return sorted({round(k) for k in np.linspace(0, len(epochs) - 1, min(MOST_RIDGES, len(epochs)))})
+    return sorted({round(k)
+                   for k in np.linspace(0, len(epochs) - 1, min(MOST_RIDGES, len(epochs)))})
 
 
 def _draw_panel(ax, panel: BinPanel, rows: int):
@@ -218,12 +238,14 @@ def _draw_panel(ax, panel: BinPanel, rows: int):
         ax.axhline(-row, color=color, linewidth=0.9, zorder=2)
         ax.text(1.01, 0.05 - row, f"{100 * near[k]:.0f} %", **beside)
     ax.text(1.01, 0.55, "within\n0.1 step", **beside)
-    ax.set_yticks([-row for row in range(len(shown))], [panel.epochs[k] for k in shown], fontsize=TEXT - 1)
+    ax.set_yticks([-row for row in range(len(shown))], [panel.epochs[k] for k in shown],
+                  fontsize=TEXT - 1)
     ax.set_xlim(panel.low, panel.high)
     ax.set_ylim(0.85 - rows, 1.0)
     folded = panel.levels == [0]
     ax.set_xticks([-1, -0.5, 0, 0.5, 1] if folded else panel.levels)
-    ax.set_xlabel("distance from the own level (steps)" if folded else "weight (steps)", fontsize=TEXT)
+    ax.set_xlabel("distance from the own level (steps)" if folded else "weight (steps)",
+                  fontsize=TEXT)
     ax.tick_params(axis="x", labelsize=TEXT - 1)
     ax.tick_params(axis="y", length=0)
     ax.set_title(panel.label, fontsize=TITLE)

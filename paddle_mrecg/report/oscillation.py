@@ -16,10 +16,12 @@ def oscillation(losses: Sequence[float]) -> Dict[str, float]:
         losses(list[float]): loss of every module; a unit's loss stands for each of its modules.
 
     Returns:
-        dict: ``total_variation`` = sum |L_i - L_(i+1)|, ``sum_of_drops`` = sum max(0, L_i - L_(i+1)), ``max``.
+        dict: ``total_variation`` = sum |L_i - L_(i+1)|, ``sum_of_drops`` = sum
+            max(0, L_i - L_(i+1)), ``max``.
     """
     steps = [float(b) - float(a) for a, b in zip(losses, losses[1:])]
-    return dict(total_variation=math.fsum(abs(s) for s in steps), sum_of_drops=math.fsum(-s for s in steps if s < 0),
+    return dict(total_variation=math.fsum(abs(s) for s in steps),
+                sum_of_drops=math.fsum(-s for s in steps if s < 0),
                 max=max(losses, default=0.0))
 
 
@@ -45,7 +47,9 @@ class Curve:
 
     @classmethod
     def of_units(cls, label: str, units: Sequence[UnitReport], loss: str = "loss_hard") -> "Curve":
-        """The curve of finished units; ``loss`` names the field to plot (loss_hard or loss_nearest)."""
+        """The curve of finished units; ``loss`` names the field to plot
+        (loss_hard or loss_nearest).
+        """
         curve = cls(label, [], [], [], [])
         for unit in units:
             curve.modules += range(unit.first_module, unit.last_module + 1)
@@ -60,13 +64,18 @@ class Curve:
         return [relative(loss, power) for loss, power in zip(self.losses, self.powers)]
 
     def at_block_ends(self) -> "Curve":
-        """The same network with the loss at every module's own end: what joining really does to the inner blocks."""
-        ends = [self.inner.get(m, end) for m, end in zip(self.modules, zip(self.losses, self.powers))]
-        return Curve(self.label, self.modules, [loss for loss, _ in ends], [power for _, power in ends],
+        """The same network with the loss at every module's own end: what joining really
+        does to the inner blocks.
+        """
+        ends = [self.inner.get(m, end)
+                for m, end in zip(self.modules, zip(self.losses, self.powers))]
+        return Curve(self.label, self.modules, [loss for loss, _ in ends],
+                     [power for _, power in ends],
                      [(m, m) for m in self.modules])
 
     def measures(self) -> Dict[str, Dict[str, float]]:
         """``oscillation`` absolute and relative, as plotted and at the block ends."""
         ends = self.at_block_ends()
         return dict(absolute=oscillation(self.losses), relative=oscillation(self.relative_losses),
-                    absolute_block_ends=oscillation(ends.losses), relative_block_ends=oscillation(ends.relative_losses))
+                    absolute_block_ends=oscillation(ends.losses),
+                    relative_block_ends=oscillation(ends.relative_losses))

@@ -22,7 +22,8 @@ DPI = 150
 TITLE, TEXT = 12, 10
 
 
-def oscillation_picture(path: str, curves: Sequence[Curve], title: str = "Reconstruction loss along the network"):
+def oscillation_picture(path: str, curves: Sequence[Curve],
+                        title: str = "Reconstruction loss along the network"):
     """The paper's oscillation figure for one's own model.
 
     Left the loss itself (log scale), right the loss as a share of the float
@@ -58,7 +59,8 @@ def oscillation_picture(path: str, curves: Sequence[Curve], title: str = "Recons
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _tidy(axes)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=TEXT)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False,
+                  fontsize=TEXT)
     save_figure(figure, path)
 
 
@@ -69,7 +71,8 @@ def _percent(curve: Curve) -> List[float]:
 def _draw_curve(axes, curve: Curve, values: List[float], end_values: List[float], style):
     color, marker, line = style
     size = 5 if len(values) <= 40 else 3
-    axes.plot(curve.modules, values, line, color=color, marker=marker, markersize=size, linewidth=1.8,
+    axes.plot(curve.modules, values, line, color=color, marker=marker, markersize=size,
+              linewidth=1.8,
               label=f"{curve.label}: sum of drops {oscillation(values)['sum_of_drops']:.3g}")
     inner = [(m, v) for m, v in zip(curve.modules, end_values) if m in curve.inner]
     if inner:
@@ -107,12 +110,14 @@ class AccuracyRow:
     values: Dict[str, Sequence[float]]
 
 
-def accuracy_picture(path: str, rows: Sequence[AccuracyRow], title: str, ylabel: str = "accuracy (%)"):
+def accuracy_picture(path: str, rows: Sequence[AccuracyRow], title: str,
+                     ylabel: str = "accuracy (%)"):
     """Grouped bars with values and, for more than one seed, the range over seeds.
 
     Args:
         path(str): PNG to write.
-        rows(list[AccuracyRow]): one group per row; the methods of the first row set order and colours, at most four.
+        rows(list[AccuracyRow]): one group per row; the methods of the first row set order
+            and colours, at most four.
         title(str): headline.
         ylabel(str, optional): what is measured. Default: ``accuracy (%)``.
     """
@@ -130,7 +135,8 @@ def accuracy_picture(path: str, rows: Sequence[AccuracyRow], title: str, ylabel:
         if error.any():
             axes.errorbar(x, means, error, fmt="none", ecolor="black", elinewidth=1.2, capsize=3)
         for position, mean, up in zip(x, means, error[1]):
-            axes.annotate(f"{mean:.1f}", (position, mean + up), (0, 3), textcoords="offset points", ha="center",
+            axes.annotate(f"{mean:.1f}", (position, mean + up), (0, 3), textcoords="offset points",
+                          ha="center",
                           fontsize=TEXT - 1)
     axes.set_xticks(range(len(rows)), [row.label for row in rows], fontsize=TEXT + 1)
     axes.set_ylabel(ylabel, fontsize=TEXT)
@@ -138,7 +144,8 @@ def accuracy_picture(path: str, rows: Sequence[AccuracyRow], title: str, ylabel:
     axes.margins(y=0.12)
     _tidy(axes)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=TEXT)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False,
+                  fontsize=TEXT)
     save_figure(figure, path)
 
 

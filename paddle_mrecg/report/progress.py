@@ -19,7 +19,9 @@ BAR_COLUMNS = 100  # or the terminal's width where that is less
 
 
 class _AboveBarHandler(logging.Handler):
-    """Writes lines to the present ``sys.stderr`` without tearing the bar that is being drawn there."""
+    """Writes lines to the present ``sys.stderr`` without tearing the bar
+    that is being drawn there.
+    """
 
     def emit(self, record):
         tqdm.write(self.format(record), file=sys.stderr)
@@ -76,8 +78,10 @@ class Progress:
         if not terminal:
             count = "" if self.total is None else f", {self.total} {plural(self.unit, self.total)}"
             self._log.info("%s stage%s", self.stage, count)
-        size = shutil.get_terminal_size()  # tqdm's own look-up hides the bar where a terminal reports no size
-        self._bar = tqdm(total=self.total, desc=f"{self.stage} stage, Run {self.unit}", file=sys.stderr,
+        # tqdm's own look-up hides the bar where a terminal reports no size
+        size = shutil.get_terminal_size()
+        self._bar = tqdm(total=self.total, desc=f"{self.stage} stage, Run {self.unit}",
+                         file=sys.stderr,
                          disable=not terminal, ncols=min(BAR_COLUMNS, size.columns - 1),
                          nrows=size.lines, leave=False,
                          bar_format=OPEN_BAR_FORMAT if self.total is None else BAR_FORMAT)
@@ -96,7 +100,8 @@ class Progress:
         self._bar.close()
         self.seconds = time.monotonic() - self._start
         if kind is None:
-            self._log.info("%s stage done: %d %s in %s", self.stage, self.done, plural(self.unit, self.done),
+            self._log.info("%s stage done: %d %s in %s", self.stage, self.done,
+                           plural(self.unit, self.done),
                            duration(self.seconds))
         else:
             total = "" if self.total is None else f" of {self.total}"
@@ -110,7 +115,8 @@ def progress(items, stage: str, total: Optional[int] = None, unit: str = "batch"
     Args:
         items(iterable|int): what to iterate over; a number n means ``range(n)``.
         stage(str): what is being done.
-        total(int, optional): length, when ``items`` has none. Default: ``len(items)`` where it exists.
+        total(int, optional): length, when ``items`` has none. Default:
+            ``len(items)`` where it exists.
         unit(str, optional): what one item is. Default: ``batch``.
 
     Yields:
@@ -133,12 +139,15 @@ def unit_line(unit: UnitReport, total: int) -> str:
         total(int): number of units.
 
     Returns:
-        str: e.g. ``3/8 layer2.0+layer2.1  loss 0.0412 -> 0.0157 (soft 0.0149, relative 1.2 %)  41 s``.
+        str: e.g. ``3/8 layer2.0+layer2.1 loss 0.0412 -> 0.0157 (soft
+            0.0149, relative 1.2 %) 41 s``.
     """
     width = len(str(total))
-    line = (f"{unit.index + 1:{width}d}/{total} {unit.name}  loss {unit.loss_nearest:.4g} -> {unit.loss_hard:.4g} "
-            f"(soft {unit.loss_soft:.4g}, relative {100 * unit.relative_hard:.2g} %)  {duration(unit.seconds)}")
-    notes = (["kept from the first pass"] if unit.reused else []) + ([unit.note] if unit.note else [])
+    line = (f"{unit.index + 1:{width}d}/{total} {unit.name}  loss {unit.loss_nearest:.4g} -> "
+            f"{unit.loss_hard:.4g} (soft {unit.loss_soft:.4g}, relative "
+            f"{100 * unit.relative_hard:.2g} %)  {duration(unit.seconds)}")
+    notes = ((["kept from the first pass"] if unit.reused else [])
+             + ([unit.note] if unit.note else []))
     return line + (f"  [{'; '.join(notes)}]" if notes else "")
 
 

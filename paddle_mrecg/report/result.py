@@ -24,19 +24,25 @@ class Report:
     """Everything that a reader of the result may ask.
 
     Attributes:
-        metrics(dict): ``float``, ``nearest`` and ``quantized``, each name -> value; empty without labels.
+        metrics(dict): ``float``, ``nearest`` and ``quantized``, each name ->
+            value; empty without labels.
         units(list[UnitReport]): the reconstructed units in order.
-        first_pass(list[UnitReport]): the single modules that data-dependent joining measured; may be empty.
-        weights(dict): weight name -> ``dict(bits=, scale=)``, scale being ``per_channel`` or ``per_tensor``.
+        first_pass(list[UnitReport]): the single modules that data-dependent
+            joining measured; may be empty.
+        weights(dict): weight name -> ``dict(bits=, scale=)``, scale being
+            ``per_channel`` or ``per_tensor``.
         activations(dict): activation name -> ``dict(bits=, signed=)``.
         float_tensors(dict): weight or op output that stays float -> why.
         seconds(dict): stage -> duration.
         saved_by_reuse(dict): what data-dependent joining saved: ``iterations`` and ``seconds``.
-        sizes(dict): ``float_file``, ``quantized_file`` (from ``file_sizes``) and ``codes`` (from ``code_sizes``).
-        verification(dict): ``max_abs_diff`` and ``max_abs_output`` of simulation against exported program, ``samples``.
+        sizes(dict): ``float_file``, ``quantized_file`` (from ``file_sizes``) and
+            ``codes`` (from ``code_sizes``).
+        verification(dict): ``max_abs_diff`` and ``max_abs_output`` of simulation against
+            exported program, ``samples``.
         cpu_tuning(dict): start-up settings that were applied, from ``tune_cpu``.
         samples(dict): purpose -> number of samples.
-        status(str): ``complete``, or ``interrupted`` when the units missing from ``units`` stayed at nearest rounding.
+        status(str): ``complete``, or ``interrupted`` when the units missing from ``units``
+            stayed at nearest rounding.
         notes(list[str]): sentences that the reader must not miss; printed below the table.
     """
 
@@ -63,11 +69,14 @@ class Report:
     def curves(self) -> List[Curve]:
         """Loss per module without joining (first pass, or nothing was joined) and with it."""
         curves = []
-        if self.first_pass:  # shorter than the final pass, and the reader of the picture must know it
+        # shorter than the final pass, and the reader of the picture must know it
+        if self.first_pass:
             iterations = max(u.iterations for u in self.first_pass)
-            curves = [Curve.of_units(f"without joining (first pass, {iterations} iterations)", self.first_pass)]
+            curves = [Curve.of_units(f"without joining (first pass, {iterations} iterations)",
+                                     self.first_pass)]
         joined = any(len(u.modules) > 1 for u in self.units)
-        return curves + [Curve.of_units("with joining" if joined else "without joining", self.units)]
+        return (curves
+                + [Curve.of_units("with joining" if joined else "without joining", self.units)])
 
     def oscillation(self) -> Dict[str, Dict]:
         """``Curve.measures`` of the curves ``first_pass`` (where there was one) and ``final``."""
@@ -75,7 +84,9 @@ class Report:
         return {key: curve.measures() for key, curve in zip(keys, self.curves())}
 
     def recovered(self, metric: str) -> Optional[float]:
-        """Share of what nearest rounding lost that reconstruction won back; None when nothing was lost."""
+        """Share of what nearest rounding lost that reconstruction won back;
+        None when nothing was lost.
+        """
         values = [self.metrics.get(s, {}).get(metric) for s in STAGES]
         if None in values or values[0] == values[1]:
             return None
@@ -87,7 +98,8 @@ class Report:
         metrics = sorted({m for values in self.metrics.values() for m in values})
         return dict(dataclasses.asdict(self), units=[u.to_dict() for u in self.units],
                     first_pass=[u.to_dict() for u in self.first_pass],
-                    recovered={m: self.recovered(m) for m in metrics}, oscillation=self.oscillation())
+                    recovered={m: self.recovered(m) for m in metrics},
+                    oscillation=self.oscillation())
 
     @classmethod
     def from_dict(cls, entry: Dict) -> "Report":
@@ -113,8 +125,8 @@ class Report:
             with open(path, encoding="utf-8") as file:
                 return cls.from_dict(json.load(file))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"'{path}' is not a readable report.json of paddle_mrecg: give the save_dir of a "
-                            "finished run") from error
+            raise DataError(f"'{path}' is not a readable report.json of paddle_mrecg: give the "
+                            "save_dir of a finished run") from error
 
     def table(self) -> str:
         """The fixed-width table printed at the end."""
@@ -125,7 +137,8 @@ class Report:
         if not names:
             return ["no labels or evaluator given: nothing to score"]
         width = max(16, *(len(n) + 1 for n in names))
-        lines = [f"{'metric':<{width}}" + "".join(f"{s:>11}" for s in STAGES) + f"{'change':>11}{'recovered':>11}"]
+        lines = [f"{'metric':<{width}}" + "".join(f"{s:>11}" for s in STAGES)
+                 + f"{'change':>11}{'recovered':>11}"]
         lines.append("-" * len(lines[0]))
         for name in names:
             values = [self.metrics.get(s, {}).get(name) for s in STAGES]
@@ -134,34 +147,41 @@ class Report:
             share = "-" if recovered is None else f"{100 * recovered:.0f} %"
             lines.append(f"{name:<{width}}" + "".join(f"{_number(v):>11}" for v in values)
                          + f"{_number(change, '+'):>11}{share:>11}")
-        return lines + ["change: quantized - float; recovered: share of nearest rounding's loss won back"]
+        return lines + ["change: quantized - float; recovered: share of nearest "
+                        "rounding's loss won back"]
 
     def _size_lines(self) -> List[str]:
         lines = [""]
         for label, key in (("float", "float_file"), ("quantized", "quantized_file")):
             if key in self.sizes:
                 size = self.sizes[key]
-                lines.append(f"{label + ' model':<16}{_bytes(size['bytes']):>11}{_bytes(size['zipped']):>11} zipped")
+                lines.append(f"{label + ' model':<16}{_bytes(size['bytes']):>11}"
+                             f"{_bytes(size['zipped']):>11} zipped")
         if "codes" in self.sizes:
             codes = self.sizes["codes"]
-            lines.append(f"{'weight codes':<16}{_bytes(codes['int8']):>11}{_bytes(codes['zipped']):>11} zipped"
-                         f"{_bytes(codes['entropy_coded']):>11} ideally coded   (float32 {_bytes(codes['float32'])})")
+            lines.append(f"{'weight codes':<16}{_bytes(codes['int8']):>11}"
+                         f"{_bytes(codes['zipped']):>11} zipped"
+                         f"{_bytes(codes['entropy_coded']):>11} ideally coded   "
+                         f"(float32 {_bytes(codes['float32'])})")
         return lines if len(lines) > 1 else []
 
     def _cost_lines(self) -> List[str]:
         lines = [""]
         if self.verification:
-            lines.append(f"exported program against simulation: max |difference| "
-                         f"{self.verification['max_abs_diff']:.3g} of {self.verification['max_abs_output']:.3g}")
+            lines.append("exported program against simulation: max |difference| "
+                         f"{self.verification['max_abs_diff']:.3g} of "
+                         f"{self.verification['max_abs_output']:.3g}")
         if self.saved_by_reuse.get("iterations"):
             saved = self.saved_by_reuse
-            lines.append(f"reuse of the first pass saved {saved['iterations']:.0f} iterations, about "
-                         f"{duration(saved['seconds'])}")
+            lines.append(f"reuse of the first pass saved {saved['iterations']:.0f} iterations, "
+                         f"about {duration(saved['seconds'])}")
         if self.seconds:
             lines.append("time: " + ", ".join(f"{k} {duration(s)}" for k, s in self.seconds.items())
                          + f"; together {duration(sum(self.seconds.values()))}")
-        lines.append(", ".join([self.device] + [f"{k} {v}" for k, v in self.versions.items()] + [f"seed {self.seed}"]))
-        return lines + ([f"status: {self.status}"] if self.status != "complete" else []) + self.notes
+        lines.append(", ".join([self.device] + [f"{k} {v}" for k, v in self.versions.items()]
+                               + [f"seed {self.seed}"]))
+        return (lines + ([f"status: {self.status}"] if self.status != "complete" else [])
+                + self.notes)
 
 
 def _number(value, sign: str = "") -> str:
@@ -194,7 +214,9 @@ def device_name() -> str:
         return paddle.device.cuda.get_device_name()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+            names = [line.split(":", 1)[1].strip() for line in file
+                     if line.startswith("model name")]
     except OSError:
         names = []
-    return f"{names[0] if names else platform.processor() or platform.machine()} ({os.cpu_count()} cores)"
+    return (f"{names[0] if names else platform.processor() or platform.machine()} "
+            f"({os.cpu_count()} cores)")

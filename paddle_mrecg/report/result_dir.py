@@ -13,11 +13,14 @@ try:
 except ImportError:  # Windows: two runs into one directory are not noticed there
     fcntl = None
 
-# What an earlier run may have left in save_dir. Anything else there is the user's and is never touched.
-RESULT_NAMES = ("model.pdmodel", "model.pdiparams", "encodings.json", "units.csv", "plan.json", "resolved_config.yaml",
+# What an earlier run may have left in save_dir. Anything else there is the
+# user's and is never touched.
+RESULT_NAMES = ("model.pdmodel", "model.pdiparams", "encodings.json", "units.csv", "plan.json",
+                "resolved_config.yaml",
                 "oscillation.png", "visualdl", "report.json")
 SEAL = "report.json"  # leaves first and arrives last: where it is, the result is whole
-STAGING = ".partial"  # a directory with MARKER (says that it is ours, and locks it), CONTENT and CHECKPOINTS
+# a directory with MARKER (says that it is ours, and locks it), CONTENT and CHECKPOINTS
+STAGING = ".partial"
 MARKER, CONTENT, CHECKPOINTS = ".paddle_mrecg", "result", "checkpoint"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -33,11 +36,12 @@ class ResultDir:
     Args:
         save_dir(str): directory of the result.
         resume(bool, optional): keep the checkpoints of an interrupted run. Default: False.
-        inputs(list[str], optional): directory or file prefix of the float model, never to be overwritten. Default: ().
+        inputs(list[str], optional): directory or file prefix of the float model, never to be
+            overwritten. Default: ().
 
     Raises:
-        OutputError: at once when ``save_dir`` cannot be written, is a file, holds the float model or other files of a
-            result's names, or is being written by another run.
+        OutputError: at once when ``save_dir`` cannot be written, is a file, holds the float model
+            or other files of a result's names, or is being written by another run.
 
     Examples:
         .. code-block:: python
@@ -52,8 +56,8 @@ class ResultDir:
         self.shown = save_dir
         folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in inputs]
         if self.save_dir in map(os.path.realpath, folders):
-            raise OutputError(f"save_dir '{save_dir}' is the directory of the float model: choose another "
-                              "Global.save_dir")
+            raise OutputError(f"save_dir '{save_dir}' is the directory of the float model: choose "
+                              "another Global.save_dir")
         if os.path.exists(self.save_dir) and not os.path.isdir(self.save_dir):
             raise OutputError(f"save_dir '{save_dir}' is a file: choose another Global.save_dir")
         self._refuse_foreign()
@@ -62,8 +66,8 @@ class ResultDir:
         try:
             self._open(resume)
         except OSError as error:
-            raise OutputError(f"save_dir '{save_dir}' cannot be written ({error.strerror}): choose another "
-                              "Global.save_dir") from error
+            raise OutputError(f"save_dir '{save_dir}' cannot be written ({error.strerror}): choose "
+                              "another Global.save_dir") from error
 
     @property
     def checkpoints(self) -> str:
@@ -80,8 +84,8 @@ class ResultDir:
         """Move everything into ``save_dir``, replacing an earlier run's result.
 
         Args:
-            keep_checkpoints(bool, optional): True for the usable part of an interrupted run, which may be
-                resumed. Default: False.
+            keep_checkpoints(bool, optional): True for the usable part of an interrupted run, which
+                may be resumed. Default: False.
         """
         content = os.path.join(self.staging, CONTENT)
         try:
@@ -91,8 +95,8 @@ class ResultDir:
                 os.rename(content, self.save_dir)
         except OSError as error:
             self._stuck = True
-            raise OutputError(f"the result in '{content}' cannot be moved to '{self.shown}' ({error.strerror}): "
-                              "move it there yourself") from error
+            raise OutputError(f"the result in '{content}' cannot be moved to '{self.shown}' "
+                              f"({error.strerror}): move it there yourself") from error
         if not keep_checkpoints:
             _remove(self.checkpoints)
 
@@ -107,15 +111,15 @@ class ResultDir:
         if resumable and error is not None:
             get_logger().info("finished units are kept: run again with Global.resume=true to go on")
         if isinstance(error, OSError) and error.errno in NO_SPACE:
-            raise OutputError(f"writing to '{self.shown}' failed ({error.strerror}): free space or choose another "
-                              "Global.save_dir") from error
+            raise OutputError(f"writing to '{self.shown}' failed ({error.strerror}): free space or "
+                              "choose another Global.save_dir") from error
 
     def _refuse_foreign(self):
         """A model.pdmodel beside no report.json was not written by us: never replace it."""
         found = [n for n in RESULT_NAMES if os.path.lexists(os.path.join(self.save_dir, n))]
         if found and SEAL not in found:
-            raise OutputError(f"save_dir '{self.shown}' already has a '{found[0]}' that is not from a finished run: "
-                              "move it or choose another Global.save_dir")
+            raise OutputError(f"save_dir '{self.shown}' already has a '{found[0]}' that is not "
+                              "from a finished run: move it or choose another Global.save_dir")
 
     def _find_staging(self) -> str:
         inner, sibling = os.path.join(self.save_dir, STAGING), self.save_dir + STAGING
@@ -126,8 +130,8 @@ class ResultDir:
 
     def _open(self, resume: bool):
         if os.path.exists(self.staging) and not os.path.exists(os.path.join(self.staging, MARKER)):
-            raise OutputError(f"'{self.staging}' is in the way and is not ours: move it or choose another "
-                              "Global.save_dir")
+            raise OutputError(f"'{self.staging}' is in the way and is not ours: move it or choose "
+                              "another Global.save_dir")
         os.makedirs(self.staging, exist_ok=True)
         self._lock = open(os.path.join(self.staging, MARKER), "a", encoding="utf-8")
         if fcntl:
@@ -135,8 +139,8 @@ class ResultDir:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 self._lock.close()
-                raise OutputError(f"another run is writing to '{self.shown}': wait for it or choose another "
-                                  "Global.save_dir") from None
+                raise OutputError(f"another run is writing to '{self.shown}': wait for it or "
+                                  "choose another Global.save_dir") from None
         for name in os.listdir(self.staging):
             if name != MARKER and not (resume and name == CHECKPOINTS):
                 _remove(os.path.join(self.staging, name))

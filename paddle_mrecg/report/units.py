@@ -15,7 +15,9 @@ from ..files import write_text
 
 @dataclasses.dataclass
 class InnerLoss:
-    """The output of a module inside a joined unit: nobody trains it, and the plotted curve would hide it."""
+    """The output of a module inside a joined unit: nobody trains it, and the
+    plotted curve would hide it.
+    """
 
     module: int
     name: str
@@ -60,15 +62,19 @@ class UnitReport:
 
     def to_dict(self) -> Dict:
         """All fields and the relative losses."""
-        inner = [dict(dataclasses.asdict(i), relative_nearest=i.relative_nearest, relative_hard=i.relative_hard)
+        inner = [dict(dataclasses.asdict(i), relative_nearest=i.relative_nearest,
+                      relative_hard=i.relative_hard)
                  for i in self.inner]
         return dict(dataclasses.asdict(self), inner=inner, relative_nearest=self.relative_nearest,
                     relative_soft=self.relative_soft, relative_hard=self.relative_hard)
 
     @classmethod
     def from_dict(cls, entry: Dict) -> "UnitReport":
-        """The reverse of ``to_dict``; null (JSON's word for a loss that was not finite) becomes NaN."""
-        return cls(**dict(_fields(cls, entry), inner=[InnerLoss(**_fields(InnerLoss, i)) for i in entry["inner"]]))
+        """The reverse of ``to_dict``; null (JSON's word for a loss that
+        was not finite) becomes NaN.
+        """
+        return cls(**dict(_fields(cls, entry),
+                          inner=[InnerLoss(**_fields(InnerLoss, i)) for i in entry["inner"]]))
 
     @property
     def last_module(self) -> int:
@@ -98,13 +104,16 @@ def relative(loss: float, power: float) -> float:
     return loss / power if power > 0 else 0.0
 
 
-UNITS_COLUMNS = ("index", "name", "first_module", "last_module", "weights", "params", "iterations", "seconds",
-                 "loss_nearest", "loss_soft", "loss_hard", "power", "relative_nearest", "relative_soft",
+UNITS_COLUMNS = ("index", "name", "first_module", "last_module", "weights", "params", "iterations",
+                 "seconds",
+                 "loss_nearest", "loss_soft", "loss_hard", "power", "relative_nearest",
+                 "relative_soft",
                  "relative_hard", "reused", "note")
 
 
 def write_units_csv(path: str, units: Sequence[UnitReport]):
-    """One row per unit, followed by one row per inner block end of a joined unit (``index`` like ``3.1``).
+    """One row per unit, followed by one row per inner block end of a joined unit
+    (``index`` like ``3.1``).
 
     Args:
         path(str): file to write, replaced as a whole.
@@ -119,8 +128,10 @@ def write_units_csv(path: str, units: Sequence[UnitReport]):
     for unit in units:
         writer.writerow({c: _cell(getattr(unit, c)) for c in UNITS_COLUMNS})
         for k, inner in enumerate(unit.inner):
-            row = dict(index=f"{unit.index}.{k}", name=inner.name, first_module=inner.module, last_module=inner.module,
-                       loss_nearest=inner.loss_nearest, loss_hard=inner.loss_hard, power=inner.power,
+            row = dict(index=f"{unit.index}.{k}", name=inner.name, first_module=inner.module,
+                       last_module=inner.module,
+                       loss_nearest=inner.loss_nearest, loss_hard=inner.loss_hard,
+                       power=inner.power,
                        relative_nearest=inner.relative_nearest, relative_hard=inner.relative_hard,
                        note="inside a joined unit, not trained")
             writer.writerow({c: _cell(v) for c, v in row.items()})

@@ -12,7 +12,8 @@ HISTOGRAM_BUCKETS = 40
 
 
 class VisualDLWriter:
-    """Scalars and histograms of a run; does nothing when VisualDL is switched off, absent or broken.
+    """Scalars and histograms of a run; does nothing when VisualDL is
+    switched off, absent or broken.
 
     Args:
         logdir(str): directory of the record file; view it with ``visualdl --logdir DIR``.
@@ -42,7 +43,8 @@ class VisualDLWriter:
             beta(float, optional): its exponent. Default: None.
             settled(float, optional): share of h below 0.01 or above 0.99, in [0, 1]. Default: None.
         """
-        for tag, value in (("loss", loss), ("round_term", round_term), ("beta", beta), ("settled", settled)):
+        for tag, value in (("loss", loss), ("round_term", round_term), ("beta", beta),
+                           ("settled", settled)):
             if value is not None:
                 self.scalar(f"unit_{unit:03d}/{tag}", value, step)
 
@@ -54,7 +56,8 @@ class VisualDLWriter:
     def scalar(self, tag: str, value: float, step: int):
         """One point of a curve."""
         if self._writer:
-            self._guard(lambda: self._writer.add_scalar(tag=tag, value=float(value), step=int(step)))
+            self._guard(lambda: self._writer.add_scalar(tag=tag, value=float(value),
+                                                        step=int(step)))
 
     def histogram(self, tag: str, values: np.ndarray, step: int):
         """A histogram of h, of a weight or of codes; large arrays are thinned evenly."""
@@ -62,7 +65,8 @@ class VisualDLWriter:
             return
         flat = np.asarray(values).reshape(-1)
         flat = flat[::max(1, flat.size // HISTOGRAM_VALUES)]
-        self._guard(lambda: self._writer.add_histogram(tag=tag, values=flat, step=int(step), buckets=HISTOGRAM_BUCKETS))
+        self._guard(lambda: self._writer.add_histogram(tag=tag, values=flat, step=int(step),
+                                                       buckets=HISTOGRAM_BUCKETS))
 
     def close(self):
         """Flush; call before the directory is moved."""
@@ -82,7 +86,8 @@ class VisualDLWriter:
         # Anything: a protobuf that does not fit VisualDL raises TypeError on import, others later.
         except Exception as error:  # pylint: disable=broad-except
             self._writer = None
-            get_logger().warning("no VisualDL records from here on: %s: %s", type(error).__name__, error)
+            get_logger().warning("no VisualDL records from here on: %s: %s", type(error).__name__,
+                                 error)
             return None
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``AutoCompression`` (ACT) with sections MRECG, BinRegularization and SymmetricPACT beside PaddleSlim's own.
+"""``AutoCompression`` (ACT) with sections MRECG, BinRegularization and
+SymmetricPACT beside PaddleSlim's own.
 
 * ``QuantPost`` + ``MRECG``: the post-training job, on every version of Paddle.
-* ``QuantAware`` + ``Distillation`` + ``BinRegularization`` and / or ``SymmetricPACT``: PaddleSlim's training with our parts in
-  its program. PaddleSlim's training itself does not run on Paddle 3.
+* ``QuantAware`` + ``Distillation`` + ``BinRegularization`` and / or ``SymmetricPACT``: PaddleSlim's
+  training with our parts in its program. PaddleSlim's training itself does not run on Paddle 3.
 """
 import functools
 import inspect
@@ -45,21 +46,28 @@ class MrecgCompression:
         self.readers, self.settings = post_arguments(sections)
 
     def compress(self):
-        """Reconstruct, and write into ``save_dir`` under the names of the float model's files; returns the Result."""
+        """Reconstruct, and write into ``save_dir`` under the names of the float model's
+        files; returns the Result.
+        """
         name = self.given.get("model_filename") or "model.pdmodel"
         self.result = quant_static_mrecg(
-            None, self.given["model_dir"], self.given.get("save_dir", "./output"), data_loader=self.given["train_dataloader"],
-            model_filename=self.given.get("model_filename"), params_filename=self.given.get("params_filename"),
+            None, self.given["model_dir"], self.given.get("save_dir", "./output"),
+            data_loader=self.given["train_dataloader"],
+            model_filename=self.given.get("model_filename"),
+            params_filename=self.given.get("params_filename"),
             save_model_filename=name, **self.readers, **self.settings)
         if self.given.get("eval_callback"):
             self._evaluate(self.given["eval_callback"])
         return self.result
 
     def _evaluate(self, callback):
-        """ACT's metric of the final model: ``callback(executor, program, feed names, fetch variables)``."""
+        """ACT's metric of the final model: ``callback(executor, program, feed
+        names, fetch variables)``.
+        """
         with static_mode(), old_ir():
             executor = paddle.static.Executor(paddle.CPUPlace())
-            program, feeds, fetches = paddle.static.load_inference_model(self.result.prefix, executor)
+            program, feeds, fetches = paddle.static.load_inference_model(self.result.prefix,
+                                                                         executor)
             self.final_metric = callback(executor, program, feeds, fetches)
         get_logger().info("metric of the final model: %.4f", self.final_metric)
 
@@ -87,7 +95,8 @@ def install(patches):
             setattr(self, STATE, MrecgCompression(sections, given))
         else:
             ours = {name: sections.pop(name) for name in TRAINING if name in sections}
-            _train_with(self, functools.partial(original_init, **dict(given, config=sections)), ours)
+            _train_with(self, functools.partial(original_init, **dict(given, config=sections)),
+                        ours)
 
     patches.replace(AutoCompression, "__init__", __init__)
     patches.replace(AutoCompression, "compress", ours_or(AutoCompression.compress, "compress"))
@@ -101,13 +110,17 @@ def refuse_paddle_3(sections: Dict[str, Any]):
     """
     ours = [name for name in TRAINING if name in sections]
     if ours and paddle_version() >= "3":
-        raise ConfigError(f"{' and '.join(ours)}: PaddleSlim 2.6.0's AutoCompression cannot train on Paddle {paddle_version()}, "
-                          "with or without us; use Paddle 2.6.2, or train with paddleslim.dygraph.quant.QAT")
+        raise ConfigError(f"{' and '.join(ours)}: PaddleSlim 2.6.0's AutoCompression cannot train "
+                          f"on Paddle {paddle_version()}, with or without us; use Paddle 2.6.2, or "
+                          "train with paddleslim.dygraph.quant.QAT")
 
 
 def _train_with(compression, initialise, ours: Dict[str, Any]):
-    """Initialise PaddleSlim's training and put our keys into the config that it will give to ``quant_aware``."""
+    """Initialise PaddleSlim's training and put our keys into the config that it
+    will give to ``quant_aware``.
+    """
     initialise()
     for strategy, config in zip(compression._strategy, compression._config):
         if strategy == "qat_dis":
-            config.__dict__.update(training_keys(ours), calibration_data=compression.train_dataloader)
+            config.__dict__.update(training_keys(ours),
+                                   calibration_data=compression.train_dataloader)

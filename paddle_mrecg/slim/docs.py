@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README's table of PaddleSlim's settings and ours, written from the translations themselves."""
+"""The README's table of PaddleSlim's settings and ours, written from
+the translations themselves.
+"""
 from .translate_post import POST
 from .translate_training import TRAINING
 from .translation import Ignored, Only
@@ -19,7 +21,8 @@ def _cell(rule) -> str:
     if isinstance(rule, Ignored):
         return "no effect"
     if isinstance(rule, Only):
-        return f"only {', '.join(f'`{v}`' for v in rule.values)}" if rule.values else f"refused: {rule.cure}"
+        return (f"only {', '.join(f'`{v}`' for v in rule.values)}" if rule.values
+                else f"refused: {rule.cure}")
     text = f"`{rule.section}.{rule.key}`"
     if isinstance(rule.values, dict):
         text += " (" + ", ".join(k if k == v else f"{k}: {v}" for k, v in rule.values.items()) + ")"

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paddle's process-wide modes, entered and left again, and its static programs, read without surprises."""
+"""Paddle's process-wide modes, entered and left again, and its static
+programs, read without surprises.
+"""
 import contextlib
 from typing import List
 
@@ -10,7 +12,9 @@ from ..errors import ConfigError
 
 @contextlib.contextmanager
 def dynamic_mode():
-    """Run eagerly inside a program that called ``paddle.enable_static()``, as users of PaddleSlim's static functions do."""
+    """Run eagerly inside a program that called ``paddle.enable_static()``, as users of
+    PaddleSlim's static functions do.
+    """
     if paddle.in_dynamic_mode():
         yield
         return
@@ -41,10 +45,12 @@ def refuse_pir(what: str):
         ConfigError: programs are built in Paddle 3's new form.
     """
     if getattr(paddle.framework, "in_pir_mode", lambda: False)():
-        raise ConfigError(f"{what} reads programs in the form of Paddle 2: set the environment variable FLAGS_enable_pir_api=0, "
-                          "or build and train inside `with paddle.pir_utils.OldIrGuard():`")
+        raise ConfigError(f"{what} reads programs in the form of Paddle 2: set the environment "
+                          "variable FLAGS_enable_pir_api=0, or build and train inside `with "
+                          "paddle.pir_utils.OldIrGuard():`")
 
 
 def optimizer_ops(program) -> List:
     """The ops of a static program that update a parameter by its gradient."""
-    return [op for op in program.global_block().ops if {"Param", "Grad", "LearningRate"} <= set(op.input_names)]
+    return [op for op in program.global_block().ops if {"Param", "Grad",
+                                                        "LearningRate"} <= set(op.input_names)]

@@ -25,7 +25,8 @@ class Patches:
 
     def __init__(self):
         self.table: List[Patch] = []
-        self.functions: List[Tuple[Callable, Callable]] = []  # (original, replacement), in every module
+        # (original, replacement), in every module
+        self.functions: List[Tuple[Callable, Callable]] = []
 
     def __bool__(self):
         return bool(self.table or self.functions)
@@ -46,14 +47,17 @@ class Patches:
         _swap(original, replacement)
 
     def restore(self):
-        """Put everything back, last first; an attribute that somebody else has replaced since is left to them."""
+        """Put everything back, last first; an attribute that somebody else has
+        replaced since is left to them.
+        """
         while self.functions:  # modules that imported ours while it was there hold it, too
             original, replacement = self.functions.pop()
             _swap(replacement, original)
         while self.table:
             owner, name, original, replacement = self.table.pop()
             if vars(owner).get(name, ABSENT) is not replacement:
-                get_logger().warning("%s.%s has been replaced by somebody else since: it stays", owner.__name__, name)
+                get_logger().warning("%s.%s has been replaced by somebody else since: it stays",
+                                     owner.__name__, name)
             elif original is ABSENT:
                 delattr(owner, name)
             else:
@@ -69,10 +73,13 @@ def _swap(present: Callable, wanted: Callable):
 
 
 def ours_or(original: Callable, name: str) -> Callable:
-    """A method that calls ``name`` of the object's ``STATE`` where it has one, else ``original``."""
+    """A method that calls ``name`` of the object's ``STATE`` where it
+    has one, else ``original``.
+    """
     @functools.wraps(original)
     def method(self, *args, **kwargs):
         ours = vars(self).get(STATE)
-        return original(self, *args, **kwargs) if ours is None else getattr(ours, name)(*args, **kwargs)
+        return (original(self, *args, **kwargs) if ours is None
+                else getattr(ours, name)(*args, **kwargs))
 
     return method

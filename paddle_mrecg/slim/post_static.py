@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``paddleslim.quant.quant_post_static(round_type='mrecg')`` and ``quant_recon_static(recon_level='mrecg')``.
+"""``paddleslim.quant.quant_post_static(round_type='mrecg')`` and
+``quant_recon_static(recon_level='mrecg')``.
 
 Both run the post-training job on the model's program, eagerly, so they work
 where PaddleSlim's own do not: on Paddle 3.x, with generators, and with weights
@@ -23,12 +24,14 @@ from .translate_post import post_sections
 NAME = "mrecg"
 READERS = ("batch_generator", "sample_generator", "data_loader", "batch_size", "batch_nums")
 # Arguments of PaddleSlim that say where things are, not how to quantize.
-PLACES = ("executor", "model_dir", "quantize_model_path", "model_filename", "params_filename", "save_model_filename",
+PLACES = ("executor", "model_dir", "quantize_model_path", "model_filename", "params_filename",
+          "save_model_filename",
           "save_params_filename", "scope", "skip_tensor_list", "evaluator")
 
 
 def with_mrecg(original: Callable, switch: str) -> Callable:
-    """``original`` with one more value of its argument ``switch``; all other calls go through unchanged.
+    """``original`` with one more value of its argument ``switch``; all other
+    calls go through unchanged.
 
     Args:
         original(callable): ``quant_post_static`` or ``quant_recon_static``.
@@ -44,7 +47,8 @@ def with_mrecg(original: Callable, switch: str) -> Callable:
         try:
             given = dict(signature.bind(*args, **known).arguments)
         except TypeError as error:
-            raise ConfigError(f"{original.__name__}: {error}; see its documentation in PaddleSlim") from None
+            raise ConfigError(f"{original.__name__}: {error}; see its "
+                              "documentation in PaddleSlim") from None
         given.update({k: v for k, v in kwargs.items() if k not in known})
         del given[switch]
         return quant_static_mrecg(**given)
@@ -54,9 +58,10 @@ def with_mrecg(original: Callable, switch: str) -> Callable:
 
 
 _NOTE = """
-    With paddle_mrecg registered, {switch}='mrecg' reconstructs with mixed granularity: weight_bits and activation_bits are
-    independent, any of batch_generator, sample_generator and data_loader will do, and every key of our sections
-    QuantPost and MRECG is an argument (MRECG.batch_size as mrecg_batch_size). Returns paddle_mrecg.Result.
+    With paddle_mrecg registered, {switch}='mrecg' reconstructs with mixed granularity:
+    weight_bits and activation_bits are independent, any of batch_generator, sample_generator
+    and data_loader will do, and every key of our sections QuantPost and MRECG is an argument
+    (MRECG.batch_size as mrecg_batch_size). Returns paddle_mrecg.Result.
 """
 
 
@@ -66,11 +71,13 @@ def _chosen(signature, switch: str, args, kwargs) -> bool:
     return isinstance(value, str) and value == NAME
 
 
-def quant_static_mrecg(executor=None, model_dir=None, quantize_model_path=None, sections=None, **given):
+def quant_static_mrecg(executor=None, model_dir=None, quantize_model_path=None, sections=None,
+                       **given):
     """The post-training job under PaddleSlim's arguments.
 
     Args:
-        executor(paddle.static.Executor, optional): not needed; the job runs eagerly on the current device.
+        executor(paddle.static.Executor, optional): not needed; the job runs
+            eagerly on the current device.
         model_dir(str): directory of the float model.
         quantize_model_path(str): directory of the result.
         sections(dict, optional): all settings, in place of those in ``given``. Default: None.
@@ -80,27 +87,36 @@ def quant_static_mrecg(executor=None, model_dir=None, quantize_model_path=None, 
         paddle_mrecg.Result: its ``save_dir`` holds the report.
 
     Raises:
-        ConfigError: arguments that are unknown or have no counterpart; and see ``quant_post_mrecg``.
+        ConfigError: arguments that are unknown or have no counterpart; and
+            see ``quant_post_mrecg``.
     """
     readers = {name: given.pop(name) for name in READERS if name in given}
     places = {name: given.pop(name) for name in PLACES if name in given}
-    sections = post_sections(_with_slim_defaults(given)) if sections is None else copy.deepcopy(sections)
-    sections.setdefault("Global", {}).update({name: places[name] for name in ("model_filename", "params_filename")
-                                              if places.get(name)})
+    sections = (post_sections(_with_slim_defaults(given)) if sections is None
+                else copy.deepcopy(sections))
+    sections.setdefault("Global",
+                        {}).update({name: places[name]
+                                    for name in ("model_filename", "params_filename")
+                                    if places.get(name)})
     if places.get("skip_tensor_list"):
         sections.setdefault("QuantPost", {}).setdefault("skip", [])
-        sections["QuantPost"]["skip"] += _weights_beside(places["skip_tensor_list"], model_dir, sections["Global"])
+        sections["QuantPost"]["skip"] += _weights_beside(places["skip_tensor_list"], model_dir,
+                                                         sections["Global"])
     if readers.get("sample_generator") is not None:
         readers["ranks"] = _input_ranks(model_dir, places)
     name = places.get("save_model_filename") or "model.pdmodel"
-    stem = name[:-len(".pdmodel")] if name.endswith(".pdmodel") else name  # as Paddle's save_quantized_model does
+    # as Paddle's save_quantized_model does
+    stem = name[:-len(".pdmodel")] if name.endswith(".pdmodel") else name
     with dynamic_mode():
-        return quantize_to(os.path.join(quantize_model_path, stem), model_dir, calibration_batches(**readers), sections,
+        return quantize_to(os.path.join(quantize_model_path, stem), model_dir,
+                           calibration_batches(**readers), sections,
                            places.get("evaluator"))
 
 
 def _with_slim_defaults(given: Dict[str, Any]) -> Dict[str, Any]:
-    """Bits are 8 unless given, as in PaddleSlim; everything else that is not given is as in our sections."""
+    """Bits are 8 unless given, as in PaddleSlim; everything else that is not
+    given is as in our sections.
+    """
     return {"weight_bits": 8, "activation_bits": 8, **given}
 
 
@@ -115,19 +131,26 @@ def _input_ranks(model_dir: str, places: Dict[str, str]) -> List[int]:
 
 
 def _weights_beside(tensors: List[str], model_dir: str, places: Dict[str, str]) -> List[str]:
-    """Skip patterns for the weights of the ops that read one of ``tensors``, which is what PaddleSlim skips."""
+    """Skip patterns for the weights of the ops that read one of ``tensors``, which
+    is what PaddleSlim skips.
+    """
     graph = _graph(model_dir, places)
     known = {n for op in graph.ops for n in op.input_names}
     missing = sorted(set(tensors) - known)
     if missing:
-        raise ConfigError(f"skip_tensor_list: no op reads {', '.join(missing)}; name inputs or weights of quantized ops")
-    weights = {weight_name(op, graph) for op in graph.ops if set(op.input_names) & set(tensors)} - {None}
+        raise ConfigError(f"skip_tensor_list: no op reads {', '.join(missing)}; name inputs or "
+                          "weights of quantized ops")
+    weights = ({weight_name(op, graph) for op in graph.ops if set(op.input_names) & set(tensors)}
+               - {None})
     return [glob.escape(name) for name in sorted(weights)]
 
 
 def install(patches):
-    """Put the two functions wherever PaddleSlim's are: ACT and the analysis tools hold references of their own."""
+    """Put the two functions wherever PaddleSlim's are: ACT and the analysis tools
+    hold references of their own.
+    """
     from paddleslim.quant import quanter, reconstruction_quantization
-    patches.replace_everywhere(quanter.quant_post_static, with_mrecg(quanter.quant_post_static, "round_type"))
+    patches.replace_everywhere(quanter.quant_post_static,
+                               with_mrecg(quanter.quant_post_static, "round_type"))
     original = reconstruction_quantization.quant_recon_static
     patches.replace_everywhere(original, with_mrecg(original, "recon_level"))

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``paddleslim.dygraph.quant.PTQ(round_type='mrecg')``: calibrate by calling the model, reconstruct when saving."""
+"""``paddleslim.dygraph.quant.PTQ(round_type='mrecg')``: calibrate by calling the
+model, reconstruct when saving.
+"""
 import copy
 import functools
 from typing import List
@@ -19,9 +21,11 @@ from .translation import Ignored, To, translate
 NAME = "mrecg"
 # Arguments that only this class has; the rest is called as in PaddleSlim's functions.
 QUANTIZERS = {
-    "activation_quantizer": To("QuantPost", "activation_observer", {"KLQuantizer": "kl", "HistQuantizer": "percentile",
-                                                                    "AbsmaxQuantizer": "min_max"}),
-    "weight_quantizer": To("QuantPost", "weight_per_channel", {"PerChannelAbsmaxQuantizer": True, "AbsmaxQuantizer": False}),
+    "activation_quantizer": To("QuantPost", "activation_observer",
+                               {"KLQuantizer": "kl", "HistQuantizer": "percentile",
+                                "AbsmaxQuantizer": "min_max"}),
+    "weight_quantizer": To("QuantPost", "weight_per_channel",
+                           {"PerChannelAbsmaxQuantizer": True, "AbsmaxQuantizer": False}),
     "quant_bits": POST["activation_bits"],
     "bins": Ignored("the histogram's resolution is chosen by the observer"),
     "upsample_bins": Ignored("the same"),
@@ -46,7 +50,9 @@ class MrecgPTQ:
         self._hook = None
 
     def quantize(self, model, inplace=False, fuse=False, fuse_list=None):
-        """A model that remembers what it is called with; ``fuse`` is always done, batch norms are folded."""
+        """A model that remembers what it is called with; ``fuse`` is always
+        done, batch norms are folded.
+        """
         if not isinstance(model, paddle.nn.Layer):
             raise ModelError(f"a {type(model).__name__} is no paddle.nn.Layer")
         model = model if inplace else copy.deepcopy(model)
@@ -58,23 +64,27 @@ class MrecgPTQ:
         if self.count >= self.limit:
             return
         if not inputs:
-            raise DataError("the quantized model was called with keyword arguments only: calibrate with positional inputs")
+            raise DataError("the quantized model was called with keyword arguments only: calibrate "
+                            "with positional inputs")
         self.samples.append([_copied(value) for value in inputs])
         first = self.samples[-1][0]
         self.count += len(next(iter(first.values())) if isinstance(first, dict) else first)
 
     def save_quantized_model(self, model, path, input_spec=None):
-        """Reconstruct on the remembered inputs and save ``<path>.pdmodel`` and ``<path>.pdiparams``.
+        """Reconstruct on the remembered inputs and save ``<path>.pdmodel``
+        and ``<path>.pdiparams``.
 
         Raises:
-            DataError: the model has not been called since ``quantize``; and see ``quant_post_mrecg``.
+            DataError: the model has not been called since ``quantize``; and
+                see ``quant_post_mrecg``.
         """
         if not self.samples:
-            raise DataError("the quantized model has not been called yet: run calibration batches through it before "
-                            "save_quantized_model")
+            raise DataError("the quantized model has not been called yet: run calibration batches "
+                            "through it before save_quantized_model")
         self._hook.remove()
         spec = input_spec or declared_specs(model) or map_specs(_spec, self.samples[0])
-        samples = [named_values(spec, sample) for sample in self.samples] if has_dict(spec) else self.samples
+        samples = ([named_values(spec, sample) for sample in self.samples] if has_dict(spec)
+                   else self.samples)
         with dynamic_mode():
             return quantize_to(path, (model, spec), samples, self.sections)
 
@@ -83,21 +93,26 @@ def ptq_sections(**given):
     """Sections of the post-training job for the arguments of ``PTQ``.
 
     Args:
-        activation_quantizer(str, optional): PaddleSlim's name of how activation ranges are found: KLQuantizer,
-            HistQuantizer (with hist_percent) or AbsmaxQuantizer. Default: least error (our ``mse``).
-        weight_quantizer(str, optional): PerChannelAbsmaxQuantizer or AbsmaxQuantizer (per tensor). Default: per channel.
+        activation_quantizer(str, optional): PaddleSlim's name of how activation ranges are
+            found: KLQuantizer, HistQuantizer (with hist_percent) or AbsmaxQuantizer. Default:
+            least error (our ``mse``).
+        weight_quantizer(str, optional): PerChannelAbsmaxQuantizer or AbsmaxQuantizer (per
+            tensor). Default: per channel.
         **given: settings of PaddleSlim (of the quantizer's constructor too) and ours by name.
 
     Raises:
         ConfigError: a setting is unknown or wrong.
     """
     own = {name: given.pop(name) for name in QUANTIZERS if name in given}
-    sections = post_sections({"weight_bits": 8, **({} if "quant_bits" in own else {"activation_bits": 8}), **given})
+    sections = post_sections({"weight_bits": 8,
+                              **({} if "quant_bits" in own else {"activation_bits": 8}), **given})
     return translate(own, QUANTIZERS, sections)
 
 
 def _copied(value):
-    """An input of a model as arrays of our own: a tensor, or a dict of what a detector takes; what is no tensor is left out."""
+    """An input of a model as arrays of our own: a tensor, or a dict of what a detector takes; what
+    is no tensor is left out.
+    """
     if isinstance(value, dict):
         return {key: _copied(v) for key, v in value.items() if hasattr(v, "shape")}
     return np.array(value.numpy() if hasattr(value, "numpy") else value)
@@ -109,7 +124,9 @@ def _spec(array):
 
 
 def install(patches):
-    """Replace three methods of PaddleSlim's class, in place: whoever imported the class has the new ones."""
+    """Replace three methods of PaddleSlim's class, in place: whoever imported
+    the class has the new ones.
+    """
     from paddleslim.dygraph.quant import PTQ
 
     original_init = PTQ.__init__

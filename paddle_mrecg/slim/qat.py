@@ -26,8 +26,9 @@ from .translate_training import names_ours, training_sections
 class MrecgQAT:
     """What a ``QAT`` with one of our names in its config does.
 
-    The penalty's gradients enter inside the quanters (mode ``injection``), and bin regularization acts from the start
-    (schedule S1), because the training loop knows nothing of either. For a schedule that depends on the epoch, call
+    The penalty's gradients enter inside the quanters (mode ``injection``), and bin
+    regularization acts from the start (schedule S1), because the training loop knows nothing of
+    either. For a schedule that depends on the epoch, call
     ``qat.penalty.on_epoch(epoch, epochs)`` before every epoch.
 
     Args:
@@ -41,7 +42,9 @@ class MrecgQAT:
         self.settings, self.penalty = settings, None
 
     def quantize(self, model, inplace=True):
-        """The model with quantized layers; activation ranges are found from the first batch that it is called with."""
+        """The model with quantized layers; activation ranges are found from the first
+        batch that it is called with.
+        """
         if not isinstance(model, paddle.nn.Layer):
             raise ModelError(f"a {type(model).__name__} is no paddle.nn.Layer")
         model = model if inplace else copy.deepcopy(model)
@@ -50,31 +53,37 @@ class MrecgQAT:
         return model
 
     def _learning_rates(self, model):
-        """Steps and clips: their own factors on the learning rate and no weight decay, in any optimizer."""
+        """Steps and clips: their own factors on the learning rate and no
+        weight decay, in any optimizer.
+        """
         pact = self.settings.symmetric_pact
         for quanter in [q for _, layer in quantized_layers(model) for q in layer.quanters()]:
-            for parameters, factor in ((quanter.step_parameters(), self.settings.quant_aware.scale_lr),
+            for parameters, factor in ((quanter.step_parameters(),
+                                        self.settings.quant_aware.scale_lr),
                                        (quanter.clip_parameters(), pact.lr if pact else 1.0)):
                 for parameter in parameters:
                     parameter.optimize_attr["learning_rate"] = factor
                     parameter.regularizer = paddle.regularizer.L2Decay(0.0)
 
     def save_quantized_model(self, model, path, input_spec=None) -> Exported:
-        """Freeze and save ``<path>.pdmodel`` and ``<path>.pdiparams``; encodings and report go into ``<path>.mrecg``.
+        """Freeze and save ``<path>.pdmodel`` and ``<path>.pdiparams``; encodings and report
+        go into ``<path>.mrecg``.
 
         Args:
             model(paddle.nn.Layer): what ``quantize`` returned, a layer around it, or part of it.
             path(str): the program's path without suffix.
-            input_spec(list, optional): one InputSpec or tensor per input. Default: None, those that the model was given
-                with ``paddle.jit.to_static``.
+            input_spec(list, optional): one InputSpec or tensor per input. Default: None, those that
+                the model was given with ``paddle.jit.to_static``.
 
         Raises:
             ModelError: no ``input_spec``; and see ``export_quantized``.
         """
         input_spec = declared_specs(model) if input_spec is None else input_spec
         if input_spec is None:
-            raise ModelError("save_quantized_model needs input_spec: pass a list of paddle.static.InputSpec, one per input")
-        specs = map_specs(lambda s: paddle.static.InputSpec.from_tensor(s) if isinstance(s, paddle.Tensor) else s, input_spec)
+            raise ModelError("save_quantized_model needs input_spec: pass a list of "
+                             "paddle.static.InputSpec, one per input")
+        specs = map_specs(lambda s: paddle.static.InputSpec.from_tensor(s)
+                          if isinstance(s, paddle.Tensor) else s, input_spec)
         with dynamic_mode():
             exported = export_quantized(model, reports_of(path), specs)
         place_program(os.path.join(exported.save_dir, "model"), path)
@@ -85,8 +94,8 @@ def qat_settings(config, **layers):
     """Settings of the quant-aware job for the arguments of ``QAT``.
 
     Args:
-        config(dict): PaddleSlim's keys, those of our section QuantAware, and ``bin_regularization`` and
-            ``symmetric_pact`` with the keys of those sections.
+        config(dict): PaddleSlim's keys, those of our section QuantAware, and ``bin_regularization``
+            and ``symmetric_pact`` with the keys of those sections.
         **layers: PaddleSlim's arguments for layers of the user's own; must be None.
 
     Raises:
@@ -94,7 +103,8 @@ def qat_settings(config, **layers):
     """
     given = [name for name, layer in layers.items() if layer is not None]
     if given:
-        raise ConfigError(f"{' and '.join(given)} cannot stand beside our strategies in config; give one of the two")
+        raise ConfigError(f"{' and '.join(given)} cannot stand beside our strategies in config; "
+                          "give one of the two")
     sections = training_sections(config)
     sections["QuantAware"].setdefault("penalty_mode", "injection")
     if "BinRegularization" in sections:
@@ -103,7 +113,9 @@ def qat_settings(config, **layers):
 
 
 def install(patches):
-    """Replace three methods of PaddleSlim's class, in place: whoever imported the class has the new ones."""
+    """Replace three methods of PaddleSlim's class, in place: whoever imported
+    the class has the new ones.
+    """
     from paddleslim.dygraph.quant import QAT
 
     original_init = QAT.__init__
@@ -113,7 +125,8 @@ def install(patches):
         if not names_ours(config):
             original_init(self, config, *args, **kwargs)
             return
-        layers = dict(zip(("weight_preprocess", "act_preprocess", "weight_quantize", "act_quantize"), args), **kwargs)
+        layers = dict(zip(("weight_preprocess", "act_preprocess", "weight_quantize",
+                           "act_quantize"), args), **kwargs)
         setattr(self, STATE, MrecgQAT(qat_settings(config, **layers)))
         self.config = config
 
@@ -126,13 +139,14 @@ def install(patches):
 class _Penalty:
     """``qat.penalty`` of a ``QAT`` of ours: ``paddle_mrecg``'s Penalty, None before ``quantize``.
 
-    PaddleSlim's own objects have no such attribute, and subclasses of somebody's may give themselves one.
+    PaddleSlim's own objects have no such attribute, and subclasses of
+    somebody's may give themselves one.
     """
 
     def __get__(self, qat, owner=None):
         if qat is None:
             return self
         if STATE not in vars(qat):
-            raise AttributeError(f"'{type(qat).__name__}' object has no attribute 'penalty': none of paddle_mrecg's strategies "
-                                 "stands in its config")
+            raise AttributeError(f"'{type(qat).__name__}' object has no attribute 'penalty': none "
+                                 "of paddle_mrecg's strategies stands in its config")
         return vars(qat)[STATE].penalty

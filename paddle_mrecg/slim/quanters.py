@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our quanters as factories for ``paddle.quantization.QuantConfig``, also importable from ``paddleslim.quant.quanters``.
+"""Our quanters as factories for ``paddle.quantization.QuantConfig``, also importable from
+``paddleslim.quant.quanters``.
 
 Paddle's own ``convert`` follows, and it stores signed codes with zero point 0
 whatever a quanter says. So these factories train on signed grids: an unsigned
@@ -17,7 +18,8 @@ class SignedFactory(QuanterFactory):
     """Makes one quanter per layer.
 
     Args:
-        **arguments: those of the quanter: role ('activation' or 'weight'), bits, per_channel, narrow, init, ...
+        **arguments: those of the quanter: role ('activation' or 'weight'), bits,
+            per_channel, narrow, init, ...
 
     Raises:
         ConfigError: ``signed=False``.
@@ -25,17 +27,17 @@ class SignedFactory(QuanterFactory):
     Examples:
         .. code-block:: python
 
-            paddle_mrecg.register()
-            from paddleslim.quant.quanters import LSQ, SymmetricPACT
-            config = QuantConfig(activation=SymmetricPACT(), weight=LSQ(role="weight", bits=4, per_channel=True))
-            model = paddle.quantization.QAT(config).quantize(model)
+            paddle_mrecg.register() from paddleslim.quant.quanters import LSQ, SymmetricPACT config
+            = QuantConfig(activation=SymmetricPACT(), weight=LSQ(role="weight", bits=4,
+            per_channel=True)) model = paddle.quantization.QAT(config).quantize(model)
     """
 
     layer_class = None
 
     def __init__(self, **arguments):
         if arguments.setdefault("signed", True) is not True:
-            raise ConfigError(f"{type(self).__name__}: paddle.quantization stores signed codes only; leave out signed")
+            raise ConfigError(f"{type(self).__name__}: paddle.quantization stores signed codes "
+                              "only; leave out signed")
         super().__init__(**arguments)
 
     def _get_class(self):
@@ -68,4 +70,5 @@ def install(patches):
     from paddleslim.quant import quanters
     for factory in FACTORIES:
         patches.replace(quanters, factory.__name__, factory)
-    patches.replace(quanters, "__all__", quanters.__all__ + [factory.__name__ for factory in FACTORIES])
+    patches.replace(quanters, "__all__",
+                    quanters.__all__ + [factory.__name__ for factory in FACTORIES])

@@ -41,6 +41,8 @@ def registered() -> bool:
 
 
 def _installers():
-    """One per API; imported here, because importing PaddleSlim takes seconds and has side effects of its own."""
+    """One per API; imported here, because importing PaddleSlim takes seconds and
+    has side effects of its own.
+    """
     from . import act, post_static, ptq, qat, quanters, static_quant_aware
     return [module.install for module in (post_static, ptq, qat, quanters, static_quant_aware, act)]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bin regularization in a static training program: its gradient is added to that of every quantized weight.
+"""Bin regularization in a static training program: its gradient is added to that
+of every quantized weight.
 
 ``dL/dv = 2 (v - s q) / V(q)`` (see ``strategies/bin_regularization.py``), with
 the step that the program itself uses. It enters between the backward pass and
@@ -50,8 +51,8 @@ def add_bin_regularization(program, settings: BinRegularization) -> List[str]:
             op._rename_input(gradient, _regularized(ops, weight, gradient, settings.lambda_))
             found.append(weight.name)
     if not found:
-        raise ModelError("bin regularization found no quantized weight with an optimizer in the program: call minimize "
-                         "before quant_aware, and pass the training program")
+        raise ModelError("bin regularization found no quantized weight with an optimizer in the "
+                         "program: call minimize before quant_aware, and pass the training program")
     return found
 
 
@@ -59,11 +60,13 @@ def _quantized(block) -> List[_Weight]:
     """Parameters behind a fake-quantizer, in the ONNX form and in the older one."""
     result = []
     for op in block.ops:
-        if op.type == "quantize_linear" or op.type.startswith("fake_") and "OutScale" in op.output_names:
+        if (op.type == "quantize_linear" or op.type.startswith("fake_")
+            and "OutScale" in op.output_names):
             name = op.input("X")[0]
             scale = op.output("OutScale") if "OutScale" in op.output_names else op.input("Scale")
             if scale and block.has_var(name) and block.var(name).persistable:
-                axis = op.attr("quant_axis") if op.has_attr("quant_axis") and "moving" not in op.type else -1
+                axis = (op.attr("quant_axis")
+                        if op.has_attr("quant_axis") and "moving" not in op.type else -1)
                 axis = axis if int(np.prod(block.var(scale[0]).shape)) > 1 else -1
                 result.append(_Weight(name, scale[0], op.attr("bit_length"), axis))
     return result
@@ -78,12 +81,15 @@ def _regularized(ops: "_Ops", weight: _Weight, gradient: str, factor: float) -> 
         step = ops.reshape(step, [n if k == weight.axis else 1 for k, n in enumerate(shape)])
     code = ops("round", {"X": ops("elementwise_div", {"X": weight.name, "Y": step}, axis=-1)})
     code = ops("clip", {"X": code}, min=float(-top - 1), max=float(top))
-    error = ops("elementwise_sub", {"X": weight.name, "Y": ops("elementwise_mul", {"X": code, "Y": step}, axis=-1)}, axis=-1)
+    error = ops("elementwise_sub",
+                {"X": weight.name, "Y": ops("elementwise_mul", {"X": code, "Y": step}, axis=-1)},
+                axis=-1)
     bins = ops("scale", {"X": code}, scale=1.0, bias=float(top + 1), bias_after_scale=True)
     bins = ops.reshape(ops.cast(bins, "int64"), [-1])
     counts = ops.cast(ops("bincount", {"X": bins}, "int64", minlength=2 ** weight.bits), "float32")
     size = ops.reshape(ops("gather", {"X": counts, "Index": bins}), shape)
-    own = ops("scale", {"X": ops("elementwise_div", {"X": error, "Y": size}, axis=-1)}, scale=2.0 * factor, bias=0.0,
+    own = ops("scale", {"X": ops("elementwise_div", {"X": error, "Y": size}, axis=-1)},
+              scale=2.0 * factor, bias=0.0,
               bias_after_scale=True)
     return ops("elementwise_add", {"X": gradient, "Y": own}, axis=-1)
 
@@ -94,7 +100,8 @@ class _Ops:
     def __init__(self, block, place: int, prefix: str):
         self.block, self.place, self.prefix, self.count = block, place, prefix, 0
 
-    def __call__(self, kind: str, inputs: Dict[str, str], dtype="float32", output="Out", extra=(), **attrs) -> str:
+    def __call__(self, kind: str, inputs: Dict[str, str], dtype="float32", output="Out", extra=(),
+                 **attrs) -> str:
         names = [f"{self.prefix}.{self.count}.{slot}" for slot in (output, *extra)]
         self.count += 1
         for name in names:
@@ -111,4 +118,5 @@ class _Ops:
     def cast(self, x: str, dtype: str) -> str:
         import paddle
         convert = paddle.base.framework.convert_np_dtype_to_dtype_
-        return self("cast", {"X": x}, dtype, in_dtype=self.block.var(x).dtype, out_dtype=convert(dtype))
+        return self("cast", {"X": x}, dtype, in_dtype=self.block.var(x).dtype,
+                    out_dtype=convert(dtype))

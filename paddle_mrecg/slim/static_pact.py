@@ -25,7 +25,8 @@ CALIBRATION_BATCHES = 10
 
 
 def symmetric_pact(alphas: Dict[str, float], settings: SymmetricPACT) -> Callable:
-    """The callable for ``act_preprocess_func``: ``clip(x, -alpha, alpha)`` with a trained alpha per tensor.
+    """The callable for ``act_preprocess_func``: ``clip(x, -alpha, alpha)`` with a
+    trained alpha per tensor.
 
     Args:
         alphas(dict): name of the activation -> where alpha starts; see ``activation_ranges``.
@@ -35,12 +36,15 @@ def symmetric_pact(alphas: Dict[str, float], settings: SymmetricPACT) -> Callabl
         DataError: (the callable) the range of a tensor is not known.
     """
     def clip(x):
-        name = x.name.split("_tmp_input")[0]  # what PaddleSlim's pass calls the input of the piece that it inserts
+        # what PaddleSlim's pass calls the input of the piece that it inserts
+        name = x.name.split("_tmp_input")[0]
         if name not in alphas:
-            raise DataError(f"the range of activation '{name}' is not known: calibration did not reach it")
+            raise DataError(f"the range of activation '{name}' is not known: "
+                            "calibration did not reach it")
         start = max(float(alphas[name]), SMALLEST)
         shift = paddle.create_parameter([1], "float32", attr=paddle.ParamAttr(
-            name=x.name + SUFFIX, initializer=paddle.nn.initializer.Constant(0.0), learning_rate=settings.lr,
+            name=x.name + SUFFIX, initializer=paddle.nn.initializer.Constant(0.0),
+            learning_rate=settings.lr,
             regularizer=_DecayOfAlpha(settings.decay, start)))
         alpha = shift + start
         return _elementwise("elementwise_min", _elementwise("elementwise_max", x, -alpha), alpha)
@@ -51,12 +55,13 @@ def symmetric_pact(alphas: Dict[str, float], settings: SymmetricPACT) -> Callabl
 def _elementwise(op_type: str, x, y):
     """One op of the program. ``paddle.maximum`` takes no variables of old programs on Paddle 3.
 
-    Sums of ReLUs, as in PaddleSlim, are of types whose outputs its passes observe one by one: with them a detector's program
-    took twice as long to build.
+    Sums of ReLUs, as in PaddleSlim, are of types whose outputs its passes observe one by one: with
+    them a detector's program took twice as long to build.
     """
     helper = LayerHelper(op_type)
     output = helper.create_variable_for_type_inference(x.dtype)
-    helper.append_op(type=op_type, inputs={"X": [x], "Y": [y]}, outputs={"Out": [output]}, attrs={"axis": -1})
+    helper.append_op(type=op_type, inputs={"X": [x], "Y": [y]}, outputs={"Out": [output]},
+                     attrs={"axis": -1})
     return output
 
 
@@ -69,18 +74,23 @@ class _DecayOfAlpha(paddle.regularizer.WeightDecayRegularizer):
     def __call__(self, param, grad, block):
         term = block.create_var(name=param.name + ".decay", dtype=param.dtype, shape=param.shape)
         block.append_op(type="scale", inputs={"X": [param]}, outputs={"Out": [term]},
-                        attrs=dict(scale=self._decay, bias=self._decay * self._start, bias_after_scale=True))
+                        attrs=dict(scale=self._decay, bias=self._decay * self._start,
+                                   bias_after_scale=True))
         return term
 
 
-def activation_ranges(executor, program, loader: Iterable, op_types: List[str], settings: SymmetricPACT,
+def activation_ranges(executor, program, loader: Iterable, op_types: List[str],
+                      settings: SymmetricPACT,
                       batch_nums: int = CALIBRATION_BATCHES) -> Dict[str, float]:
-    """Moving averages over batches of abs-max (or of a percentile of |x|) of everything that quantized ops read.
+    """Moving averages over batches of abs-max (or of a percentile of |x|) of
+    everything that quantized ops read.
 
     Args:
-        executor(paddle.static.Executor): runs ``program`` in the current scope, which holds the parameters.
+        executor(paddle.static.Executor): runs ``program`` in the current scope,
+            which holds the parameters.
         program(paddle.static.Program): inference or training program; nothing is trained.
-        loader(iterable|callable): batches: dicts by input name, or lists in the order of the program's inputs.
+        loader(iterable|callable): batches: dicts by input name, or lists in the
+            order of the program's inputs.
         op_types(list[str]): types of quantized ops.
         settings(SymmetricPACT): init, momentum, percentile.
         batch_nums(int, optional): use this many batches. Default: 10.
@@ -93,21 +103,28 @@ def activation_ranges(executor, program, loader: Iterable, op_types: List[str], 
     """
     inference = program.clone(for_test=True)
     block = inference.global_block()
-    names = sorted({name for op in block.ops if op.type in op_types for name in _activations(op, block)})
-    feeds = [v.name for v in block.vars.values() if getattr(v, "is_data", False) or getattr(v, "need_check_feed", False)]
+    names = sorted({name for op in block.ops if op.type in op_types
+                    for name in _activations(op, block)})
+    feeds = [v.name for v in block.vars.values()
+             if getattr(v, "is_data", False) or getattr(v, "need_check_feed", False)]
     ranges: Dict[str, float] = {}
     batches = loader() if callable(loader) and not hasattr(loader, "__iter__") else loader
     for count, batch in enumerate(batches):
         if count == batch_nums:
             break
         feed = batch if isinstance(batch, dict) else as_feed(batch, feeds)
-        for name, value in zip(names, executor.run(inference, feed=feed, fetch_list=names, use_prune=True)):
+        for name, value in zip(names,
+                               executor.run(inference, feed=feed, fetch_list=names,
+                                            use_prune=True)):
             seen = _range(value, settings)
             if not np.isfinite(seen):
-                raise DataError(f"calibration batch {count} makes activation '{name}' NaN or infinite: check the data")
-            ranges[name] = ranges[name] * settings.momentum + seen * (1.0 - settings.momentum) if name in ranges else seen
+                raise DataError(f"calibration batch {count} makes activation '{name}' NaN or "
+                                "infinite: check the data")
+            ranges[name] = (ranges[name] * settings.momentum + seen * (1.0 - settings.momentum)
+                            if name in ranges else seen)
     if not ranges:
-        raise DataError("calib_config['data_loader'] gave no batch: symmetric PACT starts from activation ranges")
+        raise DataError("calib_config['data_loader'] gave no batch: symmetric PACT starts from "
+                        "activation ranges")
     return ranges
 
 
@@ -119,11 +136,14 @@ def _activations(op, block) -> List[str]:
 
 def _range(value, settings: SymmetricPACT) -> float:
     magnitude = np.abs(np.asarray(value))
-    return float(magnitude.max() if settings.init == "abs_max" else np.quantile(magnitude, settings.percentile))
+    return float(magnitude.max() if settings.init == "abs_max"
+                 else np.quantile(magnitude, settings.percentile))
 
 
 def follow_learning_rate(program):
-    """Let the alphas' optimizer read the learning rate variable of the network's optimizer, schedule included."""
+    """Let the alphas' optimizer read the learning rate variable of the network's
+    optimizer, schedule included.
+    """
     optimizers = optimizer_ops(program)
     own = {op.input("Param")[0]: op for op in optimizers if op.input("Param")[0].endswith(SUFFIX)}
     network = [op.input("LearningRate")[0] for op in optimizers if op.input("Param")[0] not in own]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``paddleslim.quant.quant_aware`` and ``convert``: symmetric PACT and bin regularization through their config dict."""
+"""``paddleslim.quant.quant_aware`` and ``convert``: symmetric PACT and bin regularization
+through their config dict.
+"""
 import functools
 import inspect
 from typing import Any, Callable, Dict, Optional, Tuple
@@ -13,7 +15,8 @@ from ..config.training import SymmetricPACT, TrainingConfig
 from ..errors import ConfigError, DataError
 from .modes import refuse_pir
 from .static_bins import add_bin_regularization
-from .static_pact import CALIBRATION_BATCHES, activation_ranges, follow_learning_rate, symmetric_pact
+from .static_pact import (CALIBRATION_BATCHES, activation_ranges, follow_learning_rate,
+                          symmetric_pact)
 from .translate_training import CLIP
 
 # ``calibration_data`` is an alternative to the argument ``calib_config={"data_loader": ...}``.
@@ -31,8 +34,10 @@ def split(config) -> Tuple[Any, Optional[TrainingConfig]]:
         return config, None
     clip = config.get("activation_preprocess_type")
     if clip not in (None, CLIP):
-        raise ConfigError(f"activation_preprocess_type: must be {CLIP} or left out; got {clip!r}.{did_you_mean(clip, [CLIP])}")
-    quantizers = {"activation_quanter": "symmetric_pact" if clip else "abs_max", "weight_quanter": "abs_max",
+        raise ConfigError(f"activation_preprocess_type: must be {CLIP} or left out; got "
+                          f"{clip!r}.{did_you_mean(clip, [CLIP])}")
+    quantizers = {"activation_quanter": "symmetric_pact" if clip else "abs_max",
+                  "weight_quanter": "abs_max",
                   "activation_bits": config.get("activation_bits", 8), "target": "simulation"}
     sections: Dict[str, Any] = {"QuantAware": quantizers}
     if "symmetric_pact" in config:
@@ -42,13 +47,16 @@ def split(config) -> Tuple[Any, Optional[TrainingConfig]]:
     settings = load_training_config(sections)
     bins = settings.bin_regularization
     if bins and (bins.schedule != "S1" or bins.unbiased):
-        raise ConfigError("bin_regularization: a static program knows no epochs, so schedule must be S1, and unbiased false; "
-                          "call quant_aware with it when it is to begin, or train with paddleslim.dygraph.quant.QAT")
+        raise ConfigError("bin_regularization: a static program knows no epochs, so schedule must "
+                          "be S1, and unbiased false; call quant_aware with it when it is to "
+                          "begin, or train with paddleslim.dygraph.quant.QAT")
     return {k: v for k, v in config.items() if k not in OURS}, settings
 
 
 def with_ours(original: Callable) -> Callable:
-    """``quant_aware`` with our keys in ``config``; without them the original is called with exactly what was given."""
+    """``quant_aware`` with our keys in ``config``; without them the original is called
+    with exactly what was given.
+    """
     signature = inspect.signature(original)
 
     @functools.wraps(original)
@@ -84,18 +92,24 @@ def _quant_aware(original, given: Dict[str, Any], settings: TrainingConfig, cali
 def _add_pact(given: Dict[str, Any], settings: SymmetricPACT, loader):
     """Calibrate, and fill in PaddleSlim's arguments for a function of the user's."""
     if given.get("act_preprocess_func") is not None:
-        raise ConfigError(f"act_preprocess_func cannot stand beside activation_preprocess_type: {CLIP}; give one of the two")
+        raise ConfigError("act_preprocess_func cannot stand beside activation_preprocess_type: "
+                          f"{CLIP}; give one of the two")
     calibration = dict(given.get("calib_config") or {})
     loader = calibration.pop("data_loader", loader)
     if loader is None:
-        raise DataError("symmetric PACT starts from calibration: pass calib_config={'data_loader': batches} to quant_aware")
+        raise DataError("symmetric PACT starts from calibration: pass calib_config={'data_loader': "
+                        "batches} to quant_aware")
     batch_nums = calibration.pop("batch_nums", CALIBRATION_BATCHES)
     executor = given.get("executor") or paddle.static.Executor(given["place"])
-    op_types = (given["config"] or {}).get("quantize_op_types", ["conv2d", "depthwise_conv2d", "mul"])
+    op_types = (given["config"] or {}).get("quantize_op_types",
+                                           ["conv2d", "depthwise_conv2d", "mul"])
     with paddle.static.scope_guard(given.get("scope") or paddle.static.global_scope()):
-        alphas = activation_ranges(executor, given["program"], loader, op_types, settings, batch_nums)
-    given.update(calib_config=calibration, executor=executor, act_preprocess_func=symmetric_pact(alphas, settings),
-                 optimizer_func=given.get("optimizer_func") or (lambda: paddle.optimizer.Momentum(1e-3, MOMENTUM)))
+        alphas = activation_ranges(executor, given["program"], loader, op_types, settings,
+                                   batch_nums)
+    given.update(calib_config=calibration, executor=executor,
+                 act_preprocess_func=symmetric_pact(alphas, settings),
+                 optimizer_func=given.get("optimizer_func")
+                 or (lambda: paddle.optimizer.Momentum(1e-3, MOMENTUM)))
 
 
 def without_ours(original: Callable) -> Callable:
@@ -115,14 +129,17 @@ def without_ours(original: Callable) -> Callable:
 
 
 def with_low_bits(result):
-    """Let the quantization ops of a program, or of the first of several, have as many levels as their bits say.
+    """Let the quantization ops of a program, or of the first of several, have as many
+    levels as their bits say.
 
-    Paddle 3's ops read ``qmin`` and ``qmax``, and PaddleSlim's passes set only ``bit_length``: without this they train 8 bits
-    whatever was asked for, and what ``convert`` makes of 4-bit weights is wrong.
+    Paddle 3's ops read ``qmin`` and ``qmax``, and PaddleSlim's passes set only
+    ``bit_length``: without this they train 8 bits whatever was asked for, and what
+    ``convert`` makes of 4-bit weights is wrong.
     """
     program = result[0] if isinstance(result, tuple) else result
     for op in program.global_block().ops:
-        if op.type in ("quantize_linear", "dequantize_linear") and "qmax" in {a.name for a in op_proto(op.type).attrs}:
+        if (op.type in ("quantize_linear", "dequantize_linear")
+            and "qmax" in {a.name for a in op_proto(op.type).attrs}):
             top = 2 ** (op.attr("bit_length") - 1)
             op._set_attr("qmin", -top)
             op._set_attr("qmax", top - 1)

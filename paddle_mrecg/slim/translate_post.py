@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Post-training settings of PaddleSlim (``quant_post_static``, ``quant_recon_static``, ACT's QuantPost) in our words."""
+"""Post-training settings of PaddleSlim (``quant_post_static``, ``quant_recon_static``,
+ACT's QuantPost) in our words.
+"""
 import dataclasses
 from typing import Any, Dict, Tuple
 
@@ -8,7 +10,8 @@ from ..config.schema import key_of
 from .translation import Ignored, Only, Sections, To, is_slim_config, translate
 
 OP_TYPES = To("QuantPost", "quantizable_op_type")
-QDQ_ONLY = "the result always has quantize_linear / dequantize_linear ops (PaddleSlim's onnx_format=True)"
+QDQ_ONLY = ("the result always has quantize_linear / dequantize_linear ops (PaddleSlim's "
+            "onnx_format=True)")
 IN_RECONSTRUCTION = "reconstruction corrects what it would correct; leave it out"
 
 # Settings of PaddleSlim -> ours.
@@ -17,26 +20,35 @@ POST = {
     "activation_bits": To("QuantPost", "activation_bits"),
     "quantizable_op_type": OP_TYPES,
     "quantize_op_types": OP_TYPES,
-    "weight_quantize_type": To("QuantPost", "weight_per_channel", {"channel_wise_abs_max": True, "abs_max": False}),
-    "activation_quantize_type": Only(("range_abs_max", "moving_average_abs_max"), "activation scales are found once and "
+    "weight_quantize_type": To("QuantPost", "weight_per_channel",
+                               {"channel_wise_abs_max": True, "abs_max": False}),
+    "activation_quantize_type": Only(("range_abs_max", "moving_average_abs_max"),
+                                     "activation scales are found once and "
                                      "stored: use range_abs_max"),
-    "algo": To("QuantPost", "activation_observer", {"KL": "kl", "hist": "percentile", "mse": "mse", "abs_max": "min_max",
-                                                    "min_max": "min_max"}),
+    "algo": To("QuantPost", "activation_observer",
+               {"KL": "kl", "hist": "percentile", "mse": "mse", "abs_max": "min_max",
+                "min_max": "min_max"}),
     "hist_percent": To("QuantPost", "percentile"),
     "drop_prob": To("MRECG", "keep_prob", lambda p: 1.0 - p if isinstance(p, (int, float)) else p),
     "lr": To("MRECG", "rounding_lr"),
-    "deploy_backend": Only((None, "ARM", "arm"), "the result is for Paddle Lite and Paddle Inference: leave it out"),
+    "deploy_backend": Only((None, "ARM", "arm"),
+                           "the result is for Paddle Lite and Paddle Inference: leave it out"),
     "bias_correction": Only((False,), IN_RECONSTRUCTION),
     "bias_correct": Only((False,), IN_RECONSTRUCTION),
-    "is_full_quantize": Only((False,), "ops with weights are quantized: list them in quantizable_op_type"),
-    "for_tensorrt": Only((False,), "the result is for Paddle Lite and Paddle Inference: leave it out"),
+    "is_full_quantize": Only((False,),
+                             "ops with weights are quantized: list them in quantizable_op_type"),
+    "for_tensorrt": Only((False,),
+                         "the result is for Paddle Lite and Paddle Inference: leave it out"),
     "onnx_format": Only((True,), QDQ_ONLY + ": leave it out"),
-    "simulate_activation_quant": Only((True,), "activations are quantized while reconstructing: leave it out, or set keep_prob"),
+    "simulate_activation_quant": Only((True,), "activations are quantized while reconstructing: "
+                                      "leave it out, or set keep_prob"),
     "epochs": Only((), "reconstruction counts optimizer steps: set num_iters"),
     "limit": Only((), "set max_unit_modules, the most modules that a unit may join"),
-    "regions": Only((None,), "set granularity='explicit' and units (`paddle-mrecg plan` prints the modules' numbers)"),
+    "regions": Only((None,), "set granularity='explicit' and units (`paddle-mrecg plan` prints the "
+                    "modules' numbers)"),
     "region_weights_names": Only((None,), "set granularity='explicit' and units"),
-    "not_quant_pattern": Only((["skip_quant"], "skip_quant", []), "name the weights or outputs to skip in QuantPost.skip"),
+    "not_quant_pattern": Only((["skip_quant"], "skip_quant", []),
+                              "name the weights or outputs to skip in QuantPost.skip"),
     "dtype": Only(("int8",), "codes are stored as int8"),
     "optimize_model": Ignored("batch norms are always folded"),
     "window_size": Ignored("read by PaddleSlim only while training"),
@@ -51,7 +63,9 @@ GLOBAL_KEYWORDS = ("target", "seed", "memory_limit_mb", "tune_cpu", "visualdl", 
 
 
 def our_keywords() -> Dict[str, Tuple[str, str]]:
-    """Keyword -> (section, key) of every setting of ours that PaddleSlim's functions take beside their own."""
+    """Keyword -> (section, key) of every setting of ours that PaddleSlim's
+    functions take beside their own.
+    """
     keywords = {name: ("Global", name) for name in GLOBAL_KEYWORDS}
     keywords["num_samples"] = ("Data", "num_samples")
     for section, cls in (("QuantPost", QuantPost), ("MRECG", MRECG)):
@@ -77,7 +91,8 @@ def post_sections(given: Dict[str, Any]) -> Sections:
 
 
 def accept_slim_config(config):
-    """``config`` as ``quant_post_mrecg`` takes it: a flat config dict of PaddleSlim becomes sections, the rest stays.
+    """``config`` as ``quant_post_mrecg`` takes it: a flat config dict of PaddleSlim becomes
+    sections, the rest stays.
 
     Raises:
         ConfigError: unknown keys, and values that have no counterpart.
@@ -85,4 +100,5 @@ def accept_slim_config(config):
     if not is_slim_config(config, POST):
         return config
     sections = {name: config[name] for name in config if name in SECTIONS}
-    return translate({name: value for name, value in config.items() if name not in SECTIONS}, POST, sections)
+    return translate({name: value for name, value in config.items() if name not in SECTIONS}, POST,
+                     sections)

@@ -17,7 +17,9 @@ class To(NamedTuple):
 
 
 class Only(NamedTuple):
-    """Nothing to set: these values are what is done anyway; for others ``cure`` says what to write."""
+    """Nothing to set: these values are what is done anyway; for others
+    ``cure`` says what to write.
+    """
 
     values: Tuple
     cure: str
@@ -39,12 +41,13 @@ def translate(given: Dict[str, Any], table: Dict[str, Rule], sections: Optional[
     Args:
         given(dict): PaddleSlim's names and the user's values.
         table(dict): name -> ``To``, ``Only`` or ``Ignored``.
-        sections(dict, optional): sections given beside; a setting named there and in ``given`` is an error. Default: None.
+        sections(dict, optional): sections given beside; a setting named there and in ``given``
+            is an error. Default: None.
         known(iterable, optional): further names to suggest for an unknown one. Default: ().
 
     Raises:
-        ConfigError: all unknown names (with the nearest known one), values that have no counterpart, and settings given
-            twice.
+        ConfigError: all unknown names (with the nearest known one), values that have no
+            counterpart, and settings given twice.
     """
     result, problems = translate_all(given, table, sections, known)
     if problems:
@@ -52,9 +55,12 @@ def translate(given: Dict[str, Any], table: Dict[str, Rule], sections: Optional[
     return result
 
 
-def translate_all(given: Dict[str, Any], table: Dict[str, Rule], sections: Optional[Sections] = None,
+def translate_all(given: Dict[str, Any], table: Dict[str, Rule],
+                  sections: Optional[Sections] = None,
                   known: Iterable[str] = ()) -> Tuple[Sections, Dict[str, str]]:
-    """What ``translate`` returns, of the settings that are right, and name -> what is wrong of the others."""
+    """What ``translate`` returns, of the settings that are right, and name ->
+    what is wrong of the others.
+    """
     result = {name: dict(values or {}) for name, values in (sections or {}).items()}
     problems = {}
     for name, value in given.items():

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mixed reconstruction granularity (MRECG, arXiv 2303.11906): which neighbouring modules are joined.
+"""Mixed reconstruction granularity (MRECG, arXiv 2303.11906): which
+neighbouring modules are joined.
 
 Reconstruction losses oscillate along a network because neighbouring modules
 differ in capacity; reconstructing such neighbours as one unit removes the
@@ -16,16 +17,19 @@ from ..errors import ConfigError
 from ..graph.graph import Graph, Op, weight_name
 from ..graph.partition import Module, Plan, join, short_number
 
-# Joined units end at 0.88 to 1.00 times the loss that their last module reached alone (figure 6 of the paper,
-# digitised). So a predicted drop of a few percent is no evidence of a peak, and joining gains about 4 % per join.
+# Joined units end at 0.88 to 1.00 times the loss that their last module reached alone (figure 6 of
+# the paper, digitised). So a predicted drop of a few percent is no evidence of a peak, and joining
+# gains about 4 % per join.
 PEAK_TOLERANCE = 0.05
 JOIN_GAIN = 0.96
 
 Groups = List[Tuple[int, int]]
 
 
-def make_plan(graph: Graph, modules: List[Module], config: MRECG, bits: Dict[str, int], losses: Sequence[float] = None,
-              powers: Sequence[float] = None, remeasure: Callable[[Groups], Sequence[float]] = None) -> Plan:
+def make_plan(graph: Graph, modules: List[Module], config: MRECG, bits: Dict[str, int],
+              losses: Sequence[float] = None,
+              powers: Sequence[float] = None,
+              remeasure: Callable[[Groups], Sequence[float]] = None) -> Plan:
     """Apply the granularity policy of ``config``.
 
     Args:
@@ -60,7 +64,8 @@ def make_plan(graph: Graph, modules: List[Module], config: MRECG, bits: Dict[str
         groups = explicit(config.units, len(modules))
     elif policy == "modcap":
         scores = capacities(graph, modules, bits, config.stride_factor)
-        comparable = [not config.homogeneous_only or a.depth == b.depth for a, b in zip(modules, modules[1:])]
+        comparable = [not config.homogeneous_only or a.depth == b.depth
+                      for a, b in zip(modules, modules[1:])]
         groups = top_differences(scores, top_k, config.max_unit_modules, comparable)
     elif policy == "loss":
         groups = top_differences(scores, top_k, config.max_unit_modules)
@@ -93,12 +98,13 @@ def explicit(units: Sequence[Sequence[int]], count: int) -> Groups:
     problems = []
     for unit in units:
         if len(unit) != 2 or not 0 <= unit[0] <= unit[1] < count:
-            problems.append(f"MRECG.units: {list(unit)} is not [first, last] with 0 <= first <= last <= {count - 1}")
+            problems.append(f"MRECG.units: {list(unit)} is not [first, last] with 0 <= first <= "
+                            f"last <= {count - 1}")
             continue
         following = groups[-1][1] + 1 if groups else 0
         if unit[0] < following:
-            problems.append(f"MRECG.units: {list(unit)} begins before module {following}, the first one left; give "
-                            "ascending ranges that do not overlap")
+            problems.append(f"MRECG.units: {list(unit)} begins before module {following}, the "
+                            "first one left; give ascending ranges that do not overlap")
             continue
         groups += [(k, k) for k in range(following, unit[0])] + [(unit[0], unit[1])]
     if problems:
@@ -107,20 +113,24 @@ def explicit(units: Sequence[Sequence[int]], count: int) -> Groups:
     return groups + [(k, k) for k in range(following, count)]
 
 
-def capacities(graph: Graph, modules: Sequence[Module], bits: Dict[str, int], stride_factor: float) -> List[float]:
+def capacities(graph: Graph, modules: Sequence[Module], bits: Dict[str, int],
+               stride_factor: float) -> List[float]:
     """Data-free capacity of each module: the sum of params x bits x alpha over its layers (ModCap).
 
     ``alpha`` is ``stride_factor`` for convolutions of stride 2 and more, else 1.
     """
-    return [sum(graph.params[weight_name(op, graph)].size * bits[weight_name(op, graph)] * _alpha(op, stride_factor)
-                for op in graph.ops[m.start:m.stop] if weight_name(op, graph) in m.weights) for m in modules]
+    return [sum(graph.params[weight_name(op, graph)].size * bits[weight_name(op, graph)]
+                * _alpha(op, stride_factor)
+                for op in graph.ops[m.start:m.stop]
+                if weight_name(op, graph) in m.weights) for m in modules]
 
 
 def _alpha(op: Op, stride_factor: float) -> float:
     return stride_factor if max(op.attrs.get("strides", [1])) > 1 else 1.0
 
 
-def top_differences(scores: Sequence[float], top_k: int, max_modules: int, comparable: Sequence[bool] = None) -> Groups:
+def top_differences(scores: Sequence[float], top_k: int, max_modules: int,
+                    comparable: Sequence[bool] = None) -> Groups:
     """Join the ``top_k`` neighbours with the largest squared difference (the paper's selection).
 
     Overlapping pairs unite; a pair that would make a unit too large is passed
@@ -138,9 +148,12 @@ def top_differences(scores: Sequence[float], top_k: int, max_modules: int, compa
     return _unite(singles(len(scores)), ranked, max_modules, top_k)
 
 
-def loss_peaks(losses: Sequence[float], max_modules: int, remeasure: Callable[[Groups], Sequence[float]] = None,
-               rounds: Optional[int] = None, tolerance: float = PEAK_TOLERANCE, partner: str = "successor") -> Groups:
-    """Join every module with its successor wherever the loss drops, look again, until nothing drops.
+def loss_peaks(losses: Sequence[float], max_modules: int,
+               remeasure: Callable[[Groups], Sequence[float]] = None,
+               rounds: Optional[int] = None, tolerance: float = PEAK_TOLERANCE,
+               partner: str = "successor") -> Groups:
+    """Join every module with its successor wherever the loss drops, look
+    again, until nothing drops.
 
     On the losses of figure 6 (MobileNetV2) one round gives the partition that
     the paper plots as ModCap, and going on gives the one plotted as Loss
@@ -159,7 +172,8 @@ def loss_peaks(losses: Sequence[float], max_modules: int, remeasure: Callable[[G
             None, a group has the loss of its last module.
         rounds(int, optional): at most this many. Default: None, no limit.
         tolerance(float, optional): smaller relative drops are none. Default: 0.05.
-        partner(str, optional): ``successor`` as in the paper, or ``predecessor``. Default: successor.
+        partner(str, optional): ``successor`` as in the paper, or
+            ``predecessor``. Default: successor.
     """
     if partner == "predecessor":
         rounds = 1
@@ -168,7 +182,8 @@ def loss_peaks(losses: Sequence[float], max_modules: int, remeasure: Callable[[G
         drops = [(a - b) / a if a > 0 else 0.0 for a, b in zip(current, current[1:])]
         ranked = sorted(range(len(drops)), key=lambda i: (-drops[i], i))
         peaks = [groups[i] for i in ranked if drops[i] > tolerance]
-        pairs = [j for _, j in peaks] if partner == "successor" else [i - 1 for i, _ in peaks if i > 0]
+        pairs = ([j for _, j in peaks] if partner == "successor"
+                 else [i - 1 for i, _ in peaks if i > 0])
         joined = _unite(groups, pairs, max_modules)
         if joined == groups:
             break
@@ -177,8 +192,11 @@ def loss_peaks(losses: Sequence[float], max_modules: int, remeasure: Callable[[G
     return groups
 
 
-def _unite(groups: Groups, pairs: Sequence[int], max_modules: int, count: Optional[int] = None) -> Groups:
-    """Join the groups on both sides of ``i | i + 1`` for each ``i``, in order, while they stay small enough."""
+def _unite(groups: Groups, pairs: Sequence[int], max_modules: int,
+           count: Optional[int] = None) -> Groups:
+    """Join the groups on both sides of ``i | i + 1`` for each ``i``, in order,
+    while they stay small enough.
+    """
     first = {j: i for i, j in groups}  # last module -> first module
     for i in pairs:
         if count is not None and count <= 0:
@@ -220,7 +238,8 @@ def optimal(losses: Sequence[float], max_modules: int, join_cost: float = 0.0) -
             loss = _predicted(losses, i, j)
             own = loss * (j - i + 1) + price * (j - i)
             before = [(0.0, 0, None)] if i == 0 else [
-                (best[h, i - 1][0] + max(0.0, _predicted(losses, h, i - 1) - loss), best[h, i - 1][1], (h, i - 1))
+                (best[h, i - 1][0] + max(0.0, _predicted(losses, h, i - 1) - loss),
+                 best[h, i - 1][1], (h, i - 1))
                 for h in range(max(0, i - max_modules), i)]
             cost, joins, unit = min(before, key=lambda b: b[:2])
             best[i, j] = (cost + own, joins + j - i, unit)
@@ -248,7 +267,8 @@ def _reason(config: MRECG, group: Tuple[int, int], scores) -> str:
         return "joined: capacities differ, " + " | ".join(numbers)
     what = "relative loss" if relative else "loss"
     falls = scores[j] < max(scores[i:j + 1])
-    verb = "drops" if falls else {"loss": "jumps", "loss_peaks": "peaks"}.get(policy, "hardly rises")
+    verb = ("drops" if falls
+            else {"loss": "jumps", "loss_peaks": "peaks"}.get(policy, "hardly rises"))
     return f"joined: {what} {verb}, " + " -> ".join(numbers)
 
 

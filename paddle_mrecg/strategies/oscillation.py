@@ -5,9 +5,10 @@ With straight-through gradients many weights settle at the edge between two
 levels and jump from one to the other at every few steps; batch norms then
 track statistics of a network that never stands still. Three remedies, each usable by itself:
 
-* ``Dampening``: a loss that pulls weights to the middle of their bin. Unlike bin regularization it sums over weights,
-  not bins, leaves clipped weights alone and does not train the steps.
-* ``IterativeFreezing``: weights that oscillate too often are fixed at the level where they have been most of the time.
+* ``Dampening``: a loss that pulls weights to the middle of their bin. Unlike bin regularization it
+  sums over weights, not bins, leaves clipped weights alone and does not train the steps.
+* ``IterativeFreezing``: weights that oscillate too often are fixed at the level where they
+  have been most of the time.
 * ``reestimate_batch_norm``: statistics of the network as it is now, before evaluation and export.
 
 A *quanter* here is any layer with ``step()``, ``codes()``, ``qmin``, ``qmax`` and ``axis``.
@@ -22,12 +23,14 @@ from ..errors import ConfigError, DataError, ModelError
 
 REDUCTIONS = ("sum", "mean")
 MOST_BITS = 4  # finer grids oscillate too, but by steps that hardly matter
-BATCH_NORMS = (paddle.nn.BatchNorm, paddle.nn.BatchNorm1D, paddle.nn.BatchNorm2D, paddle.nn.BatchNorm3D,
+BATCH_NORMS = (paddle.nn.BatchNorm, paddle.nn.BatchNorm1D, paddle.nn.BatchNorm2D,
+               paddle.nn.BatchNorm3D,
                paddle.nn.SyncBatchNorm)
 
 
 def cosine(epoch: int, epochs: int, start: float, begin: float, end: float) -> float:
-    """``begin`` until the share ``start`` of the epochs is over, then along half a cosine to ``end`` in the last epoch.
+    """``begin`` until the share ``start`` of the epochs is over, then along half a cosine to
+    ``end`` in the last epoch.
 
     Examples:
         >>> [round(cosine(epoch, 5, 0.0, 0.0, 1.0), 3) for epoch in range(5)]
@@ -39,7 +42,8 @@ def cosine(epoch: int, epochs: int, start: float, begin: float, end: float) -> f
 
 
 def dampening_loss(weight: paddle.Tensor, quanter, reduction: str = "sum") -> paddle.Tensor:
-    """Squared distance of the weights, clipped to the grid, from their levels, which count as constants (eq. 4).
+    """Squared distance of the weights, clipped to the grid, from their levels, which
+    count as constants (eq. 4).
 
     Args:
         weight(Tensor): float weights of any shape.
@@ -53,7 +57,8 @@ def dampening_loss(weight: paddle.Tensor, quanter, reduction: str = "sum") -> pa
         ConfigError: unknown ``reduction``.
     """
     if reduction not in REDUCTIONS:
-        raise ConfigError(f"unknown reduction '{reduction}' of the dampening loss; choose {' or '.join(REDUCTIONS)}")
+        raise ConfigError(f"unknown reduction '{reduction}' of the dampening loss; choose "
+                          f"{' or '.join(REDUCTIONS)}")
     return _Dampening.apply(weight, quanter, 1.0 if reduction == "sum" else 1.0 / weight.size)
 
 
@@ -62,8 +67,10 @@ class _Dampening(PyLayer):
     @staticmethod
     def forward(ctx, weight, quanter, factor):
         with paddle.amp.auto_cast(enable=False):
-            value, step = weight.astype("float32"), _along(quanter.step(), weight.ndim, quanter.axis)
-            clipped = paddle.minimum(paddle.maximum(value, step * quanter.qmin), step * quanter.qmax)
+            value, step = (weight.astype("float32"),
+                           _along(quanter.step(), weight.ndim, quanter.axis))
+            clipped = paddle.minimum(paddle.maximum(value, step * quanter.qmin),
+                                     step * quanter.qmax)
             error = clipped - quanter.codes(value) * step  # 0 where clipped
             loss = error.square().sum() * factor
         ctx.save_for_backward(error)
@@ -100,9 +107,11 @@ class Dampening:
                     loss = criterion(model(x), y) + dampening.loss()
     """
 
-    def __init__(self, layers: Iterable[Tuple[str, paddle.nn.Layer]], weight: float, start: float = 0.25,
+    def __init__(self, layers: Iterable[Tuple[str, paddle.nn.Layer]], weight: float,
+                 start: float = 0.25,
                  reduction: str = "sum"):
-        self.layers, self.weight, self.start, self.reduction = list(layers), weight, start, reduction
+        self.layers, self.weight, self.start, self.reduction = (list(layers), weight, start,
+                                                                reduction)
         self.now = 0.0  # the weight in this epoch
 
     def on_epoch(self, epoch: int, epochs: int):
@@ -113,7 +122,8 @@ class Dampening:
         """The weighted sum over the layers, a scalar."""
         if self.now == 0.0:
             return paddle.zeros([], "float32")
-        return self.now * paddle.add_n([dampening_loss(_float_weight(layer), layer.weight_quanter, self.reduction)
+        return self.now * paddle.add_n([dampening_loss(_float_weight(layer), layer.weight_quanter,
+                                                       self.reduction)
                                         for _, layer in self.layers])
 
 
@@ -142,7 +152,9 @@ class FreezingState(paddle.nn.Layer):
         self.register_buffer("frozen", paddle.zeros(codes.shape, "bool"))
 
     def update(self, codes: paddle.Tensor, momentum: float, threshold: float):
-        """Note the codes after one optimizer step; freeze what oscillates more often than ``threshold`` (0: nothing)."""
+        """Note the codes after one optimizer step; freeze what oscillates more often than
+        ``threshold`` (0: nothing).
+        """
         codes = paddle.where(self.frozen, self.codes.astype("float32"), codes)
         change = paddle.sign(codes - self.codes.astype("float32"))
         direction = self.direction.astype("float32")
@@ -164,16 +176,20 @@ class IterativeFreezing(paddle.nn.Layer):
     Its state is in buffers: save ``state_dict()`` beside the optimizer's, and load it to resume.
 
     Args:
-        layers(iterable of (str, Layer)): quantized layers, with ``weight`` and ``weight_quanter``; those of more than
-            4 bits are left alone.
-        threshold(float, optional): frequency (oscillations per step) above which a weight is frozen. Default: 0.1.
+        layers(iterable of (str, Layer)): quantized layers, with ``weight`` and ``weight_quanter``;
+            those of more than 4 bits are left alone.
+        threshold(float, optional): frequency (oscillations per step) above which a
+            weight is frozen. Default: 0.1.
         end(float, optional): what the threshold falls to along a cosine. Default: 0.01.
-        momentum(float, optional): weight of the newest step in the moving averages; a lone oscillation counts as this
-            frequency, so it must be well below the thresholds. Default: 0.001.
+        momentum(float, optional): weight of the newest step in the moving averages; a
+            lone oscillation counts as this frequency, so it must be well below the
+            thresholds. Default: 0.001.
 
     Raises:
-        ConfigError: ``momentum`` is not below the thresholds: a single oscillation would freeze a weight.
-        ModelError: batch norms are folded into the weights, which then have no level of their own to rest on.
+        ConfigError: ``momentum`` is not below the thresholds: a single
+            oscillation would freeze a weight.
+        ModelError: batch norms are folded into the weights, which then have no
+            level of their own to rest on.
 
     Examples:
         .. code-block:: python
@@ -187,20 +203,28 @@ class IterativeFreezing(paddle.nn.Layer):
                     freezing.step()
     """
 
-    def __init__(self, layers: Iterable[Tuple[str, paddle.nn.Layer]], threshold: float = 0.1, end: float = 0.01,
+    def __init__(self, layers: Iterable[Tuple[str, paddle.nn.Layer]], threshold: float = 0.1,
+                 end: float = 0.01,
                  momentum: float = 0.001):
         super().__init__()
         if not 0 < momentum < min(threshold, end):
-            raise ConfigError(f"momentum {momentum} of the oscillation frequency must be above 0 and below the thresholds "
-                              f"{threshold} and {end}, or a single oscillation would freeze a weight")
+            raise ConfigError(f"momentum {momentum} of the oscillation frequency must be above 0 "
+                              f"and below the thresholds {threshold} and {end}, or a single "
+                              "oscillation would freeze a weight")
         self.threshold, self.end, self.momentum, self.now = threshold, end, momentum, threshold
-        self._layers = [(name, layer) for name, layer in layers if layer.weight_quanter.bits <= MOST_BITS]
+        self._layers = [(name, layer) for name, layer in layers
+                        if layer.weight_quanter.bits <= MOST_BITS]
         folded = [name for name, layer in self._layers if _float_weight(layer) is not layer.weight]
         if folded:
-            raise ModelError(f"the weight of layer '{folded[0]}' is quantized as a product with its batch norm and cannot be "
-                             "frozen; set QuantAware.fold_batch_norm: false, or use Dampening")
-        self.states = paddle.nn.LayerDict({name: FreezingState(layer.weight_quanter.codes(layer.weight))
-                                           for name, layer in self._layers})
+            raise ModelError(f"the weight of layer '{folded[0]}' is quantized as a product with "
+                             "its batch norm and cannot be frozen; set QuantAware.fold_batch_norm: "
+                             "false, or use Dampening")
+        self.states = paddle.nn.LayerDict(
+            {
+                name: FreezingState(layer.weight_quanter.codes(layer.weight))
+                for name, layer in self._layers
+            }
+        )
 
     def on_epoch(self, epoch: int, epochs: int):
         """To be called before every epoch, 0 to ``epochs - 1``."""
@@ -208,18 +232,24 @@ class IterativeFreezing(paddle.nn.Layer):
 
     @paddle.no_grad()
     def step(self):
-        """To be called after every step of the optimizer: look for oscillations, and put frozen weights back."""
+        """To be called after every step of the optimizer: look for oscillations,
+        and put frozen weights back.
+        """
         for name, layer in self._layers:
             state, quanter, weight = self.states[name], layer.weight_quanter, layer.weight
             state.update(quanter.codes(weight), self.momentum, self.now)
-            level = state.codes.astype("float32") * _along(quanter.step(), weight.ndim, quanter.axis)
+            level = (state.codes.astype("float32")
+                     * _along(quanter.step(), weight.ndim, quanter.axis))
             weight.set_value(paddle.where(state.frozen, level.astype(weight.dtype), weight))
 
     def statistics(self) -> List[Dict]:
-        """One row per layer: share of the weights that are ``frozen``, and that were ``oscillating`` above ``end``."""
+        """One row per layer: share of the weights that are ``frozen``, and that were
+        ``oscillating`` above ``end``.
+        """
         def share(mask):
             return float(mask.astype("float32").mean())
-        return [dict(layer=name, frozen=share(state.frozen), oscillating=share(state.frequency > self.end))
+        return [dict(layer=name, frozen=share(state.frozen),
+                     oscillating=share(state.frequency > self.end))
                 for name, state in self.states.items()]
 
 
@@ -228,25 +258,28 @@ def reestimate_batch_norm(model: paddle.nn.Layer, batches: Iterable, count: int 
                           forward: Optional[Callable] = None):
     """Replace the running statistics of all batch norms by plain averages over ``count`` batches.
 
-    Only batch norms run in training mode meanwhile (those with ``use_global_stats`` do not take part); the modes of
-    all layers are as before afterwards.
+    Only batch norms run in training mode meanwhile (those with ``use_global_stats`` do not take
+    part); the modes of all layers are as before afterwards.
 
     Args:
         model(paddle.nn.Layer): the trained network.
         batches(iterable): of batches of the training data.
         count(int, optional): how many to use. Default: 50.
-        forward(callable, optional): ``forward(model, batch)`` runs the network. Default: None, ``model(batch)``, or of
-            a list or tuple its first entry.
+        forward(callable, optional): ``forward(model, batch)`` runs the network. Default: None,
+            ``model(batch)``, or of a list or tuple its first entry.
 
     Raises:
         ModelError: the network has no batch norm.
         DataError: there is no batch.
     """
-    forward = forward or (lambda model, batch: model(batch[0] if isinstance(batch, (list, tuple)) else batch))
+    forward = (forward
+               or (lambda model, batch: model(batch[0] if isinstance(batch, (list, tuple))
+                                              else batch)))
     norms = [layer for layer in model.sublayers(include_self=True)
              if isinstance(layer, BATCH_NORMS) and not layer._use_global_stats]
     if not norms:
-        raise ModelError("there is no batch norm whose statistics could be estimated again; leave this step out")
+        raise ModelError("there is no batch norm whose statistics could be estimated "
+                         "again; leave this step out")
     before = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
     momenta, seen = [norm._momentum for norm in norms], 0
     try:
@@ -265,4 +298,5 @@ def reestimate_batch_norm(model: paddle.nn.Layer, batches: Iterable, count: int 
         for layer, training in before:
             layer.training = training
     if not seen:
-        raise DataError("no batch to estimate the statistics of batch norms from; give an iterable that is not used up")
+        raise DataError("no batch to estimate the statistics of batch norms from; give an iterable "
+                        "that is not used up")

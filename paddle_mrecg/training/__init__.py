@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quant-aware training: quantized layers, folded batch norms, quantized additions, and the penalty."""
+"""Quant-aware training: quantized layers, folded batch norms, quantized
+additions, and the penalty.
+"""

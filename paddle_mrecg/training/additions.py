@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Element-wise additions of a model, which are calls and not layers, given quanters of their own.
 
-While the model's ``forward`` runs, ``a + b``, ``a += b``, ``paddle.add`` and ``Tensor.add`` go through ``intercepted``;
-at all other times they are Paddle's own. An addition counts when both operands are floating tensors of the same
-shape with at least two dimensions and neither is a parameter: residual connections, not biases. They are told apart
-by the order in which they run, so this order must not depend on data. A name imported by ``from paddle import add``
-before is not seen.
+While the model's ``forward`` runs, ``a + b``, ``a += b``, ``paddle.add`` and ``Tensor.add``
+go through ``intercepted``; at all other times they are Paddle's own. An addition counts when
+both operands are floating tensors of the same shape with at least two dimensions and neither
+is a parameter: residual connections, not biases. They are told apart by the order in which
+they run, so this order must not depend on data. A name imported by
+``from paddle import add`` before is not seen.
 """
 import contextlib
 import threading
@@ -21,7 +22,9 @@ _LOCAL = threading.local()
 
 
 class QuantizedAdditions:
-    """Mixed into the class of the model: quantizes inputs and result of its k-th addition with ``additions[k]``."""
+    """Mixed into the class of the model: quantizes inputs and result of its k-th
+    addition with ``additions[k]``.
+    """
 
     def forward(self, *args, **kwargs):
         hidden = self._sub_layers.pop("additions")  # nn.Sequential would run it
@@ -54,7 +57,8 @@ def count_additions(run: Callable) -> int:
 def attach_additions(model, count: int, make_quanter: Callable):
     """Quantize the first ``count`` additions of ``model``, in place."""
     model.__class__ = mixed_class(QuantizedAdditions, type(model))
-    model.additions = nn.LayerList([nn.LayerDict({side: make_quanter() for side in _SIDES}) for _ in range(count)])
+    model.additions = nn.LayerList([nn.LayerDict({side: make_quanter() for side in _SIDES})
+                                    for _ in range(count)])
 
 
 def addition_quanters(model):
@@ -66,9 +70,13 @@ def addition_quanters(model):
 
 @contextlib.contextmanager
 def intercepted(add: Callable):
-    """Send additions through ``add(original, a, b)`` within this context; what ``add`` itself adds is not sent."""
-    owners = [paddle.Tensor, paddle.static.Variable, getattr(getattr(paddle, "pir", None), "Value", None)]
-    places = [(paddle, "add")] + [(o, n) for o in owners if o is not None for n in ("__add__", "__radd__", "add")]
+    """Send additions through ``add(original, a, b)`` within this context; what
+    ``add`` itself adds is not sent.
+    """
+    owners = [paddle.Tensor, paddle.static.Variable,
+              getattr(getattr(paddle, "pir", None), "Value", None)]
+    places = ([(paddle, "add")]
+              + [(o, n) for o in owners if o is not None for n in ("__add__", "__radd__", "add")])
     saved = [(owner, name, getattr(owner, name)) for owner, name in places if hasattr(owner, name)]
     for owner, name, original in saved:
         setattr(owner, name, _redirected(original, add))
@@ -94,9 +102,11 @@ def _redirected(original, add):
 def _counts(x, y) -> bool:
     if not hasattr(x, "shape") or not hasattr(y, "shape") or not hasattr(y, "stop_gradient"):
         return False
-    if isinstance(x, _PARAMETERS) or isinstance(y, _PARAMETERS) or len(x.shape) < 2 or len(x.shape) != len(y.shape):
+    if (isinstance(x, _PARAMETERS) or isinstance(y, _PARAMETERS) or len(x.shape) < 2
+        or len(x.shape) != len(y.shape)):
         return False
-    alike = all(a == b or -1 in (a, b) for a, b in zip(x.shape, y.shape))  # free dimensions while a program is traced
+    # free dimensions while a program is traced
+    alike = all(a == b or -1 in (a, b) for a, b in zip(x.shape, y.shape))
     return alike and _is_floating(x) and _is_floating(y)
 
 

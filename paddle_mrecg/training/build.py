@@ -35,7 +35,8 @@ class Builder:
         """Quantize ``layers``, in the order in which the network runs them, in place."""
         for k, (name, layer) in enumerate(layers):
             weight_bits, activation_bits = self._bits(name, k == 0, k == len(layers) - 1)
-            attach(layer, self._weight(layer, weight_bits), self.activation(activation_bits), self._bias())
+            attach(layer, self._weight(layer, weight_bits), self.activation(activation_bits),
+                   self._bias())
 
     def activation(self, bits: Optional[int] = None) -> Optional[Quanter]:
         """A quanter for an activation, None where it stays float.
@@ -50,30 +51,37 @@ class Builder:
         given = dict(bits=bits, signed=True if settings.target == "paddle_lite" else None)
         if kind == "symmetric_pact":
             pact = self.pact
-            return SymmetricPACTQuanter(init=pact.init, momentum=pact.momentum, percentile=pact.percentile, decay=pact.decay,
+            return SymmetricPACTQuanter(init=pact.init, momentum=pact.momentum,
+                                        percentile=pact.percentile, decay=pact.decay,
                                         **given)
         if kind == "abs_max":
             return AbsMaxQuanter(**given)
         if kind == "lsq_plus":
             offset = settings.activation_offset
             signed = None if offset else given["signed"]
-            return LSQPlusQuanter(bits=bits, signed=signed, offset=offset, init=settings.activation_init)
+            return LSQPlusQuanter(bits=bits, signed=signed, offset=offset,
+                                  init=settings.activation_init)
         return {"lsq": LSQQuanter, "tqt": TQTQuanter}[kind](init=settings.activation_init, **given)
 
     def _weight(self, layer, bits: int) -> Quanter:
         """The quanter of a weight; layers that share a weight share it."""
         settings, key = self.settings, id(layer.weight)
         if key not in self._by_weight:
-            kind = {"lsq": LSQQuanter, "tqt": TQTQuanter, "abs_max": AbsMaxQuanter}[settings.weight_quanter]
-            self._by_weight[key] = kind(layer, role="weight", bits=bits, per_channel=settings.weight_per_channel,
+            kind = {"lsq": LSQQuanter, "tqt": TQTQuanter,
+                    "abs_max": AbsMaxQuanter}[settings.weight_quanter]
+            self._by_weight[key] = kind(layer, role="weight", bits=bits,
+                                        per_channel=settings.weight_per_channel,
                                         narrow=bits == CONTAINER_BITS, init=settings.weight_init)
         return self._by_weight[key]
 
     def _bias(self) -> Optional[Quanter]:
-        """Biases have no trained step: most start at zero, which tells nothing about their range."""
+        """Biases have no trained step: most start at zero, which tells
+        nothing about their range.
+        """
         if self.settings.bias_bits is None:
             return None
-        return AbsMaxQuanter(role="weight", bits=self.settings.bias_bits, power_of_two=self.settings.weight_quanter == "tqt")
+        return AbsMaxQuanter(role="weight", bits=self.settings.bias_bits,
+                             power_of_two=self.settings.weight_quanter == "tqt")
 
     def _bits(self, name: str, first: bool, last: bool) -> Tuple[int, int]:
         settings = self.settings
@@ -88,7 +96,8 @@ class Builder:
         return bits
 
 
-def without_skipped(layers: List[Tuple[str, nn.Layer]], settings: QuantAware) -> List[Tuple[str, nn.Layer]]:
+def without_skipped(layers: List[Tuple[str, nn.Layer]],
+                    settings: QuantAware) -> List[Tuple[str, nn.Layer]]:
     """``layers`` that no pattern of ``skip`` matches.
 
     Raises:
@@ -96,14 +105,19 @@ def without_skipped(layers: List[Tuple[str, nn.Layer]], settings: QuantAware) ->
         ModelError: nothing is left to quantize.
     """
     if not layers:
-        raise ModelError(f"nothing to quantize: the model has no {' or '.join(settings.quantizable_layer_type)}, or all of "
-                         "them have a forward of their own")
-    problems = [f"QuantAware.{key}: pattern '{p}' matches no layer; one of the names is '{layers[0][0]}'"
-                for key, patterns in (("skip", settings.skip), ("overrides", [o.pattern for o in settings.overrides]))
+        raise ModelError("nothing to quantize: the model has no "
+                         f"{' or '.join(settings.quantizable_layer_type)}, or all of them have a "
+                         "forward of their own")
+    problems = [f"QuantAware.{key}: pattern '{p}' matches no layer; one of the names is "
+                f"'{layers[0][0]}'"
+                for key, patterns in (("skip", settings.skip),
+                                      ("overrides", [o.pattern for o in settings.overrides]))
                 for p in patterns if not any(fnmatch.fnmatchcase(name, p) for name, _ in layers)]
     if problems:
         raise ConfigError(problems)
-    kept = [(n, layer) for n, layer in layers if not any(fnmatch.fnmatchcase(n, p) for p in settings.skip)]
+    kept = [(n, layer) for n, layer in layers
+            if not any(fnmatch.fnmatchcase(n, p) for p in settings.skip)]
     if not kept:
-        raise ModelError("nothing to quantize: QuantAware.skip excludes every layer; remove a pattern")
+        raise ModelError("nothing to quantize: QuantAware.skip excludes every "
+                         "layer; remove a pattern")
     return kept

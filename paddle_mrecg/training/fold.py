@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batch norms folded into the convolutions before them while both train (Jacob et al., arXiv 1712.05877, 3.2).
+"""Batch norms folded into the convolutions before them while both train (Jacob et
+al., arXiv 1712.05877, 3.2).
 
 In training the convolution runs twice: once with float weights for the batch's
 mean and variance, then with the quantized product of weight and ``gamma /
@@ -20,14 +21,18 @@ CLOSE = 1e-3  # of the largest output: folding changes the order of operations, 
 
 
 class FoldedBatchNorm:
-    """A batch norm that its convolution applies: passes its input. Parameters and statistics stay here."""
+    """A batch norm that its convolution applies: passes its input. Parameters
+    and statistics stay here.
+    """
 
     def forward(self, x):
         return x
 
 
 class FoldedConv:
-    """A convolution that applies the batch norm behind it; ``batch_norm`` holds that in a list, unknown to the state dict."""
+    """A convolution that applies the batch norm behind it; ``batch_norm`` holds that in a list,
+    unknown to the state dict.
+    """
 
     def float_weight(self) -> paddle.Tensor:
         """Folded with the running statistics."""
@@ -46,13 +51,15 @@ class FoldedConv:
         factor = factor if norm.weight is None else factor * norm.weight
         shift = -mean if self.bias is None else self.bias - mean
         bias = shift * factor
-        return self.weight * factor.reshape([-1, 1, 1, 1]), bias if norm.bias is None else bias + norm.bias
+        return (self.weight * factor.reshape([-1, 1, 1, 1]),
+                bias if norm.bias is None else bias + norm.bias)
 
     def forward(self, x):
         quantized = isinstance(self, QuantizedLayer)
         if quantized and self.activation_quanter is not None:
             x = self.activation_quanter(x)
-        weight, bias = self.folded(*(self._batch_statistics(x) if self._uses_batch() else self.running()))
+        weight, bias = self.folded(*(self._batch_statistics(x) if self._uses_batch()
+                                     else self.running()))
         if quantized:
             weight, bias = self.quantized_weight(weight), self.quantized_bias(bias)
         return self._convolve(x, weight, bias)
@@ -89,7 +96,8 @@ def fold_batch_norms(model, convolutions: List[nn.Layer], run) -> Dict[nn.Layer,
         dict: convolution -> batch norm.
 
     Raises:
-        ModelError: folding changed the outputs, because a convolution's output is read by others too.
+        ModelError: folding changed the outputs, because a convolution's
+            output is read by others too.
     """
     pairs, before = _pairs(model, convolutions, run)
     for convolution, norm in pairs.items():
@@ -102,13 +110,16 @@ def fold_batch_norms(model, convolutions: List[nn.Layer], run) -> Dict[nn.Layer,
         if np.abs(want - got).max(initial=0.0) > CLOSE * np.abs(want).max(initial=1e-12):
             for layer in (*pairs, *pairs.values()):
                 detach(layer)
-            raise ModelError("batch norms cannot be folded into the convolutions of this model, because the output of one is "
-                             "read by others than its batch norm; set QuantAware.fold_batch_norm: false")
+            raise ModelError("batch norms cannot be folded into the convolutions of this model, "
+                             "because the output of one is read by others than its batch norm; set "
+                             "QuantAware.fold_batch_norm: false")
     return pairs
 
 
 def _pairs(model, convolutions, run):
-    """Convolutions and the batch norms that read nothing but their output, both run once; and the model's outputs."""
+    """Convolutions and the batch norms that read nothing but their output, both run
+    once; and the model's outputs.
+    """
     written, pairs, calls, hooks = {}, {}, {}, []
 
     def after(layer, inputs, output):
@@ -121,7 +132,8 @@ def _pairs(model, convolutions, run):
             pairs[written[id(inputs[0])][0]] = layer
 
     hooks += [c.register_forward_post_hook(after) for c in convolutions if isinstance(c, nn.Conv2D)]
-    hooks += [s.register_forward_pre_hook(before) for s in model.sublayers() if isinstance(s, BATCH_NORMS)]
+    hooks += [s.register_forward_pre_hook(before) for s in model.sublayers()
+              if isinstance(s, BATCH_NORMS)]
     try:
         outputs = run()
     finally:

@@ -25,7 +25,8 @@ class QuantizedLayer:
         weight_quanter(Quanter): quantizes the weight.
         activation_quanter(Quanter or None): quantizes the input; None leaves it float.
         bias_quanter(Quanter or None): quantizes the bias.
-        inject(callable or None): ``(weight, weight_quanter) -> weight`` before the weight is quantized; adds gradients.
+        inject(callable or None): ``(weight, weight_quanter) -> weight`` before the weight is
+            quantized; adds gradients.
     """
 
     def float_weight(self) -> paddle.Tensor:
@@ -39,7 +40,8 @@ class QuantizedLayer:
     def forward(self, x, *args, **kwargs):
         refuse_tracing()
         x = x if self.activation_quanter is None else self.activation_quanter(x)
-        with shadowed(self, weight=self.quantized_weight(self.float_weight()), bias=self.quantized_bias(self.float_bias())):
+        with shadowed(self, weight=self.quantized_weight(self.float_weight()),
+                      bias=self.quantized_bias(self.float_bias())):
             return super().forward(x, *args, **kwargs)
 
     def quantized_weight(self, weight):
@@ -53,7 +55,8 @@ class QuantizedLayer:
 
     def quanters(self) -> List[nn.Layer]:
         """Those that are there."""
-        return [q for q in (self.weight_quanter, self.activation_quanter, self.bias_quanter) if q is not None]
+        return [q for q in (self.weight_quanter, self.activation_quanter,
+                            self.bias_quanter) if q is not None]
 
 
 def refuse_tracing():
@@ -63,13 +66,16 @@ def refuse_tracing():
         ModelError: a quantized layer is being traced.
     """
     if not paddle.in_dynamic_mode():
-        raise ModelError("a model that is being quantized cannot be traced by paddle.jit.to_static or saved by paddle.jit.save: "
-                         "use export_quantized, or save_quantized_model of PaddleSlim's QAT")
+        raise ModelError("a model that is being quantized cannot be traced by paddle.jit.to_static "
+                         "or saved by paddle.jit.save: use export_quantized, or "
+                         "save_quantized_model of PaddleSlim's QAT")
 
 
 @contextlib.contextmanager
 def as_float(model):
-    """Within this context quantized layers of ``model`` are float ones, for who only looks at its graph."""
+    """Within this context quantized layers of ``model`` are float ones, for
+    who only looks at its graph.
+    """
     classes = [(layer, type(layer)) for _, layer in quantized_layers(model)]
     for layer, cls in classes:
         while hasattr(cls, "float_class"):
@@ -84,8 +90,11 @@ def as_float(model):
 
 @contextlib.contextmanager
 def shadowed(layer, **tensors):
-    """Within this context attributes of ``layer`` are ``tensors``: the float layer's own ``forward`` reads those."""
-    before = {name: layer.__dict__[name] for name in tensors if name in layer.__dict__}  # a bias of None is no parameter
+    """Within this context attributes of ``layer`` are ``tensors``: the float layer's
+    own ``forward`` reads those.
+    """
+    # a bias of None is no parameter
+    before = {name: layer.__dict__[name] for name in tensors if name in layer.__dict__}
     layer.__dict__.update(tensors)
     try:
         yield
@@ -98,7 +107,8 @@ def shadowed(layer, **tensors):
 @functools.lru_cache(maxsize=None)
 def mixed_class(mixin, base):
     """The subclass of both, one per pair; ``float_class`` leads back."""
-    return type(f"{mixin.__name__}{base.__name__}", (mixin, base), {"mixin": mixin, "float_class": base})
+    return type(f"{mixin.__name__}{base.__name__}", (mixin, base),
+                {"mixin": mixin, "float_class": base})
 
 
 def attach(layer, weight_quanter, activation_quanter=None, bias_quanter=None):
@@ -108,29 +118,39 @@ def attach(layer, weight_quanter, activation_quanter=None, bias_quanter=None):
         layer.__class__ = mixed_class(cls.mixin, mixed_class(QuantizedLayer, cls.float_class))
     else:
         layer.__class__ = mixed_class(QuantizedLayer, cls)
-    layer.weight_quanter, layer.activation_quanter, layer.bias_quanter = weight_quanter, activation_quanter, bias_quanter
+    layer.weight_quanter, layer.activation_quanter, layer.bias_quanter = (weight_quanter,
+                                                                          activation_quanter,
+                                                                          bias_quanter)
     layer.inject = None
 
 
 def detach(layer):
-    """Make a quantized layer, or what else was mixed in, a float one again; the present parameters stay."""
+    """Make a quantized layer, or what else was mixed in, a float one again;
+    the present parameters stay.
+    """
     while hasattr(type(layer), "float_class"):
         layer.__class__ = type(layer).float_class
-    for name in ("weight_quanter", "activation_quanter", "bias_quanter", "inject", "batch_norm", "convolution"):
+    for name in ("weight_quanter", "activation_quanter", "bias_quanter", "inject", "batch_norm",
+                 "convolution"):
         layer._sub_layers.pop(name, None)
         layer.__dict__.pop(name, None)
 
 
 def quantizable(model, types: List[str]) -> List[Tuple[str, nn.Layer]]:
-    """Layers that compute as the types of that name do: these themselves, and subclasses with the same ``forward``."""
+    """Layers that compute as the types of that name do: these themselves, and subclasses
+    with the same ``forward``.
+    """
     forwards = {LAYER_TYPES[name].forward for name in types}
-    return [(name, layer) for name, layer in model.named_sublayers(include_self=True) if type(layer).forward in forwards]
+    return [(name, layer) for name, layer in model.named_sublayers(include_self=True)
+            if type(layer).forward in forwards]
 
 
 def quantized_layers(model) -> Iterator[Tuple[str, nn.Layer]]:
     """Name and layer of every quantized layer; see ``QuantizedLayer`` for what they have.
 
     Args:
-        model(paddle.nn.Layer): what ``quant_aware_prepare`` returned, in ``paddle.DataParallel`` or not.
+        model(paddle.nn.Layer): what ``quant_aware_prepare`` returned, in
+            ``paddle.DataParallel`` or not.
     """
-    return ((name, layer) for name, layer in model.named_sublayers(include_self=True) if isinstance(layer, QuantizedLayer))
+    return ((name, layer) for name, layer in model.named_sublayers(include_self=True)
+            if isinstance(layer, QuantizedLayer))

@@ -27,8 +27,10 @@ def tensor(*shape, trained=True):
 
 
 def convolution(channels, side, out, kernel, groups=1, batch=32):
-    x, w, pad = tensor(batch, channels, side, side), tensor(out, channels // groups, kernel, kernel), kernel // 2
-    return (x, w), lambda: F.conv2d(x, w, None, 1, pad, 1, groups), lambda: cpu.convolve(x, w, [pad, pad], groups)
+    x, w, pad = (tensor(batch, channels, side, side),
+                 tensor(out, channels // groups, kernel, kernel), kernel // 2)
+    return (x, w), lambda: F.conv2d(x, w, None, 1, pad, 1,
+                                    groups), lambda: cpu.convolve(x, w, [pad, pad], groups)
 
 
 def channel_add():
@@ -44,7 +46,8 @@ def channel_multiply():
 def batch_norm():
     x, (a, b) = tensor(32, 144, 28, 28), (tensor(144, trained=False) for _ in range(2))
     zero, one = paddle.zeros([144]), paddle.ones([144])
-    return (x,), lambda: F.batch_norm(x, zero, one, a, b), lambda: cpu.channel_affine(x, zero, one, a, b, 1e-5)
+    return (x,), lambda: F.batch_norm(x, zero, one, a,
+                                      b), lambda: cpu.channel_affine(x, zero, one, a, b, 1e-5)
 
 
 def pad():
@@ -76,8 +79,10 @@ CASES = {
     "dense 3x3, 64 x 28 x 28": lambda: convolution(64, 28, 64, 3),
     "dense 3x3, 96 -> 24 x 40 x 40": lambda: convolution(96, 40, 24, 3, batch=8),
     "grouped 3x3, 64 x 28 x 28, 4 groups": lambda: convolution(64, 28, 64, 3, 4),
-    "add per channel": channel_add, "multiply per channel": channel_multiply, "batch norm": batch_norm,
-    "pad by 2": pad, "nearest upsampling by 2": nearest, "slice of channels": slice_, "mean over space": mean,
+    "add per channel": channel_add, "multiply per channel": channel_multiply,
+    "batch norm": batch_norm,
+    "pad by 2": pad, "nearest upsampling by 2": nearest, "slice of channels": slice_,
+    "mean over space": mean,
 }
 
 
@@ -91,15 +96,19 @@ def milliseconds(function, trained, grad):
 
 
 def main(wanted):
-    print(f"Paddle {paddle.__version__}, float32, batch 32; forward | forward and backward: Paddle's ms, ours, ratio")
+    print(f"Paddle {paddle.__version__}, float32, batch 32; forward | forward and backward: "
+          "Paddle's ms, ours, ratio")
     for name, case in CASES.items():
         if wanted and not any(word in name for word in wanted):
             continue
         trained, plain, ours = case()
         grad = paddle.randn(plain().shape)
-        rounds = [milliseconds(f, trained, grad) for _ in range(ROUNDS + 1) for f in (plain, ours)][2:]
+        rounds = [milliseconds(f, trained, grad) for _ in range(ROUNDS + 1)
+                  for f in (plain, ours)][2:]
         slow, fast = ([min(times) for times in zip(*rounds[k::2])] for k in (0, 1))
-        print(f"{name:36s}", " | ".join(f"{a:6.1f} {b:6.1f} {a / b:5.1f}x" for a, b in zip(slow, fast)), flush=True)
+        print(f"{name:36s}",
+              " | ".join(f"{a:6.1f} {b:6.1f} {a / b:5.1f}x" for a, b in zip(slow, fast)),
+              flush=True)
 
 
 if __name__ == "__main__":

@@ -62,10 +62,12 @@ def bench_rounding(shape):
 
 
 def bench_activation(shape, bits, keep):
-    x = paddle.to_tensor(np.random.default_rng(0).normal(size=shape).astype(np.float32), stop_gradient=False)
+    x = paddle.to_tensor(np.random.default_rng(0).normal(size=shape).astype(np.float32),
+                         stop_gradient=False)
     grad = paddle.to_tensor(np.random.default_rng(1).normal(size=shape).astype(np.float32))
     spec = QuantSpec(bits, True, True)
-    quantizer = ActivationQuantizer(Encoding(spec, 3.0 / spec.qmax, 0), learn=True, mask=DropMask(keep))
+    quantizer = ActivationQuantizer(Encoding(spec, 3.0 / spec.qmax, 0), learn=True,
+                                    mask=DropMask(keep))
     scale = quantizer.parameter
 
     def plain():
@@ -89,7 +91,8 @@ def bench_activation(shape, bits, keep):
 def bench_mask(shape):
     mask = DropMask(0.5)
     x = paddle.ones(shape)
-    report(f"mask {shape}, times a tensor", lambda: (paddle.rand(shape) < 0.5).astype("float32") * x,
+    report(f"mask {shape}, times a tensor",
+           lambda: (paddle.rand(shape) < 0.5).astype("float32") * x,
            lambda: mask.draw(shape) * x)
 
 

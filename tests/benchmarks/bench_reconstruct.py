@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the time of a training step goes, unit by unit.
 
-Run: ``python tests/benchmarks/bench_reconstruct.py --model resnet20 [--iters 20] [--levers] [--json FILE]``.
+Run: ``python tests/benchmarks/bench_reconstruct.py --model resnet20 [--iters 20]
+[--levers] [--json FILE]``.
 
-Prints, per unit, milliseconds per step (median) and what part of it is
-drawing the batch, the forward pass, the backward pass and Adam; then the forward pass's share
-per op type, and the peak memory. ``--levers`` runs everything twice in fresh processes, with and without
-``compat.tune_cpu``, and prints the ratio. Weights of vision models are random: speed does not depend on them.
+Prints, per unit, milliseconds per step (median) and what part of it is drawing the batch, the
+forward pass, the backward pass and Adam; then the forward pass's share per op type, and the peak
+memory. ``--levers`` runs everything twice in fresh processes, with and without ``compat.tune_cpu``,
+and prints the ratio. Weights of vision models are random: speed does not depend on them.
 """
 import argparse
 import collections
@@ -25,7 +26,8 @@ PACKAGED = {  # model directories inside packages of the registry, and the shape
     "pplcnetv2": ("paddlelabel_ml", "model/PPLCNetV2/ckpt", (3, 224, 224)),
     "picodet": ("paddlelabel_ml", "model/PicoDet/ckpt", (3, 416, 416)),
 }
-VISION = {"mobilenet_v1": 224, "mobilenet_v2": 224, "mobilenet_v3_small": 224, "resnet18": 224, "resnet50": 224}
+VISION = {"mobilenet_v1": 224, "mobilenet_v2": 224, "mobilenet_v3_small": 224, "resnet18": 224,
+          "resnet50": 224}
 
 
 def parse():
@@ -35,9 +37,12 @@ def parse():
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--num_samples", type=int, default=64)
     parser.add_argument("--keep_prob", type=float, default=0.5)
-    parser.add_argument("--units", type=int, default=6, help="train this many units, spread over the network")
-    parser.add_argument("--no_tune", action="store_true", help="leave the allocator and MKL as they are")
-    parser.add_argument("--cpu_time", action="store_true", help="count CPU seconds: for machines that others use too")
+    parser.add_argument("--units", type=int, default=6,
+                        help="train this many units, spread over the network")
+    parser.add_argument("--no_tune", action="store_true",
+                        help="leave the allocator and MKL as they are")
+    parser.add_argument("--cpu_time", action="store_true",
+                        help="count CPU seconds: for machines that others use too")
     parser.add_argument("--levers", action="store_true", help="compare with and without tune_cpu")
     parser.add_argument("--json", help="write the numbers to this file")
     return parser.parse_args()
@@ -126,13 +131,15 @@ def forward_shares(trainer):
     problem, seconds = trainer.problem, collections.Counter()
     size = min(trainer.settings.batch_size, problem.quant_stream.num_samples)
     batch = problem.quant_stream.batch(problem.inputs, slice(0, size))
-    values = dict(problem.runner.fixed, **trainer.soft_weights(), **{n: paddle.to_tensor(v) for n, v in batch.items()})
+    values = dict(problem.runner.fixed, **trainer.soft_weights(),
+                  **{n: paddle.to_tensor(v) for n, v in batch.items()})
     with paddle.no_grad():
         for op in problem.runner.quantized_ops:
             start = time.perf_counter()
             if op.type == FAKE_QUANTIZE:
                 name = op.input("X")
-                values[name + QUANTIZED] = trainer.quantizers[name](values[name], trainer.settings.keep_prob)
+                values[name + QUANTIZED] = trainer.quantizers[name](values[name],
+                                                                    trainer.settings.keep_prob)
             else:
                 values.update(run_op(op, values))
             seconds[op.type] += time.perf_counter() - start
@@ -157,7 +164,8 @@ def measure(arguments):
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     meter, walker, rows, shares = Meter(clock), Walker(network, state), [], collections.Counter()
     for owner, method, label in ((Stream, "batch", "batch"), (UnitTrainer, "_loss", "forward"),
-                                 (paddle.Tensor, "backward", "backward"), (paddle.optimizer.Adam, "step", "adam")):
+                                 (paddle.Tensor, "backward", "backward"),
+                                 (paddle.optimizer.Adam, "step", "adam")):
         meter.watch(owner, method, label)
     for k, unit in enumerate(units):
         steps = []
@@ -168,26 +176,31 @@ def measure(arguments):
                 shares.update(forward_shares(trainer))
 
         start = clock()
-        walker.step(unit, units[k + 1:], settings, arguments.iters if k in chosen else 0, on_step=on_step)
+        walker.step(unit, units[k + 1:], settings, arguments.iters if k in chosen else 0,
+                    on_step=on_step)
         if k in chosen:
             rows.append(_row(unit, steps, clock() - start))
             print(_line(rows[-1]), flush=True)
-    return dict(model=arguments.model, paddle=paddle.__version__, batch_size=arguments.batch_size, tuned=tuned,
-                units=rows, forward_share={n: s / sum(shares.values()) for n, s in shares.most_common()},
+    return dict(model=arguments.model, paddle=paddle.__version__, batch_size=arguments.batch_size,
+                tuned=tuned,
+                units=rows,
+                forward_share={n: s / sum(shares.values()) for n, s in shares.most_common()},
                 step_ms=sum(r["step"] for r in rows), peak_mb=_peak_mb())
 
 
 def _row(unit, steps, seconds):
     steps = steps[2:] if len(steps) > 4 else steps  # the first two steps allocate
     times = [b[0] - a[0] for a, b in zip(steps, steps[1:])]
-    row = {n: 1e3 * statistics.median(s[1][n] for s in steps) for n in ("batch", "forward", "backward", "adam")}
+    row = {n: 1e3 * statistics.median(s[1][n] for s in steps)
+           for n in ("batch", "forward", "backward", "adam")}
     row["forward"] -= row["batch"]
-    return dict(unit=unit.name, step=1e3 * statistics.median(times), **row, other=seconds - sum(times))
+    return dict(unit=unit.name, step=1e3 * statistics.median(times), **row,
+                other=seconds - sum(times))
 
 
 def _line(row):
-    return (f"{row['unit']:24.24s} {row['step']:9.2f} ms/step: batch {row['batch']:7.2f}  "
-            f"forward {row['forward']:8.2f}  backward {row['backward']:8.2f}  adam {row['adam']:7.2f}   "
+    return (f"{row['unit']:24.24s} {row['step']:9.2f} ms/step: batch {row['batch']:7.2f}  forward "
+            f"{row['forward']:8.2f}  backward {row['backward']:8.2f}  adam {row['adam']:7.2f}   "
             f"around the training {row['other']:.2f} s")
 
 
@@ -208,14 +221,15 @@ def main():
             with open(path, encoding="utf-8") as file:
                 results.append(json.load(file))
             os.unlink(path)
-        result = dict(tuned=results[0], plain=results[1], ratio=results[1]["step_ms"] / results[0]["step_ms"])
+        result = dict(tuned=results[0], plain=results[1],
+                      ratio=results[1]["step_ms"] / results[0]["step_ms"])
         print(f"{arguments.model}: the levers make a step {result['ratio']:.2f} times faster")
     else:
         result = measure(arguments)
         shares = list(result["forward_share"].items())[:8]
         print(", ".join(f"{n} {100 * s:.0f} %" for n, s in shares), "of the forward pass")
-        print(f"{arguments.model}, paddle {result['paddle']}: {result['step_ms']:.1f} ms for one step of every unit, "
-              f"peak memory {result['peak_mb']:.0f} MB")
+        print(f"{arguments.model}, paddle {result['paddle']}: {result['step_ms']:.1f} ms for one "
+              f"step of every unit, peak memory {result['peak_mb']:.0f} MB")
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(result, file, indent=1)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The check agrees with runtimes that compute right, finds the layer of one that does not, and survives a crash."""
+"""The check agrees with runtimes that compute right, finds the layer of one that does
+not, and survives a crash.
+"""
 import numpy as np
 import pytest
 
@@ -26,7 +28,8 @@ def only(monkeypatch):
     monkeypatch.setattr(doctor, "_arm_table", lambda graph: ([], "not asked"))
 
     def replace(function):
-        monkeypatch.setitem(doctor.RUNTIMES, "inference", lambda graph, feed, seconds: function(graph, feed))
+        monkeypatch.setitem(doctor.RUNTIMES, "inference",
+                            lambda graph, feed, seconds: function(graph, feed))
     return replace
 
 
@@ -56,15 +59,20 @@ def test_the_layer_of_a_wrong_kernel_is_named(graph, only):
     assert "c.w (relu, c.relu)" in report_text(report) and "no known cause" in report_text(report)
 
 
-@pytest.mark.parametrize("is_saturation, status", [(True, doctor.X86_ONLY), (False, doctor.DIFFERS)])
-def test_saturation_on_x86_is_believed_only_when_small_codes_cure_it(graph, monkeypatch, only, is_saturation, status):
+@pytest.mark.parametrize("is_saturation, status",
+                         [(True, doctor.X86_ONLY), (False, doctor.DIFFERS)])
+def test_saturation_on_x86_is_believed_only_when_small_codes_cure_it(graph, monkeypatch, only,
+                                                                     is_saturation, status):
     graph.params["a.w"] = np.clip(graph.params["a.w"].astype(int) * 18, -127, 127).astype(np.int8)
     assert np.abs(graph.params["a.w"].astype(int)).max() > SAFE_CODE
 
     def saturating(program, feed, seconds):
         values = exact(program, feed)
-        if len(program.inputs) > 1 and not (is_saturation and np.abs(program.params["a.w"].astype(int)).max() <= SAFE_CODE):
-            values.outputs["a.relu"] = np.minimum(values.outputs["a.relu"], 0.5 * values.outputs["a.relu"].max())
+        if (len(program.inputs) > 1
+            and not (is_saturation
+                     and np.abs(program.params["a.w"].astype(int)).max() <= SAFE_CODE)):
+            values.outputs["a.relu"] = np.minimum(values.outputs["a.relu"],
+                                                  0.5 * values.outputs["a.relu"].max())
         return values
 
     only(exact)
@@ -76,11 +84,13 @@ def test_saturation_on_x86_is_believed_only_when_small_codes_cure_it(graph, monk
 def test_a_crash_is_a_finding(graph, only):
     only(lambda graph, feed: runtimes.Outcome(failure="the process was killed by SIGSEGV"))
     report = doctor.check(graph, FEED, ["inference"])
-    assert not report.is_fine and report.runtimes[0].status == doctor.FAILED and "SIGSEGV" in report_text(report)
+    assert (not report.is_fine and report.runtimes[0].status == doctor.FAILED
+            and "SIGSEGV" in report_text(report))
 
 
 def test_what_is_not_installed_is_absent_not_wrong(graph, only):
-    only(lambda graph, feed: runtimes.Outcome(failure="no paddle_lite_opt on PATH: run `paddle-mrecg lite-env`"))
+    only(lambda graph, feed: runtimes.Outcome(failure="no paddle_lite_opt on PATH: run "
+                                                      "`paddle-mrecg lite-env`"))
     report = doctor.check(graph, FEED, ["inference"])
     assert report.is_fine and report.runtimes[0].status == doctor.ABSENT
 
@@ -95,9 +105,11 @@ def test_wrong_use_is_said(graph):
 def test_processes_that_crash_hang_or_fail_are_outcomes(tmp_path):
     def run(code, seconds=60):
         command = [runtimes.sys.executable, "-S", "-c", code]
-        return runtimes._run(command, str(tmp_path), FEED, ["y"], seconds, 0, runtimes.Outcome()).failure
+        return runtimes._run(command, str(tmp_path), FEED, ["y"], seconds, 0,
+                             runtimes.Outcome()).failure
 
-    assert run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)") == "the process was killed by SIGSEGV"
+    assert (run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+            == "the process was killed by SIGSEGV")
     assert run("import time; time.sleep(60)", seconds=1) == "no result after 1 s"
     assert run("raise SystemExit('out of luck')") == "exit code 1: out of luck"
 
@@ -115,7 +127,8 @@ def test_arrays_keep_any_name(tmp_path):
 def test_real_runtimes_agree(graph, name):
     if name == "onnxruntime":
         for module in ("onnx", "onnxruntime", "paddle2onnx"):
-            pytest.importorskip(module, reason=f"{module} is not installed: pip install 'paddle_mrecg[onnx]'")
+            pytest.importorskip(module, reason=f"{module} is not installed: pip install "
+                                               "'paddle_mrecg[onnx]'")
     if name == "lite":
         try:
             find_lite()

@@ -22,15 +22,18 @@ def test_defaults_and_optional_sections():
     assert (settings.weight_quanter, settings.activation_quanter) == ("lsq", "lsq")
     assert (settings.first_layer_weight_bits, settings.last_layer_activation_bits) == (8, 8)
     assert settings.bias_bits is None and not settings.fold_batch_norm
-    assert load_training_config({"BinRegularization": None}).bin_regularization.lambda_ == 0.5  # an empty section is given
+    # an empty section is given
+    assert load_training_config({"BinRegularization": None}).bin_regularization.lambda_ == 0.5
 
 
 def test_hardware_friendly_decides_what_is_unset():
-    source = {"QuantAware": {"hardware_friendly": True, "weight_bits": 3, "activation_bits": 4, "target": "simulation"}}
+    source = {"QuantAware": {"hardware_friendly": True, "weight_bits": 3, "activation_bits": 4,
+                             "target": "simulation"}}
     settings = resolved(load_training_config(source).quant_aware)
     assert (settings.weight_quanter, settings.activation_quanter) == ("tqt", "tqt")
     assert (settings.first_layer_weight_bits, settings.last_layer_activation_bits) == (3, 4)
-    assert (settings.bias_bits, settings.fold_batch_norm, settings.quantize_additions) == (8, True, True)
+    assert ((settings.bias_bits, settings.fold_batch_norm, settings.quantize_additions)
+            == (8, True, True))
 
 
 def test_a_saved_config_loads_again(tmp_path):
@@ -55,18 +58,28 @@ SIMULATION = {"target": "simulation"}
     ({"QuantAware": {"activation_bits": 16}}, ["32 for float"]),
     ({"QuantAware": {"quantizable_layer_type": ["Conv3D"]}}, ["Did you mean 'Conv2D'?"]),
     ({"QuantAware": {"overrides": [{"pattern": "a"}]}}, ["changes nothing"]),
-    ({"QuantAware": {"activation_quanter": "lsq_plus"}}, ["offset", "no zero point", "activation_offset: false"]),
-    ({"QuantAware": dict(SIMULATION, activation_quanter="lsq_plus", activation_init="lsq")}, ["no offset to start from"]),
+    ({"QuantAware": {"activation_quanter": "lsq_plus"}},
+     ["offset", "no zero point", "activation_offset: false"]),
+    ({"QuantAware": dict(SIMULATION, activation_quanter="lsq_plus", activation_init="lsq")},
+     ["no offset to start from"]),
     ({"QuantAware": {"activation_offset": False}}, ["activation_offset", "has no effect"]),
-    ({"QuantAware": {"weight_quanter": "abs_max", "activation_quanter": "lsq", "weight_init": "lsq"}}, ["has no effect"]),
-    ({"QuantAware": {"activation_quanter": "symmetric_pact", "activation_init": "lsq"}}, ["has no effect"]),
+    ({"QuantAware": {"weight_quanter": "abs_max", "activation_quanter": "lsq",
+                     "weight_init": "lsq"}}, ["has no effect"]),
+    ({"QuantAware": {"activation_quanter": "symmetric_pact", "activation_init": "lsq"}},
+     ["has no effect"]),
     ({"QuantAware": {"weight_quanter": "abs_max", "scale_lr": 0.1}}, ["scale_lr", "neither"]),
-    ({"QuantAware": {"hardware_friendly": True, "weight_quanter": "lsq", "activation_quanter": "tqt"}}, ["power-of-two"]),
-    ({"QuantAware": {"hardware_friendly": True, "fold_batch_norm": False}}, ["contradicts hardware_friendly"]),
-    ({"SymmetricPACT": {}, "QuantAware": {"activation_quanter": "lsq"}}, ["has no effect with activation_quanter lsq"]),
-    ({"QuantAware": {"activation_quanter": "symmetric_pact"}, "SymmetricPACT": {"percentile": 0.9}}, ["init: percentile"]),
-    ({"QuantAware": {"fold_batch_norm": True}, "BinRegularization": {"schedule": "S3"}}, ["S3", "fold_batch_norm: false"]),
-    ({"BinRegularization": {"schedule": "S1", "start": 30}}, ["start", "has no effect with schedule S1"]),
+    ({"QuantAware": {"hardware_friendly": True, "weight_quanter": "lsq",
+                     "activation_quanter": "tqt"}}, ["power-of-two"]),
+    ({"QuantAware": {"hardware_friendly": True, "fold_batch_norm": False}},
+     ["contradicts hardware_friendly"]),
+    ({"SymmetricPACT": {}, "QuantAware": {"activation_quanter": "lsq"}},
+     ["has no effect with activation_quanter lsq"]),
+    ({"QuantAware": {"activation_quanter": "symmetric_pact"}, "SymmetricPACT": {"percentile": 0.9}},
+     ["init: percentile"]),
+    ({"QuantAware": {"fold_batch_norm": True}, "BinRegularization": {"schedule": "S3"}},
+     ["S3", "fold_batch_norm: false"]),
+    ({"BinRegularization": {"schedule": "S1", "start": 30}},
+     ["start", "has no effect with schedule S1"]),
 ])
 def test_one_mistake_gives_one_problem_that_names_it(source, words):
     problems = problems_of(source)
@@ -87,20 +100,26 @@ def test_the_command_line_tells_the_jobs_apart_by_their_sections(tmp_path, capsy
 
 def test_all_mistakes_come_at_once(tmp_path):
     path = tmp_path / "bad.yaml"
-    path.write_text("QuantAware:\n  weight_bits: 9\nSymetricPACT: {}\nBinRegularization: {lamda: 1}\n", encoding="utf-8")
+    path.write_text("QuantAware:\n  weight_bits: 9\nSymetricPACT: "
+                    "{}\nBinRegularization: {lamda: 1}\n", encoding="utf-8")
     problems = problems_of(str(path))
     assert len(problems) == 3
-    for words in (("weight_bits", "line 2"), ("SymetricPACT", "line 3"), ("lamda", "line 4", "'lambda'")):
+    for words in (("weight_bits", "line 2"), ("SymetricPACT", "line 3"),
+                  ("lamda", "line 4", "'lambda'")):
         assert any(all(w in p for w in words) for p in problems), (words, problems)
 
 
 def test_the_section_of_symmetric_pact_is_its_switch():
-    assert load_training_config({"SymmetricPACT": None}).quant_aware.activation_quanter == "symmetric_pact"
+    assert (load_training_config({"SymmetricPACT": None}).quant_aware.activation_quanter
+            == "symmetric_pact")
     assert load_training_config({}).quant_aware.activation_quanter is None
 
 
 @pytest.mark.parametrize("bits, init", [(8, "abs_max"), (4, "percentile"), (2, "percentile")])
 def test_where_clips_start_depends_on_the_bits(bits, init):
-    sections = {"QuantAware": {"activation_bits": bits, "activation_quanter": "symmetric_pact", "target": "simulation"}}
+    sections = {"QuantAware": {"activation_bits": bits, "activation_quanter": "symmetric_pact",
+                               "target": "simulation"}}
     assert load_training_config(sections).symmetric_pact.init == init
-    assert load_training_config({**sections, "SymmetricPACT": {"init": "abs_max"}}).symmetric_pact.init == "abs_max"
+    assert (load_training_config({**sections,
+                                  "SymmetricPACT": {"init": "abs_max"}}).symmetric_pact.init
+            == "abs_max")

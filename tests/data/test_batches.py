@@ -49,7 +49,9 @@ def test_all_kinds_of_loaders_are_the_same(kind):
     assert samples["x"].dtype == np.float32 and np.array_equal(samples["x"], X)
 
 
-@pytest.mark.parametrize("loader", [[[X, S]], [(paddle.to_tensor(X), S, LABELS)], [{"scale": S, "x": X}], {"x": X, "scale": S}])
+@pytest.mark.parametrize("loader",
+                         [[[X, S]], [(paddle.to_tensor(X), S, LABELS)], [{"scale": S, "x": X}],
+                          {"x": X, "scale": S}])
 def test_several_inputs_by_order_or_by_name(loader):
     samples = collect_samples(loader, TWO, 100)
     assert np.array_equal(samples["x"], X) and np.array_equal(samples["scale"], S)
@@ -119,7 +121,8 @@ GRAPH = types.SimpleNamespace(inputs=["x"], tensors={"x": ONE[0]})
 
 def test_too_few_calibration_samples_for_a_step():
     config = load_config({"MRECG": {"batch_size": 6}})
-    with pytest.raises(DataError, match="5 calibration samples are too few: .* MRECG.batch_size = 6"):
+    with pytest.raises(DataError,
+                       match="5 calibration samples are too few: .* MRECG.batch_size = 6"):
         calibration_samples(GRAPH, [X], config)
     config.mrecg.num_iters = 0  # nothing is trained: any number will do
     assert len(calibration_samples(GRAPH, [X], config)["x"]) == 5

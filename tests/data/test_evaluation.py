@@ -13,7 +13,8 @@ from paddle_mrecg.graph.graph import TensorInfo
 
 
 def metrics(scores, labels, offset=0):
-    return classification_metrics(lambda feed: [np.asarray(scores, "float32")], [({}, np.asarray(labels))], offset)
+    return classification_metrics(lambda feed: [np.asarray(scores, "float32")],
+                                  [({}, np.asarray(labels))], offset)
 
 
 def test_agrees_with_argsort_on_random_scores():
@@ -43,7 +44,8 @@ def test_batches_of_unequal_size_weigh_by_samples():
     def batches():
         for size, label in ((3, 0), (1, 1)):
             yield {"x": np.zeros(size)}, np.full(size, label)
-    assert classification_metrics(lambda feed: [np.eye(1, 6).repeat(len(feed["x"]), 0)], batches())["top1"] == 0.75
+    assert (classification_metrics(lambda feed: [np.eye(1, 6).repeat(len(feed["x"]), 0)],
+                                   batches())["top1"] == 0.75)
 
 
 @pytest.mark.parametrize("scores, labels, words", [
@@ -74,12 +76,15 @@ class Brightness:
         return [np.stack([1 - level, level], 1)]
 
 
-@pytest.mark.parametrize("knows", [dict(inputs=[TensorInfo("x", (-1, 3, 4, 4))]), dict(input_names=["x"])])
+@pytest.mark.parametrize("knows",
+                         [dict(inputs=[TensorInfo("x", (-1, 3, 4, 4))]), dict(input_names=["x"])])
 def test_labelled_images(tmp_path, knows):
     for k in range(6):
         Image.new("RGB", (4, 4), (255 * (k % 2),) * 3).save(tmp_path / f"{k}.png")
-    (tmp_path / "labels.txt").write_text("".join(f"{k}.png {k % 2 if k else 1}\n" for k in range(6)), encoding="utf-8")
-    data = Data(label_file=str(tmp_path / "labels.txt"), batch_size=4, input_shape=[3, 4, 4], mean=[0.0] * 3, std=[1.0] * 3)
+    (tmp_path / "labels.txt").write_text("".join(f"{k}.png {k % 2 if k else 1}\n"
+                                                 for k in range(6)), encoding="utf-8")
+    data = Data(label_file=str(tmp_path / "labels.txt"), batch_size=4, input_shape=[3, 4, 4],
+                mean=[0.0] * 3, std=[1.0] * 3)
     evaluator, predict = make_evaluator(Evaluation(data=data), 0), Brightness()
     vars(predict).update(knows)
     assert evaluator(predict) == evaluator(predict)
@@ -93,7 +98,8 @@ def test_evaluator_of_the_user(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "my_scores", module)
 
     def evaluate(name, **arguments):
-        return make_evaluator(Evaluation(evaluator=f"my_scores:{name}", evaluator_args=arguments), 0)(lambda batch: [batch])
+        return make_evaluator(Evaluation(evaluator=f"my_scores:{name}", evaluator_args=arguments),
+                              0)(lambda batch: [batch])
 
     assert evaluate("score", factor=3) == {"sum": 6.0}
     with pytest.raises(DataError, match="must return a mapping of metric names to numbers"):

@@ -50,7 +50,8 @@ def test_a_function_of_the_working_directory_is_called(module):
     ("{}_raises:f", {}, "failed with RuntimeError: boom"),
     ("{}:batchs", {}, "has no 'batchs'. Did you mean 'batches'?"),
     ("{}:NUMBER", {}, "is a int, not a function"),
-    ("{}:batches", {"cuont": 1}, r"Data.loader_args .*cuont.* its signature is batches\(count=2, label=True\)"),
+    ("{}:batches", {"cuont": 1},
+     r"Data.loader_args .*cuont.* its signature is batches\(count=2, label=True\)"),
 ])
 def test_what_is_wrong_with_it(module, text, arguments, words):
     with pytest.raises(DataError, match=words):
@@ -59,7 +60,8 @@ def test_what_is_wrong_with_it(module, text, arguments, words):
 
 def test_as_loader_with_and_without_labels(module):
     info = [TensorInfo("x", (-1, 1))]
-    loader = open_loader(Data(loader=f"{module}:batches", loader_args={"count": 3}, num_samples=5), info, 0, labelled=True)
+    loader = open_loader(Data(loader=f"{module}:batches", loader_args={"count": 3}, num_samples=5),
+                         info, 0, labelled=True)
     for _ in range(2):  # called anew for every pass
         feeds, labels = zip(*loader)
         assert np.concatenate(labels).tolist() == [0, 0, 1, 1, 2]
@@ -70,6 +72,7 @@ def test_as_loader_with_and_without_labels(module):
 
 
 def test_labelled_needs_pairs(module):
-    loader = open_loader(Data(loader=f"{module}:batches", loader_args={"label": False}), [TensorInfo("x", (-1, 1))], 0, True)
+    loader = open_loader(Data(loader=f"{module}:batches", loader_args={"label": False}),
+                         [TensorInfo("x", (-1, 1))], 0, True)
     with pytest.raises(DataError, match=r"must yield \(inputs, labels\) pairs"):
         list(loader)

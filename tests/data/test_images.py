@@ -48,7 +48,8 @@ def test_center_crop_takes_the_middle(image):
 
 
 def test_the_227_images_lose_their_first_and_last_rows(image):
-    pixels = read_image(image(np.full((227, 227, 3), np.arange(227)[:, None, None])), Data(**RAW), (224, 224))
+    pixels = read_image(image(np.full((227, 227, 3), np.arange(227)[:, None, None])), Data(**RAW),
+                        (224, 224))
     assert pixels[0, 0, 0] == 1 and pixels[0, -1, 0] == 224
 
 
@@ -67,7 +68,8 @@ def test_scale_mean_std_in_this_order(image):
 
 @pytest.mark.parametrize("size, kept", [((20, 10), (4, 2)), ((10, 20), (4, 8)), ((2, 1), (4, 2))])
 def test_pad_keeps_the_ratio_and_fills_right_and_bottom(image, size, kept):
-    pixels = read_image(image(np.full(size + (3,), 50)), Data(crop="pad", pad_value=-7.0, **RAW), (4, 8))
+    pixels = read_image(image(np.full(size + (3,), 50)), Data(crop="pad", pad_value=-7.0, **RAW),
+                        (4, 8))
     inside = np.zeros((4, 8), bool)
     inside[:kept[0], :kept[1]] = True
     assert np.all(pixels[:, inside] == 50) and np.all(pixels[:, ~inside] == -7)
@@ -107,13 +109,15 @@ def test_an_image_smaller_than_the_crop_names_the_cure(image):
 
 
 def test_a_folder_is_searched_recursively_by_suffix(folder):
-    assert [i.path.name for i in list_images(Data(image_dir=str(folder)))] == ["0.png", "1.png", "3 three.png", "4.bmp", "2.png"]
+    assert ([i.path.name for i in list_images(Data(image_dir=str(folder)))]
+            == ["0.png", "1.png", "3 three.png", "4.bmp", "2.png"])
 
 
 def test_label_files_of_both_kinds(folder):
     for image_dir in (None, str(folder)):
         items = list_images(Data(image_dir=image_dir, label_file=str(folder / "labels.txt")))
-        assert [(i.path.name, i.label) for i in items] == [("0.png", "0"), ("1.png", "1"), ("2.png", "2"), ("3 three.png", "3"),
+        assert [(i.path.name, i.label) for i in items] == [("0.png", "0"), ("1.png", "1"),
+                                                           ("2.png", "2"), ("3 three.png", "3"),
                                                             ("4.bmp", "4")]
 
 
@@ -133,7 +137,8 @@ def test_folders_and_label_files_that_are_no_use(folder, change, words):
 
 
 def opened(folder, labelled=True, seed=0, **change):
-    data = Data(**dict(dict(image_dir=str(folder), label_file=str(folder / "labels.txt"), batch_size=2, **RAW), **change))
+    data = Data(**dict(dict(image_dir=str(folder), label_file=str(folder / "labels.txt"),
+                            batch_size=2, **RAW), **change))
     return open_loader(data, [TensorInfo("x", (-1, 3, 4, 4))], seed, labelled)
 
 
@@ -141,13 +146,15 @@ def test_every_image_comes_once_with_its_label_and_again_in_a_second_pass(folder
     loader = opened(folder)
     assert len(loader) == 3
     for _ in range(2):
-        pairs = [(int(x[0, 0, 0]), int(y)) for feed, labels in loader for x, y in zip(feed["x"], labels)]
+        pairs = [(int(x[0, 0, 0]), int(y)) for feed, labels in loader
+                 for x, y in zip(feed["x"], labels)]
         assert sorted(pairs) == [(10 * k, k) for k in range(5)]
 
 
 def test_the_seed_draws_and_orders(folder):
     def drawn(seed, count=3):
-        return [float(x[0, 0, 0]) for feed in opened(folder, False, seed, num_samples=count) for x in feed["x"]]
+        return [float(x[0, 0, 0]) for feed in opened(folder, False, seed,
+                                                     num_samples=count) for x in feed["x"]]
     assert drawn(0) == drawn(0) and len(drawn(0)) == 3
     assert len({tuple(drawn(seed)) for seed in range(8)}) > 3
     assert drawn(0) == drawn(0, 5)[:3]
@@ -163,7 +170,8 @@ def test_scores_need_class_numbers(folder, label, words):
 
 @pytest.mark.parametrize("inputs, change, words", [
     ([TensorInfo("x", (-1, 3, -1, -1))], {}, "set Data.input_shape"),
-    ([TensorInfo("x", (-1, 3, 8, 8))], dict(input_shape=[3, 4, 4]), "does not fit the model's input"),
+    ([TensorInfo("x", (-1, 3, 8, 8))], dict(input_shape=[3, 4, 4]),
+     "does not fit the model's input"),
     ([TensorInfo("x", (-1, 1, 8, 8))], {}, "has 1 channels, Data.layout RGB gives 3"),
     ([TensorInfo("x", (-1, 10))], {}, "no image"),
     ([TensorInfo("x", (-1, 3, 4, 4)), TensorInfo("y", (-1, 2))], {}, "set Data.loader"),

@@ -10,7 +10,9 @@ SIDE = 16
 
 
 def ramp(count=3):
-    """Images whose pixels tell where they were: channel 0 the row, channel 1 the column, channel 2 the sample."""
+    """Images whose pixels tell where they were: channel 0 the row, channel 1 the
+    column, channel 2 the sample.
+    """
     image = np.zeros((count, 3, SIDE, SIDE), np.float32)
     image[:, 0] = np.arange(SIDE)[:, None]
     image[:, 1] = np.arange(SIDE)
@@ -22,7 +24,8 @@ def test_the_given_samples_come_first_and_unchanged():
     x = ramp()
     views = add_views({"x": x}, 4, True, seed=0)["x"]
     assert views.shape == (12, 3, SIDE, SIDE) and np.array_equal(views[:3], x)
-    assert np.array_equal(views[:, 2, 0, 0], np.tile(np.arange(3), 4))  # each copy is of its own sample
+    # each copy is of its own sample
+    assert np.array_equal(views[:, 2, 0, 0], np.tile(np.arange(3), 4))
 
 
 def test_one_view_changes_nothing():
@@ -46,15 +49,18 @@ def test_copies_are_moved_by_up_to_an_eighth(mirror):
 def test_the_border_is_reflected():
     x = ramp(40)
     views = add_views({"x": x}, 2, False, seed=1)["x"][40:]
-    down = next(v for v in views if v[0, SIDE // 2, 0] == SIDE // 2 - 2)  # content moved down by two rows
+    # content moved down by two rows
+    down = next(v for v in views if v[0, SIDE // 2, 0] == SIDE // 2 - 2)
     assert down[0, :4, 0].tolist() == [2, 1, 0, 1]
     up = next(v for v in views if v[0, SIDE // 2, 0] == SIDE // 2 + 2)
     assert up[0, -4:, 0].tolist() == [SIDE - 2, SIDE - 1, SIDE - 2, SIDE - 3]
 
 
 def test_all_inputs_of_a_sample_move_together_and_others_are_repeated():
-    views = add_views({"a": ramp(), "b": ramp(), "scale": np.arange(6.0).reshape(3, 2)}, 3, True, seed=2)
-    assert np.array_equal(views["a"], views["b"]) and np.array_equal(views["scale"][3:6], views["scale"][:3])
+    views = add_views({"a": ramp(), "b": ramp(), "scale": np.arange(6.0).reshape(3, 2)}, 3, True,
+                      seed=2)
+    assert (np.array_equal(views["a"], views["b"])
+            and np.array_equal(views["scale"][3:6], views["scale"][:3]))
 
 
 def test_the_seed_decides():

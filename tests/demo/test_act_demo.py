@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The script that runs recipes of AutoCompression: both sides of its comparison, what it refuses, its results file."""
+"""The script that runs recipes of AutoCompression: both sides of its comparison, what it
+refuses, its results file.
+"""
 import json
 from pathlib import Path
 
@@ -17,9 +19,12 @@ from tests.slim_nets import SHAPE, TinyNet, images
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "slim"
 PADDLE_2 = paddle.__version__ < "3"
-POST = {"QuantPost": {"weight_bits": 4, "quantize_op_types": ["conv2d"]}, "MRECG": {"preset": "fast", "num_iters": 5, "batch_size": 8}}
-TRAINING = {"QuantAware": {"weight_bits": 4, "onnx_format": True, "quantize_op_types": ["conv2d"]}, "Distillation": {"loss": "l2"},
-            "TrainConfig": {"epochs": 1, "eval_iter": 100, "learning_rate": 0.01, "optimizer_builder": {"optimizer": {"type": "SGD"}}},
+POST = {"QuantPost": {"weight_bits": 4, "quantize_op_types": ["conv2d"]},
+        "MRECG": {"preset": "fast", "num_iters": 5, "batch_size": 8}}
+TRAINING = {"QuantAware": {"weight_bits": 4, "onnx_format": True, "quantize_op_types": ["conv2d"]},
+            "Distillation": {"loss": "l2"},
+            "TrainConfig": {"epochs": 1, "eval_iter": 100, "learning_rate": 0.01,
+                            "optimizer_builder": {"optimizer": {"type": "SGD"}}},
             "BinRegularization": {"lambda": 0.5}, "SymmetricPACT": {}}
 
 
@@ -45,18 +50,23 @@ def evaluate_twice(predict):
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
-    """A function that writes a recipe for a tiny network and returns its path; the working directory is a new one."""
+    """A function that writes a recipe for a tiny network and returns its path; the
+    working directory is a new one.
+    """
     paddle.seed(0)
     net = TinyNet()
     with old_ir():
-        paddle.jit.save(net, str(tmp_path / "net" / "inference"), [paddle.static.InputSpec([None, *SHAPE], "float32", "x")])
+        paddle.jit.save(net, str(tmp_path / "net" / "inference"),
+                        [paddle.static.InputSpec([None, *SHAPE], "float32", "x")])
     monkeypatch.chdir(tmp_path)
 
     def write(sections, **changed):
-        settings = dict(model_dir=str(tmp_path / "net"), loader=f"{__name__}:loader", evaluator=f"{__name__}:evaluate",
+        settings = dict(model_dir=str(tmp_path / "net"), loader=f"{__name__}:loader",
+                        evaluator=f"{__name__}:evaluate",
                         loader_args={"seed": 3}, **changed)
         path = tmp_path / "tiny_act.yaml"
-        path.write_text(yaml.safe_dump({"Global": settings, **sections}, sort_keys=False), encoding="utf-8")
+        path.write_text(yaml.safe_dump({"Global": settings, **sections}, sort_keys=False),
+                        encoding="utf-8")
         return str(path)
 
     yield write
@@ -66,38 +76,48 @@ def recipe(tmp_path, monkeypatch):
 
 def recorded(tmp_path, path, *words):
     before = (tmp_path / "net" / "inference.pdmodel").read_bytes()
-    code = act.main(["--config_path", path, "--save_dir", str(tmp_path / "out"), "--results", str(tmp_path / "r.json"), *words])
-    assert code == 0 and (tmp_path / "net" / "inference.pdmodel").read_bytes() == before, "the float model is somebody else's"
+    code = act.main(["--config_path", path, "--save_dir", str(tmp_path / "out"), "--results",
+                     str(tmp_path / "r.json"), *words])
+    assert code == 0 and (tmp_path / "net" / "inference.pdmodel").read_bytes() == before, (
+        "the float model is somebody else's")
     return json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
 
 
 def test_mrecg_stands_beside_nearest_rounding(recipe, tmp_path):
     content = recorded(tmp_path, recipe(POST, visualdl=False), "--seeds", "0", "1")
-    assert [run["seed"] for run in content["runs"]] == [0, 1] and content["command"].startswith("python demo/slim/act.py")
+    assert ([run["seed"] for run in content["runs"]] == [0, 1]
+            and content["command"].startswith("python demo/slim/act.py"))
     assert list(content["runs"][0]["measured"]) == ["float", "nearest", "MRECG"]
     assert content["runs"][0]["setting"] == {"recipe": "tiny_act"}
     assert (tmp_path / "out" / "seed1" / "inference.pdmodel").exists()
 
 
 def test_a_score_of_several_metrics_is_several_rows(recipe, tmp_path):
-    words = [f"Global.loader={__name__}:loader_by_name", "Global.loader_args=", f"Global.evaluator={__name__}:evaluate_twice"]
+    words = [f"Global.loader={__name__}:loader_by_name", "Global.loader_args=",
+             f"Global.evaluator={__name__}:evaluate_twice"]
     runs = recorded(tmp_path, recipe(POST), *words)["runs"]
-    assert [run["setting"] for run in runs] == [{"recipe": "tiny_act", "metric": metric} for metric in ("mean", "most")]
-    assert runs[0]["measured"] == {"float": 1.0, "nearest": 1.0, "MRECG": 1.0} and runs[1]["measured"]["float"] > 1.0
+    assert ([run["setting"] for run in runs]
+            == [{"recipe": "tiny_act", "metric": metric} for metric in ("mean", "most")])
+    assert (runs[0]["measured"] == {"float": 1.0, "nearest": 1.0, "MRECG": 1.0}
+            and runs[1]["measured"]["float"] > 1.0)
 
 
 @pytest.mark.parametrize("name", models.YOLO)
-def test_a_detector_is_exported_under_the_names_that_its_recipe_distils(name, shared_data, tmp_path, monkeypatch):
+def test_a_detector_is_exported_under_the_names_that_its_recipe_distils(name, shared_data, tmp_path,
+                                                                        monkeypatch):
     shared_data("weights/yolo-fastest-1.1")
-    recipes = [r for r in (act.read_recipe(str(path)) for path in CONFIGS.glob("*.yaml")) if r["Global"]["model_dir"] == name]
+    recipes = [r for r in (act.read_recipe(str(path)) for path in CONFIGS.glob("*.yaml"))
+               if r["Global"]["model_dir"] == name]
     monkeypatch.chdir(tmp_path)
     directory = act.float_model({"model_dir": name})
     assert directory == act.float_model({"model_dir": name}), "it is exported once"
     graph = load_graph(str(directory))
     producers = graph.producers()
-    last = [producers[output] for output in graph.outputs]  # Paddle 2 ends a program with a scale op by 1 for each output
+    # Paddle 2 ends a program with a scale op by 1 for each output
+    last = [producers[output] for output in graph.outputs]
     heads = [op.input("X") if op.type == "scale" else op.output("Out") for op in last]
-    assert len(heads) == len(models.heads(name)) and all(r["Distillation"]["node"] == heads for r in recipes)
+    assert (len(heads) == len(models.heads(name))
+            and all(r["Distillation"]["node"] == heads for r in recipes))
 
 
 @pytest.mark.skipif(not PADDLE_2, reason="PaddleSlim's AutoCompression cannot train on Paddle 3")

@@ -36,7 +36,8 @@ def test_normalises_and_limits(sheets):
 
 
 def test_calibration_draws_by_seed(sheets):
-    assert np.array_equal(cifar10.calibration_set(sheets, 3, 1), cifar10.calibration_set(sheets, 3, 1))
+    assert np.array_equal(cifar10.calibration_set(sheets, 3, 1),
+                          cifar10.calibration_set(sheets, 3, 1))
     assert [len(b) for b in cifar10.calibration(str(sheets), 3, 0, batch_size=2)] == [2, 1]
 
 

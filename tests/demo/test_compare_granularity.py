@@ -5,27 +5,31 @@ import pytest
 from demo import compare_granularity, results
 
 
-@pytest.mark.parametrize("model, bits", [(m, b) for m, n in compare_granularity.NETWORKS.items() for b in n.bits])
+@pytest.mark.parametrize("model, bits",
+                         [(m, b) for m, n in compare_granularity.NETWORKS.items() for b in n.bits])
 def test_every_cell_is_a_valid_config(model, bits, tmp_path):
     args = compare_granularity.parse_args(["run", "--model", model, "--data_dir", str(tmp_path)])
     for policy in compare_granularity.POLICIES:
         if policy.startswith("explicit") and model not in compare_granularity.PAIRS:
             continue
-        config = compare_granularity.cell_config(args, dict(model=model, bits=bits, policy=policy), seed=3)
+        config = compare_granularity.cell_config(args, dict(model=model, bits=bits, policy=policy),
+                                                 seed=3)
         assert f"W{config.quant_post.weight_bits}A{config.quant_post.activation_bits}" == bits
         assert config.global_.seed == 3 and config.mrecg.granularity == policy.split()[0]
         assert (config.mrecg.keep_prob < 1) == ("QDrop" in policy)
 
 
 def test_a_budget_reaches_both_sides():
-    args = compare_granularity.parse_args(["run", "--budget", "long", "--set", "MRECG.num_iters=77"])
+    args = compare_granularity.parse_args(["run", "--budget", "long", "--set",
+                                           "MRECG.num_iters=77"])
     for policy in ("block", "explicit pairs", "explicit pairs, inner 0.1"):
         setting = dict(model="cifar_resnet20", bits="W2A4", policy=policy)
         assert compare_granularity.cell_config(args, setting, 0).mrecg.num_iters == 77
 
 
 def test_summary_sorts_the_cells_of_one_results_file(tmp_path, capsys):
-    cells = [("mobilenet_v1", "W4A8", "loss_peaks"), ("pplcnetv2", "W4A8", "block"), ("mobilenet_v1", "W4A8", "block + QDrop"),
+    cells = [("mobilenet_v1", "W4A8", "loss_peaks"), ("pplcnetv2", "W4A8", "block"),
+             ("mobilenet_v1", "W4A8", "block + QDrop"),
              ("cifar_resnet20", "W2A4", "block")]
     for model, bits, policy in cells:
         setting = dict(model=model, bits=bits, policy=policy, budget="config")
@@ -36,7 +40,8 @@ def test_summary_sorts_the_cells_of_one_results_file(tmp_path, capsys):
     assert compare_granularity.summary(compare_granularity.parse_args(arguments)) == 0
     table = capsys.readouterr().out
     assert "cifar" not in table
-    assert table.index("block + QDrop") < table.index("loss_peaks") < table.index("pplcnetv2 | W4A8")
+    assert table.index("block + QDrop") < table.index("loss_peaks") < table.index("pplcnetv2 | "
+                                                                                  "W4A8")
 
 
 def test_a_measure_that_some_cells_lack_is_left_out(tmp_path, capsys):
@@ -45,7 +50,8 @@ def test_a_measure_that_some_cells_lack_is_left_out(tmp_path, capsys):
             setting = dict(model="cifar_resnet20", bits=bits, policy="block", budget="config")
             results.save_results(results.cell_path(tmp_path, setting, seed), "python x.py",
                                  [results.run_record(setting, seed, {"quantized": 69.0, **more})])
-    arguments = ["summary", "--cells_dir", str(tmp_path), "--results", str(tmp_path / "x" / "granularity.json")]
+    arguments = ["summary", "--cells_dir", str(tmp_path), "--results",
+                 str(tmp_path / "x" / "granularity.json")]
     assert compare_granularity.summary(compare_granularity.parse_args(arguments)) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if "block" in line]
     assert rows[0].endswith("| 69.00 | – | 2 |") and rows[1].endswith("| 69.00 | 2.00 | 1 |")
@@ -59,7 +65,8 @@ def test_without_cells_it_says_what_to_run(tmp_path, capsys):
 
 def test_measured_is_in_percent():
     class Report:
-        metrics = {stage: {"top1": value} for stage, value in (("float", 0.7), ("nearest", 0.1), ("quantized", 0.65))}
+        metrics = {stage: {"top1": value}
+                   for stage, value in (("float", 0.7), ("nearest", 0.1), ("quantized", 0.65))}
         units, first_pass = [], []
     Report.units = [type("Unit", (), {"iterations": 5})] * 2
     measured = results.measured(Report, "top1")

@@ -20,25 +20,41 @@ POST = [p for p in CONFIGS if p not in (*TRAINING, *ACT)]
 
 
 def test_there_are_configs():
-    assert len(POST) >= 8 and len(TRAINING) >= 8 and ACT == sorted((ROOT / "configs" / "slim").glob("*.yaml")) != []
+    assert (
+        len(POST) >= 8
+        and len(TRAINING) >= 8
+        and ACT == sorted((ROOT / "configs" / "slim").glob("*.yaml")) != []
+    )
 
 
 @pytest.mark.parametrize("path", ACT, ids=lambda p: p.stem)
 def test_recipe_of_autocompression_is_valid_and_named_after_what_it_does(path):
     recipe = read_recipe(str(path))
-    strategy, weight_bits, activation_bits = re.search(r"_act_(mrecg|bin_reg_pact)_w(\d)a(\d)$", path.stem).groups()
+    strategy, weight_bits, activation_bits = re.search(
+        r"_act_(mrecg|bin_reg_pact)_w(\d)a(\d)$", path.stem
+    ).groups()
     quantization = recipe["QuantPost" if strategy == "mrecg" else "QuantAware"]
-    assert (quantization["weight_bits"], quantization["activation_bits"]) == (int(weight_bits), int(activation_bits))
+    assert (quantization["weight_bits"], quantization["activation_bits"]) == (
+        int(weight_bits),
+        int(activation_bits),
+    )
     assert ("MRECG" in recipe) == (strategy == "mrecg")
-    assert ({"Distillation", "BinRegularization", "SymmetricPACT"} <= set(recipe)) == (strategy == "bin_reg_pact")
+    assert ({"Distillation", "BinRegularization", "SymmetricPACT"} <= set(recipe)) == (
+        strategy == "bin_reg_pact"
+    )
     assert list(recipe)[0] == "Global"
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda p: p.stem)
 def test_training_config_is_valid_and_named_after_what_it_does(path):
     config = load_training_config(path)
-    strategy, weight_bits, activation_bits = re.search(r"_(lsq|bin_reg_pact|bin_reg|pact)_w(\d)a(\d)$", path.stem).groups()
-    assert (config.quant_aware.weight_bits, config.quant_aware.activation_bits) == (int(weight_bits), int(activation_bits))
+    strategy, weight_bits, activation_bits = re.search(
+        r"_(lsq|bin_reg_pact|bin_reg|pact)_w(\d)a(\d)$", path.stem
+    ).groups()
+    assert (config.quant_aware.weight_bits, config.quant_aware.activation_bits) == (
+        int(weight_bits),
+        int(activation_bits),
+    )
     assert config.quant_aware.target == ("paddle_lite" if activation_bits == "8" else "simulation")
     assert (config.bin_regularization is not None) == ("bin_reg" in strategy)
     assert (config.quant_aware.activation_quanter == "symmetric_pact") == ("pact" in strategy)

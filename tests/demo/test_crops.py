@@ -48,7 +48,8 @@ def test_reads_labelled_crops_in_the_files_order(tmp_path):
 def test_accuracy_uses_every_sample_of_an_uneven_last_batch():
     images = np.eye(5, dtype=np.float32)
     labels = np.array([0, 1, 2, 3, 0])
-    assert crops.accuracy(lambda batch: [batch], images, labels, batch_size=2) == pytest.approx(80.0)
+    assert (crops.accuracy(lambda batch: [batch], images, labels, batch_size=2)
+            == pytest.approx(80.0))
 
 
 def test_absent_packages_and_data_say_how_to_get_them(monkeypatch, tmp_path):

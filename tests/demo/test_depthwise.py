@@ -17,7 +17,8 @@ def counted(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("size, kernel, stride, padding", [(4, 3, 1, 1), (8, 3, 2, 1), (5, 5, 1, 2), (7, 5, 2, 2), (3, 3, 1, 0)])
+@pytest.mark.parametrize("size, kernel, stride, padding",
+                         [(4, 3, 1, 1), (8, 3, 2, 1), (5, 5, 1, 2), (7, 5, 2, 2), (3, 3, 1, 0)])
 def test_value_and_gradients(monkeypatch, size, kernel, stride, padding):
     paddle.seed(size)
     calls = counted(monkeypatch)
@@ -31,12 +32,15 @@ def test_value_and_gradients(monkeypatch, size, kernel, stride, padding):
         found.append([y, *paddle.grad((y * y).sum(), [x, layer.weight, layer.bias])])
     assert len(calls) == 1
     for slow, fast in zip(*found):
-        assert np.allclose(slow.numpy(), fast.numpy(), rtol=TOLERANCE, atol=TOLERANCE * float(slow.abs().max()))
+        assert np.allclose(slow.numpy(), fast.numpy(), rtol=TOLERANCE,
+                           atol=TOLERANCE * float(slow.abs().max()))
 
 
 @pytest.mark.parametrize("shape, options", [
-    ((1, 4, 8, 8), dict(groups=2)), ((1, 4, 8, 8), dict(groups=4, dilation=2)), ((1, 4, 32, 32), dict(groups=4)),
-    ((1, 4, 8, 8), dict(groups=4, padding="SAME")), ((1, 4, 8, 8), dict(groups=4, padding=[1, 0, 1, 0])),
+    ((1, 4, 8, 8), dict(groups=2)), ((1, 4, 8, 8), dict(groups=4, dilation=2)),
+    ((1, 4, 32, 32), dict(groups=4)),
+    ((1, 4, 8, 8), dict(groups=4, padding="SAME")),
+    ((1, 4, 8, 8), dict(groups=4, padding=[1, 0, 1, 0])),
 ])
 def test_what_it_does_not_cover_stays_with_paddle(monkeypatch, shape, options):
     calls = counted(monkeypatch)

@@ -46,8 +46,10 @@ def test_what_is_faint_uncertain_or_thin_is_no_word():
     assert det.find_words(text_map((0.29, (20, 30), (30, 70))), (64, 96)) == []
     assert det.find_words(text_map((0.59, (20, 30), (30, 70))), (64, 96)) == []
     assert len(det.find_words(text_map((0.61, (20, 30), (30, 70))), (64, 96))) == 1
-    assert det.find_words(text_map((0.9, (20, 23), (30, 70)), (0.9, (40, 41), (3, 4))), (64, 96)) == []
-    assert len(det.find_words(text_map((0.9, (5, 15), (5, 45)), (0.9, (30, 40), (5, 45))), (64, 96))) == 2
+    assert (det.find_words(text_map((0.9, (20, 23), (30, 70)), (0.9, (40, 41), (3, 4))), (64, 96))
+            == [])
+    assert (len(det.find_words(text_map((0.9, (5, 15), (5, 45)), (0.9, (30, 40), (5, 45))),
+                               (64, 96))) == 2)
 
 
 def test_mean_inside_counts_the_border_and_nothing_else():
@@ -57,7 +59,8 @@ def test_mean_inside_counts_the_border_and_nothing_else():
 
 
 def test_counting_matches_once_and_leaves_out_what_is_ignored():
-    truth = [det.Word(box(0, 0, 10, 10), True), det.Word(box(20, 0, 30, 10), True), det.Word(box(40, 0, 50, 10), False)]
+    truth = [det.Word(box(0, 0, 10, 10), True), det.Word(box(20, 0, 30, 10), True),
+             det.Word(box(40, 0, 50, 10), False)]
     found = [box(0, 0, 10, 6),     # IoU 0.6
              box(0, 0, 10, 10),    # the same word again
              box(20, 0, 30, 5),    # IoU 0.5 is not above one half
@@ -67,7 +70,8 @@ def test_counting_matches_once_and_leaves_out_what_is_ignored():
 
 
 def test_rates():
-    assert det.rates([det.Tally(1, 3, 2), det.Tally(2, 3, 2)]) == pytest.approx(dict(precision=50, recall=75, hmean=60))
+    assert (det.rates([det.Tally(1, 3, 2), det.Tally(2, 3, 2)])
+            == pytest.approx(dict(precision=50, recall=75, hmean=60)))
     assert det.rates([det.Tally(0, 0, 0)]) == dict(precision=0, recall=0, hmean=0)
 
 
@@ -75,19 +79,24 @@ def test_network_input_keeps_the_ratio_in_multiples_of_32():
     assert det.preprocess(Image.new("RGB", (1280, 720))).shape == (3, 544, 960)
     pixels = det.preprocess(Image.new("RGB", (60, 40), (255, 0, 0)))
     assert pixels.shape == (3, 32, 64)
-    assert pixels[:, 0, 0] == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, (1 - 0.406) / 0.225])  # blue first
+    # blue first
+    assert pixels[:, 0, 0] == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, (1 - 0.406) / 0.225])
 
 
 @pytest.fixture
 def scenes(tmp_path, monkeypatch):
-    """Two photographs; a word on the first is labelled, with a byte order mark and a comma in its text."""
+    """Two photographs; a word on the first is labelled, with a byte order
+    mark and a comma in its text.
+    """
     monkeypatch.setenv("MRECG_SHARED_DATA", str(tmp_path))
     for part in ("img", "gt"):
         (tmp_path / det.FOLDER / part).mkdir(parents=True)
     for name, value in (("img_1", 0), ("img_2", 255)):
-        Image.new("RGB", (640, 544), (value,) * 3).save(tmp_path / det.FOLDER / "img" / f"{name}.jpg")
-        (tmp_path / det.FOLDER / "gt" / f"gt_{name}.txt").write_text("\ufeff10,20,110,20,110,50,10,50,a,b\n1,1,9,1,9,9,1,9,###\n",
-                                                                    encoding="utf-8")
+        Image.new("RGB", (640, 544),
+                  (value,) * 3).save(tmp_path / det.FOLDER / "img" / f"{name}.jpg")
+        (tmp_path / det.FOLDER / "gt" / f"gt_{name}.txt").write_text(
+            "\ufeff10,20,110,20,110,50,10,50,a,b\n1,1,9,1,9,9,1,9,###\n", encoding="utf-8"
+        )
     return tmp_path
 
 
@@ -125,7 +134,8 @@ def text_maps(tmp_path_factory, request):
     predict, maps = Predictor(prefix), []
     for path in det.image_paths()[:24]:
         with Image.open(path) as image:
-            maps.append((path, (image.height, image.width), predict({"x": det.preprocess(image)[None]})[0]))
+            maps.append((path, (image.height, image.width),
+                         predict({"x": det.preprocess(image)[None]})[0]))
     return maps
 
 
@@ -133,7 +143,8 @@ def text_maps(tmp_path_factory, request):
 @pytest.mark.host
 def test_the_float_network_finds_what_opencv_finds(text_maps):
     """OpenCV's resize and contours find 37 of the 120 words in 80 boxes."""
-    hits, found, wanted = np.sum([det.match(det.find_words(scores[0, 0], size), det.read_words(path))
+    hits, found, wanted = np.sum([det.match(det.find_words(scores[0, 0], size),
+                                            det.read_words(path))
                                   for path, size, scores in text_maps], axis=0)
     assert wanted == 120 and abs(hits - 37) <= 2 and abs(found - 80) <= 2
 
@@ -150,5 +161,6 @@ def test_words_are_those_of_opencv_and_pyclipper(text_maps):
     for _, size, scores in text_maps[:8]:
         theirs = [Polygon(box) for box in process(scores, size)[0]]
         ours = [Polygon(corners) for corners in det.find_words(scores[0, 0], size)]
-        alike = [a for a in theirs if max((a.intersection(b).area / a.union(b).area for b in ours), default=0) > 0.8]
+        alike = [a for a in theirs
+                 if max((a.intersection(b).area / a.union(b).area for b in ours), default=0) > 0.8]
         assert len(alike) >= len(theirs) - 1 and abs(len(theirs) - len(ours)) <= 1

@@ -12,10 +12,12 @@ from demo.detection import models, pictures, quant_post
 
 @pytest.mark.parametrize("model", models.NAMES)
 def test_every_model_has_a_recipe_that_takes_overrides_and_the_seed(model):
-    config = quant_post.load(quant_post.parse_args(["--model", model, "--seed", "7", "MRECG.num_iters=5"]))
+    config = quant_post.load(quant_post.parse_args(["--model", model, "--seed", "7",
+                                                    "MRECG.num_iters=5"]))
     assert (config.global_.seed, config.mrecg.num_iters, config.quant_post.weight_bits) == (7, 5, 4)
     if not model.startswith("ppocr"):  # a loader of another network would feed other pixels
-        assert config.data.loader_args["model"] == config.evaluation.evaluator_args["model"] == model
+        assert (config.data.loader_args["model"] == config.evaluation.evaluator_args["model"]
+                == model)
 
 
 @pytest.mark.parametrize("model", models.YOLO)
@@ -42,12 +44,14 @@ def report(value):
 
 def test_a_run_replaces_its_earlier_self_only(tmp_path):
     path = tmp_path / "r.json"
-    for words, value in ((["--seed", "0"], 40.0), (["--seed", "1"], 41.0), (["--budget", "short", "MRECG.num_iters=5"], 42.0),
+    for words, value in ((["--seed", "0"], 40.0), (["--seed", "1"], 41.0),
+                         (["--budget", "short", "MRECG.num_iters=5"], 42.0),
                          (["--seed", "0"], 43.0)):
         args = quant_post.parse_args(words)
         quant_post.record(path, args, quant_post.load(args), report(value))
     runs = results.load_results(path)["runs"]
-    assert sorted((r["setting"].get("budget", ""), r["seed"], r["measured"]["float"]) for r in runs) == [
+    assert sorted((r["setting"].get("budget", ""), r["seed"], r["measured"]["float"])
+                  for r in runs) == [
         ("", 0, 43.0), ("", 1, 41.0), ("short", 0, 42.0)]
     assert runs[0]["setting"]["bits"] == "W4A8" and runs[0]["setting"]["method"] == "loss_peaks"
 
@@ -57,8 +61,11 @@ def test_both_programs_are_drawn_side_by_side(tmp_path, monkeypatch):
     for path in photographs:
         Image.new("RGB", (240, 120)).save(path)
     square = np.array([[20, 20], [100, 20], [100, 100], [20, 100]])
-    monkeypatch.setattr(pictures, "shapes_on", lambda model, predict, path: [pictures.Shape(square, "cat 0.90", 3)] * predict)
-    sheet = Image.open(pictures.side_by_side(tmp_path / "x.png", "picodet", {"float": 1, "quantized": 0}, photographs))
+    monkeypatch.setattr(pictures, "shapes_on",
+                        lambda model, predict, path: [pictures.Shape(square, "cat 0.90", 3)]
+                        * predict)
+    sheet = Image.open(pictures.side_by_side(tmp_path / "x.png", "picodet",
+                                             {"float": 1, "quantized": 0}, photographs))
     assert sheet.size == (2 * pictures.WIDTH, 2 * (240 + pictures.CAPTION))
     side = (40, pictures.CAPTION + 100)  # on the left side of the square, at twice its size
     assert sheet.getpixel(side) == pictures.colour_of(3)
@@ -70,4 +77,5 @@ def test_what_is_drawn_is_what_the_network_finds(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures.coco, "class_names", lambda: ["person", "bicycle"])
     rows = np.float32([[1, 0.9, 10, 20, 30, 40], [0, 0.2, 0, 0, 5, 5]])
     shape, = pictures.shapes_on("picodet", lambda feed: [rows, np.array([2])], tmp_path / "a.png")
-    assert shape.label == "bicycle 0.90" and shape.outline.tolist() == [[10, 20], [30, 20], [30, 40], [10, 40]]
+    assert (shape.label == "bicycle 0.90"
+            and shape.outline.tolist() == [[10, 20], [30, 20], [30, 40], [10, 40]])

@@ -17,7 +17,9 @@ def released(tmp_path_factory):
     net = training_nets.float_net(seed=3)
     net.eval()
     prefix = str(tmp_path_factory.mktemp("released") / "inference")
-    paddle.jit.save(net, prefix, [paddle.static.InputSpec([None, 3, training_nets.SIDE, training_nets.SIDE], "float32", "x")])
+    paddle.jit.save(net, prefix,
+                    [paddle.static.InputSpec([None, 3, training_nets.SIDE, training_nets.SIDE],
+                                             "float32", "x")])
     return net, prefix
 
 
@@ -44,7 +46,8 @@ def test_another_architecture_is_refused(released):
 def test_data_and_config_are_what_paddleocr_reads(tmp_path):
     paddleocr_cls.render_data(tmp_path / "data", {"train": 3, "test": 2})
     rows = [row.split("\t") for row in (tmp_path / "data" / "train.txt").read_text().splitlines()]
-    assert [row[1] for row in rows] == ["0", "180", "0"] and all((tmp_path / "data" / row[0]).exists() for row in rows)
+    assert ([row[1] for row in rows] == ["0", "180", "0"]
+            and all((tmp_path / "data" / row[0]).exists() for row in rows))
     config = yaml.safe_load(yaml.safe_dump(paddleocr_cls.host_config(tmp_path, 4, 1e-3)))
     assert config["Train"]["dataset"]["label_file_list"] == [str(tmp_path / "data" / "train.txt")]
 
@@ -55,5 +58,6 @@ def test_a_missing_clone_is_one_sentence(tmp_path, capsys):
 
 
 def test_methods_have_strategy_files_that_are_there(repository):
-    assert all(file is None or (repository / file).exists() for file in paddleocr_cls.METHODS.values())
+    assert all(file is None or (repository / file).exists()
+               for file in paddleocr_cls.METHODS.values())
     assert set(paddleocr_cls.METHODS) == set(paddleocr_cls.BITS)

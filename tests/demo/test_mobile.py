@@ -29,27 +29,34 @@ def test_ratio_is_the_median_over_alternating_pairs():
 
 def write(folder, target, **cell):
     sizes = dict(quantized_file=dict(bytes=500000))
-    run = dict(setting=dict(model="ResNet-20", bits="W4A8", target=target), seed=0, measured={}, sizes=sizes, **cell)
+    run = dict(setting=dict(model="ResNet-20", bits="W4A8", target=target), seed=0, measured={},
+               sizes=sizes, **cell)
     path = cells.cell_path(folder, "ResNet-20", 4, target)
     path.write_text(json.dumps(dict(runs=[run])), encoding="utf-8")
 
 
 def test_rows_show_what_was_measured_and_no_more(tmp_path):
-    write(tmp_path, "Lite ARM", accepted=True, status="converted", int8_ops=20, ops=20, bytes=330000)
+    write(tmp_path, "Lite ARM", accepted=True, status="converted", int8_ops=20, ops=20,
+          bytes=330000)
     write(tmp_path, "ONNX", accepted=False, status="failed", reason="killed")
-    write(tmp_path, "Paddle Inference", accepted=True, status="agrees", max_abs_diff=0.16, mean_abs_diff=0.05, worst_layer=1e-6,
+    write(tmp_path, "Paddle Inference", accepted=True, status="agrees", max_abs_diff=0.16,
+          mean_abs_diff=0.05, worst_layer=1e-6,
           metric=89.5, metric_float=92.0, int8_ops=19, latency=dict(ratio=1.13))
     assert cells.rows(results.load_cells(tmp_path)) == [
-        ["ResNet-20", "W4A8", "nearest", "Paddle Inference", "agrees", "19/20", "0.16 / 0.05", "0.0001 %", "89.5 / 92.0", "0.50", "1.13"],
+        ["ResNet-20", "W4A8", "nearest", "Paddle Inference", "agrees", "19/20", "0.16 / 0.05",
+         "0.0001 %", "89.5 / 92.0", "0.50", "1.13"],
         ["ResNet-20", "W4A8", "nearest", "ONNX", "no", "–", "–", "–", "–", "–", "–"],
-        ["ResNet-20", "W4A8", "nearest", "Lite ARM", "converted", "20/20", "–", "–", "–", "0.33", "–"]]
+        ["ResNet-20", "W4A8", "nearest", "Lite ARM", "converted", "20/20", "–", "–", "–", "0.33",
+         "–"]]
 
 
 def test_what_failed_stands_below_the_table_with_its_reason(tmp_path):
     write(tmp_path, "ONNX", accepted=False, status="failed", reason="killed")
-    write(tmp_path, "Paddle Inference", accepted=True, status="agrees", latency=None, latency_failure="no kernel")
+    write(tmp_path, "Paddle Inference", accepted=True, status="agrees", latency=None,
+          latency_failure="no kernel")
     assert list(cells.failures(results.load_cells(tmp_path))) == ["ResNet-20 W4A8, ONNX: killed",
-                                              "ResNet-20 W4A8, Paddle Inference: not timed: no kernel"]
+                                              "ResNet-20 W4A8, Paddle Inference: "
+                                              "not timed: no kernel"]
 
 
 def test_the_table_knows_every_model():
@@ -65,14 +72,16 @@ def test_every_result_file_is_of_a_known_model(repository):
     for path in sorted((repository / "demo/mobile/results/cells").glob("*.json")):
         run, = json.loads(path.read_text(encoding="utf-8"))["runs"]
         setting = run["setting"]
-        assert path == cells.cell_path(path.parent, setting["model"], int(setting["bits"][1]), setting["target"])
+        assert (path == cells.cell_path(path.parent, setting["model"], int(setting["bits"][1]),
+                                        setting["target"]))
         assert run["accepted"] or run["reason"], path
         timed = setting["target"] in ("Paddle Inference", "ONNX") and run["accepted"]
         assert not timed or run["latency"] or run["latency_failure"], path
 
 
 def quantized_folder(folder, **codes):
-    sizes = dict(float_file=dict(bytes=4_000_000), quantized_file=dict(bytes=1_000_000, zipped=500_000),
+    sizes = dict(float_file=dict(bytes=4_000_000),
+                 quantized_file=dict(bytes=1_000_000, zipped=500_000),
                  codes=dict(entropy_coded=400_000, **codes))
     folder.mkdir(parents=True)
     (folder / "report.json").write_text(json.dumps(dict(sizes=sizes)), encoding="utf-8")
@@ -94,7 +103,8 @@ def test_sizes_without_the_converter_have_no_lite_file(tmp_path, monkeypatch, ca
     def absent():
         raise ModelError("no paddle_lite_opt on PATH")
     monkeypatch.setattr(lite_env, "find_lite", absent)
-    assert list(sizes.measure(quantized_folder(tmp_path / "model"))) == ["float", "int8", "int8 zipped", "codes, ideal"]
+    assert (list(sizes.measure(quantized_folder(tmp_path / "model")))
+            == ["float", "int8", "int8 zipped", "codes, ideal"])
     assert "no paddle_lite_opt on PATH" in capsys.readouterr().out
 
 
@@ -113,6 +123,7 @@ def test_recorded_sizes_are_not_measured_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("settings, expected", [(dict(num_iters=0, granularity="block"), "nearest"),
-                                                (dict(num_iters=300, granularity="loss_peaks"), "MRECG, loss_peaks")])
+                                                (dict(num_iters=300, granularity="loss_peaks"),
+                                                 "MRECG, loss_peaks")])
 def test_the_table_says_how_weights_were_rounded(settings, expected):
     assert table._rounding(dict(config=dict(MRECG=settings))) == expected

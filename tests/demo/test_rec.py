@@ -24,7 +24,8 @@ def test_ctc_decode(best, text):
 
 def test_characters_start_with_blank_and_end_with_space(tmp_path):
     path = tmp_path / "keys.txt"
-    path.write_text("x\n\u3000\ny\n", encoding="utf-8")  # an ideographic space is a character of its own
+    # an ideographic space is a character of its own
+    path.write_text("x\n\u3000\ny\n", encoding="utf-8")
     assert rec.read_characters(path) == ["", "x", "\u3000", "y", " "]
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rendered text lines: the same for the same seed, splits disjoint, labels balanced, input in range."""
+"""Rendered text lines: the same for the same seed, splits disjoint, labels
+balanced, input in range.
+"""
 import numpy as np
 import pytest
 
@@ -13,11 +15,13 @@ def test_same_seed_same_bytes_and_other_seed_other_lines():
 
 
 def test_lines_do_not_depend_on_how_many_are_asked_for():
-    assert np.array_equal(render.rendered_set("calibration", 8, 3)[0][:4], render.rendered_set("calibration", 4, 3)[0])
+    assert np.array_equal(render.rendered_set("calibration", 8, 3)[0][:4],
+                          render.rendered_set("calibration", 4, 3)[0])
 
 
 def test_splits_share_no_text_even_with_equal_seeds():
-    texts = {split: {render.line(split, 0, i)[2].lower() for i in range(300)} for split in render.SPLITS}
+    texts = {split: {render.line(split, 0, i)[2].lower() for i in range(300)}
+             for split in render.SPLITS}
     assert len(texts["evaluation"]) > 200
     assert not texts["calibration"] & texts["evaluation"]
 
@@ -44,5 +48,6 @@ def test_every_text_fits_its_split():
 
 
 def test_evaluate_scores_in_percent():
-    always_upright = render.evaluate(lambda batch: [np.tile([1.0, 0.0], (len(batch), 1))], num_samples=10)
+    always_upright = render.evaluate(lambda batch: [np.tile([1.0, 0.0], (len(batch), 1))],
+                                     num_samples=10)
     assert always_upright == {"direction accuracy": pytest.approx(50.0)}

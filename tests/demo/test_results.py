@@ -12,7 +12,8 @@ YAML = "# title\n# result: area/numbers bits=W4A8\n#   old\nGlobal:\n  seed: 0\n
 
 @pytest.fixture
 def demo_dir(tmp_path):
-    runs = [results.run_record(dict(data=data, bits=bits), seed, {"float": 90.0, "MRECG": 80.0 + seed}, seconds=1.0)
+    runs = [results.run_record(dict(data=data, bits=bits), seed,
+                               {"float": 90.0, "MRECG": 80.0 + seed}, seconds=1.0)
             for data in ("lines", "words") for bits in ("W4A8", "W3A8") for seed in (0, 2)]
     results.save_results(tmp_path / "area" / "results" / "numbers.json", "python x.py", runs)
     return tmp_path
@@ -54,19 +55,27 @@ def test_two_blocks_in_one_document_are_kept_apart(demo_dir):
 
 
 def test_recorded_command_carries_no_machine_path():
-    command = results.command_line("demo/x.py", ["--data_dir", "/home/me/cifar10", "--seeds", "0", "--policies", "block + QDrop"])
+    command = results.command_line("demo/x.py",
+                                   ["--data_dir", "/home/me/cifar10", "--seeds", "0", "--policies",
+                                    "block + QDrop"])
     assert command == "python demo/x.py --data_dir <cifar10> --seeds 0 --policies 'block + QDrop'"
 
 
 def test_a_summary_says_where_and_when_its_cells_were_measured(tmp_path):
     for k, (device, date) in enumerate((("one CPU", "2026-01-01"), ("another", "2026-02-01"))):
-        path = results.save_results(tmp_path / "cells" / f"{k}.json", "python x.py", [results.run_record({}, k, {"a": 1.0})])
-        path.write_text(json.dumps(dict(results.load_results(path), device=device, date=date)), encoding="utf-8")
+        path = results.save_results(tmp_path / "cells" / f"{k}.json", "python x.py",
+                                    [results.run_record({}, k, {"a": 1.0})])
+        path.write_text(json.dumps(dict(results.load_results(path), device=device, date=date)),
+                        encoding="utf-8")
     cells = results.load_cells(tmp_path / "cells")
-    summary = results.load_results(results.save_results(tmp_path / "all.json", "python x.py", [], cells))
+    summary = results.load_results(results.save_results(tmp_path / "all.json", "python x.py", [],
+                                                        cells))
     assert summary["device"] == "another and one CPU" and summary["date"] == "2026-02-01"
 
 
 def test_settings_without_a_run_are_not_measured_yet(demo_dir):
-    assert "\nnot measured yet\n" in update_results.fill_markdown(MARKDOWN.replace("W4A8", "W1A1"), demo_dir)
-    assert "\n#   not measured yet\nGlobal" in update_results.fill_yaml(YAML.replace("W4A8", "W1A1"), demo_dir)
+    assert ("\nnot measured yet\n" in update_results.fill_markdown(MARKDOWN.replace("W4A8", "W1A1"),
+                                                                   demo_dir))
+    assert ("\n#   not measured yet\nGlobal" in update_results.fill_yaml(YAML.replace("W4A8",
+                                                                                      "W1A1"),
+                                                                         demo_dir))

@@ -29,16 +29,21 @@ def few_digits(monkeypatch):
 def test_float_then_quantized(tmp_path, few_digits, repository, monkeypatch):
     monkeypatch.chdir(repository)
     first, second, scores = tmp_path / "float", tmp_path / "w4a4", tmp_path / "scores.json"
-    assert train.main([*SMALL, "--epochs", "1", "--save_dir", str(first), "--results", str(scores)]) == 0
+    assert (train.main([*SMALL, "--epochs", "1", "--save_dir", str(first), "--results",
+                        str(scores)]) == 0)
     assert {"weights.pdparams", "best.pdparams", "curves.json"} <= {p.name for p in first.iterdir()}
     assert list((first / "model").glob("inference.*"))
-    assert train.main([*SMALL, "--epochs", "1", "--lr", "0.001", "--init", str(first / "weights.pdparams"), "--save_dir",
+    assert train.main([*SMALL, "--epochs", "1", "--lr", "0.001", "--init",
+                       str(first / "weights.pdparams"), "--save_dir",
                        str(second), "--config_path", LSQ, "--results", str(scores)]) == 0
     row, = json.loads((second / "curves.json").read_text())
     assert row["weight_error_db"] < 0 and 0 <= row["near"] <= 100
-    assert (second / "bins.png").stat().st_size > 1000 and (second / "bins.csv").read_text().startswith("epoch,layer,bits")
+    assert ((second / "bins.png").stat().st_size > 1000
+            and (second / "bins.csv").read_text().startswith("epoch,layer,bits"))
     encodings = json.loads((second / "model" / "encodings.json").read_text())
-    assert encodings and json.loads((second / "model" / "report.json").read_text())["verification"]["samples"] == 4
+    assert (encodings
+            and json.loads((second / "model"
+                            / "report.json").read_text())["verification"]["samples"] == 4)
     settings = [run["setting"]["config"] for run in json.loads(scores.read_text())["runs"]]
     assert settings == ["float", "cifar_mobilenet_v3_small_lsq_w4a4"]
 
@@ -52,7 +57,8 @@ def test_float_then_quantized(tmp_path, few_digits, repository, monkeypatch):
     (["--config_path", LSQ, "QuantAware.weigth_bits=4"], "weight_bits"),
     (["--num_train", "5000"], "1437 training images"),
 ])
-def test_mistakes_are_one_sentence_and_exit_code_2(arguments, said, tmp_path, capfd, repository, monkeypatch):
+def test_mistakes_are_one_sentence_and_exit_code_2(arguments, said, tmp_path, capfd, repository,
+                                                   monkeypatch):
     monkeypatch.chdir(repository)
     assert train.main([*arguments, "--save_dir", str(tmp_path / "run")]) == 2
     error = capfd.readouterr().err
@@ -61,9 +67,11 @@ def test_mistakes_are_one_sentence_and_exit_code_2(arguments, said, tmp_path, ca
 
 
 def test_help_shows_commands_that_parse(repository):
-    text = subprocess.run([sys.executable, "demo/classification/train.py", "--help"], cwd=repository, check=True,
+    text = subprocess.run([sys.executable, "demo/classification/train.py", "--help"],
+                          cwd=repository, check=True,
                           capture_output=True, text=True).stdout
-    commands = [c for c in text.replace("\\\n", " ").splitlines() if "demo/classification/train.py" in c and "python" in c]
+    commands = [c for c in text.replace("\\\n", " ").splitlines()
+                if "demo/classification/train.py" in c and "python" in c]
     assert len(commands) >= 4
     for command in commands:
         arguments = train.parse_args(command.split("demo/classification/train.py")[1].split())
@@ -71,14 +79,17 @@ def test_help_shows_commands_that_parse(repository):
 
 
 def started(arguments, save_dir, repository, launcher=()):
-    command = [sys.executable, "-W", "ignore", *launcher, "demo/classification/train.py", *SMALL, "--save_dir", str(save_dir)]
+    command = [sys.executable, "-W", "ignore", *launcher, "demo/classification/train.py", *SMALL,
+               "--save_dir", str(save_dir)]
     environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(repository))
-    return subprocess.Popen([*command, *arguments], cwd=repository, env=environment, stdout=subprocess.PIPE,
+    return subprocess.Popen([*command, *arguments], cwd=repository, env=environment,
+                            stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True)
 
 
 def state(save_dir):
-    return {name: tensor.numpy() for name, tensor in checkpoint.load(save_dir / "weights.pdparams").items()}
+    return {name: tensor.numpy()
+            for name, tensor in checkpoint.load(save_dir / "weights.pdparams").items()}
 
 
 @pytest.mark.slow
@@ -96,21 +107,25 @@ def test_a_killed_process_resumes_to_the_same_bits(tmp_path, repository):
     again.communicate()
     assert again.returncode == 0
     before, after = state(tmp_path / "whole"), state(tmp_path / "killed")
-    assert before.keys() == after.keys() and all(np.array_equal(before[k], after[k]) for k in before)
+    assert (before.keys() == after.keys()
+            and all(np.array_equal(before[k], after[k]) for k in before))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["--config_path", LSQ]], ids=["float", "quantized"])
 def test_two_processes_train_one_network(tmp_path, repository, arguments):
-    launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(tmp_path / "log")]
+    launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir",
+                str(tmp_path / "log")]
     run = started([*arguments, "--epochs", "2"], tmp_path / "run", repository, launcher)
     output = run.communicate()[0]
     logs = "\n".join(p.read_text() for p in (tmp_path / "log").glob("workerlog.*"))
     assert run.returncode == 0, output + logs
     rows = json.loads((tmp_path / "run" / "curves.json").read_text())
-    assert [row["epoch"] for row in rows] == [1, 2] and all(np.isfinite(row["loss"]) for row in rows)
+    assert ([row["epoch"] for row in rows] == [1, 2]
+            and all(np.isfinite(row["loss"]) for row in rows))
     network = networks.build("cifar_mobilenet_v3_small", 10, 0.25)
     trained = state(tmp_path / "run")
     assert set(network.state_dict()) <= set(trained)
-    assert not any(np.array_equal(trained[n], p.numpy()) for n, p in network.named_parameters() if p.ndim == 4)
+    assert not any(np.array_equal(trained[n], p.numpy()) for n, p in network.named_parameters()
+                   if p.ndim == 4)
     assert paddle.distributed.get_world_size() == 1

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop: what is resumed equals what ran through, bit for bit; seeds, averages and schedules do what they say."""
+"""The training loop: what is resumed equals what ran through, bit for bit; seeds, averages and
+schedules do what they say.
+"""
 import numpy as np
 import pytest
 
@@ -11,14 +13,16 @@ from demo.classification.training.schedule import Recipe, learning_rate
 from paddle_mrecg.errors import ConfigError, DataError, ModelError, OutputError
 from paddle_mrecg.quant_aware import quant_aware_prepare
 
-W2A2 = dict(QuantAware=dict(target="simulation", weight_bits=2, activation_bits=2), BinRegularization=dict(schedule="S2"))
+W2A2 = dict(QuantAware=dict(target="simulation", weight_bits=2, activation_bits=2),
+            BinRegularization=dict(schedule="S2"))
 
 
 def images(count, seed):
     """Two classes that a mean tells apart."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 2
-    return ImageArrays((rng.integers(0, 156, (count, 3, 8, 8)) + 100 * labels[:, None, None, None]).astype(np.uint8), labels)
+    return ImageArrays((rng.integers(0, 156, (count, 3, 8, 8))
+                        + 100 * labels[:, None, None, None]).astype(np.uint8), labels)
 
 
 DATA = DataSets(images(48, 0), images(24, 1), 2, View(8, 1, mirror=True))
@@ -26,8 +30,10 @@ DATA = DataSets(images(48, 0), images(24, 1), 2, View(8, 1, mirror=True))
 
 def network():
     """With everything that has a state: batch norm, and dropout's generator."""
-    return paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3, padding=1), paddle.nn.BatchNorm2D(4), paddle.nn.ReLU(),
-                                paddle.nn.Conv2D(4, 4, 3, padding=1), paddle.nn.AdaptiveAvgPool2D(1), paddle.nn.Flatten(),
+    return paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3, padding=1), paddle.nn.BatchNorm2D(4),
+                                paddle.nn.ReLU(),
+                                paddle.nn.Conv2D(4, 4, 3, padding=1),
+                                paddle.nn.AdaptiveAvgPool2D(1), paddle.nn.Flatten(),
                                 paddle.nn.Dropout(0.3), paddle.nn.Linear(4, 2))
 
 
@@ -38,7 +44,8 @@ def trainer(save_dir=None, config=None, watch=None, **settings):
         model, penalty = network(), None
         if config is not None:
             model, penalty = quant_aware_prepare(model, config, calibration=calibration(DATA))
-        return loop.Trainer(model, DATA, recipe, penalty, str(save_dir) if save_dir else None, watch)
+        return loop.Trainer(model, DATA, recipe, penalty, str(save_dir) if save_dir else None,
+                            watch)
 
 
 def weights(run):
@@ -59,7 +66,8 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("config", [None, W2A2], ids=["float", "w2a2 with bin regularization"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, config):
-    settings = dict(config=config, warmup_epochs=1, label_smoothing=0.1, ema_decay=0.9, epoch_images=40)
+    settings = dict(config=config, warmup_epochs=1, label_smoothing=0.1, ema_decay=0.9,
+                    epoch_images=40)
     whole = trainer(tmp_path / "whole", **settings)
     whole.fit(visualdl=False)
     epochs = []
@@ -126,7 +134,8 @@ def test_the_watch_goes_into_the_rows_and_the_last_epoch_scores_all_images():
 
 def test_evaluate_counts_every_image_once():
     run = trainer()
-    run.network = lambda x: paddle.to_tensor(np.tile([1.0, 0.0], (x.shape[0], 1)).astype(np.float32))
+    run.network = lambda x: paddle.to_tensor(np.tile([1.0, 0.0],
+                                                     (x.shape[0], 1)).astype(np.float32))
     assert run.evaluate() == pytest.approx(50.0)
 
 
@@ -135,7 +144,8 @@ def test_learning_rate_rises_to_its_peak_and_falls_to_nought():
     for _ in range(40):
         rates.append(rate.get_lr())
         rate.step()
-    assert rates[:3] == pytest.approx([0.0, 0.02, 0.04]) and max(rates) == pytest.approx(0.2) == pytest.approx(rates[10])
+    assert (rates[:3] == pytest.approx([0.0, 0.02, 0.04])
+            and max(rates) == pytest.approx(0.2) == pytest.approx(rates[10]))
     assert rates[25] == pytest.approx(0.1) and rate.get_lr() == pytest.approx(0.0, abs=1e-9)
 
 
@@ -149,7 +159,8 @@ def test_average_of_weights():
     layer = paddle.nn.Linear(1, 1, bias_attr=False)
     layer.weight.set_value(np.zeros([1, 1], np.float32))
     average = WeightAverage(layer, 0.5)
-    for value, expected in ((1.0, 9 / 11), (2.0, 3 / 12 * 9 / 11 + 9 / 12 * 2.0)):  # young averages forget faster
+    # young averages forget faster
+    for value, expected in ((1.0, 9 / 11), (2.0, 3 / 12 * 9 / 11 + 9 / 12 * 2.0)):
         layer.weight.set_value(np.full([1, 1], value, np.float32))
         average.update()
         with average.applied():

@@ -48,7 +48,8 @@ def folder(tmp_path):
         for number, name in enumerate(("dark", "light")):
             (tmp_path / part / name).mkdir(parents=True)
             for k in range(2):
-                Image.new("RGB", (40 + 10 * k, 60), (100 * number,) * 3).save(tmp_path / part / name / f"{k}.png")
+                Image.new("RGB", (40 + 10 * k, 60),
+                          (100 * number,) * 3).save(tmp_path / part / name / f"{k}.png")
     return tmp_path
 
 
@@ -82,7 +83,8 @@ def test_the_sampler_draws_each_image_once_and_shares_them_out():
 
 
 def test_the_sampler_for_scores_leaves_nothing_out():
-    shares = [[i for batch in data.EpochSampler(7, 2, share=(rank, 2)) for i in batch] for rank in (0, 1)]
+    shares = [[i for batch in data.EpochSampler(7, 2, share=(rank, 2)) for i in batch]
+              for rank in (0, 1)]
     assert sorted(shares[0] + shares[1]) == list(range(7))
     with pytest.raises(DataError, match="lower --batch_size"):
         data.EpochSampler(7, 8, seed=0)
@@ -112,11 +114,13 @@ def test_batches_do_not_depend_on_workers(num_workers):
     sampler = data.EpochSampler(len(sets.train), 16, seed=1, epoch_images=64)
     expected = [data.Collate(sets.train, sets.view, sampler, seed=1)(batch) for batch in sampler]
     loaded = list(data.batches(sets.train, sets.view, sampler, 1, num_workers))
-    assert all(np.array_equal(e[0], g[0].numpy()) and np.array_equal(e[1], g[1].numpy()) for e, g in zip(expected, loaded))
+    assert all(np.array_equal(e[0], g[0].numpy()) and np.array_equal(e[1], g[1].numpy())
+               for e, g in zip(expected, loaded))
 
 
 def test_networks_of_paddle_and_ours_by_name():
-    assert {"resnet18", "mobilenet_v2", "cifar_mobilenet_v2", "cifar_resnet20"} <= set(networks.names())
+    assert ({"resnet18", "mobilenet_v2", "cifar_mobilenet_v2", "cifar_resnet20"}
+            <= set(networks.names()))
     with pytest.raises(ConfigError, match="mobilenet_v2"):
         networks.build("mobilnet_v2", 10)
     with pytest.raises(ConfigError, match="no scale"):
@@ -128,12 +132,16 @@ def test_mobile_networks_are_paddles_with_two_halvings_less(name):
     paddle.seed(0)
     network = networks.build(name, 7, scale=0.25)
     original = networks.build(name.replace("cifar_", ""), 7, scale=0.25)
-    assert {n: t.shape for n, t in network.state_dict().items()} == {n: t.shape for n, t in original.state_dict().items()}
-    halvings = [[layer for layer in net.sublayers() if isinstance(layer, paddle.nn.Conv2D) and layer._stride[0] == 2]
+    assert ({n: t.shape for n, t in network.state_dict().items()}
+            == {n: t.shape for n, t in original.state_dict().items()})
+    halvings = [[layer for layer in net.sublayers()
+                 if isinstance(layer, paddle.nn.Conv2D) and layer._stride[0] == 2]
                 for net in (network, original)]
     assert len(halvings[0]) == len(halvings[1]) - 2
-    deepest = max((layer for layer in network.sublayers() if isinstance(layer, paddle.nn.Conv2D) and layer._groups > 1),
+    deepest = max((layer for layer in network.sublayers()
+                   if isinstance(layer, paddle.nn.Conv2D) and layer._groups > 1),
                   key=lambda layer: layer._groups)
-    assert deepest.weight.numpy().std() == pytest.approx((2.0 / np.prod(deepest.weight.shape[1:])) ** 0.5, rel=0.1)
+    assert (deepest.weight.numpy().std()
+            == pytest.approx((2.0 / np.prod(deepest.weight.shape[1:])) ** 0.5, rel=0.1))
     network.eval()
     assert network(paddle.zeros([1, 3, 32, 32])).shape == [1, 7]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The deployment table's detectors: their inputs fit each other, and their figures follow the outputs."""
+"""The deployment table's detectors: their inputs fit each other, and their
+figures follow the outputs.
+"""
 import numpy as np
 import pytest
 
@@ -12,7 +14,8 @@ def test_every_input_has_the_shape_that_is_timed(name, shared_data):
     shared_data("coco128")
     shared_data(det.FOLDER)
     work = WORKLOADS[name]
-    assert [v.shape for v in work.calibration(2).values()] == [(2, *shape[1:]) for shape in work.shapes]
+    assert ([v.shape for v in work.calibration(2).values()]
+            == [(2, *shape[1:]) for shape in work.shapes])
 
 
 @pytest.mark.parametrize("name, outputs", [
@@ -41,7 +44,8 @@ def test_a_map_of_the_labelled_words_scores(shared_data):
         picture = Image.new("L", (960, 544))
         for word in det.read_words(path):
             middle = word.corners.mean(0)  # DB's maps are shrunken; growing brings the words back
-            shape = [tuple((middle + (corner - middle) * [0.87, 0.6]) * 0.75) for corner in word.corners]
+            shape = [tuple((middle + (corner - middle) * [0.87, 0.6]) * 0.75)
+                     for corner in word.corners]
             ImageDraw.Draw(picture).polygon(shape, fill=255 if word.counts else 0)
         maps.append(np.asarray(picture, np.float32)[None] / 255)
     assert score([np.stack(maps)]) > 60

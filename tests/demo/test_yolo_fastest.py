@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Yolo-Fastest from darknet's files: the layers' meaning, the order of the weights, and the real networks' scores."""
+"""Yolo-Fastest from darknet's files: the layers' meaning, the order of the weights, and
+the real networks' scores.
+"""
 import numpy as np
 import pytest
 
@@ -65,25 +67,32 @@ def cfg(tmp_path):
 
 def write_weights(path, numbers, version=(0, 2)):
     seen = np.zeros(1, np.int64 if version[1] >= 2 else np.int32)
-    path.write_bytes(np.array([*version, 0], np.int32).tobytes() + seen.tobytes() + np.float32(numbers).tobytes())
+    path.write_bytes(np.array([*version, 0], np.int32).tobytes() + seen.tobytes()
+                     + np.float32(numbers).tobytes())
     return path
 
 
 def numbers():
-    """Shift, scale, mean, variance of the first convolution, its kernel; shift and kernel of the second."""
+    """Shift, scale, mean, variance of the first convolution, its kernel; shift
+    and kernel of the second.
+    """
     kernel = np.zeros((4, 1, 3, 3))
     kernel[:, :, 1, 1] = 1.0
-    return np.concatenate([[1, 2, 3, 4], [2, 2, 2, 2], [0, 0, 0, 0], np.full(4, 1 - yolo_fastest.EPSILON), kernel.ravel(),
+    return np.concatenate([[1, 2, 3, 4], [2, 2, 2, 2], [0, 0, 0, 0],
+                           np.full(4, 1 - yolo_fastest.EPSILON), kernel.ravel(),
                            np.zeros(6), np.arange(24)])
 
 
 def test_layers_and_weights_mean_what_darknet_means(cfg, tmp_path):
-    model = yolo_fastest.load_weights(yolo_fastest.YoloFastest(cfg), write_weights(tmp_path / "w", numbers()))
+    model = yolo_fastest.load_weights(yolo_fastest.YoloFastest(cfg),
+                                      write_weights(tmp_path / "w", numbers()))
     assert model.input_shape == (2, 4, 4)
     image = np.zeros((1, 2, 4, 4), np.float32)
-    image[0, 0, ::2, ::2], image[0, 1, 0, 0] = -3.0, 5.0  # what a 3x3 at stride 2 with padding 1 has in its middle
+    # what a 3x3 at stride 2 with padding 1 has in its middle
+    image[0, 0, ::2, ::2], image[0, 1, 0, 0] = -3.0, 5.0
     head, = model(paddle.to_tensor(image))
-    # 2x + shift, a tenth of it below zero, doubled by the shortcut, the largest of the 3x3 around (all four pixels)
+    # 2x + shift, a tenth of it below zero, doubled by the shortcut, the largest of the
+    # 3x3 around (all four pixels)
     best = np.array([0.1 * (2 * -3 + 1), 0.1 * (2 * -3 + 2), 2 * 5 + 3, 2 * 5 + 4]) * 2
     assert head.shape == [1, 6, 2, 2]
     assert np.allclose(head.numpy()[0, :, 1, 1], np.arange(24).reshape(6, 4) @ best, rtol=1e-5)
@@ -91,7 +100,8 @@ def test_layers_and_weights_mean_what_darknet_means(cfg, tmp_path):
 
 def test_a_route_of_two_layers_joins_their_channels(tmp_path):
     path = tmp_path / "route.cfg"
-    path.write_text(LAYERS.replace("layers=3", "layers=0,-4").replace("[upsample]\nstride=2", "[upsample]\nstride=1"),
+    path.write_text(LAYERS.replace("layers=3", "layers=0,-4").replace("[upsample]\nstride=2",
+                                                                      "[upsample]\nstride=1"),
                     encoding="utf-8")
     model = yolo_fastest.YoloFastest(path)
     assert model.sources[6] == (0, 2) and model.blocks[7].conv.weight.shape == [6, 8, 1, 1]
@@ -99,7 +109,8 @@ def test_a_route_of_two_layers_joins_their_channels(tmp_path):
 
 @pytest.mark.parametrize("version", [(0, 1), (0, 2)])
 def test_both_headers_of_weights_are_read(cfg, tmp_path, version):
-    model = yolo_fastest.load_weights(yolo_fastest.YoloFastest(cfg), write_weights(tmp_path / "w", numbers(), version))
+    model = yolo_fastest.load_weights(yolo_fastest.YoloFastest(cfg),
+                                      write_weights(tmp_path / "w", numbers(), version))
     assert model.blocks[0].bn.bias.numpy().tolist() == [1, 2, 3, 4]
 
 
@@ -123,19 +134,24 @@ def test_heads_take_the_anchors_of_their_mask(cfg):
 
 @pytest.mark.slow
 @pytest.mark.host
-@pytest.mark.parametrize("name, precision, at_half", [("yolo_fastest", 16.0, 36.6), ("yolo_fastest_xl", 22.7, 44.6),
-                                                      ("picodet", 40.2, 56.0)])
+@pytest.mark.parametrize("name, precision, at_half",
+                         [("yolo_fastest", 16.0, 36.6), ("yolo_fastest_xl", 22.7, 44.6),
+                          ("picodet", 40.2, 56.0)])
 def test_float_networks_score_as_elsewhere(name, precision, at_half, shared_data, tmp_path):
-    """The figures were measured with other programs, PicoDet's with another filter for the resize."""
+    """The figures were measured with other programs, PicoDet's with
+    another filter for the resize.
+    """
     pytest.importorskip("pycocotools")
     shared_data("coco128")
     from paddle_mrecg.export.predictor import Predictor
     from paddle_mrecg.graph.load import load_graph
     from paddle_mrecg.graph.writer import save_program
     try:
-        save_program(load_graph(models.inference_model(name, str(tmp_path))), str(tmp_path / "float"))
+        save_program(load_graph(models.inference_model(name, str(tmp_path))),
+                     str(tmp_path / "float"))
     except sources.Absent as error:
         pytest.skip(str(error))
     scores = detectors.evaluate(Predictor(str(tmp_path / "float")), name)
     allowed = 1.0 if name == "picodet" else 0.5
-    assert scores["mAP"] == pytest.approx(precision, abs=allowed) and scores["AP50"] == pytest.approx(at_half, abs=allowed)
+    assert (scores["mAP"] == pytest.approx(precision, abs=allowed)
+            and scores["AP50"] == pytest.approx(at_half, abs=allowed))

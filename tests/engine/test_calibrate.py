@@ -23,20 +23,24 @@ def values_of(graph, samples, names):
 def activations(config, target="simulation", samples=None, graph=None, progress=None):
     graph = graph or tiny_graph()
     scheme = build_scheme(graph, config, target)
-    return calibrate.activation_encodings(graph, scheme, samples or tiny_samples(), config, progress)
+    return calibrate.activation_encodings(graph, scheme, samples or tiny_samples(), config,
+                                          progress)
 
 
 @pytest.mark.parametrize("target", ["paddle_lite", "simulation"])
 @pytest.mark.parametrize("observer", ["min_max", "mse", "percentile", "kl"])
 def test_activation_grids_are_those_of_the_tensors(target, observer):
-    config = QuantPost(activation_bits=8 if target == "paddle_lite" else 4, activation_observer=observer)
+    config = QuantPost(activation_bits=8 if target == "paddle_lite" else 4,
+                       activation_observer=observer)
     scheme = build_scheme(tiny_graph(), config, target)
     found = activations(config, target)
-    values = dict(tiny_samples(), **values_of(tiny_graph(), tiny_samples(), ["a.relu", "b.relu", "c.relu", "flat"]))
+    values = dict(tiny_samples(),
+                  **values_of(tiny_graph(), tiny_samples(), ["a.relu", "b.relu", "c.relu", "flat"]))
     assert set(found) == set(values) == set(scheme.activations)
     for name, encoding in found.items():
         spec = scheme.activations[name]
-        direct = ActivationObserver(spec.bits, spec.symmetric, observer, allow_unsigned=spec.unsigned_allowed)
+        direct = ActivationObserver(spec.bits, spec.symmetric, observer,
+                                    allow_unsigned=spec.unsigned_allowed)
         direct.update(values[name])
         assert encoding.to_dict() == direct.encoding().to_dict()
 
@@ -52,11 +56,13 @@ def depthwise_graph(largest):
 
 
 @pytest.mark.parametrize("largest, bits, names", [(1, 8, []), (1000, 8, ["b.w"]), (1000, 4, [])])
-def test_inputs_of_depthwise_convolutions_that_one_step_cannot_serve_are_found(largest, bits, names):
+def test_inputs_of_depthwise_convolutions_that_one_step_cannot_serve_are_found(largest, bits,
+                                                                               names):
     graph, config = depthwise_graph(largest), QuantPost(activation_bits=bits)
     scheme = build_scheme(graph, config, "paddle_lite")
     samples = tiny_samples()
-    found = calibrate.coarse_inputs(graph, scheme, samples, calibrate.activation_encodings(graph, scheme, samples, config))
+    found = calibrate.coarse_inputs(graph, scheme, samples,
+                                    calibrate.activation_encodings(graph, scheme, samples, config))
     assert list(found) == names and all(0.5 < share <= 1 for share in found.values())
     if names:  # the cure that is advised
         build_scheme(graph, QuantPost(skip=names), "paddle_lite")
@@ -75,19 +81,25 @@ def test_samples_beyond_one_batch_count_too():
 def test_only_so_many_samples_are_observed(count):
     samples, config = tiny_samples(100), QuantPost(num_observe=count, activation_observer="min_max")
     samples["image"][count:] *= 100
-    few = activations(QuantPost(activation_observer="min_max"), samples={"image": samples["image"][:count]})
+    few = activations(QuantPost(activation_observer="min_max"),
+                      samples={"image": samples["image"][:count]})
     assert {n: e.to_dict() for n, e in activations(config, samples=samples).items()} == {
         n: e.to_dict() for n, e in few.items()}
 
 
 @pytest.mark.parametrize("observer", ["min_max", "mse", "percentile", "kl"])
 def test_weight_grids_are_those_of_the_parameters(observer):
-    graph, config = tiny_graph(), QuantPost(weight_bits=3, weight_observer=observer, percentile=0.99)
+    graph, config = (tiny_graph(),
+                     QuantPost(weight_bits=3, weight_observer=observer, percentile=0.99))
     scheme = build_scheme(graph, config, "paddle_lite")
     for name, encoding in calibrate.weight_encodings(graph, scheme, config).items():
         direct = weight_encoding(graph.params[name], scheme.weights[name], observer, 0.99)
-        assert encoding.to_dict() == direct.to_dict() and encoding.scale.shape == graph.params[name].shape[:1] or \
-            name == "fc.w" and encoding.scale.shape == graph.params[name].shape[1:]
+        assert (
+            encoding.to_dict() == direct.to_dict()
+            and encoding.scale.shape == graph.params[name].shape[:1]
+            or name == "fc.w"
+            and encoding.scale.shape == graph.params[name].shape[1:]
+        )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -21,7 +21,9 @@ def saved(tmp_path):
     state.activation_encodings["a.relu"] = copy.copy(state.activation_encodings["a.relu"])
     state.activation_encodings["a.relu"].scale = np.float32(1) / np.float32(3)
     state.finished.update(["b.w", "a.relu"])
-    alphas = {"b.w": np.random.default_rng(0).standard_normal(state.codes["b.w"].shape).astype(np.float32)}
+    alphas = {
+        "b.w": np.random.default_rng(0).standard_normal(state.codes["b.w"].shape).astype(np.float32)
+    }
     checkpoint = Checkpoint(str(tmp_path / "folder"), "digest")
     checkpoint.save("0", state, sorted(state.finished), {"hard": [0.1, 1.0]}, alphas)
     return checkpoint, job.state, state, {"hard": [0.1, 1.0]}, alphas
@@ -33,8 +35,10 @@ def test_what_is_loaded_is_what_was_saved(saved):
     assert loaded.finished == {"b.w", "a.relu"} and loaded_summary == summary
     assert all(np.array_equal(loaded.codes[n], state.codes[n]) for n in state.codes)
     assert loaded.activation_encodings["a.relu"].scale == state.activation_encodings["a.relu"].scale
-    assert loaded_alphas.keys() == alphas.keys() and np.array_equal(loaded_alphas["b.w"], alphas["b.w"])
-    assert not start.finished and not np.array_equal(start.codes["b.w"], state.codes["b.w"]), "a copy is changed"
+    assert (loaded_alphas.keys() == alphas.keys()
+            and np.array_equal(loaded_alphas["b.w"], alphas["b.w"]))
+    assert not start.finished and not np.array_equal(start.codes["b.w"], state.codes["b.w"]), (
+        "a copy is changed")
 
 
 def test_other_jobs_and_other_units_have_no_file(saved):
@@ -94,10 +98,13 @@ def test_no_temporary_file_stays(saved):
 
 
 def test_digest_knows_settings_parameters_and_samples():
-    settings, params, samples = dict(a=1, b=2), {"w": np.ones(3, np.float32)}, {"x": np.zeros((2, 2), np.float32)}
+    settings, params, samples = (dict(a=1, b=2), {"w": np.ones(3, np.float32)},
+                                 {"x": np.zeros((2, 2), np.float32)})
     digest = job_digest(settings, params, samples)
     assert digest == job_digest(dict(b=2, a=1), dict(params), dict(samples))
-    others = [job_digest(dict(a=1, b=3), params, samples), job_digest(settings, {"w": params["w"] * 2}, samples),
-              job_digest(settings, {"v": params["w"]}, samples), job_digest(settings, params, {"x": samples["x"] + 1}),
+    others = [job_digest(dict(a=1, b=3), params, samples),
+              job_digest(settings, {"w": params["w"] * 2}, samples),
+              job_digest(settings, {"v": params["w"]}, samples),
+              job_digest(settings, params, {"x": samples["x"] + 1}),
               job_digest(settings, params, {"x": samples["x"].reshape(1, 4)})]
     assert len({digest, *others}) == 6

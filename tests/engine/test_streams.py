@@ -42,6 +42,7 @@ def test_chunks_cover_every_sample_once():
     def double(feed):
         sizes.append(len(feed["x"]))
         return {"y": 2 * feed["x"]}
-    assert np.array_equal(Stream(store, {"x": x}).computed(["x"], ["y"], double, chunk=4)["y"], 2 * x)
+    assert np.array_equal(Stream(store, {"x": x}).computed(["x"], ["y"], double, chunk=4)["y"],
+                          2 * x)
     assert sizes == [4, 4, 2]
     store.close()

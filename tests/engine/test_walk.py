@@ -15,7 +15,8 @@ from paddle_mrecg.engine.walk import UnitResult, Walker
 
 from tests.tiny import tiny_job
 
-QUICK = MRECG(rounding_lr=5e-2, scale_lr=1e-3, keep_prob=1.0, batch_size=16, round_weight_relative=3.0)
+QUICK = MRECG(rounding_lr=5e-2, scale_lr=1e-3, keep_prob=1.0, batch_size=16,
+              round_weight_relative=3.0)
 
 
 def walk(job, units, settings=QUICK, iters=25, after=None):
@@ -43,10 +44,12 @@ def job():
 def test_finished_units_never_change_again(job):
     snapshots = []
     walker = walk(job, job.units(), after=lambda w, k: snapshots.append(frozen(w.state)))
-    assert [len(s) for s in snapshots] == [2, 6, 10], "every weight and every activation is finished once"
+    assert [len(s) for s in snapshots] == [2, 6, 10], (
+        "every weight and every activation is finished once")
     for snapshot in snapshots:
         assert frozen(walker.state, snapshot) == snapshot
-    assert sum(frozen(job.state, [n])[n] != value for n, value in snapshots[-1].items()) > 5, "training did something"
+    assert sum(frozen(job.state, [n])[n] != value for n, value in snapshots[-1].items()) > 5, (
+        "training did something")
 
 
 def test_a_unit_that_gets_worse_stays_at_nearest_rounding(job):
@@ -58,7 +61,8 @@ def test_a_unit_that_gets_worse_stays_at_nearest_rounding(job):
         assert result.hard == result.nearest
         for name in result.unit.weights:
             assert np.array_equal(walker.state.codes[name], job.state.codes[name])
-    assert walker.state.finished >= {n for r in rejected for n in r.unit.weights}, "and no later unit may train it"
+    assert walker.state.finished >= {n for r in rejected for n in r.unit.weights}, (
+        "and no later unit may train it")
 
 
 def test_reconstruction_beats_nearest_rounding_in_every_kept_unit(job):
@@ -102,16 +106,19 @@ def test_dropped_elements_come_from_the_float_stream():
     """With keep_prob 0 nothing is quantized: a unit then sees exactly the float network's input."""
     job = tiny_job(weight_bits=2, activation_bits=2)
     unit = job.units()[1]
-    runner = UnitRunner(job.network.graph, unit.ops(job.network.graph), job.network.scheme, job.network.constants)
+    runner = UnitRunner(job.network.graph, unit.ops(job.network.graph), job.network.scheme,
+                        job.network.constants)
     rng = np.random.default_rng(0)
     shape = (4,) + tuple(job.network.graph.tensors["a.relu"].shape[1:])
-    float_x, quant_x = (paddle.to_tensor(rng.standard_normal(shape).astype(np.float32)) for _ in range(2))
+    float_x, quant_x = (paddle.to_tensor(rng.standard_normal(shape).astype(np.float32))
+                        for _ in range(2))
     mask = DropMask(0.0, 0)
     quantizers = job.state.quantizers(runner.activations)
     for quantizer in quantizers.values():
         quantizer.mask = mask
     weights = {n: runner.fixed[n] for n in runner.weights}
-    dropped = runner.run_quantized({"a.relu": quant_x}, unit.outputs, weights, quantizers, keep_prob=0.0,
+    dropped = runner.run_quantized({"a.relu": quant_x}, unit.outputs, weights, quantizers,
+                                   keep_prob=0.0,
                                    float_feed={"a.relu": float_x}, mask=mask)
     expected = runner.run({"a.relu": float_x}, unit.outputs)
     assert np.allclose(dropped["c.relu"].numpy(), expected["c.relu"].numpy(), atol=1e-6)
@@ -148,7 +155,8 @@ def test_streams_are_those_of_the_whole_networks_and_hold_only_what_is_needed(ta
     units, seen = job.units(), []
 
     def look(walker, k):
-        needed = set(units[k + 1].inputs) if k < 2 else set()  # in this network no later unit reads further back
+        # in this network no later unit reads further back
+        needed = set(units[k + 1].inputs) if k < 2 else set()
         assert set(walker.float_stream.values) == set(walker.quant_stream.values) == needed
         for name in needed:
             assert np.array_equal(walker.float_stream.values[name], float_tensor(job, name))
@@ -193,9 +201,12 @@ def test_same_seed_same_codes_other_seed_other_codes(keep_prob):
 
 
 def test_the_order_of_masks_does_not_depend_on_hashes(job):
-    runner = UnitRunner(job.network.graph, job.network.reached, job.network.scheme, job.network.constants)
-    in_order = dict.fromkeys(n for op in runner.quantized_ops if op.type != FAKE_QUANTIZE for n in op.input_names)
-    assert list(runner.direct_inputs) == list(in_order), "a set would give other bytes in every process"
+    runner = UnitRunner(job.network.graph, job.network.reached, job.network.scheme,
+                        job.network.constants)
+    in_order = dict.fromkeys(n for op in runner.quantized_ops if op.type != FAKE_QUANTIZE
+                             for n in op.input_names)
+    assert list(runner.direct_inputs) == list(in_order), (
+        "a set would give other bytes in every process")
 
 
 def shared_weight_graph(channels=4):
@@ -219,10 +230,12 @@ def shared_weight_graph(channels=4):
 @pytest.mark.parametrize("scale_lr", [0.0, 1e-3])
 def test_a_parameter_read_twice_is_trained_by_its_first_unit_only(scale_lr):
     graph, samples = shared_weight_graph()
-    job = tiny_job(graph, samples, granularity="layer", weight_bits=2, activation_bits=4, first_layer_weight_bits=3)
+    job = tiny_job(graph, samples, granularity="layer", weight_bits=2, activation_bits=4,
+                   first_layer_weight_bits=3)
     assert [m.weights for m in job.modules] == [["w"], ["w"], ["v"]]
     codes = []
     settings = MRECG(**dict(vars(QUICK), scale_lr=scale_lr))
-    walker = walk(job, job.units(), settings, after=lambda w, k: codes.append(w.state.codes["w"].copy()))
+    walker = walk(job, job.units(), settings,
+                  after=lambda w, k: codes.append(w.state.codes["w"].copy()))
     assert all(np.array_equal(c, codes[0]) for c in codes)
     assert [r.iterations for r in walker.results] == [25, 0, 25] and walker.results[1].kept

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every way in which Paddle Lite's converter can fail is one sentence; the real one, where it is installed, makes int8."""
+"""Every way in which Paddle Lite's converter can fail is one sentence; the real one, where it
+is installed, makes int8.
+"""
 import pytest
 
 from paddle_mrecg.errors import ModelError, MrecgError
@@ -23,8 +25,10 @@ def converter(tmp_path, script):
 
 
 @pytest.mark.parametrize("script, said", [
-    ("echo loading; echo 'Check failed: no kernel for softplus'; echo bye; exit 3", r"exit code 3\): Check failed: no kernel for softplus"),
-    ("echo 'last words'; exit 0", r"exit code 0\): last words"),  # it claims success and writes nothing
+    ("echo loading; echo 'Check failed: no kernel for softplus'; echo bye; exit 3",
+     r"exit code 3\): Check failed: no kernel for softplus"),
+    # it claims success and writes nothing
+    ("echo 'last words'; exit 0", r"exit code 0\): last words"),
     ("kill -ABRT $$", r"killed by signal 6\): no message"),
 ])
 def test_a_failed_conversion_gives_the_converters_reason(quantized, tmp_path, script, said):
@@ -54,4 +58,5 @@ def test_the_real_converter_makes_int8_of_every_layer(quantized, target):
     assert model.target == target and len(model.data) > 1000
     convolutions = [row for row in model.rows if "conv" in row.type]
     assert len(convolutions) == 4 and all(row.int8 for row in convolutions)
-    assert all((quantized.params[name] == value).all() for name, value in before.items())  # the graph is not changed
+    # the graph is not changed
+    assert all((quantized.params[name] == value).all() for name, value in before.items())

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paddle Lite's converter is found where the user says, and asked for in one sentence when it is nowhere."""
+"""Paddle Lite's converter is found where the user says, and asked for in one
+sentence when it is nowhere.
+"""
 import os
 import subprocess
 import sys
@@ -14,7 +16,8 @@ from paddle_mrecg.export import lite_env
 def nowhere(monkeypatch, tmp_path):
     """A machine without converter and without other interpreters."""
     monkeypatch.delenv(lite_env.VARIABLE, raising=False)
-    for name, value in (("PATH", tmp_path / "bin"), ("XDG_CACHE_HOME", tmp_path / "cache"), ("HOME", tmp_path / "home"),
+    for name, value in (("PATH", tmp_path / "bin"), ("XDG_CACHE_HOME", tmp_path / "cache"),
+                        ("HOME", tmp_path / "home"),
                         ("PYENV_ROOT", tmp_path / "pyenv"), ("CONDA_PREFIX", tmp_path / "conda")):
         monkeypatch.setenv(name, str(value))
     return tmp_path

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewrites for Paddle Lite leave what is computed as it was, and make the form that its converter reads."""
+"""Rewrites for Paddle Lite leave what is computed as it was, and make the form
+that its converter reads.
+"""
 import numpy as np
 import pytest
 
 from paddle_mrecg.check.simulate import simulate
 from paddle_mrecg.errors import ModelError
-from paddle_mrecg.export.mobile import apply_mobile_rules, avoid_lowest_code, clip_low_bit_activations
+from paddle_mrecg.export.mobile import (apply_mobile_rules, avoid_lowest_code,
+                                        clip_low_bit_activations)
 from paddle_mrecg.export.predictor import Predictor
-from paddle_mrecg.export.rewrites import (float_where_wrong, for_lite, needed_ops, scale_per_channel, scales_in_place, share_scales,
+from paddle_mrecg.export.rewrites import (float_where_wrong, for_lite, needed_ops,
+                                          scale_per_channel, scales_in_place, share_scales,
                                           split_hard_swish, store_int8, weight_dequantizers)
 from paddle_mrecg.graph.graph import Op, TensorInfo
 from paddle_mrecg.graph.writer import save_program
@@ -18,7 +22,9 @@ FEED = {"image": tiny_samples()["image"][:4]}
 
 
 def as_the_factory_writes(graph):
-    """Float codes, one scale per weight, scale variables of their own: what paddle.quantization's convert leaves."""
+    """Float codes, one scale per weight, scale variables of their own: what
+    paddle.quantization's convert leaves.
+    """
     producers = graph.producers()
     for op in [op for op in graph.ops if op.type == "dequantize_linear"]:
         name = op.input("X")
@@ -44,7 +50,8 @@ def test_programs_of_the_factory_api_get_the_form_that_opt_reads():
     producers = graph.producers()
     for op in weight_dequantizers(graph):
         codes = graph.params[op.input("X")]
-        assert codes.dtype == np.int8 and graph.params[op.input("Scale")].size == codes.shape[op.attrs["quant_axis"]]
+        assert (codes.dtype == np.int8
+                and graph.params[op.input("Scale")].size == codes.shape[op.attrs["quant_axis"]])
     for op in graph.ops:
         source = producers.get(op.input("X"))
         if op.type == "dequantize_linear" and source is not None:
@@ -59,7 +66,8 @@ def test_own_programs_need_no_rewrite_for_arm():
 
 def test_scales_that_differ_stay_apart():
     graph = as_the_factory_writes(tiny_quantized())
-    op = next(op for op in graph.ops if op.type == "dequantize_linear" and op.input("X") not in graph.params)
+    op = next(op for op in graph.ops
+              if op.type == "dequantize_linear" and op.input("X") not in graph.params)
     graph.params[op.input("Scale")] = graph.params[op.input("Scale")] * 2
     before = list(op.inputs["Scale"])
     share_scales(graph)
@@ -107,7 +115,8 @@ def test_low_bit_activations_are_clipped_to_their_range():
 
 
 @pytest.mark.parametrize("settings", [dict(target="simulation", weight_bits=4, activation_bits=8),
-                                      dict(target="simulation", weight_symmetric=True, activation_symmetric=True)])
+                                      dict(target="simulation", weight_symmetric=True,
+                                           activation_symmetric=True)])
 def test_grids_that_int8_kernels_lack_are_refused_with_the_cure(settings):
     with pytest.raises(ModelError, match="zero point or without sign.*Global.target=paddle_lite"):
         apply_mobile_rules(tiny_quantized(**settings))
@@ -142,12 +151,18 @@ def test_needed_ops_keeps_order_and_drops_the_rest():
 
 
 def test_fake_quantizers_write_their_scale_where_they_read_it():
-    """PaddleSlim's older form; a reader that renames the output must not leave opt with a name that nothing stores."""
+    """PaddleSlim's older form; a reader that renames the output must not leave opt with a
+    name that nothing stores.
+    """
     graph = tiny_quantized()
-    graph.params.update({"w": np.array([[1.0, -3.0], [0.5, 0.25]], np.float32), "s": np.ones(1, np.float32)})
-    kinds = ("fake_quantize_dequantize_moving_average_abs_max", "fake_channel_wise_quantize_dequantize_abs_max")
-    graph.ops = [Op(kinds[0], {"X": ["image"], "InScale": ["s"]}, {"Out": ["a"], "OutScale": ["s.inplace"]}, {}),
-                 Op(kinds[1], {"X": ["w"]}, {"Out": ["b"], "OutScale": ["w.inplace"]}, dict(quant_axis=0))]
+    graph.params.update({"w": np.array([[1.0, -3.0], [0.5, 0.25]], np.float32),
+                         "s": np.ones(1, np.float32)})
+    kinds = ("fake_quantize_dequantize_moving_average_abs_max",
+             "fake_channel_wise_quantize_dequantize_abs_max")
+    graph.ops = [Op(kinds[0], {"X": ["image"], "InScale": ["s"]},
+                    {"Out": ["a"], "OutScale": ["s.inplace"]}, {}),
+                 Op(kinds[1], {"X": ["w"]}, {"Out": ["b"], "OutScale": ["w.inplace"]},
+                    dict(quant_axis=0))]
     assert scales_in_place(graph).startswith("2 ")
     assert graph.ops[0].outputs["OutScale"] == ["s"]
     assert graph.params[graph.ops[1].output("OutScale")].tolist() == [3.0, 0.5]

@@ -32,7 +32,8 @@ def _one_scale(graph):
 def test_one_wrong_number_is_seen(change, tmp_path):
     job = tiny_job(target="paddle_lite", weight_bits=4)
     right = verified(job, tmp_path)
-    assert right["max_abs_diff"] <= 1e-6 * right["max_abs_output"] and right["mean_abs_diff"] <= right["max_abs_diff"]
+    assert (right["max_abs_diff"] <= 1e-6 * right["max_abs_output"]
+            and right["mean_abs_diff"] <= right["max_abs_diff"])
     wrong = verified(job, tmp_path, change)
     assert wrong["max_abs_diff"] > 1e-4 * wrong["max_abs_output"] and wrong["mean_abs_diff"] > 0
 

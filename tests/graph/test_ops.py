@@ -49,9 +49,12 @@ CONV = {"Input": X, "Filter": floats(4, 6, 3, 3, seed=1)}
 
 
 @pytest.mark.parametrize("attrs", [
-    dict(paddings=[1, 1]), dict(paddings=[2, 2]), dict(paddings=[0, 1]), dict(paddings=[1, 1, 2, 2]),
-    dict(paddings=[1, 0, 2, 1]), dict(paddings=[3, 3]), dict(padding_algorithm="SAME", paddings=[0, 0]),
-    dict(padding_algorithm="SAME", paddings=[0, 0], strides=[2, 2]), dict(padding_algorithm="VALID", paddings=[1, 1]),
+    dict(paddings=[1, 1]), dict(paddings=[2, 2]), dict(paddings=[0, 1]),
+    dict(paddings=[1, 1, 2, 2]),
+    dict(paddings=[1, 0, 2, 1]), dict(paddings=[3, 3]),
+    dict(padding_algorithm="SAME", paddings=[0, 0]),
+    dict(padding_algorithm="SAME", paddings=[0, 0], strides=[2, 2]),
+    dict(padding_algorithm="VALID", paddings=[1, 1]),
     dict(paddings=[2, 2], dilations=[2, 2]), dict(paddings=[1, 1], strides=[2, 1])])
 def test_convolution_paddings(attrs):
     check("conv2d", CONV, {"Output": 1}, **attrs)
@@ -59,39 +62,50 @@ def test_convolution_paddings(attrs):
 
 @pytest.mark.parametrize("attrs", [dict(paddings=[1, 1], strides=[2, 2]), dict(paddings=[2, 2])])
 def test_depthwise_convolution(attrs):
-    check("depthwise_conv2d", {"Input": X, "Filter": floats(6, 1, 5, 5, seed=1)}, {"Output": 1}, groups=6, **attrs)
+    check("depthwise_conv2d", {"Input": X, "Filter": floats(6, 1, 5, 5, seed=1)}, {"Output": 1},
+          groups=6, **attrs)
 
 
 def test_grouped_convolution_with_channels_last():
-    check("conv2d", {"Input": floats(2, 7, 8, 6), "Filter": floats(4, 3, 3, 3, seed=1)}, {"Output": 1}, groups=2,
+    check("conv2d", {"Input": floats(2, 7, 8, 6), "Filter": floats(4, 3, 3, 3, seed=1)},
+          {"Output": 1}, groups=2,
           data_format="NHWC", paddings=[1, 1])
 
 
 def test_convolution_bias():
-    values = {"x": paddle.to_tensor(X), "w": paddle.to_tensor(CONV["Filter"]), "b": paddle.to_tensor(floats(4))}
-    plain, biased = (Op("conv2d", dict({"Input": ["x"], "Filter": ["w"]}, **extra), {"Output": ["y"]})
+    values = {"x": paddle.to_tensor(X), "w": paddle.to_tensor(CONV["Filter"]),
+              "b": paddle.to_tensor(floats(4))}
+    plain, biased = (Op("conv2d", dict({"Input": ["x"], "Filter": ["w"]}, **extra),
+                        {"Output": ["y"]})
                      for extra in ({}, {"Bias": ["b"]}))
     difference = (run_op(biased, values)["y"] - run_op(plain, values)["y"]).numpy()
-    np.testing.assert_allclose(difference, np.broadcast_to(floats(4)[:, None, None], difference.shape), atol=1e-4)
+    np.testing.assert_allclose(difference,
+                               np.broadcast_to(floats(4)[:, None, None], difference.shape),
+                               atol=1e-4)
 
 
 @pytest.mark.parametrize("attrs", [
-    dict(strides=[2, 2]), dict(strides=[2, 2], output_padding=[1, 1]), dict(strides=[2, 2], output_size=[16, 18]),
+    dict(strides=[2, 2]), dict(strides=[2, 2], output_padding=[1, 1]),
+    dict(strides=[2, 2], output_size=[16, 18]),
     dict(strides=[2, 2], paddings=[1, 1]), dict(strides=[2, 2], padding_algorithm="SAME"),
     dict(dilations=[2, 2], paddings=[1, 1])])
 def test_transposed_convolution(attrs):
-    check("conv2d_transpose", {"Input": X, "Filter": floats(6, 4, 3, 3, seed=1)}, {"Output": 1}, **attrs)
+    check("conv2d_transpose", {"Input": X, "Filter": floats(6, 4, 3, 3, seed=1)}, {"Output": 1},
+          **attrs)
 
 
 def test_depthwise_transposed_convolution():
-    check("depthwise_conv2d_transpose", {"Input": X, "Filter": floats(6, 1, 4, 4, seed=1)}, {"Output": 1}, groups=6,
+    check("depthwise_conv2d_transpose", {"Input": X, "Filter": floats(6, 1, 4, 4, seed=1)},
+          {"Output": 1}, groups=6,
           strides=[2, 2], paddings=[1, 1])
 
 
 @pytest.mark.parametrize("kind", ["avg", "max"])
 @pytest.mark.parametrize("attrs", [
-    dict(ksize=[3, 3], strides=[2, 2], paddings=[1, 1]), dict(ksize=[3, 3], strides=[2, 2], ceil_mode=True),
-    dict(ksize=[3, 3], strides=[2, 2], paddings=[1, 1], exclusive=False), dict(ksize=[2, 2], global_pooling=True),
+    dict(ksize=[3, 3], strides=[2, 2], paddings=[1, 1]),
+    dict(ksize=[3, 3], strides=[2, 2], ceil_mode=True),
+    dict(ksize=[3, 3], strides=[2, 2], paddings=[1, 1], exclusive=False),
+    dict(ksize=[2, 2], global_pooling=True),
     dict(ksize=[3, 3], strides=[1, 1], padding_algorithm="SAME"),
     dict(ksize=[3, 3], strides=[2, 2], padding_algorithm="VALID", paddings=[1, 1]),
     dict(ksize=[3, 3], strides=[2, 2], paddings=[0, 1, 1, 0], exclusive=False),
@@ -116,16 +130,19 @@ def test_adaptive_pooling(size):
     ({"Scale": np.array([3.0], "float32")}, {}), ({}, dict(scale=[2.0, 2.0], align_mode=0)),
     ({}, dict(scale=[2.0, 2.0], data_layout="NHWC"))])
 def test_interpolation(mode, inputs, attrs):
-    check(f"{mode}_interp_v2", dict(X=X, **inputs), **{"align_corners": False, "interp_method": mode, **attrs})
+    check(f"{mode}_interp_v2", dict(X=X, **inputs),
+          **{"align_corners": False, "interp_method": mode, **attrs})
 
 
 def test_interpolation_with_aligned_corners():
-    check("bilinear_interp_v2", {"X": X}, out_h=5, out_w=13, align_corners=True, interp_method="bilinear")
+    check("bilinear_interp_v2", {"X": X}, out_h=5, out_w=13, align_corners=True,
+          interp_method="bilinear")
 
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "max", "min"])
 @pytest.mark.parametrize("shape, axis", [
-    ((6,), 1), ((6, 7), 1), ((2,), 0), ((8,), -1), ((7, 8), 2), ((6, 1, 1), -1), ((6, 1, 1), 1), ((2, 6, 1, 1), -1),
+    ((6,), 1), ((6, 7), 1), ((2,), 0), ((8,), -1), ((7, 8), 2), ((6, 1, 1), -1), ((6, 1, 1), 1),
+    ((2, 6, 1, 1), -1),
     ((1,), -1), ((2, 6, 1, 8), -1)])
 def test_elementwise_axis(name, shape, axis):
     check(f"elementwise_{name}", {"X": X, "Y": floats(*shape, seed=1, low=0.5)}, axis=axis)
@@ -143,7 +160,9 @@ def test_integer_arithmetic():
     check("scale", {"X": a}, scale=2.0, bias=3.0)
 
 
-@pytest.mark.parametrize("attrs", [dict(scale=0.5, bias=0.25), dict(scale=0.5, bias=0.25, bias_after_scale=False), {}])
+@pytest.mark.parametrize("attrs",
+                         [dict(scale=0.5, bias=0.25),
+                          dict(scale=0.5, bias=0.25, bias_after_scale=False), {}])
 def test_scale(attrs):
     check("scale", {"X": X}, **attrs)
     check("scale", {"X": X, "ScaleTensor": floats(1)}, **attrs)
@@ -151,14 +170,18 @@ def test_scale(attrs):
 
 @pytest.mark.parametrize("op_type, attrs", [
     *((name, {}) for name in (
-        "relu", "relu6", "sigmoid", "tanh", "silu", "swish", "hard_swish", "hard_sigmoid", "leaky_relu", "gelu", "elu",
-        "celu", "selu", "softplus", "softshrink", "hard_shrink", "thresholded_relu", "stanh", "mish", "brelu",
-        "softsign", "tanh_shrink", "logsigmoid", "exp", "square", "abs", "floor", "ceil", "sign", "sin", "cos", "erf",
+        "relu", "relu6", "sigmoid", "tanh", "silu", "swish", "hard_swish", "hard_sigmoid",
+        "leaky_relu", "gelu", "elu",
+        "celu", "selu", "softplus", "softshrink", "hard_shrink", "thresholded_relu", "stanh",
+        "mish", "brelu",
+        "softsign", "tanh_shrink", "logsigmoid", "exp", "square", "abs", "floor", "ceil", "sign",
+        "sin", "cos", "erf",
         "pow", "softmax", "log_softmax")),
     ("leaky_relu", dict(alpha=0.3)), ("gelu", dict(approximate=True)),
     ("elu", dict(alpha=0.5)),
     ("hard_sigmoid", dict(slope=0.1666667, offset=0.5)), ("swish", dict(beta=1.0)),
-    ("softplus", dict(beta=2.0, threshold=1.0)), ("brelu", dict(t_min=-1.0, t_max=1.0)), ("pow", dict(factor=2.0)),
+    ("softplus", dict(beta=2.0, threshold=1.0)), ("brelu", dict(t_min=-1.0, t_max=1.0)),
+    ("pow", dict(factor=2.0)),
     ("softmax", dict(axis=1)), ("log_softmax", dict(axis=2)), ("clip", dict(min=-0.5, max=1.0))])
 def test_activation(op_type, attrs):
     check(op_type, {"X": X}, **attrs)
@@ -172,10 +195,12 @@ def test_functions_of_positive_numbers(op_type):
 def test_hard_swish_with_other_constants():
     x = paddle.to_tensor(X)
     op = Op("hard_swish", {"X": ["x"]}, {"Out": ["y"]}, dict(threshold=4.0, scale=5.0, offset=2.0))
-    np.testing.assert_allclose(run_op(op, {"x": x})["y"].numpy(), X * np.clip(X + 2, 0, 4) / 5, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(run_op(op, {"x": x})["y"].numpy(), X * np.clip(X + 2, 0, 4) / 5,
+                               rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("mode, shape", [("all", (1,)), ("channel", (6,)), ("element", (1, 6, 7, 8))])
+@pytest.mark.parametrize("mode, shape",
+                         [("all", (1,)), ("channel", (6,)), ("element", (1, 6, 7, 8))])
 def test_prelu(mode, shape):
     check("prelu", {"X": X, "Alpha": floats(*shape, seed=1)}, mode=mode, data_format="NCHW")
 
@@ -188,17 +213,21 @@ def test_dropout_at_inference(mode):
 def test_normalisation():
     six = [floats(6, seed=s, low=0.5) for s in range(4)]
     statistics = dict(zip(("Mean", "Variance", "Scale", "Bias"), six))
-    for attrs in (dict(epsilon=1e-3), dict(is_test=False)):  # running statistics whatever the attributes say
+    # running statistics whatever the attributes say
+    for attrs in (dict(epsilon=1e-3), dict(is_test=False)):
         graph, feed = one_op("batch_norm", dict(X=X, **statistics), attrs, {"Y": 1})
         graph.ops[0].attrs = dict(attrs, is_test=True)
         expected, = executor_outputs(graph, feed, graph.outputs)
         graph.ops[0].attrs = attrs
-        actual = run_op(graph.ops[0], {n: paddle.to_tensor(a) for n, a in feed.items()})[graph.outputs[0]]
+        actual = run_op(graph.ops[0],
+                        {n: paddle.to_tensor(a) for n, a in feed.items()})[graph.outputs[0]]
         np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-5, atol=1e-5)
-    check("layer_norm", {"X": X, "Scale": floats(56), "Bias": floats(56)}, {"Y": 1}, begin_norm_axis=2, epsilon=1e-3)
+    check("layer_norm", {"X": X, "Scale": floats(56), "Bias": floats(56)}, {"Y": 1},
+          begin_norm_axis=2, epsilon=1e-3)
     check("layer_norm", {"X": X}, {"Y": 1})
     check("group_norm", {"X": X, "Scale": six[0], "Bias": six[1]}, {"Y": 1}, groups=3, epsilon=1e-3)
-    check("group_norm", {"X": X.transpose(0, 2, 3, 1), "Scale": six[0], "Bias": six[1]}, {"Y": 1}, groups=2,
+    check("group_norm", {"X": X.transpose(0, 2, 3, 1), "Scale": six[0], "Bias": six[1]}, {"Y": 1},
+          groups=2,
           data_layout="NHWC")
     check("instance_norm", {"X": X, "Scale": six[0], "Bias": six[1]}, {"Y": 1}, epsilon=1e-3)
 
@@ -236,7 +265,8 @@ def test_search():
 
 
 @pytest.mark.parametrize("inputs, attrs", [
-    ({}, dict(shape=[0, -1])), ({}, dict(shape=[2, 0, 56])), ({"Shape": ints(4, -1, dtype="int64")}, dict(shape=[1])),
+    ({}, dict(shape=[0, -1])), ({}, dict(shape=[2, 0, 56])),
+    ({"Shape": ints(4, -1, dtype="int64")}, dict(shape=[1])),
     ({"ShapeTensor": [ints(2), ints(-1), ints(8)], "Shape": ints(1, 1)}, dict(shape=[-1, -1, 8]))])
 def test_reshape(inputs, attrs):
     check("reshape2", dict(X=X, **inputs), **attrs)
@@ -267,8 +297,10 @@ def test_layout():
 
 @pytest.mark.parametrize("inputs, attrs", [
     ({}, dict(axes=[1], starts=[1], ends=[3])), ({}, dict(axes=[1], starts=[-2], ends=[2**31 - 1])),
-    ({}, dict(axes=[0], starts=[1], ends=[2], decrease_axis=[0])), ({}, dict(axes=[1, 3], starts=[0, 2], ends=[2, -1])),
-    ({"StartsTensor": ints(2), "EndsTensor": ints(4)}, dict(axes=[1], starts=[-1], ends=[-1], infer_flags=[-1])),
+    ({}, dict(axes=[0], starts=[1], ends=[2], decrease_axis=[0])),
+    ({}, dict(axes=[1, 3], starts=[0, 2], ends=[2, -1])),
+    ({"StartsTensor": ints(2), "EndsTensor": ints(4)},
+     dict(axes=[1], starts=[-1], ends=[-1], infer_flags=[-1])),
     ({"StartsTensorList": [ints(1)], "EndsTensorList": [ints(5)]},
      dict(axes=[2], starts=[-1], ends=[-1], infer_flags=[-1])),
     ({}, dict(axes=[1], starts=[-100], ends=[2])),
@@ -282,14 +314,17 @@ def test_slice_of_a_shape():
 
 
 def test_strided_slice():
-    check("strided_slice", {"Input": X}, axes=[2, 3], starts=[0, 1], ends=[7, 8], strides=[2, 3], infer_flags=[1, 1])
+    check("strided_slice", {"Input": X}, axes=[2, 3], starts=[0, 1], ends=[7, 8], strides=[2, 3],
+          infer_flags=[1, 1])
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
 def test_padding(mode):
-    op = Op("pad2d", {"X": ["x"]}, {"Out": ["y"]}, dict(paddings=[1, 0, 2, 1], mode=mode, pad_value=0.5))
+    op = Op("pad2d", {"X": ["x"]}, {"Out": ["y"]},
+            dict(paddings=[1, 0, 2, 1], mode=mode, pad_value=0.5))
     constant = dict(constant_values=0.5) if mode == "constant" else {}
-    expected = np.pad(X, [(0, 0), (0, 0), (1, 0), (2, 1)], mode, **constant)  # no Paddle of today runs pad2d
+    # no Paddle of today runs pad2d
+    expected = np.pad(X, [(0, 0), (0, 0), (1, 0), (2, 1)], mode, **constant)
     np.testing.assert_array_equal(run_op(op, {"x": paddle.to_tensor(X)})["y"].numpy(), expected)
     check("pad3d", {"X": X[:, :, None]}, paddings=[1, 0, 2, 1, 0, 0],
           mode="replicate" if mode == "edge" else mode, value=0.5)
@@ -302,7 +337,8 @@ def test_padding_of_every_dimension():
 def test_making_and_asking():
     check("fill_constant", {}, shape=[2, 3], value=1.5, dtype=FLOAT32)
     check("fill_constant", {}, shape=[1], value=0.0, str_value="9007199254740993", dtype=INT64)
-    check("fill_constant", {"ShapeTensorList": [ints(2), ints(3)]}, shape=[-1, -1], str_value="inf", dtype=FLOAT32)
+    check("fill_constant", {"ShapeTensorList": [ints(2), ints(3)]}, shape=[-1, -1], str_value="inf",
+          dtype=FLOAT32)
     check("fill_constant_batch_size_like", {"Input": X}, shape=[1, 4], value=2.0, dtype=FLOAT32,
           input_dim_idx=1, output_dim_idx=1)
     check("fill_any_like", {"X": X}, value=3.0, dtype=-1)
@@ -330,13 +366,15 @@ def test_unknown_op_is_named():
 
 
 def test_rare_attribute_is_named():
-    op = Op("nearest_interp_v2", {"X": ["x"]}, {"Out": ["y"]}, dict(align_corners=True, scale=[2.0, 2.0]))
+    op = Op("nearest_interp_v2", {"X": ["x"]}, {"Out": ["y"]},
+            dict(align_corners=True, scale=[2.0, 2.0]))
     with pytest.raises(UnsupportedOpError, match="nearest_interp_v2.*align_corners"):
         run_op(op, {"x": paddle.to_tensor(X)})
 
 
 def test_run_ops_adds_to_the_values_in_order():
-    ops = [Op("relu", {"X": ["x"]}, {"Out": ["a"]}), Op("scale", {"X": ["a"]}, {"Out": ["b"]}, {"scale": 2.0})]
+    ops = [Op("relu", {"X": ["x"]}, {"Out": ["a"]}),
+           Op("scale", {"X": ["a"]}, {"Out": ["b"]}, {"scale": 2.0})]
     values = {"x": paddle.to_tensor(X)}
     assert run_ops(ops, values) is values
     assert list(values) == ["x", "a", "b"]

@@ -11,13 +11,17 @@ from paddle_mrecg.graph.ops import SUPPORTED, run_ops
 
 TOLERANCE = 1e-4  # of the tensor's largest value
 VISION = {  # name: side of the input
-    "resnet18": 64, "resnet50": 64, "mobilenet_v1": 64, "mobilenet_v2": 64, "mobilenet_v3_small": 64,
-    "mobilenet_v3_large": 64, "shufflenet_v2_x0_5": 64, "shufflenet_v2_swish": 64, "squeezenet1_0": 64,
+    "resnet18": 64, "resnet50": 64, "mobilenet_v1": 64, "mobilenet_v2": 64,
+    "mobilenet_v3_small": 64,
+    "mobilenet_v3_large": 64, "shufflenet_v2_x0_5": 64, "shufflenet_v2_swish": 64,
+    "squeezenet1_0": 64,
     "squeezenet1_1": 64, "densenet121": 64, "googlenet": 224}
 
 
 def compare(graph, feed, left_out=()):
-    """Run ``graph`` both ways and compare all that the table produces; only ``left_out`` may be missing from it."""
+    """Run ``graph`` both ways and compare all that the table produces; only
+    ``left_out`` may be missing from it.
+    """
     assert {op.type for op in graph.ops} - SUPPORTED == set(left_out)
     ops = [op for op in graph.ops if op.type in SUPPORTED]
     values = {name: paddle.to_tensor(array) for name, array in {**graph.params, **feed}.items()}
@@ -46,7 +50,8 @@ def test_vision_model(name):
     paddle.seed(0)
     layer = getattr(paddle.vision.models, name)(pretrained=False)
     side = VISION[name]
-    graph = graph_from_layer(layer, [paddle.static.InputSpec([-1, 3, side, side], "float32", "image")])
+    graph = graph_from_layer(layer,
+                             [paddle.static.InputSpec([-1, 3, side, side], "float32", "image")])
     image = np.random.RandomState(0).uniform(-1, 1, (2, 3, side, side)).astype("float32")
     outputs = compare(graph, {"image": image})
     layer.eval()
@@ -55,7 +60,8 @@ def test_vision_model(name):
     expected = expected if isinstance(expected, (list, tuple)) else [expected]
     assert len(outputs) == len(expected)
     for output, tensor in zip(outputs, expected):
-        np.testing.assert_allclose(output, tensor.numpy(), atol=TOLERANCE * float(tensor.abs().max()))
+        np.testing.assert_allclose(output, tensor.numpy(),
+                                   atol=TOLERANCE * float(tensor.abs().max()))
 
 
 def test_layer_of_many_constructs(small_graph, small_feed):

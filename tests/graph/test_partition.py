@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Modules of published networks are the published ones; running units one by one is running the network."""
+"""Modules of published networks are the published ones; running units one by
+one is running the network.
+"""
 import numpy as np
 import paddle
 import paddle.nn as nn
@@ -21,8 +23,10 @@ class Block(nn.Layer):
     def __init__(self, cin, cout, stride):
         super().__init__()
         self.convs = nn.Sequential(nn.Conv2D(cin, cout, 1), nn.ReLU(),
-                                   nn.Conv2D(cout, cout, 3, stride, 1, groups=2), nn.ReLU(), nn.Conv2D(cout, cout, 1))
-        self.shortcut = nn.Conv2D(cin, cout, 1, stride) if stride > 1 or cin != cout else nn.Identity()
+                                   nn.Conv2D(cout, cout, 3, stride, 1, groups=2), nn.ReLU(),
+                                   nn.Conv2D(cout, cout, 1))
+        self.shortcut = (nn.Conv2D(cin, cout, 1, stride) if stride > 1 or cin != cout
+                         else nn.Identity())
 
     def forward(self, x):
         return F.relu(self.convs(x) + self.shortcut(x))
@@ -54,7 +58,8 @@ class Pyramid(nn.Layer):
             x = F.relu(conv(x))
             levels.append(x)
         top, outputs = None, []
-        for level, lateral, smooth, head in list(zip(levels, self.lateral, self.smooth, self.heads))[::-1]:
+        for level, lateral, smooth, head in list(zip(levels, self.lateral, self.smooth,
+                                                     self.heads))[::-1]:
             sideways = lateral(level)
             top = sideways if top is None else sideways + F.interpolate(top, scale_factor=2)
             outputs.append(F.sigmoid(head(F.relu(smooth(top)))))
@@ -62,26 +67,34 @@ class Pyramid(nn.Layer):
 
 
 def read(layer, side=32):
-    graph = fold(graph_from_layer(layer, [paddle.static.InputSpec([None, 3, side, side], "float32", "x")]))
-    return graph, {"x": np.random.default_rng(0).standard_normal((3, 3, side, side)).astype("float32")}
+    graph = fold(graph_from_layer(layer,
+                                  [paddle.static.InputSpec([None, 3, side, side], "float32", "x")]))
+    return (graph,
+            {"x": np.random.default_rng(0).standard_normal((3, 3, side, side)).astype("float32")})
 
 
 def cut(graph, feed, granularity="block"):
     found = probe(graph, feed)
-    return found, modules_of(graph, found, lambda op: weight_name(op, graph) is not None, granularity)
+    return found, modules_of(graph, found, lambda op: weight_name(op, graph) is not None,
+                             granularity)
 
 
 def blocks(layer, modules, depth):
-    """For each module, the parts of the layer (first ``depth`` parts of the structured names) that it holds."""
+    """For each module, the parts of the layer (first ``depth`` parts of the
+    structured names) that it holds.
+    """
     names = {p.name: ".".join(key.split(".")[:depth]) for key, p in layer.named_parameters()}
     return [sorted({names[w] for w in m.weights}) for m in modules]
 
 
 def check_tiling(graph, found, modules):
-    """Quantized ops are in exactly one module; inputs come from graph inputs or earlier outputs; all are per sample."""
+    """Quantized ops are in exactly one module; inputs come from graph inputs or earlier
+    outputs; all are per sample.
+    """
     assert modules[0].start == 0
     assert all(a.stop == b.start for a, b in zip(modules, modules[1:]))
-    inside = [weight_name(op, graph) for m in modules for op in graph.ops[m.start:m.stop] if weight_name(op, graph)]
+    inside = [weight_name(op, graph) for m in modules for op in graph.ops[m.start:m.stop]
+              if weight_name(op, graph)]
     everywhere = [weight_name(op, graph) for op in graph.ops if weight_name(op, graph)]
     assert sorted(inside) == sorted(everywhere)
     available = set(graph.inputs)
@@ -92,7 +105,9 @@ def check_tiling(graph, found, modules):
 
 
 def check_replay(graph, found, feed, units):
-    """Units run one after the other, each from its inputs only, give the network's values bit by bit."""
+    """Units run one after the other, each from its inputs only, give the
+    network's values bit by bit.
+    """
     samples = {n: paddle.to_tensor(v[:2]) for n, v in feed.items()}
     params = {n: paddle.to_tensor(v) for n, v in graph.params.items()}
     reached = [op for op in graph.ops if op not in found.unreached]
@@ -103,7 +118,8 @@ def check_replay(graph, found, feed, units):
         stream = dict(samples)
         for unit in units:
             inside = [op for op in unit.ops(graph) if not found.is_constant(op)]
-            values = run_ops(inside, dict(params, **constants, **{n: stream[n] for n in unit.inputs}))
+            values = run_ops(inside,
+                             dict(params, **constants, **{n: stream[n] for n in unit.inputs}))
             stream.update({n: values[n] for n in unit.outputs})
         tail = [op for op in live if op not in set(graph.ops[:units[-1].stop])]
         values = run_ops(tail, dict(params, **constants, **stream))
@@ -119,7 +135,8 @@ def test_mobilenet_v2_has_the_published_modules():
     assert parts[0] == ["features.0", "features.1"]
     assert parts[1:17] == [[f"features.{k}"] for k in range(2, 18)]
     assert parts[17] == ["classifier.1", "features.18"]
-    published = [(0, 0), (1, 1), (2, 3), (4, 4), (5, 6), (7, 7), (8, 10), (11, 13), (14, 14), (15, 16), (17, 17)]
+    published = [(0, 0), (1, 1), (2, 3), (4, 4), (5, 6), (7, 7), (8, 10), (11, 13), (14, 14),
+                 (15, 16), (17, 17)]
     assert all(len(u.inputs) == len(u.outputs) == 1 for u in join(graph, modules, published))
 
 
@@ -129,7 +146,8 @@ def test_resnets_have_the_published_modules(name, depths):
     graph, feed = read(layer)
     found, modules = cut(graph, feed)
     check_tiling(graph, found, modules)
-    residual = [[f"layer{stage + 1}.{k}"] for stage, depth in enumerate(depths) for k in range(depth)]
+    residual = [[f"layer{stage + 1}.{k}"] for stage, depth in enumerate(depths)
+                for k in range(depth)]
     assert blocks(layer, modules, 2) == [["conv1.weight"]] + residual + [["fc.weight"]]
 
 
@@ -147,7 +165,8 @@ def test_pyramid_is_cut_where_several_activations_live(granularity):
     check_tiling(graph, found, modules)
     assert max(m.depth for m in modules) <= (3 if granularity == "block" else 1)
     assert max(len(m.inputs) for m in modules) >= 2
-    assert all(op.type == "sigmoid" for op in graph.ops[modules[-1].stop:])  # heads are judged before their sigmoid
+    # heads are judged before their sigmoid
+    assert all(op.type == "sigmoid" for op in graph.ops[modules[-1].stop:])
     check_replay(graph, found, feed, join(graph, modules, [(k, k) for k in range(len(modules))]))
 
 
@@ -161,8 +180,9 @@ def test_every_partition_of_a_pyramid_replays_exactly():
         check_replay(graph, found, feed, join(graph, modules, groups))
 
 
-@pytest.mark.parametrize("name, size", [("ocr_cls", 13), ("ocr_rec", 17), ("ocr_det", 22), ("lcnet_v2", 13),
-                                        ("picodet", 35)])
+@pytest.mark.parametrize("name, size",
+                         [("ocr_cls", 13), ("ocr_rec", 17), ("ocr_det", 22), ("lcnet_v2", 13),
+                          ("picodet", 35)])
 def test_real_models_are_tiled_and_replay_exactly(registry_model, name, size):
     prefix, feed = registry_model(name)
     graph = fold(load_graph(prefix))

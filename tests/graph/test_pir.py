@@ -17,18 +17,22 @@ from paddle_mrecg.graph.params import write_combined
 from paddle_mrecg.graph.pir import read_pir
 from paddle_mrecg.graph.writer import save_program
 
-needs_pir = pytest.mark.skipif(paddle_version() < "3", reason="Paddle 2 does not write PIR programs")
+needs_pir = pytest.mark.skipif(paddle_version() < "3",
+                               reason="Paddle 2 does not write PIR programs")
 SPEC = [paddle.static.InputSpec([-1, 3, 64, 64], "float32", "x")]
 
 
 def weighted_ops(graph: Graph):
     """Types and attributes of the ops with weights, and the weights' names, in order."""
-    return [(op.type, weight_name(op, graph), op.attrs.get("strides"), op.attrs.get("groups")) for op in graph.ops
+    return [(op.type, weight_name(op, graph), op.attrs.get("strides"),
+             op.attrs.get("groups")) for op in graph.ops
             if weight_name(op, graph)]
 
 
 def _both_ways(layer, tmp_path):
-    """The layer exported as ProgramDesc and as PIR; the exporter gives both the same parameter names."""
+    """The layer exported as ProgramDesc and as PIR; the exporter gives both
+    the same parameter names.
+    """
     with old_ir():
         paddle.jit.save(layer, str(tmp_path / "old"), input_spec=SPEC)
     paddle.jit.save(layer, str(tmp_path / "new"), input_spec=SPEC)
@@ -64,7 +68,8 @@ def test_large_layers_exported_both_ways_are_one_graph(name, tmp_path):
 
 
 @needs_pir
-def test_every_construct_keeps_its_value_in_both_predictors(small_layer, small_feed, tmp_path, predict):
+def test_every_construct_keeps_its_value_in_both_predictors(small_layer, small_feed, tmp_path,
+                                                            predict):
     spec = [paddle.static.InputSpec([-1, 3, 16, 16], "float32", "x")]
     prefix = str(tmp_path / "m")
     paddle.jit.save(small_layer, prefix, input_spec=spec)
@@ -80,7 +85,9 @@ def test_every_construct_keeps_its_value_in_both_predictors(small_layer, small_f
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ocr_cls", "ocr_det", "ocr_rec", "lcnet_v2", "picodet"])
 def test_real_programs_translated_by_paddle_are_read_the_same(name, registry_model, tmp_path):
-    """Paddle's own translator turns the ProgramDesc into PIR; reading that must lead back to the same graph."""
+    """Paddle's own translator turns the ProgramDesc into PIR; reading that must
+    lead back to the same graph.
+    """
     prefix, feed = registry_model(name)
     with old_ir(), open(prefix + ".pdmodel", "rb") as file:
         program = paddle.static.Program.parse_from_string(file.read())
@@ -90,7 +97,8 @@ def test_real_programs_translated_by_paddle_are_read_the_same(name, registry_mod
     old, new = load_graph(prefix), load_graph(str(tmp_path))
     assert weighted_ops(old) == weighted_ops(new)
     assert [op.type for op in fold(old).ops] == [op.type for op in fold(new).ops]
-    for got, want in zip(executor_outputs(new, feed, new.outputs), executor_outputs(old, feed, old.outputs)):
+    for got, want in zip(executor_outputs(new, feed, new.outputs),
+                         executor_outputs(old, feed, old.outputs)):
         np.testing.assert_array_equal(got, want)
 
 
@@ -112,7 +120,8 @@ def _program(*middle):
     ops = [{"#": "p", "A": [0, 1, 1, "w"], "O": _tensor(1, [2, 4])},
            _op("1.data", [], [_tensor(2, [-1, 2])], _attr("name", "0.a_str", "x")),
            *middle,
-           _op("1.fetch", [9], [_tensor(99, [-1, 4])], _attr("name", "0.a_str", "y"), _attr("col", "0.a_i32", 0))]
+           _op("1.fetch", [9], [_tensor(99, [-1, 4])], _attr("name", "0.a_str", "y"),
+               _attr("col", "0.a_i32", 0))]
     region = {"#": "r", "blocks": [{"args": [], "ops": ops}]}
     return {"base_code": {"magic": "pir", "version": 4}, "program": {"regions": [region]}}
 
@@ -133,7 +142,8 @@ MATMUL = _op("1.matmul", [2, 1], [_tensor(3, [-1, 4])], _attr("transpose_x", "0.
 
 
 def test_program_written_by_hand(by_hand):
-    full = _op("1.full", [], [_tensor(4, [1])], _attr("shape", "1.a_intarray", [1]), _attr("value", "0.a_f64", 3.0),
+    full = _op("1.full", [], [_tensor(4, [1])], _attr("shape", "1.a_intarray", [1]),
+               _attr("value", "0.a_f64", 3.0),
                _attr("dtype", "1.a_dtype", "float32"))
     scale = _op("1.scale", [3, 4], [_tensor(9, [-1, 4])], _attr("bias", "0.a_f32", 1.0),
                 _attr("bias_after_scale", "0.a_bool", True))

@@ -11,7 +11,8 @@ from paddle_mrecg.graph.probe import probe
 
 def graph_of(*ops, params=None):
     names = {n for op in ops for n in op.input_names + op.output_names} | {"x"}
-    return Graph(list(ops), {n: TensorInfo(n) for n in names}, dict(params or {}), ["x"], [ops[-1].output_names[0]])
+    return Graph(list(ops), {n: TensorInfo(n) for n in names}, dict(params or {}), ["x"],
+                 [ops[-1].output_names[0]])
 
 
 def simple(kind, source, result, **attrs):
@@ -33,7 +34,8 @@ FEED = {"x": np.arange(24, dtype="float32").reshape(3, 2, 4)}
 def test_shape_chains_split_into_batch_and_constant():
     ops = simple("relu", "x", "y"), shape_of("y", "s"), part("s", "n", 0, 1), part("s", "hw", 1, 3)
     found = probe(graph_of(*ops), FEED)
-    assert {n: found.kind[n] for n in "xysn"} == {"x": "sample", "y": "sample", "s": "other", "n": "other"}
+    assert ({n: found.kind[n] for n in "xysn"}
+            == {"x": "sample", "y": "sample", "s": "other", "n": "other"})
     assert found.kind["hw"] == "constant"
     assert found.constants["hw"].tolist() == [2, 4]
     assert found.shapes["y"] == (-1, 2, 4)
@@ -54,7 +56,8 @@ def test_parameters_give_constants():
 
 
 def test_batch_elsewhere_or_fused_is_other():
-    graph = graph_of(simple("transpose2", "x", "t", axis=[1, 0, 2]), simple("reshape2", "x", "r", shape=[-1, 4]))
+    graph = graph_of(simple("transpose2", "x", "t", axis=[1, 0, 2]),
+                     simple("reshape2", "x", "r", shape=[-1, 4]))
     assert {n: probe(graph, FEED).kind[n] for n in "tr"} == {"t": "other", "r": "other"}
 
 
@@ -65,11 +68,13 @@ def test_mixing_samples_is_other():
 
 
 def test_unsupported_ops_and_what_follows_are_unreached():
-    graph = graph_of(simple("relu", "x", "y"), simple("multiclass_nms3", "y", "boxes"), simple("relu", "boxes", "z"))
+    graph = graph_of(simple("relu", "x", "y"), simple("multiclass_nms3", "y", "boxes"),
+                     simple("relu", "boxes", "z"))
     found = probe(graph, FEED)
     assert found.unsupported == [graph.ops[1]]
     assert list(found.unreached) == graph.ops[1:]
-    assert "multiclass_nms3" in found.unreached[graph.ops[1]] and "boxes" in found.unreached[graph.ops[2]]
+    assert ("multiclass_nms3" in found.unreached[graph.ops[1]]
+            and "boxes" in found.unreached[graph.ops[2]])
     assert "z" not in found.kind
 
 
@@ -92,6 +97,7 @@ def test_fixed_batches_are_refused():
 def test_attention_has_its_batch_on_another_axis(registry_model):
     prefix, feed = registry_model("ocr_rec")
     found = probe(load_graph(prefix), feed)
-    moved = [n for n, s in found.shapes.items() if found.kind[n] == "other" and len(s) == 5 and s[0] == 3]
+    moved = [n for n, s in found.shapes.items()
+             if found.kind[n] == "other" and len(s) == 5 and s[0] == 3]
     assert moved and all(found.shapes[n][1] == 2 for n in moved)
     assert not found.unreached

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading ProgramDesc: what is read means the same, and every unusable file is refused in one sentence."""
+"""Reading ProgramDesc: what is read means the same, and every unusable file
+is refused in one sentence.
+"""
 import os
 import shutil
 
@@ -63,7 +65,8 @@ def test_one_file_per_parameter_reads_the_same(saved, small_graph, tmp_path):
 def test_parameters_of_every_type_survive(dtype, tmp_path):
     value = np.arange(6).reshape(2, 3).astype(dtype)
     graph = Graph([Op("assign", {"X": ["w"]}, {"Out": ["y"]})],
-                  {"w": TensorInfo("w", (2, 3), dtype), "y": TensorInfo("y", (2, 3), dtype)}, {"w": value}, [], ["y"])
+                  {"w": TensorInfo("w", (2, 3), dtype), "y": TensorInfo("y", (2, 3), dtype)},
+                  {"w": value}, [], ["y"])
     save_program(graph, str(tmp_path / "m"))
     read = read_program(str(tmp_path / "m.pdmodel"), str(tmp_path / "m.pdiparams"))
     assert read.params["w"].dtype == value.dtype
@@ -124,7 +127,8 @@ def test_quantized_program_is_refused_unless_wanted(tmp_path, small_graph):
     graph.params["s"], graph.params["z"] = np.ones(1, "float32"), np.zeros(1, "int32")
     out = graph.outputs[0]
     graph.tensors["q"] = TensorInfo("q", graph.tensors[out].shape)
-    graph.ops.append(Op("quantize_linear", {"X": [out], "Scale": ["s"], "ZeroPoint": ["z"]}, {"Y": ["q"]},
+    graph.ops.append(Op("quantize_linear", {"X": [out], "Scale": ["s"], "ZeroPoint": ["z"]},
+                        {"Y": ["q"]},
                         {"quant_axis": -1, "bit_length": 8}))
     save_program(graph, str(tmp_path / "m"))
     paths = str(tmp_path / "m.pdmodel"), str(tmp_path / "m.pdiparams")
@@ -147,7 +151,8 @@ def test_control_flow_is_refused(saved):
 
 def test_inputs_and_outputs_follow_the_column_order(tmp_path):
     tensors = {n: TensorInfo(n, (-1, 2)) for n in "abcd"}
-    graph = Graph([Op("relu", {"X": ["a"]}, {"Out": ["c"]}), Op("tanh", {"X": ["b"]}, {"Out": ["d"]})], tensors, {},
+    graph = Graph([Op("relu", {"X": ["a"]}, {"Out": ["c"]}),
+                   Op("tanh", {"X": ["b"]}, {"Out": ["d"]})], tensors, {},
                   ["b", "a"], ["d", "c"])
     program = program_desc(graph)
     feeds = program.blocks[0].ops
@@ -160,7 +165,8 @@ def test_inputs_and_outputs_follow_the_column_order(tmp_path):
 
 
 def test_in_place_writes_get_names_of_their_own(tmp_path):
-    graph = Graph([Op("relu", {"X": ["x"]}, {"Out": ["y"]}), Op("scale", {"X": ["y"]}, {"Out": ["y"]}, {"scale": 2.0}),
+    graph = Graph([Op("relu", {"X": ["x"]}, {"Out": ["y"]}),
+                   Op("scale", {"X": ["y"]}, {"Out": ["y"]}, {"scale": 2.0}),
                    Op("tanh", {"X": ["y"]}, {"Out": ["z"]})],
                   {n: TensorInfo(n, (-1, 2)) for n in "xyz"}, {}, ["x"], ["z"])
     _write(program_desc(graph), tmp_path / "m")
@@ -168,7 +174,8 @@ def test_in_place_writes_get_names_of_their_own(tmp_path):
     written = [n for op in read.ops for n in op.output_names]
     assert len(set(written)) == 3
     x = np.array([[0.1, -1.0]], "float32")
-    np.testing.assert_allclose(executor_outputs(read, {"x": x}, ["z"])[0], np.tanh(2 * np.maximum(x, 0)), rtol=1e-6)
+    np.testing.assert_allclose(executor_outputs(read, {"x": x}, ["z"])[0],
+                               np.tanh(2 * np.maximum(x, 0)), rtol=1e-6)
 
 
 def test_any_file_name_and_leftover_files_do_not_matter(saved, tmp_path):

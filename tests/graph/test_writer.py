@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Written programs run in Paddle Inference and the Executor, quantized ones too; a failed write leaves nothing."""
+"""Written programs run in Paddle Inference and the Executor, quantized ones too; a
+failed write leaves nothing.
+"""
 import os
 
 import numpy as np
@@ -12,20 +14,28 @@ from paddle_mrecg.graph.execute import GraphExecutor, executor_outputs
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.graph.writer import program_desc, save_program
 
-CONV = {"strides": [1, 1], "paddings": [1, 1], "dilations": [1, 1], "groups": 1, "data_format": "NCHW",
+CONV = {"strides": [1, 1], "paddings": [1, 1], "dilations": [1, 1], "groups": 1,
+        "data_format": "NCHW",
         "padding_algorithm": "EXPLICIT"}
 
 
 def qdq_graph():
     """x -> quantize -> dequantize -> conv with int8 weights; weight scale per output channel."""
     random = np.random.RandomState(0)
-    params = {"w": random.randint(-7, 8, (4, 3, 3, 3)).astype("int8"), "ws": np.array([1, 2, 3, 4], "float32"),
-              "wz": np.zeros(4, "int32"), "xs": np.array([2.0], "float32"), "xz": np.zeros(1, "int32")}
-    shapes = {"x": (-1, 3, 8, 8), "xq": (-1, 3, 8, 8), "xd": (-1, 3, 8, 8), "wd": (4, 3, 3, 3), "y": (-1, 4, 8, 8)}
-    per_tensor, per_channel = {"quant_axis": -1, "bit_length": 8}, {"quant_axis": 0, "bit_length": 8}
-    ops = [Op("dequantize_linear", {"X": ["w"], "Scale": ["ws"], "ZeroPoint": ["wz"]}, {"Y": ["wd"]}, per_channel),
-           Op("quantize_linear", {"X": ["x"], "Scale": ["xs"], "ZeroPoint": ["xz"]}, {"Y": ["xq"]}, per_tensor),
-           Op("dequantize_linear", {"X": ["xq"], "Scale": ["xs"], "ZeroPoint": ["xz"]}, {"Y": ["xd"]}, per_tensor),
+    params = {"w": random.randint(-7, 8, (4, 3, 3, 3)).astype("int8"),
+              "ws": np.array([1, 2, 3, 4], "float32"),
+              "wz": np.zeros(4, "int32"), "xs": np.array([2.0], "float32"),
+              "xz": np.zeros(1, "int32")}
+    shapes = {"x": (-1, 3, 8, 8), "xq": (-1, 3, 8, 8), "xd": (-1, 3, 8, 8), "wd": (4, 3, 3, 3),
+              "y": (-1, 4, 8, 8)}
+    per_tensor, per_channel = ({"quant_axis": -1, "bit_length": 8},
+                               {"quant_axis": 0, "bit_length": 8})
+    ops = [Op("dequantize_linear", {"X": ["w"], "Scale": ["ws"], "ZeroPoint": ["wz"]},
+              {"Y": ["wd"]}, per_channel),
+           Op("quantize_linear", {"X": ["x"], "Scale": ["xs"], "ZeroPoint": ["xz"]}, {"Y": ["xq"]},
+              per_tensor),
+           Op("dequantize_linear", {"X": ["xq"], "Scale": ["xs"], "ZeroPoint": ["xz"]},
+              {"Y": ["xd"]}, per_tensor),
            Op("conv2d", {"Input": ["xd"], "Filter": ["wd"]}, {"Output": ["y"]}, CONV)]
     return Graph(ops, {n: TensorInfo(n, s) for n, s in shapes.items()}, params, ["x"], ["y"])
 
@@ -37,11 +47,14 @@ def test_quantized_program_computes_what_its_codes_say(optimize, tmp_path, predi
     x = np.random.RandomState(1).uniform(-3, 3, (2, 3, 8, 8)).astype("float32")
     codes = np.clip(np.round(x / (2.0 / 127)), -128, 127)
     weight = graph.params["w"] * (graph.params["ws"] / 127).reshape(-1, 1, 1, 1)
-    want = paddle.nn.functional.conv2d(paddle.to_tensor(codes.astype("float32") * np.float32(2.0 / 127)),
-                                       paddle.to_tensor(weight.astype("float32")), padding=1).numpy()
+    want = paddle.nn.functional.conv2d(paddle.to_tensor(codes.astype("float32")
+                                                        * np.float32(2.0 / 127)),
+                                       paddle.to_tensor(weight.astype("float32")),
+                                       padding=1).numpy()
     got = predict(str(tmp_path / "q.pdmodel"), str(tmp_path / "q.pdiparams"), {"x": x}, optimize)[0]
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(executor_outputs(graph, {"x": x}, ["y"])[0], want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(executor_outputs(graph, {"x": x}, ["y"])[0], want, rtol=1e-4,
+                               atol=1e-5)
     assert os.path.getsize(tmp_path / "q.pdiparams") < 4 * graph.params["w"].size + 300
 
 
@@ -53,7 +66,8 @@ def test_static_loader_of_paddle_reads_the_program(small_graph, small_feed, tmp_
         try:
             with paddle.static.scope_guard(paddle.static.Scope()):
                 executor = paddle.static.Executor(paddle.CPUPlace())
-                program, feeds, fetches = paddle.static.load_inference_model(str(tmp_path / "m"), executor)
+                program, feeds, fetches = paddle.static.load_inference_model(str(tmp_path / "m"),
+                                                                             executor)
                 assert feeds == small_graph.inputs
                 got = executor.run(program, feed=small_feed, fetch_list=fetches)[0]
         finally:
@@ -85,7 +99,9 @@ def test_relu6_gets_the_threshold_that_paddle_lite_needs(tmp_path):
 
 
 def test_attributes_have_the_types_that_paddle_registers(tmp_path):
-    written = _attrs_written(_one_op("scale", {"scale": 2, "bias": np.float32(1), "bias_after_scale": 1}), tmp_path)
+    written = _attrs_written(_one_op("scale",
+                                     {"scale": 2, "bias": np.float32(1), "bias_after_scale": 1}),
+                             tmp_path)
     assert (written["scale"].type, written["scale"].f) == (1, 2.0)
     assert (written["bias"].type, written["bias"].f) == (1, 1.0)
     assert (written["bias_after_scale"].type, written["bias_after_scale"].b) == (6, True)
@@ -125,7 +141,9 @@ def test_executor_leaves_no_traces(small_graph, small_feed):
 
 
 def test_attributes_that_a_program_of_paddle_3_leaves_out_are_written_with_their_defaults():
-    """Paddle Lite's converter stops at a fill_constant without force_cpu, as PIR programs have it."""
+    """Paddle Lite's converter stops at a fill_constant without
+    force_cpu, as PIR programs have it.
+    """
     tensors = {"y": TensorInfo("y", (1,), "int64")}
     op = Op("fill_constant", {}, {"Out": ["y"]}, {"shape": [1], "value": 3.0, "dtype": 3})
     desc = program_desc(Graph([op], tensors, {}, [], ["y"])).blocks[0].ops[0]

@@ -15,12 +15,15 @@ from tests.slim_nets import save_tiny
 
 STUBS = Path(__file__).parent / "stubs"
 HOST_MODULES = ("ppcls", "ppdet", "ppocr", "tools")
-SCRIPTS = {"clas": "clas/tools/{}.py", "det": "det/tools/{}.py", "ocr": "ocr/deploy/slim/quantization/{}.py"}
+SCRIPTS = {"clas": "clas/tools/{}.py", "det": "det/tools/{}.py",
+           "ocr": "ocr/deploy/slim/quantization/{}.py"}
 
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """``host(script, files, *arguments)``: exit code of ``paddle-mrecg run``; files are name -> content."""
+    """``host(script, files, *arguments)``: exit code of ``paddle-mrecg run``;
+    files are name -> content.
+    """
     messages = []
 
     class Handler(logging.Handler):
@@ -34,10 +37,13 @@ def host(tmp_path, monkeypatch):
 
     def run(script, files, *arguments):
         for name, content in files.items():
-            (tmp_path / name).write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+            (tmp_path / name).write_text(content if isinstance(content, str)
+                                         else yaml.safe_dump(content, sort_keys=False),
+                                         encoding="utf-8")
         kind, name = script.split("/")
         forget()
-        options = [a for a in arguments if a == "--check" or a.startswith(("--strategy", "--watch"))]
+        options = [a for a in arguments
+                   if a == "--check" or a.startswith(("--strategy", "--watch"))]
         rest = [a for a in arguments if a not in options]
         return cli.main(["run", *options, str(STUBS / SCRIPTS[kind].format(name)), *rest])
 

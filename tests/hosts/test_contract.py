@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What our code relies on in the hosts, read in their installed packages without importing them: what moved, when one fails."""
+"""What our code relies on in the hosts, read in their installed packages without importing them:
+what moved, when one fails.
+"""
 import ast
 
 import pytest
@@ -42,14 +44,18 @@ def test_paddledetection_tells_callbacks_the_epoch(package_files):
     trainer = definitions(path, "Trainer")
     assert {"train", "export", "post_quant", "_get_infer_cfg_and_input_spec"} <= set(trainer)
     train = source(trainer["train"])
-    assert 'self.status["epoch_id"] = epoch_id' in train and 'self.status["mode"] = "train"' in train
-    assert "self._compose_callback.on_epoch_begin ( self.status" in train and "self.cfg.epoch" in train
+    assert ('self.status["epoch_id"] = epoch_id' in train
+            and 'self.status["mode"] = "train"' in train)
+    assert ("self._compose_callback.on_epoch_begin ( self.status" in train
+            and "self.cfg.epoch" in train)
     assert "ComposeCallback" in path.read_text(encoding="utf-8").split("class Trainer")[0]
-    assert "on_epoch_begin" in definitions(package_files("ppdet", "engine/callbacks.py"), "ComposeCallback")
+    assert ("on_epoch_begin" in definitions(package_files("ppdet", "engine/callbacks.py"),
+                                            "ComposeCallback"))
 
 
 def test_paddleclas_quantizes_by_one_function(package_files):
-    quantize = definitions(package_files("paddleclas", "ppcls/arch/slim/quant.py"))["quantize_model"]
+    quantize = definitions(package_files("paddleclas",
+                                         "ppcls/arch/slim/quant.py"))["quantize_model"]
     assert arguments(quantize) == ["config", "model", "mode"]
     text = source(quantize)
     assert '.lower ( ) == "pact"' in text and "from paddleslim.dygraph.quant import QAT" in text

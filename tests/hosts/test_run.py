@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``paddle-mrecg run``: training, evaluation, export and post-training scripts of each host, unchanged, with our sections."""
+"""``paddle-mrecg run``: training, evaluation, export and post-training scripts of each host,
+unchanged, with our sections.
+"""
 import copy
 import csv
 import glob
@@ -17,18 +19,22 @@ from tests.slim_nets import TinyNet, images
 
 pytestmark = pytest.mark.host
 OURS = {"QuantAware": {"weight_bits": 3}, "BinRegularization": {"lambda": 0.5}, "SymmetricPACT": {}}
-POST = {"QuantPost": {"weight_bits": 4}, "MRECG": {"preset": "fast", "num_iters": 10, "batch_size": 8}}
+POST = {"QuantPost": {"weight_bits": 4},
+        "MRECG": {"preset": "fast", "num_iters": 10, "batch_size": 8}}
 CLAS = {"Global": {"epochs": 3, "output_dir": "."}, "Slim": {"quant": {"name": "pact"}}}
 DET = {"epoch": 3, "output_dir": "."}
-DET_QAT = {"slim": "QAT", "QAT": {"quant_config": {"activation_preprocess_type": "PACT", "weight_bits": 8}}}
+DET_QAT = {"slim": "QAT",
+           "QAT": {"quant_config": {"activation_preprocess_type": "PACT", "weight_bits": 8}}}
 OCR = {"Global": {"epoch_num": 3, "save_model_dir": "."}, "Train": {"need_reset": False}}
 SWITCHED_ON = ["epoch 1 of 3: bin regularization is off", "epoch 2 of 3: bin regularization is on",
                "epoch 3 of 3: bin regularization is on"]
 TRAINED = {
-    "clas": ("clas/train", "clas/export_model", {"c.yml": {**CLAS, **OURS}}, ("-c", "c.yml"), "latest", "inference_int8"),
+    "clas": ("clas/train", "clas/export_model", {"c.yml": {**CLAS, **OURS}}, ("-c", "c.yml"),
+             "latest", "inference_int8"),
     "det": ("det/train", "det/export_model", {"c.yml": DET, "s.yml": {**DET_QAT, **OURS}},
             ("-c", "c.yml", "--slim_config", "s.yml"), "model_final", "model"),
-    "ocr": ("ocr/quant", "ocr/export_model", {"c.yml": {**OCR, **OURS}}, ("-c", "c.yml"), "latest", "inference"),
+    "ocr": ("ocr/quant", "ocr/export_model", {"c.yml": {**OCR, **OURS}}, ("-c", "c.yml"), "latest",
+            "inference"),
 }
 
 
@@ -49,7 +55,8 @@ def test_training_and_export(name, host):
     assert any("QuantAware and BinRegularization and SymmetricPACT of" in m for m in host.messages)
     state = paddle.load(f"{weights}.pdparams")
     alphas = [v for k, v in state.items() if k.endswith("alpha_start")]
-    assert alphas and all(0 < float(a) < 100 for a in alphas)  # of training data, not of what a summary runs on
+    # of training data, not of what a summary runs on
+    assert alphas and all(0 < float(a) < 100 for a in alphas)
     assert any(abs(float(v)) > 0 for k, v in state.items() if k.endswith("alpha_shift"))
 
     changed = [dict(files[n]) for n in files]
@@ -59,7 +66,9 @@ def test_training_and_export(name, host):
     assert host(export, files, *arguments) == 0
     with open(f"{prefix}.mrecg/encodings.json", encoding="utf-8") as file:
         encodings = json.load(file)
-    assert sorted(e["bits"] for n, e in encodings.items() if len(np.ravel(e["scale"])) > 1) == [3, 8, 8]  # first and last: 8
+    # first and last: 8
+    assert (sorted(e["bits"] for n, e in encodings.items() if len(np.ravel(e["scale"])) > 1)
+            == [3, 8, 8])
     with open(f"{prefix}.mrecg/report.json", encoding="utf-8") as file:
         assert json.load(file)["verification"]["max_abs_diff"] < 1e-4
     steps = [np.abs(v.numpy()) for k, v in state.items() if k.endswith("weight_quanter.scale")]
@@ -75,7 +84,9 @@ def test_a_resumed_run_of_paddleocr_and_one_that_reads_its_data_anew(host):
 
 
 def test_a_training_can_be_watched(host):
-    """One row per layer and epoch, and one for the end; the picture is there; a resumed run goes on."""
+    """One row per layer and epoch, and one for the end; the picture is
+    there; a resumed run goes on.
+    """
     assert host("ocr/quant", {"c.yml": {**OCR, **OURS}}, "--watch=watched", "-c", "c.yml") == 0
     with open("watched/bins.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -93,7 +104,8 @@ def test_a_model_in_training_can_be_copied(tmp_path):
     from paddle_mrecg.hosts.sections import Strategies
     from paddle_mrecg.hosts.switches import Switches
     from paddle_mrecg.slim.qat import MrecgQAT
-    settings = load_training_config({"QuantAware": {"penalty_mode": "injection"}, "BinRegularization": {}, "SymmetricPACT": {}})
+    settings = load_training_config({"QuantAware": {"penalty_mode": "injection"},
+                                     "BinRegularization": {}, "SymmetricPACT": {}})
     switches = Switches(Strategies(settings, None, {}), "host", str(tmp_path / "watched"))
     qat = MrecgQAT(settings)
     switches._models.append(qat)
@@ -101,14 +113,16 @@ def test_a_model_in_training_can_be_copied(tmp_path):
     switches.on_epoch(0, 2)
     model(paddle.to_tensor(images(8)))
     copied = copy.deepcopy(model)
-    np.testing.assert_array_equal(copied(paddle.to_tensor(images(8))).numpy(), model(paddle.to_tensor(images(8))).numpy())
+    np.testing.assert_array_equal(copied(paddle.to_tensor(images(8))).numpy(),
+                                  model(paddle.to_tensor(images(8))).numpy())
 
 
 def test_accumulated_gradients_are_divided(host, monkeypatch):
     from paddle_mrecg.hosts import switches
     made = []
     original = switches.Switches.__init__
-    monkeypatch.setattr(switches.Switches, "__init__", lambda self, *a: (original(self, *a), made.append(self))[0])
+    monkeypatch.setattr(switches.Switches, "__init__",
+                        lambda self, *a: (original(self, *a), made.append(self))[0])
     config = {**CLAS, **OURS, "Global": {**CLAS["Global"], "update_freq": 4}}
     assert host("clas/train", {"c.yml": config}, "-c", "c.yml") == 0
     assert made[0].gradient_factor() == 0.25
@@ -139,13 +153,16 @@ def test_the_loss_scale_of_mixed_precision_is_followed():
 
 
 @pytest.mark.parametrize("script, files, arguments, prefix", [
-    ("det/post_quant", {"c.yml": DET, "s.yml": {"slim": "PTQ", "PTQ": {"ptq_config": {"activation_quantizer": "HistQuantizer"}},
-                                                **POST}}, ("-c", "c.yml", "--slim_config", "s.yml"), "model"),
+    ("det/post_quant",
+     {"c.yml": DET,
+      "s.yml": {"slim": "PTQ", "PTQ": {"ptq_config": {"activation_quantizer": "HistQuantizer"}},
+                **POST}}, ("-c", "c.yml", "--slim_config", "s.yml"), "model"),
     ("ocr/quant_kl", None, ("-c", "c.yml"), "model"),
 ])
 def test_post_training(script, files, arguments, prefix, host, float_dir):
     if files is None:  # batch_nums=1 in the script, yet Data decides
-        files = {"c.yml": {"Global": {"inference_model": float_dir, "save_model_dir": "out"}, **POST, "Data": {"num_samples": 24}}}
+        files = {"c.yml": {"Global": {"inference_model": float_dir, "save_model_dir": "out"},
+                           **POST, "Data": {"num_samples": 24}}}
     assert host(script, files, *arguments) == 0
     report, = glob.glob("**/*.mrecg/report.json", recursive=True)
     with open(report, encoding="utf-8") as file:
@@ -158,7 +175,8 @@ def test_post_training(script, files, arguments, prefix, host, float_dir):
 
 
 def test_names_of_ours_in_paddledetections_own_settings_survive_its_export(host):
-    ours = {"activation_preprocess_type": "SymmetricPACT", "weight_quantize_type": "lsq", "weight_bits": 3,
+    ours = {"activation_preprocess_type": "SymmetricPACT", "weight_quantize_type": "lsq",
+            "weight_bits": 3,
             "bin_regularization": {"schedule": "S2"}}
     files = {"c.yml": DET, "s.yml": {"slim": "QAT", "QAT": {"quant_config": ours}}}
     arguments = ("-c", "c.yml", "--slim_config", "s.yml")
@@ -184,6 +202,7 @@ def test_sections_that_nothing_reads_are_named(host):
 def test_paddleclas_must_be_asked_to_quantize(host, capsys):
     assert host("clas/train", {"c.yml": {**OURS, "Global": CLAS["Global"]}}, "-c", "c.yml") == 2
     assert "add `Slim: {quant: {name: pact}}`" in capsys.readouterr().err
-    assert host("clas/train", {"c.yml": {**CLAS, **OURS, "EMA": {"decay": 0.9}}}, "-c", "c.yml") == 2
+    assert (host("clas/train", {"c.yml": {**CLAS, **OURS, "EMA": {"decay": 0.9}}}, "-c", "c.yml")
+            == 2)
     assert "EMA: PaddleClas copies the model" in capsys.readouterr().err
     assert not registration.registered()

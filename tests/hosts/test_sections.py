@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sections of ours in a host's YAML file: what is found, and every mistake at once before anything runs."""
+"""Sections of ours in a host's YAML file: what is found, and every mistake at
+once before anything runs.
+"""
 import pytest
 
 from paddle_mrecg.hosts.host import call_of
@@ -9,8 +11,11 @@ from tests.hosts.conftest import STUBS
 CLAS = str(STUBS / "clas" / "tools" / "train.py")
 
 
-@pytest.mark.parametrize("script, name", [(CLAS, "PaddleClas"), (str(STUBS / "det" / "tools" / "train.py"), "PaddleDetection"),
-                                          (str(STUBS / "ocr" / "deploy" / "slim" / "quantization" / "quant.py"), "PaddleOCR")])
+@pytest.mark.parametrize("script, name",
+                         [(CLAS, "PaddleClas"),
+                          (str(STUBS / "det" / "tools" / "train.py"), "PaddleDetection"),
+                          (str(STUBS / "ocr" / "deploy" / "slim" / "quantization" / "quant.py"),
+                           "PaddleOCR")])
 def test_hosts_are_recognised_by_their_package(script, name):
     assert call_of(script, []).name == name
 
@@ -21,12 +26,15 @@ def test_a_script_of_nobodys(tmp_path):
     config = tmp_path / "c.yml"
     config.write_text("BinRegularization: {}\n")
     call, strategies = examine(str(script), ["-c", str(config)])
-    assert call.host is None and strategies.training.bin_regularization.schedule == "S1"  # nobody tells it the epochs
+    # nobody tells it the epochs
+    assert call.host is None and strategies.training.bin_regularization.schedule == "S1"
     assert examine(CLAS, ["-c", str(config)])[1].training.bin_regularization.schedule == "S2"
 
 
 def test_options_in_all_their_forms(tmp_path):
-    call = call_of(CLAS, ["-c", "a", "--config=b", "--slim_config", "c", "-o", "A.b=1", "C.d=2", "--eval", "x=1", "-o", "E.f=3"])
+    call = call_of(CLAS,
+                   ["-c", "a", "--config=b", "--slim_config", "c", "-o", "A.b=1", "C.d=2", "--eval",
+                    "x=1", "-o", "E.f=3"])
     for name in "abc":
         (tmp_path / name).write_text("")
     assert call.overrides() == ["A.b=1", "C.d=2", "E.f=3"]
@@ -34,12 +42,15 @@ def test_options_in_all_their_forms(tmp_path):
 
 
 def test_tags_and_base_files_of_hosts_are_read(tmp_path):
-    (tmp_path / "base.yml").write_text("epoch: 3\nQuantAware: {weight_bits: 4}\nSymmetricPACT: {}\n")
+    (tmp_path / "base.yml").write_text("epoch: 3\nQuantAware: {weight_bits: "
+                                       "4}\nSymmetricPACT: {}\n")
     path = tmp_path / "c.yml"
-    path.write_text("_BASE_: ['base.yml', 'absent.yml']\nLearningRate: {schedulers: [!CosineDecay {max_epochs: 3}]}\n"
-                    "x: !!python/object/apply:os.getcwd []\nQuantAware: {weight_bits: 2}\n")
+    path.write_text("_BASE_: ['base.yml', 'absent.yml']\nLearningRate: {schedulers: [!CosineDecay "
+                    "{max_epochs: 3}]}\nx: !!python/object/apply:os.getcwd []\nQuantAware: "
+                    "{weight_bits: 2}\n")
     found = host_sections(str(path))
-    assert found["QuantAware"] == {"weight_bits": 2} and found["SymmetricPACT"] == {} and found["x"] is None
+    assert (found["QuantAware"] == {"weight_bits": 2} and found["SymmetricPACT"] == {}
+            and found["x"] is None)
     _, strategies = examine(CLAS, ["-c", str(path)])
     assert strategies.training.quant_aware.activation_quanter == "symmetric_pact"
     assert strategies.training.quant_aware.penalty_mode == "injection"
@@ -48,25 +59,34 @@ def test_tags_and_base_files_of_hosts_are_read(tmp_path):
 def test_the_command_line_of_the_host_wins(tmp_path):
     path = tmp_path / "c.yml"
     path.write_text("QuantAware: {weight_bits: 4}\n")
-    _, strategies = examine(CLAS, ["-c", str(path), "-o", "QuantAware.weight_bits=2", "BinRegularization.lambda=0.1", "epoch=3"])
-    assert strategies.training.quant_aware.weight_bits == 2 and strategies.training.bin_regularization.lambda_ == 0.1
+    _, strategies = examine(CLAS,
+                            ["-c", str(path), "-o", "QuantAware.weight_bits=2",
+                             "BinRegularization.lambda=0.1", "epoch=3"])
+    assert (strategies.training.quant_aware.weight_bits == 2
+            and strategies.training.bin_regularization.lambda_ == 0.1)
 
 
 def test_a_strategy_file_beside_the_hosts(tmp_path):
     (tmp_path / "c.yml").write_text("Global: {epochs: 3}\n")
-    (tmp_path / "s.yaml").write_text("Global: {target: simulation}\nQuantPost: {activation_bits: 4}\nMRECG: {preset: fast}\n")
+    (tmp_path / "s.yaml").write_text("Global: {target: simulation}\nQuantPost: {activation_bits: "
+                                     "4}\nMRECG: {preset: fast}\n")
     _, strategies = examine(CLAS, ["-c", str(tmp_path / "c.yml")], str(tmp_path / "s.yaml"))
     assert strategies.training is None and strategies.post["Global"] == {"target": "simulation"}
 
 
 MISTAKES = {
-    "a misspelled section": ("BinRegularisation: {}", [], "unknown section BinRegularisation. Did you mean 'BinRegularization'?"),
+    "a misspelled section": ("BinRegularisation: {}", [], "unknown section BinRegularisation. Did "
+                             "you mean 'BinRegularization'?"),
     "a misspelled key": ("BinRegularization: {lamda: 1}", [], "Did you mean 'lambda'?"),
-    "a misspelled override": ("QuantAware: {}", ["-o", "QuantAwre.weight_bits=3"], "the command line: unknown section QuantAwre"),
+    "a misspelled override": ("QuantAware: {}", ["-o", "QuantAwre.weight_bits=3"],
+                              "the command line: unknown section QuantAwre"),
     "a value out of range": ("QuantAware: {weight_bits: 1}", [], "QuantAware.weight_bits"),
-    "what the script decides": ("QuantPost: {}\nData: {image_dir: x}", [], "Data.image_dir has no effect, the script decides it"),
-    "a penalty in a loss": ("QuantAware: {penalty_mode: loss}", [], "QuantAware.penalty_mode has no effect, penalties are injected"),
-    "what needs calibration": ("QuantAware: {fold_batch_norm: true}", [], "needs calibration data before training"),
+    "what the script decides": ("QuantPost: {}\nData: {image_dir: x}", [],
+                                "Data.image_dir has no effect, the script decides it"),
+    "a penalty in a loss": ("QuantAware: {penalty_mode: loss}", [],
+                            "QuantAware.penalty_mode has no effect, penalties are injected"),
+    "what needs calibration": ("QuantAware: {fold_batch_norm: true}", [],
+                               "needs calibration data before training"),
     "a penalty in a loss that nobody adds": ("Dampening: {}", [], "is a term of the loss only"),
     "no YAML": ("a: [", [], "cannot be read"),
 }
@@ -82,7 +102,8 @@ def test_a_mistake_is_a_sentence_and_exit_code_2(name, host, capsys):
 
 def test_all_mistakes_at_once(host, capsys):
     text = "BinRegularization: {lamda: 1}\nSymetricPACT: {}\nMRECG: {presett: fast}\n"
-    assert host("clas/train", {"c.yml": text, "s.yml": "BinRegularization: {}\n"}, "-c", "c.yml", "--strategy=s.yml") == 2
+    assert (host("clas/train", {"c.yml": text, "s.yml": "BinRegularization: {}\n"}, "-c", "c.yml",
+                 "--strategy=s.yml") == 2)
     printed = capsys.readouterr().err
     assert "stands in s.yml and in c.yml; keep one" in printed
     assert "Did you mean 'SymmetricPACT'?" in printed and "Did you mean 'preset'?" in printed
@@ -90,7 +111,8 @@ def test_all_mistakes_at_once(host, capsys):
 
 def test_check_runs_nothing(host, capsys):
     assert host("clas/train", {"c.yml": "QuantAware: {}\n"}, "--check", "-c", "c.yml") == 0
-    assert "section  QuantAware (c.yml)" in capsys.readouterr().out and not list(host.folder.glob("*.pdparams"))
+    assert ("section  QuantAware (c.yml)" in capsys.readouterr().out
+            and not list(host.folder.glob("*.pdparams")))
 
 
 def test_a_script_that_is_not_there(capsys):
@@ -102,6 +124,7 @@ def test_a_script_that_is_not_there(capsys):
 def test_a_recipe_of_autocompression_is_left_to_autocompression(tmp_path):
     """PaddleClas's script takes it with -c; its QuantAware is PaddleSlim's."""
     path = tmp_path / "c.yml"
-    path.write_text("Distillation: {}\nQuantAware: {use_pact: true}\nTrainConfig: {epochs: 1}\nBinRegularization: {}\n")
+    path.write_text("Distillation: {}\nQuantAware: {use_pact: true}\nTrainConfig: {epochs: "
+                    "1}\nBinRegularization: {}\n")
     _, strategies = examine(CLAS, ["-c", str(path)])
     assert strategies.training is None and not strategies.sources

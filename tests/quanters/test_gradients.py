@@ -32,7 +32,9 @@ def run(quanter, x, weights):
 
 
 def straight_through(x, step, zero, qmin, qmax, after_rounding):
-    """y as a function of (x, step, offset), rounding errors and the choice of inside held at their present values."""
+    """y as a function of (x, step, offset), rounding errors and the choice of inside
+    held at their present values.
+    """
     t0 = x / step + zero
     error = np.rint(t0) - t0
     decided = np.rint(t0) if after_rounding else t0
@@ -71,7 +73,8 @@ def test_step_and_input(kind, bits, per_channel):
         want = difference(loss, step, channel) * (factor[channel] if tqt else factor)
         got = found["log2_threshold" if tqt else "scale"][channel]
         assert got == pytest.approx(want, rel=2e-4, abs=2e-6)  # float32 sums of 300 values
-    want_x = (exact(x + EPSILON, step.reshape(shape), 0.0) - exact(x - EPSILON, step.reshape(shape), 0.0)) / (2 * EPSILON)
+    want_x = ((exact(x + EPSILON, step.reshape(shape), 0.0)
+               - exact(x - EPSILON, step.reshape(shape), 0.0)) / (2 * EPSILON))
     np.testing.assert_allclose(found["x"], weights * want_x, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(y, exact(x, step.reshape(shape), 0.0), atol=1e-5)
 
@@ -80,16 +83,20 @@ def test_step_and_input(kind, bits, per_channel):
 def test_offset(bits):
     quanter = LSQPlusQuanter(bits=bits)
     x, weights = values() + 1.0, values(seed=1)
-    quanter(paddle.to_tensor(values() + 0.8))  # starts from other values: some are clipped at either end
+    # starts from other values: some are clipped at either end
+    quanter(paddle.to_tensor(values() + 0.8))
     y, found = run(quanter, x, weights)
-    step, zero = quanter.step().numpy().astype(np.float64), quanter.zero_points().numpy().astype(np.float64)
+    step, zero = (quanter.step().numpy().astype(np.float64),
+                  quanter.zero_points().numpy().astype(np.float64))
     assert not quanter.symmetric and zero > 0
     top = 2**bits - 1
     exact = straight_through(x.astype(np.float64), step, zero, 0, top, after_rounding=False)
     factor = 1.0 / np.sqrt(x[0].size * top)
     # The offset is -z step: as the step moves, the paper holds the offset, this grid the integer z.
-    want_step = difference(lambda s: float((weights * exact(x, s, -zero * s)).sum()), step, 0) * factor
-    want_offset = difference(lambda o: float((weights * exact(x, step, o)).sum()), -zero * step, 0) * factor
+    want_step = (difference(lambda s: float((weights * exact(x, s, -zero * s)).sum()), step, 0)
+                 * factor)
+    want_offset = (difference(lambda o: float((weights * exact(x, step, o)).sum()), -zero * step, 0)
+                   * factor)
     assert found["scale"][0] == pytest.approx(want_step, rel=2e-4, abs=1e-5)
     assert found["offset"][0] == pytest.approx(want_offset, rel=2e-4, abs=1e-5)
     np.testing.assert_allclose(y, exact(x, step, -zero * step), atol=2e-5)
@@ -106,10 +113,12 @@ def test_alpha(bits, negative):
     alpha = float(quanter.alpha().item())
     outside = np.abs(x) > alpha
     assert outside.any() and quanter.signed == negative
-    assert found["alpha_shift"][0] == pytest.approx(float((weights * np.sign(x) * outside).sum()), rel=1e-5)
+    assert (found["alpha_shift"][0]
+            == pytest.approx(float((weights * np.sign(x) * outside).sum()), rel=1e-5))
     np.testing.assert_array_equal(found["x"], weights * ~outside)
     clipped = np.clip(x, -alpha, alpha)
-    np.testing.assert_allclose(y, np.rint(clipped / quanter.step().numpy()) * quanter.step().numpy(), atol=1e-6)
+    np.testing.assert_allclose(y, np.rint(clipped / quanter.step().numpy())
+                               * quanter.step().numpy(), atol=1e-6)
 
 
 def test_abs_max_passes_every_gradient():

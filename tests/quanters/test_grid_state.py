@@ -11,12 +11,15 @@ def normal(*shape, seed=0):
 
 
 def test_the_state_of_the_grid_is_read_once_between_checkpoints(monkeypatch):
-    """A look at a tensor of a GPU waits for everything before it; after loading, what was loaded counts."""
+    """A look at a tensor of a GPU waits for everything before it; after
+    loading, what was loaded counts.
+    """
     quanter, other = LSQQuanter(bits=4), LSQQuanter(bits=4)
     outer = paddle.nn.Sequential(quanter)
     reads = []
     original = type(quanter.grid).item
-    monkeypatch.setattr(type(quanter.grid), "item", lambda self, *args: (reads.append(self.name), original(self, *args))[1])
+    monkeypatch.setattr(type(quanter.grid), "item",
+                        lambda self, *args: (reads.append(self.name), original(self, *args))[1])
     quanter(normal(4, 4).abs())
     for seed in range(3):
         reads.clear()

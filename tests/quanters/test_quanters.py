@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every quanter owes its users: levels, sign, state, types, and ``paddle.quantization``'s interface."""
+"""What every quanter owes its users: levels, sign, state, types, and
+``paddle.quantization``'s interface.
+"""
 import copy
 
 import numpy as np
@@ -21,7 +23,8 @@ WEIGHT_KINDS = [LSQQuanter, TQTQuanter, AbsMaxQuanter]
 
 
 def normal(*shape, seed=0, spread=1.0):
-    return paddle.to_tensor((np.random.default_rng(seed).standard_normal(shape) * spread).astype(np.float32))
+    return paddle.to_tensor((np.random.default_rng(seed).standard_normal(shape)
+                             * spread).astype(np.float32))
 
 
 def evaluate(quanter, x):
@@ -33,7 +36,9 @@ def evaluate(quanter, x):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("negative", [True, False])
 def test_levels_and_sign(kind, bits, negative):
-    """As many codes as the bits allow; the sign comes from the data; codes times step are what comes out."""
+    """As many codes as the bits allow; the sign comes from the data; codes
+    times step are what comes out.
+    """
     quanter = kind(bits=bits)
     x = normal(8, 3, 6, 6)
     quanter(x if negative else x.abs())
@@ -51,7 +56,9 @@ def test_levels_and_sign(kind, bits, negative):
 
 
 @pytest.mark.parametrize("kind", WEIGHT_KINDS)
-@pytest.mark.parametrize("layer", [paddle.nn.Conv2D(3, 5, 3), paddle.nn.Conv2DTranspose(3, 5, 3), paddle.nn.Linear(6, 5)],
+@pytest.mark.parametrize("layer",
+                         [paddle.nn.Conv2D(3, 5, 3), paddle.nn.Conv2DTranspose(3, 5, 3),
+                          paddle.nn.Linear(6, 5)],
                          ids=lambda layer: type(layer).__name__)
 def test_per_channel(kind, layer):
     """Every output channel is quantized as it would be alone."""
@@ -63,10 +70,12 @@ def test_per_channel(kind, layer):
     layer.weight.set_value(weight)
     quanter = kind(layer, role="weight", bits=4, per_channel=True)
     y = quanter(layer.weight).numpy()
-    assert quanter.quant_axis() == axis and quanter.step().shape == [5] and quanter.encoding().scale.shape == (5,)
+    assert (quanter.quant_axis() == axis and quanter.step().shape == [5]
+            and quanter.encoding().scale.shape == (5,))
     for channel in range(5):
         alone = kind(role="weight", bits=4)
-        np.testing.assert_allclose(alone(paddle.to_tensor(np.take(weight.numpy(), [channel], axis))).numpy(),
+        np.testing.assert_allclose(alone(paddle.to_tensor(np.take(weight.numpy(), [channel],
+                                                                  axis))).numpy(),
                                    np.take(y, [channel], axis), rtol=1e-6)
 
 
@@ -79,7 +88,8 @@ def test_two_bit_weights_have_four_levels():
 def test_halves_round_to_even():
     quanter = LSQQuanter(bits=8, role="weight", init="abs_max")
     quanter(paddle.to_tensor([127.0, 0.0]))
-    assert quanter(paddle.to_tensor([0.5, 1.5, 2.5, -0.5, -1.5])).numpy().tolist() == [0.0, 2.0, 2.0, 0.0, -2.0]
+    assert (quanter(paddle.to_tensor([0.5, 1.5, 2.5, -0.5, -1.5])).numpy().tolist()
+            == [0.0, 2.0, 2.0, 0.0, -2.0])
 
 
 def test_starts():
@@ -96,7 +106,9 @@ def test_starts():
 
 @pytest.mark.parametrize("where", [0, 17])  # the first is among the values that the search looks at
 def test_one_far_value_does_not_silence_a_two_bit_grid(where):
-    """Searched as for eight bits, from the whole range down to its fifth, the step would round all other values to zero."""
+    """Searched as for eight bits, from the whole range down to its fifth, the step would round
+    all other values to zero.
+    """
     x = np.random.default_rng(0).normal(size=1 << 18).astype(np.float32)
     x[where] = -100.0
     quanter = LSQQuanter(bits=2)
@@ -145,22 +157,29 @@ def test_training_and_evaluation_agree(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_amp(kind, dtype):
-    """Low-precision inputs are quantized in float32; type and gradient's type are those of the input."""
+    """Low-precision inputs are quantized in float32; type and gradient's
+    type are those of the input.
+    """
     quanter, x = kind(bits=4), normal(4, 3, 5, 5).cast(dtype)
     exact = kind(bits=4)
     exact(x.cast("float32"))
     x.stop_gradient = False
-    with paddle.amp.auto_cast(custom_white_list={"scale", "elementwise_mul"}, dtype=dtype, level="O1"):
+    with paddle.amp.auto_cast(custom_white_list={"scale", "elementwise_mul"}, dtype=dtype,
+                              level="O1"):
         y = quanter(x)
     assert y.dtype == x.dtype
-    np.testing.assert_array_equal(y.cast("float32").numpy(), evaluate(exact, x.cast("float32")).cast(dtype).cast("float32").numpy())
+    np.testing.assert_array_equal(y.cast("float32").numpy(),
+                                  evaluate(exact,
+                                           x.cast("float32")).cast(dtype).cast("float32").numpy())
     y.cast("float32").sum().backward()
     assert x.grad.dtype == x.dtype and all(p.grad is not None for p in quanter.parameters())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_way_of_other_devices(kind, monkeypatch):
-    """Off the CPU steps stay tensors, so that nothing waits for the device; codes and gradients are the same."""
+    """Off the CPU steps stay tensors, so that nothing waits for the device; codes
+    and gradients are the same.
+    """
     x, found = normal(4, 3, 5, 5, spread=3.0), []
     for tensors in (False, True):
         if tensors:
@@ -193,7 +212,8 @@ def test_calibration_sees_all_batches():
         for reach in (1.0, 3.0, -5.0):
             x = paddle.to_tensor([reach])
             assert quanter(x) is x
-    assert quanter.scales().item() == pytest.approx(0.5 * (0.5 * 1.0 + 0.5 * 3.0) + 0.5 * 5.0) and quanter.signed
+    assert (quanter.scales().item() == pytest.approx(0.5 * (0.5 * 1.0 + 0.5 * 3.0) + 0.5 * 5.0)
+            and quanter.signed)
 
 
 def test_alpha_starts_from_calibration():
@@ -208,11 +228,14 @@ def test_alpha_starts_from_calibration():
 
 @pytest.mark.parametrize("injected", [False, True])
 def test_decay_of_alpha_acts_where_float32_would_lose_it(injected):
-    """PaddleSlim's alpha of 20 with lr 1e-4 and decay 1e-4 never moves: a step of 2e-7 is below its resolution."""
+    """PaddleSlim's alpha of 20 with lr 1e-4 and decay 1e-4 never moves: a step of
+    2e-7 is below its resolution.
+    """
     quanter = SymmetricPACTQuanter(decay=1e-4)
     quanter(paddle.to_tensor([-20.0, 20.0]))
     quanter.injection = Injection(enabled=injected)
-    x, sgd = paddle.to_tensor([-1.0, 1.0]), paddle.optimizer.SGD(1e-4, parameters=quanter.parameters())
+    x, sgd = (paddle.to_tensor([-1.0, 1.0]),
+              paddle.optimizer.SGD(1e-4, parameters=quanter.parameters()))
     for _ in range(200):
         loss = quanter(x).sum() * 0.0 + (0.0 if injected else quanter.clip_penalty().sum())
         loss.backward()
@@ -247,17 +270,21 @@ def test_memory_kept_for_the_backward_pass():
     assert [(t.dtype, t.size) for t in others] == [(paddle.bool, x.size)]
 
 
-@pytest.mark.parametrize("act", [LSQ(bits=4), LSQPlus(bits=4), TQT(bits=4), AbsMax(bits=4), SymmetricPACT(bits=4)],
+@pytest.mark.parametrize("act",
+                         [LSQ(bits=4), LSQPlus(bits=4), TQT(bits=4), AbsMax(bits=4),
+                          SymmetricPACT(bits=4)],
                          ids=lambda factory: type(factory).__name__)
 def test_paddle_quantization_takes_the_factories(act):
     paddle.seed(0)
-    model = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.ReLU(), paddle.nn.Flatten(), paddle.nn.Linear(36, 2))
+    model = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.ReLU(), paddle.nn.Flatten(),
+                                 paddle.nn.Linear(36, 2))
     qat = QAT(QuantConfig(activation=act, weight=LSQ(role="weight", bits=4, per_channel=True)))
     quantized = qat.quantize(model)
     x = normal(2, 3, 5, 5)
     quantized(x).sum().backward()
     quanters = [s for s in quantized.sublayers() if hasattr(s, "bit_length")]
-    assert len(quanters) >= 4 and all(q.initialized for q in quanters)  # it wraps ReLU and Flatten too
+    # it wraps ReLU and Flatten too
+    assert len(quanters) >= 4 and all(q.initialized for q in quanters)
     assert {q.bit_length() for q in quanters} == {4}
     for q in quanters:
         np.testing.assert_allclose(q.scales().numpy(), q.step().numpy() * q.qmax)

@@ -21,7 +21,8 @@ def test_examples_in_docstrings(name):
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_number_of_codes(bits):
     x = np.linspace(-300, 300, 20001)
-    for spec, count in ((QuantSpec(bits, True, True), 2**bits), (QuantSpec(bits, False, True), 2**bits),
+    for spec, count in ((QuantSpec(bits, True, True), 2**bits),
+                        (QuantSpec(bits, False, True), 2**bits),
                         (QuantSpec(bits, True, True, narrow=True), 2**bits - 1)):
         codes = quantize(x, Encoding(spec, 0.5, 0))
         assert len(np.unique(codes)) == count
@@ -42,7 +43,8 @@ def test_grid_values_are_fixed_points(bits, scale, data):
 
 
 @settings(max_examples=60, deadline=None)
-@given(x=st.floats(-1024, 1024, width=32), scale=st.floats(2.0**-6, 8, width=32), bits=st.integers(2, 8))
+@given(x=st.floats(-1024, 1024, width=32), scale=st.floats(2.0**-6, 8, width=32),
+       bits=st.integers(2, 8))
 def test_error_within_the_grid_is_at_most_half_a_step(x, scale, bits):
     encoding = Encoding(QuantSpec(bits, True, True), scale, 0)
     low, high = encoding.range
@@ -71,7 +73,8 @@ def test_json_round_trip_is_exact():
                      Encoding(QuantSpec(8, True, True, narrow=True), scale[0], 0)):
         back = Encoding.from_dict(json.loads(json.dumps(encoding.to_dict())))
         assert back.spec == encoding.spec
-        assert np.array_equal(back.scale, encoding.scale) and np.array_equal(back.zero_point, encoding.zero_point)
+        assert (np.array_equal(back.scale, encoding.scale)
+                and np.array_equal(back.zero_point, encoding.zero_point))
         assert back.scale.dtype == np.float32
 
 
@@ -93,7 +96,8 @@ def test_other_bad_encodings_are_refused():
     with pytest.raises(DataError, match="shape"):
         Encoding(QuantSpec(4, True, True, axis=0), 1.0, 0)
     with pytest.raises(DataError, match="'scale'"):
-        Encoding.from_dict(dict(bits=4, signed=True, symmetric=True, axis=None, narrow=False, zero_point=0))
+        Encoding.from_dict(dict(bits=4, signed=True, symmetric=True, axis=None, narrow=False,
+                                zero_point=0))
     for bits in (1, 9, 32):
         with pytest.raises(ConfigError, match="bits"):
             QuantSpec(bits, True, True)

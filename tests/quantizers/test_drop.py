@@ -44,7 +44,8 @@ def test_masks_larger_than_the_pool():
 
 def test_a_pool_that_grew_keeps_drawing_different_masks():
     mask = DropMask(0.5, pool=1000)
-    first, second, small = (mask.draw(shape).numpy().ravel() for shape in ([80, 100], [80, 100], [10]))
+    first, second, small = (mask.draw(shape).numpy().ravel()
+                            for shape in ([80, 100], [80, 100], [10]))
     assert 0.4 < np.mean(first == second) < 0.6 and small.size == 10
 
 

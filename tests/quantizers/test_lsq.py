@@ -19,7 +19,8 @@ def values(encoding, seed=0):
     low, high = (float(v) for v in encoding.range)
     x = np.random.default_rng(seed).uniform(low - 2, high + 2, size=(7, 5, 4)).astype(np.float32)
     place = x / encoding.scale
-    return np.where(np.abs(place - np.floor(place) - 0.5) < 1e-2, x + 0.02 * encoding.scale, x).astype(np.float32)
+    return np.where(np.abs(place - np.floor(place) - 0.5) < 1e-2, x + 0.02 * encoding.scale,
+                    x).astype(np.float32)
 
 
 def run(quantizer, x, upstream, **kwargs):
@@ -56,7 +57,8 @@ def test_lsq_gradients_are_the_published_ones(encoding):
     place = x.astype(np.float64) / scale
     code = np.rint(place) + zero
     below, above = code < spec.qmin, code > spec.qmax
-    expected = np.where(below, spec.qmin - zero, np.where(above, spec.qmax - zero, np.rint(place) - place))
+    expected = np.where(below, spec.qmin - zero,
+                        np.where(above, spec.qmax - zero, np.rint(place) - place))
     assert below.any() and above.any()
     np.testing.assert_array_equal(dx, np.where(below | above, 0, upstream))
     total = (expected * upstream).sum()
@@ -84,7 +86,8 @@ def test_pact_gradient_is_one_outside_and_the_forward_derivative_there(spec):
 
 
 def test_pact_turns_a_grid_with_zero_point_into_a_symmetric_one_of_the_same_reach():
-    quantizer = ActivationQuantizer(Encoding(QuantSpec(4, False, False), 0.1, 3), learn=True, clip="symmetric_pact")
+    quantizer = ActivationQuantizer(Encoding(QuantSpec(4, False, False), 0.1, 3), learn=True,
+                                    clip="symmetric_pact")
     encoding = quantizer.encoding()
     assert encoding.spec.symmetric and encoding.spec.signed and float(encoding.zero_point) == 0
     assert float(encoding.range[1]) == pytest.approx(1.2)
@@ -103,7 +106,8 @@ def test_learned_scale_finds_the_range():
     rng = np.random.default_rng(2)
     x = paddle.to_tensor(rng.normal(size=(64, 64)).astype(np.float32))
     for clip in ("none", "symmetric_pact"):
-        quantizer = ActivationQuantizer(Encoding(QuantSpec(3, True, True), 0.1, 0), learn=True, clip=clip)
+        quantizer = ActivationQuantizer(Encoding(QuantSpec(3, True, True), 0.1, 0), learn=True,
+                                        clip=clip)
         adam = paddle.optimizer.Adam(0.02, parameters=quantizer.parameters())
         first = float(paddle.square(quantizer(x) - x).mean())
         for _ in range(80):
@@ -136,7 +140,8 @@ def test_frozen_quantizer_passes_gradients_and_has_no_parameters():
 
 
 def test_only_the_scale_is_trained_when_the_input_needs_no_gradient():
-    quantizer = ActivationQuantizer(Encoding(QuantSpec(4, True, True), 0.1, 0), learn=True, grad_scale=0.5)
+    quantizer = ActivationQuantizer(Encoding(QuantSpec(4, True, True), 0.1, 0), learn=True,
+                                    grad_scale=0.5)
     quantizer(paddle.to_tensor([5.0, -5.0, 5.0])).sum().backward()
     assert quantizer.parameter.grad.item() == pytest.approx(0.5 * (7 - 8 + 7))
 
@@ -177,7 +182,8 @@ def test_gradients_under_dropping_equal_those_of_the_written_out_mix(clip):
     results = []
     for fused in (True, False):
         mask = DropMask(0.5, seed=1)
-        quantizer = ActivationQuantizer(Encoding(QuantSpec(2, True, True), 1.0, 0), learn=True, clip=clip, mask=mask)
+        quantizer = ActivationQuantizer(Encoding(QuantSpec(2, True, True), 1.0, 0), learn=True,
+                                        clip=clip, mask=mask)
         tensors = [paddle.to_tensor(v, stop_gradient=False) for v in (x, other)]
         if fused:
             y = quantizer(tensors[0], keep_prob=0.5, float_x=tensors[1])

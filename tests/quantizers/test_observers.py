@@ -27,10 +27,12 @@ def observe(batches, *args, **kwargs):
 @pytest.mark.parametrize("axis", [None, 0, 1])
 def test_every_method_gives_a_usable_grid(method, symmetric, axis):
     for bits in range(2, 9):
-        encoding = weight_encoding(WEIGHT, QuantSpec(bits, symmetric, symmetric, axis), method, 0.99)
+        encoding = weight_encoding(WEIGHT, QuantSpec(bits, symmetric, symmetric, axis), method,
+                                   0.99)
         assert encoding.scale.shape == (() if axis is None else (WEIGHT.shape[axis],))
         codes = quantize(WEIGHT, encoding)
-        assert len(np.unique(codes)) > 2**(bits - 1) * 0.5  # the grid is neither far too wide nor too narrow
+        # the grid is neither far too wide nor too narrow
+        assert len(np.unique(codes)) > 2**(bits - 1) * 0.5
 
 
 def test_mse_is_the_best_shrink_found_by_a_plain_loop():
@@ -47,7 +49,8 @@ def test_mse_beats_min_max_on_long_tails(symmetric):
     x = np.random.default_rng(1).standard_t(4, size=(6, 2000)).astype(np.float32)
     for bits, share in ((2, 0.5), (3, 0.5), (4, 0.7), (8, 1.0)):
         spec = QuantSpec(bits, symmetric, symmetric, 0)
-        assert error(x, weight_encoding(x, spec)) <= share * error(x, weight_encoding(x, spec, "min_max"))
+        assert (error(x, weight_encoding(x, spec))
+                <= share * error(x, weight_encoding(x, spec, "min_max")))
 
 
 @pytest.mark.parametrize("bits", [2, 4])
@@ -55,7 +58,8 @@ def test_asymmetric_mse_search_is_near_the_best_of_all_pairs_of_ends(bits):
     x = np.random.default_rng(1).uniform(-1, 1, size=3000).astype(np.float32)
     x[0] = 4.0  # one outlier: only one end should move
     spec, shrink = QuantSpec(bits, False, False), MSE_SHRINK[::3]
-    best = min(error(x, encode(np.array([x.min() * a]), np.array([4.0 * b]), spec)) for a in shrink for b in shrink)
+    best = min(error(x, encode(np.array([x.min() * a]), np.array([4.0 * b]), spec)) for a in shrink
+               for b in shrink)
     encoding = weight_encoding(x, spec)
     assert error(x, encoding) < 1.02 * best
     assert error(x, encoding) < 0.8 * error(x, weight_encoding(x, spec, "min_max"))
@@ -120,7 +124,8 @@ def test_sign_is_chosen_from_all_batches(method):
     assert not observe([positive], 4, True, method).spec.signed
     assert observe([positive, negative], 4, True, method).spec.signed
     stored = observe([positive], 8, True, method, allow_unsigned=False)
-    assert stored.spec.signed and 0.99 < stored.range[1] / (observe([positive], 8, True, method).range[1]) < 1.01
+    assert (stored.spec.signed
+            and 0.99 < stored.range[1] / (observe([positive], 8, True, method).range[1]) < 1.01)
     asymmetric = observe([positive, negative], 4, False, method)
     assert not asymmetric.spec.signed and asymmetric.zero_point > 0
 
@@ -147,7 +152,8 @@ def test_histogram_search_is_as_good_as_a_search_on_the_values(symmetric, bits):
 
 def test_percentile_keeps_its_share():
     x = np.arange(1, 10001, dtype=np.float32)
-    assert float(observe([x], 8, True, "percentile", 0.99).range[1]) == pytest.approx(9900, rel=1e-3)
+    assert (float(observe([x], 8, True, "percentile", 0.99).range[1])
+            == pytest.approx(9900, rel=1e-3))
     low, high = observe([x - 5000], 8, False, "percentile", 0.99).range
     assert (low, high) == (pytest.approx(-4900, rel=0.01), pytest.approx(4900, rel=0.01))
 

@@ -9,7 +9,8 @@ from paddle_mrecg.quantizers.affine import Encoding, QuantSpec, dequantize, quan
 from paddle_mrecg.quantizers.observers import weight_encoding
 from paddle_mrecg.quantizers.rounding import SoftRounding
 
-SPECS = [QuantSpec(bits, symmetric, symmetric, axis) for bits in (2, 3, 4, 8) for symmetric in (True, False)
+SPECS = [QuantSpec(bits, symmetric, symmetric, axis) for bits in (2, 3, 4, 8)
+         for symmetric in (True, False)
          for axis in (None, 0, 1)]
 
 
@@ -21,8 +22,10 @@ def make(spec, seed=0, method="mse"):
 def plain_soft(alpha, rounding, weight):
     """floor + h, clipped to the grid: AdaRound's equation 22 as it stands."""
     encoding = rounding.encoding
-    scale = paddle.to_tensor(np.broadcast_to(encoding.along(encoding.scale, 4), weight.shape).copy())
-    zero = paddle.to_tensor(np.broadcast_to(encoding.along(encoding.zero_point, 4), weight.shape).copy())
+    scale = paddle.to_tensor(np.broadcast_to(encoding.along(encoding.scale, 4),
+                                             weight.shape).copy())
+    zero = paddle.to_tensor(np.broadcast_to(encoding.along(encoding.zero_point, 4),
+                                            weight.shape).copy())
     floor = paddle.floor(paddle.to_tensor(weight) * (1.0 / scale)) + zero
     h = paddle.clip(paddle.nn.functional.sigmoid(alpha) * 1.2 - 0.1, 0.0, 1.0)
     return (paddle.clip(floor + h, encoding.spec.qmin, encoding.spec.qmax) - zero) * scale
@@ -90,7 +93,8 @@ def test_regularizer_is_adarounds_term_over_the_weights_that_have_a_choice():
 
 
 def test_regularizer_gradient_matches_finite_differences():
-    rounding = SoftRounding(np.array([0.13, -0.31, 0.44], np.float32), Encoding(QuantSpec(4, True, True), 0.5, 0))
+    rounding = SoftRounding(np.array([0.13, -0.31, 0.44], np.float32),
+                            Encoding(QuantSpec(4, True, True), 0.5, 0))
     start = rounding.alpha.numpy()
     rounding.regularizer(4.0).backward()
     for k in range(3):
@@ -116,7 +120,8 @@ def test_training_with_adam_settles_on_codes_and_beats_nearest_rounding():
     rng = np.random.default_rng(4)
     weight = rng.normal(size=(8, 16)).astype(np.float32)
     # correlated inputs, where the rounding errors of neighbours can cancel
-    data = (rng.normal(size=(256, 4)) @ rng.normal(size=(4, 16)) + 0.1 * rng.normal(size=(256, 16))).astype(np.float32)
+    data = (rng.normal(size=(256, 4)) @ rng.normal(size=(4, 16))
+            + 0.1 * rng.normal(size=(256, 16))).astype(np.float32)
     encoding = weight_encoding(weight, QuantSpec(3, True, True, 0), "min_max")
     rounding = SoftRounding(weight, encoding)
     x, target = paddle.to_tensor(data), paddle.to_tensor(data @ weight.T)
@@ -132,7 +137,8 @@ def test_training_with_adam_settles_on_codes_and_beats_nearest_rounding():
         return float(np.square(data @ w.T - target.numpy()).sum(1).mean())
 
     np.testing.assert_allclose(rounding.soft().numpy(), rounding.hard().numpy(), atol=1e-3)
-    assert error(rounding.hard().numpy()) < 0.5 * error(dequantize(quantize(weight, encoding), encoding))
+    assert (error(rounding.hard().numpy())
+            < 0.5 * error(dequantize(quantize(weight, encoding), encoding)))
 
 
 def test_warm_start_reproduces_the_state():

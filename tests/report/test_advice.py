@@ -10,7 +10,8 @@ from paddle_mrecg.report.units import UnitReport
 
 
 def unit(name, nearest, soft, hard, power=100.0, iterations=300, note=""):
-    return UnitReport(0, name, 0, [name], 1, 10, iterations, 1.0, nearest, soft, hard, power, note=note)
+    return UnitReport(0, name, 0, [name], 1, 10, iterations, 1.0, nearest, soft, hard, power,
+                      note=note)
 
 
 def advice(units, **settings):
@@ -18,7 +19,8 @@ def advice(units, **settings):
 
 
 def test_well_trained_units_need_no_advice():
-    assert advice([unit("a", 50.0, 5.0, 5.5), unit("b", 0.5, 0.3, 0.45), unit("c", 60.0, 60.0, 60.0, iterations=0)]) == []
+    assert (advice([unit("a", 50.0, 5.0, 5.5), unit("b", 0.5, 0.3, 0.45),
+                    unit("c", 60.0, 60.0, 60.0, iterations=0)]) == [])
 
 
 def test_a_unit_that_was_thrown_off_gets_smaller_steps():
@@ -32,13 +34,16 @@ def test_undecided_roundings_get_a_heavier_term():
 
 
 def test_units_that_stayed_at_nearest_rounding_are_named_first():
-    first, second = advice([unit("a", 50.0, 60.0, 50.0, note="training made the output worse; nearest rounding stays")])
-    assert "stayed at nearest rounding, which was better there: a" in first and "rounding_lr_start" in second
+    first, second = advice([unit("a", 50.0, 60.0, 50.0, note="training made the output worse; "
+                                                             "nearest rounding stays")])
+    assert ("stayed at nearest rounding, which was better there: a" in first
+            and "rounding_lr_start" in second)
 
 
 def test_what_is_set_already_is_not_advised():
     thrown, = advice([unit("b", 91.0, 86.0, 86.5)], rounding_lr_start=0.1)
-    assert "rounding_lr_start" not in thrown and "MRECG.rounding_lr=0.1" in thrown and "MRECG.num_iters=600" in thrown
+    assert ("rounding_lr_start" not in thrown and "MRECG.rounding_lr=0.1" in thrown
+            and "MRECG.num_iters=600" in thrown)
     undecided, = advice([unit("a", 75.0, 2.0, 17.0)], round_weight_relative=30.0)
     assert "MRECG.round_weight_relative=60" in undecided
 

@@ -16,9 +16,12 @@ from paddle_mrecg.strategies.bin_regularization import bin_statistics
 def quanter_of(step, bits, axis=None):
     low, high, steps = -2**(bits - 1), 2**(bits - 1) - 1, np.atleast_1d(np.float32(step))
     along = steps if axis is None else steps.reshape(-1, 1)
-    return types.SimpleNamespace(step=lambda: paddle.to_tensor(steps), bits=bits, axis=axis, qmin=low, qmax=high,
+    return types.SimpleNamespace(step=lambda: paddle.to_tensor(steps), bits=bits, axis=axis,
+                                 qmin=low, qmax=high,
                                  gradient_scale=lambda x: 1.0,
-                                 codes=lambda x: paddle.to_tensor(np.clip(np.rint(x.numpy() / along), low, high)))
+                                 codes=lambda x: paddle.to_tensor(np.clip(np.rint(x.numpy()
+                                                                                  / along), low,
+                                                                          high)))
 
 
 def layer_of(places, bits, step=0.5):
@@ -28,7 +31,8 @@ def layer_of(places, bits, step=0.5):
 
 
 def row_of(layer, **changes):
-    return dict(dict(layer=layer, bits=3, weights=4, occupied=2, mean_error=0.1, variance=0.01, near=0.5, mse=1e-4,
+    return dict(dict(layer=layer, bits=3, weights=4, occupied=2, mean_error=0.1, variance=0.01,
+                     near=0.5, mse=1e-4,
                      loss=0.25), **changes)
 
 
@@ -41,7 +45,8 @@ def test_histogram_is_in_steps_and_holds_every_weight():
 def test_histogram_of_a_fine_grid_is_around_the_own_level():
     low, high, counts = bin_histogram(*vars(layer_of([100.2, -50.2, 3.0, 300.0], 8)).values())
     assert (low, high, counts.shape, counts.sum()) == (-1, 1, (40,), 4)
-    assert counts[24] + counts[23] == 1 and counts[15] + counts[16] == 1 and counts[20] + counts[19] == 1 and counts[39] == 1
+    assert (counts[24] + counts[23] == 1 and counts[15] + counts[16] == 1
+            and counts[20] + counts[19] == 1 and counts[39] == 1)
 
 
 def test_histogram_takes_each_channel_in_its_own_steps():
@@ -49,13 +54,15 @@ def test_histogram_takes_each_channel_in_its_own_steps():
     steps = np.float32([0.2, 7.0])
     one = bin_histogram(paddle.to_tensor(places), quanter_of(1.0, 3))
     many = bin_histogram(paddle.to_tensor(places * steps[:, None]), quanter_of(steps, 3, axis=0))
-    assert one[:2] == many[:2] and np.abs(one[2] - many[2]).sum() <= 2  # a value on an edge may change sides
+    # a value on an edge may change sides
+    assert one[:2] == many[:2] and np.abs(one[2] - many[2]).sum() <= 2
 
 
 def test_history_goes_on_where_it_was_stopped(tmp_path):
     def fill(history, epochs):
         for epoch in epochs:
-            layers = [("a.conv", layer_of([0.1 / (epoch + 1), 1, 2], 3)), ("b", layer_of([epoch], 8))]
+            layers = [("a.conv", layer_of([0.1 / (epoch + 1), 1, 2], 3)),
+                      ("b", layer_of([epoch], 8))]
             history.add(epoch, [row_of("a.conv", near=epoch / 8), row_of("b")], layers)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
@@ -71,7 +78,8 @@ def test_history_goes_on_where_it_was_stopped(tmp_path):
     assert sorted(p.name for p in parts.iterdir()) == ["bins.csv", "bins.npz"]
     with open(whole / "bins.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == BIN_COLUMNS and [r["epoch"] for r in rows] == [str(e) for e in range(5) for _ in "ab"]
+    assert (tuple(rows[0]) == BIN_COLUMNS
+            and [r["epoch"] for r in rows] == [str(e) for e in range(5) for _ in "ab"])
     assert rows[6]["near"] == "0.375"
     assert BinHistory(str(whole)).rows == []  # without resume a new training begins
 
@@ -88,7 +96,8 @@ def test_a_foreign_history_is_refused(tmp_path):
 
 def test_the_board_gets_every_number(tmp_path):
     calls = {}
-    board = types.SimpleNamespace(scalar=lambda tag, value, step: calls.__setitem__(tag, (value, step)))
+    board = types.SimpleNamespace(scalar=lambda tag, value, step: calls.__setitem__(tag, (value,
+                                                                                          step)))
     BinHistory(str(tmp_path)).add(3, [row_of("conv")], [("conv", layer_of([0], 3))], board)
     assert calls["bins_near/conv"] == (0.5, 3) and len(calls) == 6
 
@@ -99,7 +108,8 @@ def panel(epochs, bits=3, spread=0.3, label="layer"):
     levels = rng.integers(-2**(bits - 1), 2**(bits - 1), 4000)
     for epoch in range(epochs):
         width = spread * (1 - epoch / max(1, epochs - 1))
-        low, high, counts = bin_histogram(*vars(layer_of(levels + rng.uniform(-width, width, 4000), bits)).values())
+        low, high, counts = bin_histogram(*vars(layer_of(levels + rng.uniform(-width, width, 4000),
+                                                         bits)).values())
         history.append(counts)
     return BinPanel(label, list(range(epochs)), low, high, np.stack(history))
 
@@ -115,7 +125,8 @@ def test_near_agrees_with_the_statistics(bits):
     layer = layer_of(np.random.default_rng(1).normal(size=3000) * 2**(bits - 2), bits)
     found = bin_statistics(layer.weight, layer.weight_quanter)["near"]
     low, high, counts = bin_histogram(layer.weight, layer.weight_quanter)
-    assert BinPanel("layer", [0], low, high, counts[None]).near()[0] == pytest.approx(found, abs=1e-3)
+    assert (BinPanel("layer", [0], low, high, counts[None]).near()[0]
+            == pytest.approx(found, abs=1e-3))
 
 
 @pytest.mark.parametrize("epochs, bits", [(1, 2), (2, 3), (90, 4), (12, 8)])

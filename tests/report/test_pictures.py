@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from paddle_mrecg.report import Curve
-from paddle_mrecg.report.pictures import BLUE, GREY, ORANGE, AccuracyRow, accuracy_picture, oscillation_picture
+from paddle_mrecg.report.pictures import (BLUE, GREY, ORANGE, AccuracyRow, accuracy_picture,
+                                          oscillation_picture)
 
 
 def has_color(image, color, count=50):
@@ -21,7 +22,8 @@ def has_color(image, color, count=50):
 def curves(first, second, spans):
     modules, power = list(range(len(first))), [100.0] * len(first)
     return [Curve("without joining", modules, first, power, [(k, k) for k in modules]),
-            Curve("with joining", modules, second, power, spans, {a: (first[a], 100.0) for a, b in spans if b > a})]
+            Curve("with joining", modules, second, power, spans,
+                  {a: (first[a], 100.0) for a, b in spans if b > a})]
 
 
 def test_oscillation_picture_shows_both_curves(figure_6, tmp_path):
@@ -35,9 +37,11 @@ def test_oscillation_picture_shows_both_curves(figure_6, tmp_path):
     assert (image == 255).all(-1).mean() > 0.4
 
 
-@pytest.mark.parametrize("losses", [[0.0, 0.0, 0.0], [1.0], [1e-9, 3.0, 0.0], [math.nan, 1.0, 2.0], []])
+@pytest.mark.parametrize("losses",
+                         [[0.0, 0.0, 0.0], [1.0], [1e-9, 3.0, 0.0], [math.nan, 1.0, 2.0], []])
 def test_odd_losses_are_drawn_without_complaint(tmp_path, losses):
-    curve = Curve("without joining", list(range(len(losses))), losses, [0.0 if v == 0 else 1.0 for v in losses], [])
+    curve = Curve("without joining", list(range(len(losses))), losses,
+                  [0.0 if v == 0 else 1.0 for v in losses], [])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         oscillation_picture(str(tmp_path / "a.png"), [curve])
@@ -46,7 +50,8 @@ def test_odd_losses_are_drawn_without_complaint(tmp_path, losses):
 
 def test_accuracy_picture_has_a_bar_per_method_and_error_bars(tmp_path):
     def row(spread):
-        return AccuracyRow("W4A8", dict(float=[81.5], nearest=[70.0], MRECG=[80 - spread, 80, 80 + spread]))
+        return AccuracyRow("W4A8",
+                           dict(float=[81.5], nearest=[70.0], MRECG=[80 - spread, 80, 80 + spread]))
     images = []
     for spread in (0, 5):
         accuracy_picture(str(tmp_path / "a.png"), [row(spread), row(spread)], "classifier")
@@ -62,14 +67,15 @@ def has_black(image):
 
 def test_no_pyplot_state_is_touched(tmp_path):
     program = ("import sys; from paddle_mrecg.report.pictures import *; "
-               f"accuracy_picture({str(tmp_path / 'a.png')!r}, [AccuracyRow('W4', dict(float=[1.0]))], 't'); "
-               "sys.exit('matplotlib.pyplot' in sys.modules)")
+               f"accuracy_picture({str(tmp_path / 'a.png')!r}, [AccuracyRow('W4', "
+               "dict(float=[1.0]))], 't'); sys.exit('matplotlib.pyplot' in sys.modules)")
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_paddle_may_be_imported_first(tmp_path):
     pytest.importorskip("paddle")
     program = ("import paddle; from paddle_mrecg.report.pictures import *; "
-               f"accuracy_picture({str(tmp_path / 'a.png')!r}, [AccuracyRow('W4', dict(float=[1.0]))], 't')")
+               f"accuracy_picture({str(tmp_path / 'a.png')!r}, [AccuracyRow('W4', "
+               "dict(float=[1.0]))], 't')")
     subprocess.run([sys.executable, "-c", program], check=True, stderr=subprocess.DEVNULL)
     assert Image.open(tmp_path / "a.png").size[0] > 500

@@ -59,11 +59,13 @@ def test_logger_gets_one_handler_only():
     assert len(ours) == 1 and not get_logger().propagate
 
 
-@pytest.mark.parametrize("seconds, text", [(0.44, "0.4 s"), (9.96, "10 s"), (41.2, "41 s"), (185, "3 min 05 s"),
-                                           (3599.9, "1 h 00 min"), (7625, "2 h 07 min")])
+@pytest.mark.parametrize("seconds, text",
+                         [(0.44, "0.4 s"), (9.96, "10 s"), (41.2, "41 s"), (185, "3 min 05 s"),
+                          (3599.9, "1 h 00 min"), (7625, "2 h 07 min")])
 def test_duration(seconds, text):
     assert duration(seconds) == text
 
 
 def test_plural():
-    assert [plural("batch", 1), plural("batch", 2), plural("iter", 0)] == ["batch", "batches", "iters"]
+    assert ([plural("batch", 1), plural("batch", 2), plural("iter", 0)]
+            == ["batch", "batches", "iters"])

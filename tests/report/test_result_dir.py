@@ -16,7 +16,8 @@ def fill(result, text="new"):
 
 
 def tree(folder):
-    return sorted(os.path.relpath(os.path.join(d, f), folder) for d, _, files in os.walk(folder) for f in files)
+    return sorted(os.path.relpath(os.path.join(d, f), folder) for d, _, files in os.walk(folder)
+                  for f in files)
 
 
 WHOLE = ["model.pdmodel", "report.json", os.path.join("visualdl", "records.log")]
@@ -55,8 +56,10 @@ def test_older_result_is_replaced_and_foreign_files_stay(tmp_path):
     with ResultDir(str(target)) as result:
         fill(result)
         result.publish()
-    assert tree(target) == sorted(WHOLE + ["notes.txt"])  # the old picture is gone: it is not of this run
-    assert (target / "report.json").read_text() == "new" and (target / "notes.txt").read_text() == "mine"
+    # the old picture is gone: it is not of this run
+    assert tree(target) == sorted(WHOLE + ["notes.txt"])
+    assert ((target / "report.json").read_text() == "new"
+            and (target / "notes.txt").read_text() == "mine")
 
 
 def test_report_arrives_last(tmp_path, monkeypatch):
@@ -64,7 +67,8 @@ def test_report_arrives_last(tmp_path, monkeypatch):
     target.mkdir()
     moved = []
     rename = os.rename
-    monkeypatch.setattr(os, "rename", lambda a, b: (moved.append(os.path.basename(b)), rename(a, b)))
+    monkeypatch.setattr(os, "rename",
+                        lambda a, b: (moved.append(os.path.basename(b)), rename(a, b)))
     with ResultDir(str(target)) as result:
         fill(result)
         result.publish()
@@ -104,7 +108,8 @@ def test_unusable_places_are_refused_at_once(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "model.pdmodel").write_text("float model of somebody")
-    for place, words in (("file", "is a file"), ("file/below", "cannot be written"), ("model", "float model"),
+    for place, words in (("file", "is a file"), ("file/below", "cannot be written"),
+                         ("model", "float model"),
                          ("other", "not from a finished run")):
         with pytest.raises(OutputError, match=words):
             ResultDir(str(tmp_path / place), inputs=[str(tmp_path / "model")])
@@ -142,7 +147,8 @@ def test_full_disk_is_the_users_error_and_leaves_nothing(tmp_path):
 def test_result_that_cannot_be_moved_is_kept_and_named(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.EACCES, "Permission denied")
-    with pytest.raises(OutputError, match="move it there yourself"), ResultDir(str(tmp_path / "out")) as result:
+    with pytest.raises(OutputError,
+                       match="move it there yourself"), ResultDir(str(tmp_path / "out")) as result:
         fill(result)
         monkeypatch.setattr(os, "rename", fail)
         result.publish()

@@ -33,4 +33,5 @@ def test_file_sizes(tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 1000)
     (tmp_path / "b").write_bytes(b"y")
     sizes = file_sizes([str(tmp_path / "a"), str(tmp_path / "b")])
-    assert sizes == dict(bytes=1001, zipped=len(zlib.compress(b"x" * 1000)) + len(zlib.compress(b"y")))
+    assert (sizes
+            == dict(bytes=1001, zipped=len(zlib.compress(b"x" * 1000)) + len(zlib.compress(b"y"))))

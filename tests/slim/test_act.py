@@ -50,17 +50,22 @@ def test_mrecg_from_yaml(float_dir, tmp_path, registered):
         scores.append(executor.run(program, feed={feeds[0]: images(4)}, fetch_list=fetches)[0])
         return 0.5
 
-    act = AutoCompression(float_dir, loader, **NAMES, save_dir=str(tmp_path / "out"), config=str(path), eval_callback=evaluate)
+    act = AutoCompression(float_dir, loader, **NAMES, save_dir=str(tmp_path / "out"),
+                          config=str(path), eval_callback=evaluate)
     result = act.compress()
-    assert sorted(w["bits"] for w in result.report.weights.values()) == [8, 8]  # two convolutions: first and last
-    np.testing.assert_allclose(Predictor(str(tmp_path / "out" / "model"))(images(4))[0], scores[0], atol=1e-5)
+    # two convolutions: first and last
+    assert sorted(w["bits"] for w in result.report.weights.values()) == [8, 8]
+    np.testing.assert_allclose(Predictor(str(tmp_path / "out" / "model"))(images(4))[0], scores[0],
+                               atol=1e-5)
     assert result.report.samples["calibration"] == 16 and paddle.in_dynamic_mode()
 
 
 @pytest.mark.skipif(not PADDLE_2, reason="PaddleSlim's AutoCompression cannot train on Paddle 3")
-def test_distillation_with_bin_regularization_and_symmetric_pact(float_dir, tmp_path, registered, dynamic_afterwards, monkeypatch):
+def test_distillation_with_bin_regularization_and_symmetric_pact(float_dir, tmp_path, registered,
+                                                                 dynamic_afterwards, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    act = AutoCompression(float_dir, loader, **NAMES, save_dir=str(tmp_path / "out"), config=TRAINING)
+    act = AutoCompression(float_dir, loader, **NAMES, save_dir=str(tmp_path / "out"),
+                          config=TRAINING)
     seen = []
     original = type(act)._start_train
 
@@ -79,8 +84,10 @@ def test_distillation_with_bin_regularization_and_symmetric_pact(float_dir, tmp_
 
 @pytest.mark.skipif(PADDLE_2, reason="it runs on Paddle 2")
 def test_training_on_paddle_3_is_one_clear_sentence(float_dir, tmp_path, registered):
-    with pytest.raises(ConfigError, match="cannot train on Paddle 3.*use Paddle 2.6.2, or train with"):
-        AutoCompression(float_dir, loader, **NAMES, save_dir=str(tmp_path / "out"), config=dict(TRAINING))
+    with pytest.raises(ConfigError,
+                       match="cannot train on Paddle 3.*use Paddle 2.6.2, or train with"):
+        AutoCompression(float_dir, loader, **NAMES, save_dir=str(tmp_path / "out"),
+                        config=dict(TRAINING))
 
 
 @pytest.mark.parametrize("config, message", [
@@ -110,9 +117,12 @@ def test_other_configs_are_bit_identical(float_dir, tmp_path, dynamic_afterwards
     monkeypatch.chdir(tmp_path)
 
     def run(folder):
-        with paddle.utils.unique_name.guard(), paddle.static.scope_guard(paddle.static.Scope()), old_ir():
-            config = copy.deepcopy({k: v for k, v in TRAINING.items() if k not in ("BinRegularization", "SymmetricPACT")})
-            AutoCompression(float_dir, loader, **NAMES, save_dir=str(folder), config=config).compress()
+        with paddle.utils.unique_name.guard(), paddle.static.scope_guard(paddle.static.Scope()), \
+                old_ir():
+            config = copy.deepcopy({k: v for k, v in TRAINING.items()
+                                    if k not in ("BinRegularization", "SymmetricPACT")})
+            AutoCompression(float_dir, loader, **NAMES, save_dir=str(folder),
+                            config=config).compress()
         return (folder / "model.pdiparams").read_bytes()
 
     without = run(tmp_path / "without")

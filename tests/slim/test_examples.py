@@ -27,7 +27,8 @@ def test_the_matrix_has_every_example_on_both_versions():
     results = recorded()
     assert set(results) >= {"2.6.2", "3.3.1"}
     for version in ("2.6.2", "3.3.1"):
-        assert {(api, s) for api, strategies in results[version].items() for s in strategies} == set(EXAMPLES)
+        assert ({(api, s) for api, strategies in results[version].items() for s in strategies}
+                == set(EXAMPLES))
 
 
 @pytest.mark.parametrize("key", EXAMPLES, ids=NAMES)
@@ -37,6 +38,8 @@ def test_examples_are_short(key):
 
 
 def test_the_table_numbers_refusals():
-    text = table({"2.6.2": {"A": {"s": "works", "t": "works"}}, "3.3.1": {"A": {"s": "no: use B", "t": "no: use B"}}})
-    assert text.splitlines()[2:] == ["| `A` | s | works | says so [1] |", "| `A` | t | works | says so [1] |", "",
+    text = table({"2.6.2": {"A": {"s": "works", "t": "works"}},
+                  "3.3.1": {"A": {"s": "no: use B", "t": "no: use B"}}})
+    assert text.splitlines()[2:] == ["| `A` | s | works | says so [1] |",
+                                     "| `A` | t | works | says so [1] |", "",
                                      "[1] no: use B"]

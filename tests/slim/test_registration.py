@@ -22,7 +22,8 @@ def snapshot():
     """Every attribute of PaddleSlim's modules and classes, and of Paddle's quantization."""
     state = {}
     for name, module in list(sys.modules.items()):
-        if name.split(".")[0] == "paddleslim" or name.startswith("paddle.quantization") or module is HERE:
+        if (name.split(".")[0] == "paddleslim" or name.startswith("paddle.quantization")
+            or module is HERE):
             for key, value in list(vars(module).items()):
                 state[name, key] = value
                 if inspect.isclass(value) and value.__module__.startswith("paddleslim"):
@@ -55,7 +56,8 @@ def test_registering_twice_is_registering_once():
 
 
 def test_names_bound_before_registration_are_reached(registered):
-    held = [paddleslim.quant.quant_post_static, paddleslim.quant.quanter.quant_post_static, paddleslim.quant.quant_post,
+    held = [paddleslim.quant.quant_post_static, paddleslim.quant.quanter.quant_post_static,
+            paddleslim.quant.quant_post,
             paddleslim.auto_compression.compressor.quant_post]
     assert all(function is quant_post_static for function in held)
     assert quant_post_static.__wrapped__ is not quant_post_static

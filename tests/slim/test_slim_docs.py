@@ -10,7 +10,8 @@ from tests.slim_matrix import recorded, table
 
 def test_every_setting_has_a_row_and_refusals_name_the_cure():
     rows = switch_table().splitlines()[2:]
-    assert [row.split("`")[1] for row in rows] == list(POST) + [n for n in TRAINING if n not in POST]
+    assert ([row.split("`")[1] for row in rows] == list(POST)
+            + [n for n in TRAINING if n not in POST])
     assert "| `epochs` | refused: reconstruction counts optimizer steps: set num_iters |  |" in rows
     assert all(row.count("|") == 4 for row in rows)
 

@@ -30,7 +30,8 @@ def test_reconstructs_what_it_was_called_with(tiny_net, tmp_path, registered):
     assert result.report.samples["calibration"] == 16
     x = images(4, seed=1)
     want, got = tiny_net(paddle.to_tensor(x)).numpy(), Predictor(str(tmp_path / "net"))(x)[0]
-    assert np.abs(got - want).max() < 0.2 * np.abs(want).max()  # 4-bit weights in one of three layers
+    # 4-bit weights in one of three layers
+    assert np.abs(got - want).max() < 0.2 * np.abs(want).max()
 
 
 def test_specs_come_from_the_calls(tiny_net, tmp_path, registered):
@@ -46,14 +47,17 @@ def test_the_users_model_is_not_touched_unless_asked(tiny_net, registered):
 
 
 def test_positional_quantizers_and_their_options(registered):
-    ptq = PTQ("HistQuantizer", "AbsmaxQuantizer", round_type="mrecg", hist_percent=0.99, quant_bits=8)
+    ptq = PTQ("HistQuantizer", "AbsmaxQuantizer", round_type="mrecg", hist_percent=0.99,
+              quant_bits=8)
     assert vars(ptq)["_paddle_mrecg"].sections["QuantPost"] == dict(
-        weight_bits=8, activation_observer="percentile", percentile=0.99, activation_bits=8, weight_per_channel=False)
+        weight_bits=8, activation_observer="percentile", percentile=0.99, activation_bits=8,
+        weight_per_channel=False)
 
 
 @pytest.mark.parametrize("given, message", [
     (dict(top_kk=3), "Did you mean 'top_k'"),
-    (dict(activation_quantizer="PerChannelAbsmaxQuantizer"), "activation_quantizer: must be one of KLQuantizer"),
+    (dict(activation_quantizer="PerChannelAbsmaxQuantizer"),
+     "activation_quantizer: must be one of KLQuantizer"),
     (dict(num_iters=-1), "MRECG.num_iters: must be at least 0"),
 ])
 def test_wrong_settings_are_refused_at_once(given, message, registered):
@@ -68,7 +72,8 @@ def test_saving_without_calibration(tiny_net, tmp_path, registered):
 
 
 @pytest.mark.host
-@pytest.mark.skipif(paddle.__version__ >= "3", reason="PaddleSlim's own PTQ crashes the process when it saves on Paddle 3")
+@pytest.mark.skipif(paddle.__version__ >= "3",
+                    reason="PaddleSlim's own PTQ crashes the process when it saves on Paddle 3")
 def test_other_calls_are_bit_identical(tmp_path):
     def run(prefix):
         with paddle.utils.unique_name.guard():
@@ -94,7 +99,8 @@ def test_inputs_in_a_dict(tmp_path, registered):
     model.eval()
     quantized = ptq.quantize(model)
     for seed in (0, 1):
-        quantized({"image": paddle.to_tensor(images(8, seed)), "scale_factor": paddle.to_tensor(images(8)[:, 0, 0, :2]),
+        quantized({"image": paddle.to_tensor(images(8, seed)),
+                   "scale_factor": paddle.to_tensor(images(8)[:, 0, 0, :2]),
                    "im_id": paddle.to_tensor([1] * 8), "name": "x"})
     result = ptq.save_quantized_model(quantized, str(tmp_path / "net"), DICT_SPEC)
     batch = {"image": images(4), "scale_factor": images(4)[:, 0, 0, :2]}

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""paddleslim.dygraph.quant.QAT: our names in its config, the same training loop, scales that survive the save."""
+"""paddleslim.dygraph.quant.QAT: our names in its config, the same training loop,
+scales that survive the save.
+"""
 import json
 
 import numpy as np
@@ -17,10 +19,13 @@ SPEC = [paddle.static.InputSpec([None, *SHAPE], "float32", "x")]
 CONFIGS = {
     "symmetric_pact": dict(activation_preprocess_type="SymmetricPACT"),
     "lsq": dict(weight_quantize_type="lsq", weight_bits=4),
-    "channel_wise_lsq": dict(weight_quantize_type="channel_wise_lsq", weight_bits=4, activation_quantize_type="lsq"),
+    "channel_wise_lsq": dict(weight_quantize_type="channel_wise_lsq", weight_bits=4,
+                             activation_quantize_type="lsq"),
     "tqt": dict(weight_quantize_type="tqt", weight_bits=4, activation_quantize_type="tqt"),
-    "bin_regularization": dict(weight_quantize_type="lsq", weight_bits=3, bin_regularization={"lambda": 1.0}),
-    "all": dict(weight_quantize_type="channel_wise_lsq", weight_bits=3, activation_preprocess_type="SymmetricPACT",
+    "bin_regularization": dict(weight_quantize_type="lsq", weight_bits=3,
+                               bin_regularization={"lambda": 1.0}),
+    "all": dict(weight_quantize_type="channel_wise_lsq", weight_bits=3,
+                activation_preprocess_type="SymmetricPACT",
                 bin_regularization={}, symmetric_pact={"lr": 10.0}),
 }
 
@@ -28,7 +33,8 @@ CONFIGS = {
 def train(model, steps=4, learning_rate=0.02):
     """A host's loop: it knows nothing of penalties."""
     model.train()
-    optimizer = paddle.optimizer.Momentum(learning_rate, parameters=model.parameters(), weight_decay=1e-4)
+    optimizer = paddle.optimizer.Momentum(learning_rate, parameters=model.parameters(),
+                                          weight_decay=1e-4)
     x = paddle.to_tensor(images(8))
     for _ in range(steps):
         model(x).square().mean().backward()
@@ -49,17 +55,22 @@ def test_learned_scales_survive_the_save(name, tiny_net, tmp_path, registered):
     with open(f"{exported.save_dir}/encodings.json", encoding="utf-8") as file:
         stored = json.load(file)
     for _, layer in quantized_layers(model):
-        np.testing.assert_array_equal(np.ravel(stored[layer.weight.name]["scale"]), layer.weight_quanter.step().numpy())
+        np.testing.assert_array_equal(np.ravel(stored[layer.weight.name]["scale"]),
+                                      layer.weight_quanter.step().numpy())
 
 
 def test_bin_regularization_needs_no_change_of_the_loop(registered):
-    """With the task's loss switched off, only the injected gradient moves weights: towards their levels."""
+    """With the task's loss switched off, only the injected gradient moves
+    weights: towards their levels.
+    """
     paddle.seed(0)
-    qat = QAT(config=dict(weight_quantize_type="lsq", weight_bits=3, bin_regularization={"grad_to_scale": False}))
+    qat = QAT(config=dict(weight_quantize_type="lsq", weight_bits=3,
+                          bin_regularization={"grad_to_scale": False}))
     model = qat.quantize(TinyNet())
     model(paddle.to_tensor(images(8)))
     before = {row["layer"]: row["loss"] for row in qat.penalty.statistics()}
-    optimizer = paddle.optimizer.SGD(0.5, parameters=[layer.weight for _, layer in quantized_layers(model)])
+    optimizer = paddle.optimizer.SGD(0.5, parameters=[layer.weight
+                                                      for _, layer in quantized_layers(model)])
     for _ in range(5):
         (model(paddle.to_tensor(images(8))) * 0.0).sum().backward()
         optimizer.step()
@@ -73,18 +84,21 @@ def test_steps_have_their_own_rate_and_no_decay(tiny_net, registered):
     layer = next(layer for _, layer in quantized_layers(model))
     step, = layer.weight_quanter.step_parameters()
     alpha, = layer.activation_quanter.clip_parameters()
-    assert (step.optimize_attr["learning_rate"], alpha.optimize_attr["learning_rate"]) == (0.1, 10.0)
+    assert ((step.optimize_attr["learning_rate"], alpha.optimize_attr["learning_rate"])
+            == (0.1, 10.0))
     assert step.regularizer._coeff == alpha.regularizer._coeff == 0.0
 
 
 def test_the_model_is_changed_in_place_only_if_asked(tiny_net, registered):
     qat = QAT(config=CONFIGS["lsq"])
-    assert any(quantized_layers(qat.quantize(tiny_net, inplace=False))) and not any(quantized_layers(tiny_net))
+    assert (any(quantized_layers(qat.quantize(tiny_net, inplace=False)))
+            and not any(quantized_layers(tiny_net)))
     assert qat.quantize(tiny_net) is tiny_net and any(quantized_layers(tiny_net))
 
 
 def test_a_schedule_by_epochs_says_what_it_needs(tiny_net, registered):
-    qat = QAT(config=dict(weight_quantize_type="lsq", bin_regularization={"schedule": "S2", "start": 1}))
+    qat = QAT(config=dict(weight_quantize_type="lsq",
+                          bin_regularization={"schedule": "S2", "start": 1}))
     model = qat.quantize(tiny_net)
     with pytest.raises(ConfigError, match="on_epoch"):
         train(model, steps=1)
@@ -94,11 +108,16 @@ def test_a_schedule_by_epochs_says_what_it_needs(tiny_net, registered):
 
 
 @pytest.mark.parametrize("config, message", [
-    (dict(weight_quantize_type="lsq", weigth_bits=4), "weigth_bits: unknown key. Did you mean 'weight_bits'?"),
-    (dict(bin_regularization={"lamda": 1}), "BinRegularization.lamda: unknown key. Did you mean 'lambda'?"),
-    (dict(weight_quantize_type="lsq", onnx_format=False), "onnx_format: False has no counterpart here"),
-    (dict(weight_quantize_type="range_abs_max", bin_regularization={}), "weight_quantize_type: must be one of lsq"),
-    (dict(activation_preprocess_type="SymmetricPACT", activation_quantize_type="lsq"), "is given too and differs"),
+    (dict(weight_quantize_type="lsq", weigth_bits=4),
+     "weigth_bits: unknown key. Did you mean 'weight_bits'?"),
+    (dict(bin_regularization={"lamda": 1}),
+     "BinRegularization.lamda: unknown key. Did you mean 'lambda'?"),
+    (dict(weight_quantize_type="lsq", onnx_format=False),
+     "onnx_format: False has no counterpart here"),
+    (dict(weight_quantize_type="range_abs_max", bin_regularization={}),
+     "weight_quantize_type: must be one of lsq"),
+    (dict(activation_preprocess_type="SymmetricPACT", activation_quantize_type="lsq"),
+     "is given too and differs"),
     (dict(weight_quantize_type="lsq", activation_bits=4), "set QuantAware.target: simulation"),
 ])
 def test_mistakes_are_errors(config, message, registered):
@@ -119,7 +138,9 @@ def test_saving_needs_specs(tiny_net, tmp_path, registered):
 
 
 @pytest.mark.host
-@pytest.mark.parametrize("config", [None, {"activation_preprocess_type": "PACT", "weight_bits": 4}, {"foo": 1}],
+@pytest.mark.parametrize("config",
+                         [None, {"activation_preprocess_type": "PACT", "weight_bits": 4},
+                          {"foo": 1}],
                          ids=["default", "pact", "unknown key"])
 def test_other_configs_are_bit_identical(config):
     """Two steps of PaddleSlim's own training; parameters are compared by value."""
@@ -148,17 +169,21 @@ def test_inputs_in_a_dict(tmp_path, registered):
     paddle.seed(0)
     qat = QAT(config=CONFIGS["all"])
     model = qat.quantize(DictNet())
-    batch = {"image": paddle.to_tensor(images(4)), "scale_factor": paddle.to_tensor(images(4)[:, 0, 0, :2])}
+    batch = {"image": paddle.to_tensor(images(4)),
+             "scale_factor": paddle.to_tensor(images(4)[:, 0, 0, :2])}
     model(batch)
     model.eval()
     exported = qat.save_quantized_model(model, str(tmp_path / "net"), DICT_SPEC)
     assert exported.verification["max_abs_diff"] < 1e-4
-    np.testing.assert_allclose(Predictor(str(tmp_path / "net"))({k: v.numpy() for k, v in batch.items()})[0],
+    np.testing.assert_allclose(Predictor(str(tmp_path / "net"))({k: v.numpy()
+                                                                 for k, v in batch.items()})[0],
                                model(batch).numpy(), atol=1e-5)
 
 
 def test_a_model_that_went_through_to_static_declares_its_inputs(tiny_net, tmp_path, registered):
-    """As PaddleClas and PaddleOCR export: a layer around the model, ``to_static`` with specs, no input_spec when saving."""
+    """As PaddleClas and PaddleOCR export: a layer around the model, ``to_static`` with specs,
+    no input_spec when saving.
+    """
     qat = QAT(config=CONFIGS["all"])
     model = qat.quantize(tiny_net)
     train(model, steps=1)

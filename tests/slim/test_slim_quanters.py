@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""paddle.quantization.QuantConfig with our factories: what is trained is what Paddle converts and saves."""
+"""paddle.quantization.QuantConfig with our factories: what is trained is what
+Paddle converts and saves.
+"""
 import numpy as np
 import pytest
 
@@ -25,9 +27,11 @@ def trained(net, config, steps=3):
 
 def configs():
     from paddleslim.quant.quanters import LSQ, TQT, SymmetricPACT
-    return {"lsq": QuantConfig(activation=LSQ(), weight=LSQ(role="weight", bits=4, per_channel=True)),
+    return {"lsq": QuantConfig(activation=LSQ(),
+                               weight=LSQ(role="weight", bits=4, per_channel=True)),
             "tqt": QuantConfig(activation=TQT(), weight=TQT(role="weight", bits=4)),
-            "symmetric_pact": QuantConfig(activation=SymmetricPACT(), weight=LSQ(role="weight", bits=3))}
+            "symmetric_pact": QuantConfig(activation=SymmetricPACT(),
+                                          weight=LSQ(role="weight", bits=3))}
 
 
 @pytest.mark.parametrize("name", ["lsq", "tqt", "symmetric_pact"])
@@ -37,7 +41,8 @@ def test_convert_keeps_what_was_learned(name, tiny_net, registered):
     x = paddle.to_tensor(images(4, seed=1))
     want = model(x).numpy()
     got = QAT(config).convert(model)(x).numpy()
-    # The same grid in another order of operations: rounding may differ only where a value lies on a tie.
+    # The same grid in another order of operations: rounding may differ only
+    # where a value lies on a tie.
     assert np.abs(got - want).max() < 1e-5 * np.abs(want).max() + 1e-6
 
 
@@ -48,7 +53,8 @@ def test_the_saved_program_computes_the_same(tiny_net, tmp_path, registered):
     want = model(paddle.to_tensor(x)).numpy()
     converted = QAT(config).convert(model)
     with old_ir():
-        paddle.jit.save(converted, str(tmp_path / "net"), [paddle.static.InputSpec([None, *SHAPE], "float32", "x")])
+        paddle.jit.save(converted, str(tmp_path / "net"),
+                        [paddle.static.InputSpec([None, *SHAPE], "float32", "x")])
     np.testing.assert_allclose(Predictor(str(tmp_path / "net"))(x)[0], want, atol=1e-5)
 
 

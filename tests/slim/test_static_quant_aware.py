@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""paddleslim.quant.quant_aware and convert: symmetric PACT and bin regularization in static programs."""
+"""paddleslim.quant.quant_aware and convert: symmetric PACT and bin
+regularization in static programs.
+"""
 import numpy as np
 import pytest
 
@@ -30,7 +32,8 @@ def make_net(static_mode):
 
 @pytest.mark.parametrize("scales", ["channel_wise_abs_max", "abs_max"])
 @pytest.mark.parametrize("onnx_format", [True, False])
-def test_bin_regularization_adds_its_gradient_and_nothing_else(scales, onnx_format, make_net, registered, tmp_path, monkeypatch):
+def test_bin_regularization_adds_its_gradient_and_nothing_else(scales, onnx_format, make_net,
+                                                               registered, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = dict(weight_quantize_type=scales, weight_bits=3, onnx_format=onnx_format)
 
@@ -40,14 +43,16 @@ def test_bin_regularization_adds_its_gradient_and_nothing_else(scales, onnx_form
             before = net.weights()
             program = quant_aware(net.main, PLACE, config, return_program=True)
             net.step(program)
-            return before, net.weights(), {n: net.value(f"{n}@scale") for n, v in before.items() if v.ndim == 4}
+            return (before, net.weights(),
+                    {n: net.value(f"{n}@scale") for n, v in before.items() if v.ndim == 4})
 
     before, plain, _ = after_one_step(dict(config, bin_regularization={"lambda": 0.0}))
     again, regularized, scales = after_one_step(dict(config, bin_regularization={"lambda": 0.25}))
     for name, value in before.items():
         np.testing.assert_array_equal(again[name], value)
         added = (plain[name] - regularized[name]) / RATE
-        expected = 0.25 * bin_gradient(value, scales[name] / 3) if value.ndim == 4 else np.zeros_like(value)
+        expected = (0.25 * bin_gradient(value, scales[name] / 3) if value.ndim == 4
+                    else np.zeros_like(value))
         # The difference of two float32 weights, divided by the learning rate.
         np.testing.assert_allclose(added, expected, atol=2e-6)
 
@@ -65,15 +70,20 @@ def bin_gradient(weight, step):
 
 def test_symmetric_pact_starts_from_calibration_and_learns(make_net, registered):
     net = make_net()
-    ranges = activation_ranges(net.executor, net.main, BATCHES, ["conv2d"], SymmetricPACT(init="abs_max"))
+    ranges = activation_ranges(net.executor, net.main, BATCHES, ["conv2d"],
+                               SymmetricPACT(init="abs_max"))
     assert len(ranges) == 2
     expected = 0.0
     for k, batch in enumerate(BATCHES):
-        expected = expected * 0.9 + np.abs(batch["x"]).max() * 0.1 if k else np.abs(batch["x"]).max()
+        expected = (expected * 0.9 + np.abs(batch["x"]).max() * 0.1 if k
+                    else np.abs(batch["x"]).max())
     assert ranges["x"] == pytest.approx(expected, rel=1e-6)
-    config = dict(weight_bits=4, activation_preprocess_type="SymmetricPACT", symmetric_pact={"decay": 0.0})
-    program = quant_aware(net.main, PLACE, config, calib_config={"data_loader": BATCHES}, return_program=True)
-    shifts = [op.input("Param")[0] for op in optimizer_ops(program) if op.input("Param")[0].endswith(SUFFIX)]
+    config = dict(weight_bits=4, activation_preprocess_type="SymmetricPACT",
+                  symmetric_pact={"decay": 0.0})
+    program = quant_aware(net.main, PLACE, config, calib_config={"data_loader": BATCHES},
+                          return_program=True)
+    shifts = [op.input("Param")[0] for op in optimizer_ops(program)
+              if op.input("Param")[0].endswith(SUFFIX)]
     assert len(shifts) == 2 and all(not net.value(name).any() for name in shifts)
     rates = {op.input("LearningRate")[0] for op in optimizer_ops(program)}
     assert len(rates) == 1, "alphas follow the network's learning rate"
@@ -85,11 +95,15 @@ def test_symmetric_pact_starts_from_calibration_and_learns(make_net, registered)
 def test_every_alpha_decays_by_its_own_value(make_net, registered):
     net = make_net()
     config = dict(activation_preprocess_type="SymmetricPACT", symmetric_pact={"decay": 0.01})
-    program = quant_aware(net.main, PLACE, config, calib_config={"data_loader": [{"x": images(8) * 50}]}, return_program=True)
-    ranges = activation_ranges(net.executor, net.test, [{"x": images(8) * 50}], ["conv2d"], SymmetricPACT(init="abs_max"))
+    program = quant_aware(net.main, PLACE, config,
+                          calib_config={"data_loader": [{"x": images(8) * 50}]},
+                          return_program=True)
+    ranges = activation_ranges(net.executor, net.test, [{"x": images(8) * 50}], ["conv2d"],
+                               SymmetricPACT(init="abs_max"))
     net.step(program)  # nothing reaches alphas of 50 times the data: only decay moves them
     for name, alpha in ranges.items():
-        shift = net.value(next(p.name for p in program.all_parameters() if p.name == f"{name}_tmp_input{SUFFIX}"))
+        shift = net.value(next(p.name for p in program.all_parameters()
+                               if p.name == f"{name}_tmp_input{SUFFIX}"))
         assert shift[0] == pytest.approx(-RATE * 0.01 * alpha, rel=1e-3)
 
 
@@ -99,12 +113,14 @@ def test_train_convert_and_save(make_net, registered, tmp_path):
     train = quant_aware(net.main, PLACE, config, calib_config={"data_loader": BATCHES})
     test = quant_aware(net.test, PLACE, config, for_test=True)
     losses = [float(net.step(train)) for _ in range(12)]
-    assert losses[-1] < min(losses[2:4]), losses  # in the first steps PaddleSlim's moving averages are far too small
+    # in the first steps PaddleSlim's moving averages are far too small
+    assert losses[-1] < min(losses[2:4]), losses
     x = images(4)
     want, = net.executor.run(test, feed={"x": x}, fetch_list=[net.output.name])
     converted = convert(test, PLACE, config)  # from here on the scope holds integer codes
     paddle.static.save_inference_model(str(tmp_path / "net"), [converted.global_block().var("x")],
-                                       [converted.global_block().var(net.output.name)], net.executor, program=converted)
+                                       [converted.global_block().var(net.output.name)],
+                                       net.executor, program=converted)
     got, = Predictor(str(tmp_path / "net"))(x)
     np.testing.assert_allclose(got, want, atol=1e-5)
     levels = np.unique(np.round(net.value("conv2d_0.w_0")))
@@ -127,7 +143,8 @@ def test_other_calls_are_bit_identical(make_net):
     def run():
         with paddle.static.scope_guard(paddle.static.Scope()):
             net = make_net()
-            program = quant_aware(net.main, PLACE, {"weight_bits": 4, "weigth_bits": 2}, return_program=True)
+            program = quant_aware(net.main, PLACE, {"weight_bits": 4, "weigth_bits": 2},
+                                  return_program=True)
             losses = [net.step(program, seed) for seed in range(2)]
             return losses, net.weights(), sorted(op.type for op in program.global_block().ops)
 
@@ -147,8 +164,10 @@ def test_paddleslim_alone_does_not_set_the_levels_that_paddle_3_reads(make_net):
     """The reason for with_low_bits: this says when it is no longer needed."""
     net = make_net()
     program = quant_aware(net.test, PLACE, {"weight_bits": 4}, for_test=True)
-    weights = [op for op in program.global_block().ops if op.type == "quantize_linear" and op.input("X")[0].endswith("w_0")]
-    assert weights and all(op.attr("bit_length") == 4 and not op.has_attr("qmax") for op in weights)  # its default is 127
+    weights = [op for op in program.global_block().ops
+               if op.type == "quantize_linear" and op.input("X")[0].endswith("w_0")]
+    # its default is 127
+    assert weights and all(op.attr("bit_length") == 4 and not op.has_attr("qmax") for op in weights)
 
 
 @pytest.mark.skipif(paddle.__version__ < "3", reason="Paddle 2 has one form of programs")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls that use none of our names give the same bytes with registration as without it.
 
-The tests of QAT, PTQ, quant_post_static, quant_aware and of training through AutoCompression stand in the files of those APIs;
-these are the other APIs, and what those leave out.
+The tests of QAT, PTQ, quant_post_static, quant_aware and of training through AutoCompression stand
+in the files of those APIs; these are the other APIs, and what those leave out.
 """
 import numpy as np
 import pytest
@@ -25,7 +25,9 @@ SPEC = [paddle.static.InputSpec([None, *SHAPE], "float32", "x")]
 
 @pytest.fixture
 def both(tmp_path, monkeypatch):
-    """Run a function of a prefix without and with registration; each from the same seeds, with names and a scope of its own."""
+    """Run a function of a prefix without and with registration; each from the same seeds, with
+    names and a scope of its own.
+    """
     monkeypatch.chdir(tmp_path)
 
     def run(function):
@@ -36,7 +38,8 @@ def both(tmp_path, monkeypatch):
             try:
                 paddle.seed(0)
                 np.random.seed(0)
-                with paddle.utils.unique_name.guard(), paddle.static.scope_guard(paddle.static.Scope()):
+                with paddle.utils.unique_name.guard(), \
+                        paddle.static.scope_guard(paddle.static.Scope()):
                     outcomes.append(function(tmp_path / name))
             finally:
                 paddle_mrecg.unregister()
@@ -53,7 +56,8 @@ def test_quant_recon_static_is_given_exactly_what_came(level):
         return executor, model_dir, recon_level, rest
 
     executor, loader = object(), object()
-    given = dict(data_loader=loader, recon_levle="mrecg", drop_prob=0.5, **({} if level is None else {"recon_level": level}))
+    given = dict(data_loader=loader, recon_levle="mrecg", drop_prob=0.5,
+                 **({} if level is None else {"recon_level": level}))
     returned = with_mrecg(original, "recon_level")(executor, "float", **given)
     assert returned[0] is executor and returned[3]["data_loader"] is loader
     assert returned == original(executor, "float", **given)
@@ -68,14 +72,17 @@ def test_convert(both):
             net.step(quant_aware(net.main, place, config))
             converted = convert(quant_aware(net.test, place, config, for_test=True), place, config)
             paddle.static.save_inference_model(str(folder), [converted.global_block().var("x")],
-                                               [converted.global_block().var(net.output.name)], net.executor, program=converted)
+                                               [converted.global_block().var(net.output.name)],
+                                               net.executor, program=converted)
         return program(folder)
 
     without, with_ours = both(train_and_convert)
     assert with_ours == without
 
 
-@pytest.mark.parametrize("config", [{}, {"activation_preprocess_type": "PACT"}, {"weight_bits": 4, "onnx_format": True}],
+@pytest.mark.parametrize("config",
+                         [{}, {"activation_preprocess_type": "PACT"},
+                          {"weight_bits": 4, "onnx_format": True}],
                          ids=["default", "PACT", "4 bits, ONNX form"])
 def test_programs_that_qat_saves(config, both):
     def quantize(prefix):
@@ -83,7 +90,8 @@ def test_programs_that_qat_saves(config, both):
         model = qat.quantize(TinyNet())
         train(model)
         qat.save_quantized_model(model, str(prefix), SPEC)
-        return sorted(program(prefix)[0]), Predictor(str(prefix))(images(4))[0]  # PaddleSlim saves ops in any order
+        # PaddleSlim saves ops in any order
+        return sorted(program(prefix)[0]), Predictor(str(prefix))(images(4))[0]
 
     without, with_ours = both(quantize)
     assert with_ours[0] == without[0]
@@ -100,7 +108,9 @@ def quanters():
 def test_quanters_with_quant_config(name, both):
     def quantize(_):
         activation, weight = quanters()[name]
-        model = paddle.quantization.QAT(paddle.quantization.QuantConfig(activation=activation, weight=weight)).quantize(TinyNet())
+        model = paddle.quantization.QAT(
+            paddle.quantization.QuantConfig(activation=activation, weight=weight)
+        ).quantize(TinyNet())
         train(model)
         return {key: value.numpy() for key, value in model.state_dict().items()}
 
@@ -110,12 +120,14 @@ def test_quanters_with_quant_config(name, both):
         np.testing.assert_array_equal(with_ours[key], value)
 
 
-@pytest.mark.skipif(paddle.__version__ >= "3", reason="PaddleSlim's AutoCompression does not run on Paddle 3")
+@pytest.mark.skipif(paddle.__version__ >= "3",
+                    reason="PaddleSlim's AutoCompression does not run on Paddle 3")
 def test_post_training_through_autocompression(both, float_dir):
     def compress(folder):
         paddle.enable_static()
         x = paddle.static.data("x", [-1, *SHAPE])
-        loader = paddle.io.DataLoader([(x,) for x in images()], feed_list=[x], batch_size=8, return_list=False)
+        loader = paddle.io.DataLoader([(x,) for x in images()], feed_list=[x], batch_size=8,
+                                      return_list=False)
         AutoCompression(float_dir, loader, **FILES, save_dir=str(folder),
                         config={"QuantPost": {"algo": "abs_max", "batch_nums": 2}}).compress()
         return program(folder / "model")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantized layers of a few lines: what the training strategies ask of the real ones, and no more."""
+"""Quantized layers of a few lines: what the training strategies ask of
+the real ones, and no more.
+"""
 import numpy as np
 import paddle
 import pytest
@@ -11,7 +13,9 @@ class PlainQuanter(paddle.nn.Layer):
     def __init__(self, step, bits, axis=None, gradient_scale=1.0):
         super().__init__()
         value = np.atleast_1d(np.asarray(step, np.float32))
-        self.parameter = self.create_parameter(value.shape, default_initializer=paddle.nn.initializer.Assign(value))
+        self.parameter = self.create_parameter(
+            value.shape, default_initializer=paddle.nn.initializer.Assign(value)
+        )
         self.bits, self.axis, self.factor = bits, axis, gradient_scale
         self.qmin, self.qmax = -2**(bits - 1), 2**(bits - 1) - 1
 
@@ -22,7 +26,8 @@ class PlainQuanter(paddle.nn.Layer):
         return self.factor
 
     def along(self, ndim):
-        return self.step() if self.axis is None else self.step().reshape([-1 if k == self.axis else 1 for k in range(ndim)])
+        return (self.step() if self.axis is None
+                else self.step().reshape([-1 if k == self.axis else 1 for k in range(ndim)]))
 
     @paddle.no_grad()
     def codes(self, x):
@@ -39,8 +44,11 @@ class PlainLinear(paddle.nn.Layer):
 
     def __init__(self, weight, quanter):
         super().__init__()
-        self.weight = self.create_parameter(weight.shape, default_initializer=paddle.nn.initializer.Assign(weight))
-        self.weight_quanter, self.activation_quanter, self.inject = quanter, None, lambda weight, quanter: weight
+        self.weight = self.create_parameter(
+            weight.shape, default_initializer=paddle.nn.initializer.Assign(weight)
+        )
+        self.weight_quanter, self.activation_quanter, self.inject = (quanter, None,
+                                                                     lambda weight, quanter: weight)
 
     def forward(self, x):
         return paddle.matmul(x, self.weight_quanter(self.inject(self.weight, self.weight_quanter)))

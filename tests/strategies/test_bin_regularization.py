@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bin regularization: the closed form is the paper's sum over bins, in value and gradient, as loss and as injection."""
+"""Bin regularization: the closed form is the paper's sum over bins, in value and gradient,
+as loss and as injection.
+"""
 import numpy as np
 import paddle
 import pytest
@@ -9,23 +11,30 @@ from paddle_mrecg.errors import ConfigError
 from paddle_mrecg.quanters.lsq import LSQQuanter
 from paddle_mrecg.quanters.tqt import TQTQuanter
 from paddle_mrecg.quantizers import affine
-from paddle_mrecg.strategies.bin_regularization import BinRegularizer, bin_reg_loss, bin_statistics, inject, phase_of
+from paddle_mrecg.strategies.bin_regularization import (BinRegularizer, bin_reg_loss,
+                                                        bin_statistics, inject, phase_of)
 
 BITS = (2, 3, 4, 8)
 
 
 def weights(bits, shape=(16, 8, 3, 3), seed=0):
-    """Normal weights over 1.3 times the grid's range: some are clipped, some bins of 8 bits hold one or none."""
+    """Normal weights over 1.3 times the grid's range: some are clipped, some bins
+    of 8 bits hold one or none.
+    """
     step = 0.3 / 2**(bits - 1)
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32) * np.float32(0.13), step
+    return (np.random.default_rng(seed).normal(size=shape).astype(np.float32) * np.float32(0.13),
+            step)
 
 
 def paper(weight, codes, step, unbiased=False):
-    """The paper's definition, bin after bin; ``step`` broadcasts over ``weight``, both float64 Tensors."""
+    """The paper's definition, bin after bin; ``step`` broadcasts over
+    ``weight``, both float64 Tensors.
+    """
     total = paddle.zeros([], "float64")
     for code in np.unique(codes):
         inside = paddle.to_tensor(np.flatnonzero(codes == code))
-        level_error = paddle.gather((weight - paddle.to_tensor(codes.astype(float)) * step).reshape([-1]), inside)
+        level_error = paddle.gather((weight - paddle.to_tensor(codes.astype(float))
+                                     * step).reshape([-1]), inside)
         total = total + level_error.mean().square()
         if len(inside) > 1:
             total = total + level_error.var(unbiased=unbiased)
@@ -35,8 +44,10 @@ def paper(weight, codes, step, unbiased=False):
 def both(bits, axis=None, unbiased=False, gradient_scale=1.0, make_quanter=None):
     """(value, dL/dv, dL/ds) of ours and of the paper's definition."""
     value, step = weights(bits)
-    steps = step * np.random.default_rng(1).uniform(0.8, 1.2, 16).astype(np.float32) if axis == 0 else step
-    quanter, weight = make_quanter(steps, bits, axis, gradient_scale), paddle.to_tensor(value, stop_gradient=False)
+    steps = (step * np.random.default_rng(1).uniform(0.8, 1.2, 16).astype(np.float32) if axis == 0
+             else step)
+    quanter, weight = (make_quanter(steps, bits, axis, gradient_scale),
+                       paddle.to_tensor(value, stop_gradient=False))
     ours = bin_reg_loss(weight, quanter, unbiased)
     ours.backward()
     value64 = paddle.to_tensor(value.astype(np.float64), stop_gradient=False)
@@ -66,7 +77,8 @@ def test_gradients_are_those_of_finite_differences(bits, make_quanter):
     codes = make_quanter(step, bits).codes(paddle.to_tensor(value)).numpy()
 
     def loss(values, step):
-        return float(paper(paddle.to_tensor(values), codes, paddle.to_tensor([step], dtype="float64")))
+        return float(paper(paddle.to_tensor(values), codes,
+                           paddle.to_tensor([step], dtype="float64")))
 
     direction, h = np.random.default_rng(2).normal(size=value.shape), 1e-4
     start, step = value.astype(float), float(np.float32(step))
@@ -87,7 +99,8 @@ def test_real_quanters_regularize_to_the_values_they_export(cls, per_channel):
     quanter.step_parameters()[0].set_value(quanter.step_parameters()[0].numpy() * np.float32(1.01))
     encoding, value = quanter.encoding(), conv.weight.numpy()
     codes, levels = affine.quantize(value, encoding), affine.fake_quantize(value, encoding)
-    expected = sum(np.square((value - levels)[codes == code], dtype=float).mean() for code in np.unique(codes))
+    expected = sum(np.square((value - levels)[codes == code], dtype=float).mean()
+                   for code in np.unique(codes))
     loss = bin_reg_loss(conv.weight, quanter)
     loss.backward()
     assert float(loss) == pytest.approx(expected, rel=1e-5)
@@ -96,7 +109,9 @@ def test_real_quanters_regularize_to_the_values_they_export(cls, per_channel):
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_steps_of_eight_bits_stay_put_thanks_to_the_factor_of_lsq(plain):
-    """Bin regularization alone, at the paper's weight and learning rate: they grow until they cover the clipped weights."""
+    """Bin regularization alone, at the paper's weight and learning rate: they grow until they
+    cover the clipped weights.
+    """
     paddle.seed(0)
     conv = paddle.nn.Conv2D(64, 128, 3)
     covering = conv.weight.abs().max().item() / 127
@@ -123,7 +138,9 @@ def test_the_step_gets_the_factor_of_lsq_and_may_be_left_alone(make_quanter):
 
 
 def test_worked_example(make_quanter):
-    """Step 1, levels -2 .. 1: bins {-3}, {}, {0.2, -0.2}, {0.9}: 1 + 0 + 0.04 + 0.01; clipped -3 is pulled inwards."""
+    """Step 1, levels -2 .. 1: bins {-3}, {}, {0.2, -0.2}, {0.9}: 1 + 0 + 0.04 + 0.01;
+    clipped -3 is pulled inwards.
+    """
     weight = paddle.to_tensor([-3.0, 0.2, -0.2, 0.9], stop_gradient=False)
     loss = bin_reg_loss(weight, make_quanter(1.0, 2))
     loss.backward()
@@ -149,7 +166,8 @@ def test_bins_count_alike_however_full_they_are(make_quanter):
 
 def test_descent_collapses_the_weights(make_quanter):
     value, step = weights(3)
-    quanter, weight = make_quanter(step, 3), paddle.to_tensor(value.reshape(-1)[:64], stop_gradient=False)
+    quanter, weight = (make_quanter(step, 3),
+                       paddle.to_tensor(value.reshape(-1)[:64], stop_gradient=False))
     codes = quanter.codes(weight).numpy()
     for _ in range(300):
         bin_reg_loss(weight, quanter, grad_to_scale=False).backward()
@@ -171,9 +189,11 @@ def test_injection_trains_like_the_loss(grad_to_scale, make_layer, make_quanter)
         regularizer = BinRegularizer([("first", first), ("second", second)], settings)
         if injected:
             first.inject = second.inject = regularizer.inject
-        parameters = [first.weight, second.weight, *first.weight_quanter.parameters(), *second.weight_quanter.parameters()]
+        parameters = [first.weight, second.weight, *first.weight_quanter.parameters(),
+                      *second.weight_quanter.parameters()]
         optimizer = paddle.optimizer.Momentum(0.02, 0.9, [dict(params=parameters[:2]),
-                                                          dict(params=parameters[2:], learning_rate=0.1)])
+                                                          dict(params=parameters[2:],
+                                                               learning_rate=0.1)])
         for _ in range(20):
             loss = (second(paddle.tanh(first(x))) - y).square().mean()
             (loss if injected else loss + regularizer.loss()).backward()
@@ -186,7 +206,9 @@ def test_injection_trains_like_the_loss(grad_to_scale, make_layer, make_quanter)
 
 
 def test_injected_gradient_follows_loss_scale_and_accumulation(make_layer, make_quanter):
-    """With the loss scaled by 1024 and gradients of four batches summed, factor 1024 / 4 is the loss's gradient."""
+    """With the loss scaled by 1024 and gradients of four batches summed, factor 1024 /
+    4 is the loss's gradient.
+    """
     value = weights(3, (8, 6))[0]
     x = paddle.to_tensor(np.random.default_rng(3).normal(size=(4, 8)).astype(np.float32))
     grads = []
@@ -212,7 +234,9 @@ def test_injection_leaves_the_forward_pass_alone(make_quanter):
 
 
 def test_half_precision_weights_are_regularized_in_float32(make_quanter):
-    """A bin of 40000 weights: their shares of the gradient, 2 e / V < 1e-6, would mostly be 0 in float16."""
+    """A bin of 40000 weights: their shares of the gradient, 2 e / V < 1e-6,
+    would mostly be 0 in float16.
+    """
     value = np.full([40000], 0.01, np.float16)
     weight = paddle.to_tensor(value, stop_gradient=False)
     loss = bin_reg_loss(weight, make_quanter(0.1, 2))
@@ -230,7 +254,8 @@ def test_schedules():
     assert [p.regularize for p in active(6, schedule="S2", start=4)] == [False] * 4 + [True] * 2
     assert [p.regularize for p in active(4, schedule="S2", start=0)] == [True] * 4
     assert active(4, schedule="S3") == [(False, False, True), (True, True, False)] * 2
-    assert all(p.train_weights and p.train_scales for s in ("S1", "S2") for p in active(4, schedule=s))
+    assert all(p.train_weights and p.train_scales for s in ("S1", "S2")
+               for p in active(4, schedule=s))
 
 
 @pytest.mark.parametrize("schedule", ["S2", "S3"])
@@ -258,7 +283,8 @@ def test_alternation_trains_one_kind_at_a_time(make_layer, make_quanter):
         (layer(x).square().mean() + regularizer.loss()).backward()
         optimizer.step()
         optimizer.clear_grad()
-        moved.append([bool((p.numpy() != b).any()) for p, b in zip((layer.weight, layer.weight_quanter.parameter), before)])
+        moved.append([bool((p.numpy() != b).any())
+                      for p, b in zip((layer.weight, layer.weight_quanter.parameter), before)])
         assert fixed.weight.stop_gradient
     assert moved == [[False, True], [True, False]] * 2
 
@@ -270,11 +296,14 @@ def test_off_is_zero(make_layer, make_quanter):
     assert float(regularizer.loss()) == 0.0
     assert regularizer.inject(layer.weight, layer.weight_quanter) is layer.weight
     regularizer.on_epoch(1, 3)
-    assert float(regularizer.loss()) == pytest.approx(0.5 * float(bin_reg_loss(layer.weight, layer.weight_quanter)))
+    assert (float(regularizer.loss())
+            == pytest.approx(0.5 * float(bin_reg_loss(layer.weight, layer.weight_quanter))))
 
 
 def test_statistics_of_a_known_tensor(make_quanter):
-    """Step 2: errors 0 and 0.4 around level 0, -0.2 at level 1, and -3 clipped to -2 (a whole step off)."""
+    """Step 2: errors 0 and 0.4 around level 0, -0.2 at level 1, and -3 clipped
+    to -2 (a whole step off).
+    """
     weight = paddle.to_tensor([0.0, 0.8, 1.6, -6.0])
     found = bin_statistics(weight, make_quanter(2.0, 2))
     assert (found["bits"], found["weights"], found["occupied"]) == (2, 4, 3)
@@ -289,12 +318,14 @@ def test_statistics_in_steps_do_not_depend_on_the_channels_steps(make_quanter):
     value = weights(4)[0]
     scales = np.random.default_rng(5).uniform(0.1, 10, (16, 1, 1, 1)).astype(np.float32)
     one = bin_statistics(paddle.to_tensor(value), make_quanter(0.05, 4))
-    many = bin_statistics(paddle.to_tensor(value * scales), make_quanter(0.05 * scales.reshape(-1), 4, axis=0))
+    many = bin_statistics(paddle.to_tensor(value * scales),
+                          make_quanter(0.05 * scales.reshape(-1), 4, axis=0))
     for key in ("occupied", "near", "mean_error", "variance"):
         assert many[key] == pytest.approx(one[key], rel=1e-4), key
 
 
 def test_the_regularizer_names_the_rows(make_layer, make_quanter):
-    layers = [(name, make_layer(weights(b, (8, 6))[0], make_quanter(0.1, b))) for name, b in (("conv", 2), ("fc", 4))]
+    layers = [(name, make_layer(weights(b, (8, 6))[0], make_quanter(0.1, b)))
+              for name, b in (("conv", 2), ("fc", 4))]
     rows = BinRegularizer(layers, BinRegularization()).statistics()
     assert [(row["layer"], row["bits"]) for row in rows] == [("conv", 2), ("fc", 4)]

@@ -5,10 +5,11 @@ import paddle
 import pytest
 
 from paddle_mrecg.errors import ConfigError, DataError, ModelError
-from paddle_mrecg.strategies.oscillation import (Dampening, IterativeFreezing, cosine, dampening_loss,
+from paddle_mrecg.strategies.oscillation import (Dampening, IterativeFreezing, cosine,
+                                                 dampening_loss,
                                                  reestimate_batch_norm)
 
-# Dampening ------------------------------------------------------------------------------------------------------------
+# Dampening ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("axis", [None, 0])
@@ -35,7 +36,8 @@ def test_unknown_reduction(make_quanter):
 
 
 def test_dampening_grows_along_a_cosine(make_layer, make_quanter):
-    layers = [(name, make_layer(np.full([2, 3], 0.04, np.float32), make_quanter(0.1, 3))) for name in "ab"]
+    layers = [(name, make_layer(np.full([2, 3], 0.04, np.float32), make_quanter(0.1, 3)))
+              for name in "ab"]
     dampening = Dampening(layers, weight=2.0, start=0.25)
     assert float(dampening.loss()) == 0.0
     values = []
@@ -53,13 +55,14 @@ def test_cosine_reaches_its_end_whatever_the_number_of_epochs():
     assert cosine(0, 90, 0.0, 0.1, 0.01) == 0.1
 
 
-# Freezing -------------------------------------------------------------------------------------------------------------
+# Freezing -----------------------------------------------------------------------------------------
 
 
 def run(freezing, layer, codes, step=0.1):
     """Set the weights to codes, as an optimizer would, step after step."""
     for row in codes:
-        layer.weight.set_value(np.asarray(row, np.float32).reshape(layer.weight.shape) * np.float32(step))
+        layer.weight.set_value(np.asarray(row, np.float32).reshape(layer.weight.shape)
+                               * np.float32(step))
         freezing.step()
 
 
@@ -68,8 +71,11 @@ def layer_of(make_layer, make_quanter, codes, bits=3):
 
 
 def walk(steps):
-    """Codes of four weights: three quarters at 1 and one at 2; one quarter at -3 and three at -2; a drift; at rest."""
-    return [[2 if t % 4 == 0 else 1, -3 if t % 4 == 0 else -2, min(3, -4 + t // 20), 0] for t in range(1, steps + 1)]
+    """Codes of four weights: three quarters at 1 and one at 2; one quarter at -3 and
+    three at -2; a drift; at rest.
+    """
+    return [[2 if t % 4 == 0 else 1, -3 if t % 4 == 0 else -2, min(3, -4 + t // 20),
+             0] for t in range(1, steps + 1)]
 
 
 def test_an_oscillating_weight_is_frozen_where_it_was_most_of_the_time(make_layer, make_quanter):
@@ -87,12 +93,15 @@ def test_an_oscillating_weight_is_frozen_where_it_was_most_of_the_time(make_laye
 
 
 def test_a_weight_between_two_levels_oscillates_until_it_is_frozen(make_layer, make_quanter):
-    """The paper's toy: regression on a target between two levels; the straight-through gradient cannot stand still."""
+    """The paper's toy: regression on a target between two levels; the straight-through
+    gradient cannot stand still.
+    """
     ends = {}
     for threshold in (None, 0.5):
         layer = layer_of(make_layer, make_quanter, [0.4])
         layer.weight_quanter.parameter.stop_gradient = True
-        freezing = IterativeFreezing([("layer", layer)], threshold or 0.99, threshold or 0.98, momentum=0.05)
+        freezing = IterativeFreezing([("layer", layer)], threshold or 0.99, threshold or 0.98,
+                                     momentum=0.05)
         optimizer = paddle.optimizer.SGD(0.06, layer.parameters())
         seen = []
         for _ in range(120):
@@ -114,10 +123,12 @@ def test_freezing_goes_on_where_it_was_stopped(make_layer, make_quanter, tmp_pat
         freezing = IterativeFreezing([("a.layer", layer)], 0.3, 0.2, momentum=0.02)
         run(freezing, layer, codes[:stop])
         if stop:
-            assert not freezing.states["a.layer"].frozen.numpy().any() and freezing.states["a.layer"].frequency.numpy().any()
+            assert (not freezing.states["a.layer"].frozen.numpy().any()
+                    and freezing.states["a.layer"].frequency.numpy().any())
             paddle.save(freezing.state_dict(), str(tmp_path / "freezing.pdparams"))
             freezing = IterativeFreezing([("a.layer", layer)], 0.3, 0.2, momentum=0.02)
-            missing, unexpected = freezing.set_state_dict(paddle.load(str(tmp_path / "freezing.pdparams")))
+            missing, unexpected = freezing.set_state_dict(paddle.load(str(tmp_path
+                                                                          / "freezing.pdparams")))
             assert not missing and not unexpected
             run(freezing, layer, codes[stop:])
         weights.append([v.numpy() for v in [layer.weight, *freezing.states["a.layer"].buffers()]])
@@ -126,19 +137,22 @@ def test_freezing_goes_on_where_it_was_stopped(make_layer, make_quanter, tmp_pat
 
 
 def test_the_threshold_falls_and_fine_grids_are_left_alone(make_layer, make_quanter):
-    layers = [(f"w{bits}", layer_of(make_layer, make_quanter, [1, 0], bits)) for bits in (2, 4, 5, 8)]
+    layers = [(f"w{bits}", layer_of(make_layer, make_quanter, [1, 0], bits))
+              for bits in (2, 4, 5, 8)]
     freezing = IterativeFreezing(layers, 0.1, 0.02, 0.001)
     assert list(freezing.states.keys()) == ["w2", "w4"] and not freezing.parameters()
     thresholds = []
     for epoch in range(5):
         freezing.on_epoch(epoch, 5)
         thresholds.append(freezing.now)
-    assert thresholds[0] == 0.1 and thresholds[-1] == pytest.approx(0.02) and (np.diff(thresholds) < 0).all()
+    assert (thresholds[0] == 0.1 and thresholds[-1] == pytest.approx(0.02)
+            and (np.diff(thresholds) < 0).all())
 
 
 def test_thresholds_that_one_oscillation_would_pass_are_refused(make_layer, make_quanter):
     with pytest.raises(ConfigError, match="single oscillation"):
-        IterativeFreezing([("layer", layer_of(make_layer, make_quanter, [1]))], 0.1, 0.01, momentum=0.02)
+        IterativeFreezing([("layer", layer_of(make_layer, make_quanter, [1]))], 0.1, 0.01,
+                          momentum=0.02)
 
 
 def test_a_weight_with_its_batch_norm_folded_in_is_refused(make_layer, make_quanter):
@@ -148,17 +162,21 @@ def test_a_weight_with_its_batch_norm_folded_in_is_refused(make_layer, make_quan
         IterativeFreezing([("conv", layer)])
 
 
-# Batch norm -----------------------------------------------------------------------------------------------------------
+# Batch norm ---------------------------------------------------------------------------------------
 
 
 def network(norm=paddle.nn.BatchNorm2D):
     paddle.seed(0)
-    return paddle.nn.Sequential(paddle.nn.Conv2D(2, 3, 1), norm(3, momentum=0.99), paddle.nn.Dropout(0.5),
-                                paddle.nn.Conv2D(3, 2, 1), paddle.nn.BatchNorm2D(2, use_global_stats=True))
+    return paddle.nn.Sequential(paddle.nn.Conv2D(2, 3, 1), norm(3, momentum=0.99),
+                                paddle.nn.Dropout(0.5),
+                                paddle.nn.Conv2D(3, 2, 1),
+                                paddle.nn.BatchNorm2D(2, use_global_stats=True))
 
 
 def batches(count):
-    return [paddle.to_tensor(np.random.default_rng(k).normal(k, 1 + k, (4, 2, 5, 5)).astype(np.float32)) for k in range(count)]
+    return [paddle.to_tensor(np.random.default_rng(k).normal(k, 1 + k,
+                                                             (4, 2, 5, 5)).astype(np.float32))
+            for k in range(count)]
 
 
 @pytest.mark.parametrize("norm", [paddle.nn.BatchNorm2D, paddle.nn.BatchNorm])
@@ -168,10 +186,13 @@ def test_batch_norm_gets_the_average_over_batches(norm):
     fixed = model[4]._mean.numpy()
     reestimate_batch_norm(model, ([x, None] for x in data), count=3)
     outputs = [model[0](x).numpy() for x in data[:3]]
-    np.testing.assert_allclose(model[1]._mean.numpy(), np.mean([y.mean((0, 2, 3)) for y in outputs], 0), rtol=1e-4)
-    np.testing.assert_allclose(model[1]._variance.numpy(), np.mean([y.var((0, 2, 3)) for y in outputs], 0), rtol=1e-4)
+    np.testing.assert_allclose(model[1]._mean.numpy(),
+                               np.mean([y.mean((0, 2, 3)) for y in outputs], 0), rtol=1e-4)
+    np.testing.assert_allclose(model[1]._variance.numpy(),
+                               np.mean([y.var((0, 2, 3)) for y in outputs], 0), rtol=1e-4)
     np.testing.assert_array_equal(model[4]._mean.numpy(), fixed)
-    assert model[1]._momentum == 0.99 and [layer.training for layer in model] == [True, True, True, False, True]
+    assert (model[1]._momentum == 0.99
+            and [layer.training for layer in model] == [True, True, True, False, True])
 
 
 def test_batch_norm_uses_the_given_forward_and_restores_after_an_error():

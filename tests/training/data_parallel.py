@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One of several processes that train the residual network together; test_data_parallel.py launches it."""
+"""One of several processes that train the residual network together;
+test_data_parallel.py launches it.
+"""
 import sys
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from tests import training_nets as small  # noqa: E402
 def main(folder):
     paddle.distributed.init_parallel_env()
     rank = paddle.distributed.get_rank()
-    config = {"QuantAware": {"target": "simulation", "activation_bits": 4, "activation_quanter": sys.argv[2]},
+    config = {"QuantAware": {"target": "simulation", "activation_bits": 4,
+                             "activation_quanter": sys.argv[2]},
               "BinRegularization": {"schedule": "S1"}}
     model, penalty = small.prepared(config, calibration=False)
     parallel = paddle.DataParallel(model)
@@ -26,7 +29,8 @@ def main(folder):
         (parallel(x).square().mean() + penalty()).backward()
         sgd.step()
         sgd.clear_grad()
-    state = {k.replace(".", "/"): v.numpy() for k, v in model.state_dict().items() if "_mean" not in k and "_variance" not in k}
+    state = {k.replace(".", "/"): v.numpy() for k, v in model.state_dict().items()
+             if "_mean" not in k and "_variance" not in k}
     np.savez(f"{folder}/{rank}.npz", **state)
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes hold the same grids and weights after every step, though each starts from other data."""
+"""Several processes hold the same grids and weights after every step, though
+each starts from other data.
+"""
 import os
 import subprocess
 import sys
@@ -13,11 +15,15 @@ import pytest
 @pytest.mark.parametrize("quanter", ["lsq", "abs_max"])
 def test_two_processes_agree(tmp_path, quanter):
     here = Path(__file__).parent
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(here), str(here.parents[1])]), OMP_NUM_THREADS="1")
-    command = [sys.executable, "-W", "ignore", "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir",
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(here), str(here.parents[1])]),
+                       OMP_NUM_THREADS="1")
+    command = [sys.executable, "-W", "ignore", "-m", "paddle.distributed.launch",
+               "--nproc_per_node", "2", "--log_dir",
                str(tmp_path / "log"), str(here / "data_parallel.py"), str(tmp_path), quanter]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
-    logs = "".join(p.read_text(errors="replace")[-2000:] for p in (tmp_path / "log").glob("workerlog.*"))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300,
+                          cwd=tmp_path)
+    logs = "".join(p.read_text(errors="replace")[-2000:]
+                   for p in (tmp_path / "log").glob("workerlog.*"))
     assert done.returncode == 0, logs + done.stderr[-2000:]
     first, second = (np.load(tmp_path / f"{rank}.npz") for rank in (0, 1))
     assert len(first.files) > 30

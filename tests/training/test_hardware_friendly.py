@@ -10,7 +10,8 @@ from paddle_mrecg.quant_aware import freeze, quant_aware_prepare, quantized_laye
 from paddle_mrecg.training.additions import addition_quanters, count_additions, intercepted
 from paddle_mrecg.training.fold import FoldedConv, fold_batch_norms
 
-FRIENDLY = {"QuantAware": {"hardware_friendly": True, "target": "simulation", "weight_bits": 4, "activation_bits": 4}}
+FRIENDLY = {"QuantAware": {"hardware_friendly": True, "target": "simulation", "weight_bits": 4,
+                           "activation_bits": 4}}
 
 
 def folded_net(small):
@@ -23,7 +24,8 @@ def folded_net(small):
 
 def test_folding_finds_the_batch_norm_behind_each_convolution(small):
     net, pairs = folded_net(small)
-    assert pairs == {net.stem[0]: net.stem[1], net.depthwise[0]: net.depthwise[1], net.pointwise: net.norm}
+    assert (pairs == {net.stem[0]: net.stem[1], net.depthwise[0]: net.depthwise[1],
+                      net.pointwise: net.norm})
     assert list(net.state_dict()) == list(small.float_net().state_dict())
 
 
@@ -39,7 +41,8 @@ def test_a_folded_net_trains_and_evaluates_as_before(small, training):
         np.testing.assert_allclose(folded[key], value, rtol=1e-4, atol=1e-5, err_msg=key)
     trained = [[(n, p) for n, p in net.named_parameters() if not p.stop_gradient] for net in nets]
     for (name, a), (_, b) in zip(*trained):
-        np.testing.assert_allclose(b.grad.numpy(), a.grad.numpy(), rtol=2e-3, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(b.grad.numpy(), a.grad.numpy(), rtol=2e-3, atol=2e-5,
+                                   err_msg=name)
 
 
 def test_a_convolution_that_others_read_is_not_folded_silently():
@@ -62,7 +65,9 @@ def test_a_convolution_that_others_read_is_not_folded_silently():
 
 
 def test_everything_at_once(small):
-    """Folded, all layers at low bits, powers of two, 8-bit biases; frozen weights and biases lie on these grids."""
+    """Folded, all layers at low bits, powers of two, 8-bit biases; frozen weights and
+    biases lie on these grids.
+    """
     model, penalty = small.prepared(FRIENDLY)
     losses = small.train(model, penalty, steps=3)
     assert np.isfinite(losses).all()
@@ -71,7 +76,8 @@ def test_everything_at_once(small):
     assert {layer.weight_quanter.bits for layer in layers.values()} == {4}
     frozen = freeze(model)
     for name, layer in quantized_layers(frozen):
-        for quanter, tensor in ((layer.weight_quanter, layer.weight), (layer.bias_quanter, layer.bias)):
+        for quanter, tensor in ((layer.weight_quanter, layer.weight),
+                                (layer.bias_quanter, layer.bias)):
             step = quanter.step().numpy()
             np.testing.assert_array_equal(np.exp2(np.round(np.log2(step))), step, err_msg=name)
             codes = tensor.numpy() / quanter.along(quanter.step(), tensor.ndim).numpy()
@@ -82,7 +88,8 @@ def test_everything_at_once(small):
 
 
 def test_additions_are_quantized_on_all_sides(small):
-    model, _ = small.prepared({"QuantAware": {"quantize_additions": True, "target": "simulation", "activation_bits": 3}})
+    model, _ = small.prepared({"QuantAware": {"quantize_additions": True, "target": "simulation",
+                                              "activation_bits": 3}})
     quanters = dict(addition_quanters(model))
     assert list(quanters) == [f"additions.0.{side}" for side in ("left", "right", "result")]
     seen = []
@@ -126,7 +133,8 @@ def test_a_sequential_model_keeps_its_order():
 
         def forward(self, x):
             return x + self.conv(x)
-    model, _ = quant_aware_prepare(nn.Sequential(Block(), Block()), {"QuantAware": {"quantize_additions": True}},
+    model, _ = quant_aware_prepare(nn.Sequential(Block(), Block()),
+                                   {"QuantAware": {"quantize_additions": True}},
                                    [paddle.randn([2, 3, 4, 4])])
     assert len(model.additions) == 2 and model(paddle.randn([2, 3, 4, 4])).shape == [2, 3, 4, 4]
     assert [k for k in model.state_dict() if k.startswith("additions.1.left")]

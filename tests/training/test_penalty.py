@@ -7,8 +7,10 @@ import pytest
 from paddle_mrecg.errors import ConfigError, DataError
 from paddle_mrecg.quant_aware import quantized_layers
 
-LOW = {"target": "simulation", "weight_bits": 2, "activation_bits": 3, "activation_quanter": "symmetric_pact"}
-SECTIONS = {"BinRegularization": {"schedule": "S1"}, "SymmetricPACT": {"init": "abs_max", "decay": 0.05}}
+LOW = {"target": "simulation", "weight_bits": 2, "activation_bits": 3,
+       "activation_quanter": "symmetric_pact"}
+SECTIONS = {"BinRegularization": {"schedule": "S1"},
+            "SymmetricPACT": {"init": "abs_max", "decay": 0.05}}
 
 
 def config(mode="loss", **more):
@@ -23,7 +25,8 @@ def test_injection_trains_as_the_loss_does(small):
         small.train(model, penalty, steps=5, lr=0.02)
         trained[mode] = {k: v.numpy().astype(np.float64) for k, v in model.state_dict().items()}
         assert (penalty().item() == 0.0) == (mode == "injection")
-    unregularized, penalty = small.prepared({"QuantAware": LOW, "SymmetricPACT": {"init": "abs_max", "decay": 0.0}})
+    unregularized, penalty = small.prepared({"QuantAware": LOW,
+                                             "SymmetricPACT": {"init": "abs_max", "decay": 0.0}})
     small.train(unregularized, penalty, steps=5, lr=0.02)
     for key, value in trained["loss"].items():
         np.testing.assert_allclose(trained["injection"][key], value, atol=1e-6)
@@ -53,7 +56,8 @@ def test_injected_gradients_are_scaled_where_the_loss_is(small):
 
 
 def test_the_schedule_of_bin_regularization(small):
-    model, penalty = small.prepared({"QuantAware": {"weight_bits": 2}, "BinRegularization": {"schedule": "S2", "start": 0.5}})
+    model, penalty = small.prepared({"QuantAware": {"weight_bits": 2},
+                                     "BinRegularization": {"schedule": "S2", "start": 0.5}})
     values = []
     for epoch in range(4):
         penalty.on_epoch(epoch, 4)
@@ -64,7 +68,8 @@ def test_the_schedule_of_bin_regularization(small):
 
 
 def test_dampening_grows_along_its_schedule(small):
-    model, penalty = small.prepared({"QuantAware": {"weight_bits": 3}, "Dampening": {"weight": 0.1, "start": 0.5}})
+    model, penalty = small.prepared({"QuantAware": {"weight_bits": 3},
+                                     "Dampening": {"weight": 0.1, "start": 0.5}})
     values = []
     for epoch in range(5):
         penalty.on_epoch(epoch, 5)
@@ -88,10 +93,13 @@ def test_decay_of_alpha(small):
 
 
 def test_groups_hold_every_parameter_once_and_act(small):
-    model, penalty = small.prepared({"QuantAware": dict(LOW, scale_lr=0.0), "SymmetricPACT": {"lr": 3.0, "decay": 0.0}})
+    model, penalty = small.prepared({"QuantAware": dict(LOW, scale_lr=0.0),
+                                     "SymmetricPACT": {"lr": 3.0, "decay": 0.0}})
     network, steps, clips = penalty.parameter_groups(weight_decay=0.1)
-    assert sorted(p.name for g in (network, steps, clips) for p in g["params"]) == sorted(p.name for p in model.parameters())
-    assert {id(p) for p in clips["params"]} == {id(layer.activation_quanter.alpha_shift) for _, layer in quantized_layers(model)}
+    assert (sorted(p.name for g in (network, steps, clips) for p in g["params"])
+            == sorted(p.name for p in model.parameters()))
+    assert ({id(p) for p in clips["params"]}
+            == {id(layer.activation_quanter.alpha_shift) for _, layer in quantized_layers(model)})
     before = {p.name: p.numpy() for p in model.parameters()}
     sgd = paddle.optimizer.SGD(0.5, parameters=[network, steps, clips])
     model.train()
@@ -102,8 +110,10 @@ def test_groups_hold_every_parameter_once_and_act(small):
         return (before[p.name] - p.numpy()).astype(np.float64)
     for p in steps["params"]:
         np.testing.assert_array_equal(change(p), 0.0)  # factor 0
-    for p in clips["params"]:  # factor 3, no decay; their start is 0, so neither is any value lost to rounding
+    # factor 3, no decay; their start is 0, so neither is any value lost to rounding
+    for p in clips["params"]:
         np.testing.assert_allclose(change(p), 1.5 * p.grad.numpy(), rtol=1e-6)
     assert any(np.abs(change(p)).max() > 0 for p in clips["params"])
     weight = model.plain.weight
-    np.testing.assert_allclose(change(weight), 0.5 * (weight.grad.numpy() + 0.1 * before[weight.name]), atol=1e-6)
+    np.testing.assert_allclose(change(weight),
+                               0.5 * (weight.grad.numpy() + 0.1 * before[weight.name]), atol=1e-6)

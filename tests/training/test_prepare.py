@@ -15,7 +15,8 @@ LOW = {"target": "simulation", "weight_bits": 3, "activation_bits": 4}
 
 
 def bits(model):
-    return {name: (layer.weight_quanter.bits, layer.activation_quanter.bits if layer.activation_quanter else None)
+    return {name: (layer.weight_quanter.bits,
+                   layer.activation_quanter.bits if layer.activation_quanter else None)
             for name, layer in quantized_layers(model)}
 
 
@@ -32,8 +33,10 @@ def test_names_and_keys_stay_and_float_checkpoints_load(small):
 
 
 def test_bits_of_layers(small):
-    model, _ = small.prepared({"QuantAware": dict(LOW, overrides=[{"pattern": "point*", "weight_bits": 5}])})
-    assert bits(model) == {"stem.0": (8, 8), "depthwise.0": (3, 4), "pointwise": (5, 4), "plain": (3, 4), "head": (8, 8)}
+    model, _ = small.prepared({"QuantAware": dict(LOW, overrides=[{"pattern": "point*",
+                                                                   "weight_bits": 5}])})
+    assert (bits(model) == {"stem.0": (8, 8), "depthwise.0": (3, 4), "pointwise": (5, 4),
+                            "plain": (3, 4), "head": (8, 8)})
     model, _ = small.prepared({"QuantAware": dict(LOW, skip=["head", "stem*"], activation_bits=32)})
     assert bits(model) == {"depthwise.0": (8, 8), "pointwise": (3, None), "plain": (8, 8)}
 
@@ -46,8 +49,10 @@ def test_first_and_last_are_those_that_run_first_and_last():
 
         def forward(self, x):
             return self.c(self.b(self.a(x)))
-    model, _ = quant_aware_prepare(Backwards(), {"QuantAware": {"weight_bits": 2}}, [paddle.ones([2, 4])])
-    assert {n: layer.weight_quanter.bits for n, layer in quantized_layers(model)} == {"a": 8, "b": 2, "c": 8}
+    model, _ = quant_aware_prepare(Backwards(), {"QuantAware": {"weight_bits": 2}},
+                                   [paddle.ones([2, 4])])
+    assert ({n: layer.weight_quanter.bits for n, layer in quantized_layers(model)}
+            == {"a": 8, "b": 2, "c": 8})
 
 
 def test_a_subclass_with_a_forward_of_its_own_stays_float():
@@ -116,18 +121,23 @@ def test_the_penalty_may_come_before_the_first_batch(small):
     early = penalty().item()
     model(small.images())
     assert early == penalty().item() > 0
-    assert {row["bits"] for row in small.prepared(config, calibration=False)[1].statistics()} == {8, 3}
+    assert ({row["bits"] for row in small.prepared(config, calibration=False)[1].statistics()}
+            == {8, 3})
 
 
 def test_a_moving_average_of_the_state_keeps_the_grids(small):
-    """Trainers of detectors average every entry of the state dict, correct the bias and cast it back."""
+    """Trainers of detectors average every entry of the state dict, correct
+    the bias and cast it back.
+    """
     model, _ = small.prepared({"QuantAware": LOW})
     signed = {n: layer.activation_quanter.signed for n, layer in quantized_layers(model)}
     assert set(signed.values()) == {True, False}
     state, decay, average = model.state_dict(), 0.9998, {}
     for _ in range(7):
-        average = {k: decay * average.get(k, 0.0) + (1 - decay) * v.astype("float32") for k, v in state.items()}
-    model.set_state_dict({k: (v / (1 - decay ** 7)).astype(state[k].dtype) for k, v in average.items()})
+        average = {k: decay * average.get(k, 0.0) + (1 - decay) * v.astype("float32")
+                   for k, v in state.items()}
+    model.set_state_dict({k: (v / (1 - decay ** 7)).astype(state[k].dtype)
+                          for k, v in average.items()})
     assert {n: layer.activation_quanter.signed for n, layer in quantized_layers(model)} == signed
 
 
@@ -137,8 +147,11 @@ def test_paddle_lite_has_signed_activations_only(small):
 
 
 def test_resuming_goes_on_with_the_same_numbers(small):
-    """State of model and optimizer after two steps, into a new model calibrated on other data: the third step is the same."""
-    config = {"QuantAware": dict(LOW, activation_quanter="symmetric_pact"), "BinRegularization": {"schedule": "S1"}}
+    """State of model and optimizer after two steps, into a new model calibrated on other data:
+    the third step is the same.
+    """
+    config = {"QuantAware": dict(LOW, activation_quanter="symmetric_pact"),
+              "BinRegularization": {"schedule": "S1"}}
     outcome = []
     for interrupted in (False, True):
         model, penalty = small.prepared(config)
@@ -155,7 +168,8 @@ def test_resuming_goes_on_with_the_same_numbers(small):
 def test_one_weight_in_two_layers_has_one_quanter():
     first, second = nn.Linear(4, 4), nn.Linear(4, 4)
     second.weight = first.weight
-    model, _ = quant_aware_prepare(nn.Sequential(first, nn.ReLU(), second, nn.Linear(4, 2)), {"QuantAware": {"weight_bits": 8}})
+    model, _ = quant_aware_prepare(nn.Sequential(first, nn.ReLU(), second, nn.Linear(4, 2)),
+                                   {"QuantAware": {"weight_bits": 8}})
     assert first.weight_quanter is second.weight_quanter
     x = paddle.randn([3, 4])
     model.eval()
@@ -163,8 +177,9 @@ def test_one_weight_in_two_layers_has_one_quanter():
     np.testing.assert_array_equal(freeze(model)(x).numpy(), want)
 
 
-@pytest.mark.parametrize("quanter, kind", [("symmetric_pact", SymmetricPACTQuanter), ("abs_max", AbsMaxQuanter),
-                                           (None, LSQQuanter)])
+@pytest.mark.parametrize("quanter, kind",
+                         [("symmetric_pact", SymmetricPACTQuanter), ("abs_max", AbsMaxQuanter),
+                          (None, LSQQuanter)])
 def test_quanters_are_those_of_the_settings(small, quanter, kind):
     model, _ = small.prepared({"QuantAware": {"activation_quanter": quanter}})
     assert {type(layer.activation_quanter) for _, layer in quantized_layers(model)} == {kind}
@@ -173,11 +188,15 @@ def test_quanters_are_those_of_the_settings(small, quanter, kind):
 @pytest.mark.parametrize("make, error, message", [
     (lambda s: quant_aware_prepare(nn.ReLU()), ModelError, "nothing to quantize"),
     (lambda s: quant_aware_prepare(s.prepared()[0]), ModelError, "quantized already"),
-    (lambda s: quant_aware_prepare(s.float_net(), {"QuantAware": {"skip": ["haed"]}}), ConfigError, "matches no layer"),
-    (lambda s: quant_aware_prepare(s.float_net(), {"QuantAware": {"skip": ["*"]}}), ModelError, "excludes every layer"),
-    (lambda s: quant_aware_prepare(s.float_net(), {"QuantAware": {"fold_batch_norm": True}}), ConfigError, "calibration"),
+    (lambda s: quant_aware_prepare(s.float_net(), {"QuantAware": {"skip": ["haed"]}}), ConfigError,
+     "matches no layer"),
+    (lambda s: quant_aware_prepare(s.float_net(), {"QuantAware": {"skip": ["*"]}}), ModelError,
+     "excludes every layer"),
+    (lambda s: quant_aware_prepare(s.float_net(), {"QuantAware": {"fold_batch_norm": True}}),
+     ConfigError, "calibration"),
     (lambda s: quant_aware_prepare(s.float_net(), calibration=[]), DataError, "no batch"),
-    (lambda s: quant_aware_prepare(s.float_net(), calibration=[s.images() / 0.0]), DataError, "NaN or infinity"),
+    (lambda s: quant_aware_prepare(s.float_net(), calibration=[s.images() / 0.0]), DataError,
+     "NaN or infinity"),
     (lambda s: freeze(s.float_net()), ModelError, "nothing in this model is quantized"),
 ])
 def test_what_cannot_be_prepared(small, make, error, message):

@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of the small trainer: data, networks, schedule, average of weights, checkpoints, loop."""
+"""The parts of the small trainer: data, networks, schedule, average of
+weights, checkpoints, loop.
+"""

@@ -34,7 +34,8 @@ def load(path: str):
     try:
         return paddle.load(os.fspath(path))
     except Exception as error:  # whatever unpickling a foreign or damaged file raises
-        raise DataError(f"'{path}' cannot be read as a checkpoint ({type(error).__name__}): remove it or give another") from error
+        raise DataError(f"'{path}' cannot be read as a checkpoint ({type(error).__name__}): remove "
+                        "it or give another") from error
 
 
 def load_weights(network: paddle.nn.Layer, path: str):
@@ -46,8 +47,10 @@ def load_weights(network: paddle.nn.Layer, path: str):
     state = load(path)
     wanted = network.state_dict()
     differing = [name for name, tensor in wanted.items()
-                 if not isinstance(state, dict) or name not in state or list(state[name].shape) != list(tensor.shape)]
+                 if not isinstance(state, dict) or name not in state
+                 or list(state[name].shape) != list(tensor.shape)]
     if differing:
-        raise DataError(f"'{path}' holds the weights of another network: {len(differing)} of {len(wanted)} tensors are missing "
-                        f"or of another shape, e.g. '{differing[0]}'; check --model and --scale")
+        raise DataError(f"'{path}' holds the weights of another network: {len(differing)} of "
+                        f"{len(wanted)} tensors are missing or of another shape, e.g. "
+                        f"'{differing[0]}'; check --model and --scale")
     network.set_state_dict({name: state[name] for name in wanted})

@@ -1,43 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depthwise convolutions on small maps as batched matrix products: 5 to 80 times faster on a CPU.
 
-Paddle's CPU kernel calls one tiny matrix product per image *and* channel, forward and for both gradients; below 16x16
-pixels nearly all of its time goes into the calls. A depthwise convolution is linear in the pixels of one channel, so a
-channel's filter can be written out as a matrix T from input to output pixels and applied to the whole batch at once:
+Paddle's CPU kernel calls one tiny matrix product per image *and* channel, forward and for both
+gradients; below 16x16 pixels nearly all of its time goes into the calls. A depthwise convolution is
+linear in the pixels of one channel, so a channel's filter can be written out as a matrix T from
+input to output pixels and applied to the whole batch at once:
 
-    y[:, c] = x[:, c] T(w_c),    T(w_c)[input pixel, output pixel] = w_c[tap that joins them, else 0].
+    y[:, c] = x[:, c] T(w_c),  T(w_c)[input pixel, output pixel] = w_c[tap that joins them, else 0].
 
-One product per channel, and the gradients are those of a matrix product. On large maps T is large and mostly zero: those
-keep Paddle's kernel. What is computed is the same up to the order of float32 sums.
+One product per channel, and the gradients are those of a matrix product. On large maps T
+is large and mostly zero: those keep Paddle's kernel. What is computed is the same up to
+the order of float32 sums.
 """
+
 import contextlib
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-# Entries of T up to which the products win: 16x16 to 8x8 pixels is 2 times faster, 16x16 to 16x16 no longer.
+# Entries of T up to which the products win: 16x16 to 8x8 pixels is 2 times faster,
+# 16x16 to 16x16 no longer.
 LARGEST_MATRIX = 20_000
 _TAPS = {}
 
 
 @contextlib.contextmanager
 def fast_depthwise(enabled: bool = True):
-    """Within this context, and on a CPU only, dynamic-graph depthwise convolutions on small maps take the fast way.
+    """Within this context, and on a CPU only, dynamic-graph depthwise convolutions on
+    small maps take the fast way.
 
-    All layers of the process are covered, whoever wrote them, because they all end in one function of Paddle that is
-    replaced and put back. Export outside of it.
+    All layers of the process are covered, whoever wrote them, because they all end in one function
+    of Paddle that is replaced and put back. Export outside of it.
 
     Args:
         enabled(bool, optional): False changes nothing. Default: True.
     """
     original = F.conv._conv_nd
 
-    def convolve(x, weight, bias=None, stride=1, padding=0, padding_algorithm=None, dilation=1, groups=1,
+    def convolve(x, weight, bias=None, stride=1, padding=0, padding_algorithm=None, dilation=1,
+                 groups=1,
                  data_format="NCHW", *args, **kwargs):
-        geometry = _geometry(x, weight, stride, padding, padding_algorithm, dilation, groups, data_format)
+        geometry = _geometry(x, weight, stride, padding, padding_algorithm, dilation, groups,
+                             data_format)
         if geometry is None:
-            return original(x, weight, bias, stride, padding, padding_algorithm, dilation, groups, data_format,
+            return original(x, weight, bias, stride, padding, padding_algorithm, dilation, groups,
+                            data_format,
                             *args, **kwargs)
         y = depthwise(x, weight, *geometry)
         return y if bias is None else y + bias.reshape([1, -1, 1, 1])
@@ -64,17 +72,20 @@ def depthwise(x: paddle.Tensor, weight: paddle.Tensor, stride, padding) -> paddl
     """
     batch, channels, height, width = x.shape
     taps, out = _taps((height, width), tuple(weight.shape[2:]), stride, padding)
-    matrix = paddle.matmul(weight.reshape([channels, -1]), taps).reshape([channels, height * width, out[0] * out[1]])
+    matrix = paddle.matmul(weight.reshape([channels, -1]),
+                           taps).reshape([channels, height * width, out[0] * out[1]])
     pixels = x.reshape([batch, channels, height * width]).transpose([1, 0, 2])
     return paddle.matmul(pixels, matrix).transpose([1, 0, 2]).reshape([batch, channels, *out])
 
 
 def _geometry(x, weight, stride, padding, padding_algorithm, dilation, groups, data_format):
     """Stride and padding where the fast way applies and pays, else None."""
-    if not paddle.in_dynamic_mode() or x.ndim != 4 or data_format != "NCHW" or padding_algorithm not in (None, "EXPLICIT"):
+    if (not paddle.in_dynamic_mode() or x.ndim != 4 or data_format != "NCHW"
+        or padding_algorithm not in (None, "EXPLICIT")):
         return None
     stride, dilation, padding = (_pair(value) for value in (stride, dilation, padding))
-    if groups == 1 or groups != x.shape[1] or weight.shape[0] != groups or dilation != (1, 1) or not stride or not padding:
+    if (groups == 1 or groups != x.shape[1] or weight.shape[0] != groups or dilation != (1, 1)
+        or not stride or not padding):
         return None
     inputs = x.shape[2] * x.shape[3]
     outputs = np.prod(_output_size(x.shape[2:], weight.shape[2:], stride, padding))
@@ -93,7 +104,9 @@ def _output_size(size, kernel, stride, padding):
 
 
 def _taps(size, kernel, stride, padding):
-    """Which tap joins which input to which output pixel: a constant [kh*kw, HW*H'W'], and the output's size."""
+    """Which tap joins which input to which output pixel: a constant [kh*kw,
+    HW*H'W'], and the output's size.
+    """
     key = size, kernel, stride, padding
     if key not in _TAPS:
         out = _output_size(size, kernel, stride, padding)

@@ -18,7 +18,8 @@ class WeightAverage:
 
     def __init__(self, network: paddle.nn.Layer, decay: float):
         self._decay, self._updates = decay, 0
-        self._followed = {name: t for name, t in network.state_dict().items() if t.dtype == paddle.float32}
+        self._followed = {name: t for name, t in network.state_dict().items()
+                          if t.dtype == paddle.float32}
         self._averages = {name: t.clone().detach() for name, t in self._followed.items()}
 
     @paddle.no_grad()

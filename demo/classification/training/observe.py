@@ -13,22 +13,26 @@ from paddle_mrecg.report.bins import BinHistory
 def watching(network: paddle.nn.Layer, penalty) -> Callable[[List[Dict]], Dict]:
     """A function that measures a prepared network, from ``penalty.statistics()``.
 
-    Its dict has ``weight_error_db``, the quantization error's share of the weights' power in decibel, over all layers;
-    ``near``, the percentage of weights within a tenth of a step of their level; and ``alphas``, the clips of symmetric
-    PACT by layer, if there are any.
+    Its dict has ``weight_error_db``, the quantization error's share of the weights' power in
+    decibel, over all layers; ``near``, the percentage of weights within a tenth of a step of their
+    level; and ``alphas``, the clips of symmetric PACT by layer, if there are any.
     """
     def measure(rows):
         alphas = penalty.alphas()
-        power = sum(float(layer.float_weight().square().sum()) for _, layer in quantized_layers(network))
+        power = sum(float(layer.float_weight().square().sum())
+                    for _, layer in quantized_layers(network))
         error = sum(row["mse"] * row["weights"] for row in rows)
-        near = sum(row["near"] * row["weights"] for row in rows) / sum(row["weights"] for row in rows)
-        found = dict(weight_error_db=10.0 * math.log10(max(error, 1e-30) / max(power, 1e-30)), near=100.0 * near)
+        near = (sum(row["near"] * row["weights"] for row in rows)
+                / sum(row["weights"] for row in rows))
+        found = dict(weight_error_db=10.0 * math.log10(max(error, 1e-30) / max(power, 1e-30)),
+                     near=100.0 * near)
         return dict(found, alphas=alphas) if alphas else found
     return measure
 
 
 class WeightBins:
-    """How the weights gather on their levels: ``bins.csv``, VisualDL and, of the largest layer of few bits, ``bins.png``.
+    """How the weights gather on their levels: ``bins.csv``, VisualDL and, of the largest layer
+    of few bits, ``bins.png``.
 
     Args:
         network(paddle.nn.Layer): a prepared network.
@@ -37,7 +41,8 @@ class WeightBins:
     """
 
     def __init__(self, network: paddle.nn.Layer, folder: str, resume: bool):
-        self._network, self._folder, self._history = network, Path(folder), BinHistory(folder, resume)
+        self._network, self._folder, self._history = (network, Path(folder),
+                                                      BinHistory(folder, resume))
 
     def add(self, epoch: int, rows: List[Dict], board):
         """Note ``penalty.statistics()`` of ``epoch``, counted from 1."""

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes, started with ``python -m paddle.distributed.launch --nproc_per_node N``; one is no special case."""
+"""Several processes, started with
+``python -m paddle.distributed.launch --nproc_per_node N``; one is no special case.
+"""
 import os
 from typing import List
 
@@ -35,7 +37,9 @@ def sums(values: List[float]) -> List[float]:
 
 @paddle.no_grad()
 def average_buffers(network: paddle.nn.Layer):
-    """Give every process the mean of all batch statistics, so that what one saves is what all have."""
+    """Give every process the mean of all batch statistics, so that what
+    one saves is what all have.
+    """
     if count() > 1:
         for buffer in network.buffers():
             if buffer.dtype == paddle.float32:

@@ -22,7 +22,8 @@ class Recipe:
         label_smoothing(float): share of the label that is spread over all classes.
         ema_decay(float): of the moving average of weights that is scored and saved; 0 is off.
         epoch_images(int): images that make an epoch, drawn anew for each; None means all.
-        epoch_test_images(int): test images that are scored after each epoch but the last, which has all; None means all.
+        epoch_test_images(int): test images that are scored after each epoch but the last,
+            which has all; None means all.
         seed(int): of the start, the shuffle, the cuts and dropout.
     """
 
@@ -45,11 +46,13 @@ class Recipe:
             ("lr", self.lr > 0, "above 0"),
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
-            ("warmup_epochs", 0 <= self.warmup_epochs < max(1, self.epochs), "0 or more and less than epochs"),
+            ("warmup_epochs", 0 <= self.warmup_epochs < max(1, self.epochs),
+             "0 or more and less than epochs"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)"),
             ("epoch_images", self.epoch_images is None or self.epoch_images >= 1, "at least 1"),
-            ("epoch_test_images", self.epoch_test_images is None or self.epoch_test_images >= 1, "at least 1"),
+            ("epoch_test_images", self.epoch_test_images is None or self.epoch_test_images >= 1,
+             "at least 1"),
             ("seed", self.seed >= 0, "0 or more"),
         ) if not good]
         if problems:

@@ -6,19 +6,27 @@ import paddle.nn.functional as F
 from .registry import rule, table
 
 table("X", {
-    "relu": F.relu, "relu6": F.relu6, "sigmoid": F.sigmoid, "logsigmoid": F.log_sigmoid, "tanh": paddle.tanh,
-    "silu": F.silu, "softsign": F.softsign, "tanh_shrink": F.tanhshrink, "exp": paddle.exp, "expm1": paddle.expm1,
-    "log": paddle.log, "log2": paddle.log2, "log10": paddle.log10, "log1p": paddle.log1p, "sqrt": paddle.sqrt,
-    "rsqrt": paddle.rsqrt, "square": paddle.square, "reciprocal": paddle.reciprocal, "abs": paddle.abs,
-    "sign": paddle.sign, "floor": paddle.floor, "ceil": paddle.ceil, "round": paddle.round, "sin": paddle.sin,
+    "relu": F.relu, "relu6": F.relu6, "sigmoid": F.sigmoid, "logsigmoid": F.log_sigmoid,
+    "tanh": paddle.tanh,
+    "silu": F.silu, "softsign": F.softsign, "tanh_shrink": F.tanhshrink, "exp": paddle.exp,
+    "expm1": paddle.expm1,
+    "log": paddle.log, "log2": paddle.log2, "log10": paddle.log10, "log1p": paddle.log1p,
+    "sqrt": paddle.sqrt,
+    "rsqrt": paddle.rsqrt, "square": paddle.square, "reciprocal": paddle.reciprocal,
+    "abs": paddle.abs,
+    "sign": paddle.sign, "floor": paddle.floor, "ceil": paddle.ceil, "round": paddle.round,
+    "sin": paddle.sin,
     "cos": paddle.cos, "erf": paddle.erf, "logical_not": paddle.logical_not})
 
 
 def _with_attrs(op_type, function, **defaults):
-    """Register ``function(x, *attributes)``; the keywords are the attributes' names and defaults, in order."""
+    """Register ``function(x, *attributes)``; the keywords are the attributes'
+    names and defaults, in order.
+    """
     @rule(op_type)
     def run(call):
-        return function(call("X"), *(call.attr(name, default) for name, default in defaults.items()))
+        return function(call("X"),
+                        *(call.attr(name, default) for name, default in defaults.items()))
 
 
 _with_attrs("elu", F.elu, alpha=1.0)

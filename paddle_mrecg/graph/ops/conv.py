@@ -23,7 +23,8 @@ def conv2d(call):
     stride, dilation = list(call.attr("strides", (1, 1))), list(call.attr("dilations", (1, 1)))
     padding, groups = padding_of(call), call.attr("groups", 1)
     symmetric = _symmetric(padding)
-    if symmetric and layout == "NCHW" and cpu.gains_from_convolve(x, weight, stride, symmetric, dilation, groups):
+    if (symmetric and layout == "NCHW"
+        and cpu.gains_from_convolve(x, weight, stride, symmetric, dilation, groups)):
         result = cpu.convolve(x, weight, symmetric, groups)
     else:
         result = F.conv2d(x, weight, None, stride, padding, dilation, groups, layout)
@@ -39,7 +40,8 @@ def _symmetric(padding):
 
 def _add_bias(call, result, layout):
     bias = call("Bias")
-    return result if bias is None else add(result, bias.reshape([1, 1, 1, -1] if layout == "NHWC" else [1, -1, 1, 1]))
+    return (result if bias is None
+            else add(result, bias.reshape([1, 1, 1, -1] if layout == "NHWC" else [1, -1, 1, 1])))
 
 
 @rule("conv2d_transpose", "depthwise_conv2d_transpose", out="Output")

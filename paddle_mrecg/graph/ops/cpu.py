@@ -23,7 +23,8 @@ def channel_affine(x, mean, variance, weight=None, bias=None, epsilon=0.0, data_
     """
     wanted = any(t is not None and not t.stop_gradient for t in (mean, variance, weight, bias))
     if wanted or x.stop_gradient or not paddle.is_grad_enabled():
-        return F.batch_norm(x, mean, variance, weight, bias, epsilon=epsilon, data_format=data_format)
+        return F.batch_norm(x, mean, variance, weight, bias, epsilon=epsilon,
+                            data_format=data_format)
     return _FrozenAffine.apply(x, mean, variance, weight, bias, epsilon, data_format)
 
 
@@ -45,7 +46,9 @@ _STATISTICS = {}
 
 
 def _unit_statistics(channels):
-    """Mean 0, variance 1 and the weight that makes up for the kernel's 1 / sqrt(1), which may be 1 + 2^-23."""
+    """Mean 0, variance 1 and the weight that makes up for the kernel's 1 /
+    sqrt(1), which may be 1 + 2^-23.
+    """
     if channels not in _STATISTICS:
         with paddle.no_grad():
             zero, one = paddle.zeros([channels]), paddle.ones([channels])
@@ -101,16 +104,18 @@ def convolve(x, weight, padding, groups):
 
 
 def gains_from_convolve(x, weight, stride, padding, dilation, groups):
-    """True where ``convolve`` applies and is faster: stride 1, no dilation, more than one tap, not on small maps.
+    """True where ``convolve`` applies and is faster: stride 1, no dilation, more than
+    one tap, not on small maps.
 
-    Dense convolutions of small maps are bound by their matrix product, and transposing their many weights costs more
-    than folding the patches.
+    Dense convolutions of small maps are bound by their matrix product, and transposing their many
+    weights costs more than folding the patches.
     """
     out_channels, _, height, width = weight.shape
     if stride != [1, 1] or dilation != [1, 1] or height * width == 1 or not x.place.is_cpu_place():
         return False
     depthwise = groups == x.shape[1] == out_channels
-    return padding[0] < height and padding[1] < width and (depthwise or x.shape[2] * x.shape[3] >= _SMALL_MAP)
+    return (padding[0] < height and padding[1] < width
+            and (depthwise or x.shape[2] * x.shape[3] >= _SMALL_MAP))
 
 
 _SMALL_MAP = 400  # pixels; measured break-even between 14x14 (no gain) and 28x28
@@ -126,7 +131,8 @@ def _convolve(x, weight, padding, groups):
 def _input_gradient(grad, weight, padding, groups):
     out_channels, in_channels, height, width = weight.shape
     grouped = paddle.flip(weight, [2, 3]).reshape([groups, -1, in_channels, height, width])
-    flipped = grouped.transpose([0, 2, 1, 3, 4]).reshape([-1, out_channels // groups, height, width])
+    flipped = grouped.transpose([0, 2, 1, 3, 4]).reshape([-1, out_channels // groups, height,
+                                                          width])
     with paddle.no_grad():
         return _convolve(grad, flipped, [height - 1 - padding[0], width - 1 - padding[1]], groups)
 
@@ -143,9 +149,11 @@ class _ConstantKernels(PyLayer):
 
 
 class _TrainedKernels(PyLayer):
-    """Hands ``result`` on; its gradient goes back to it (Paddle's weight gradient) and, convolved, to ``x``.
+    """Hands ``result`` on; its gradient goes back to it (Paddle's weight gradient)
+    and, convolved, to ``x``.
 
-    Paddle takes this for an in-place op, so that ``result`` itself gets the new history without a copy.
+    Paddle takes this for an in-place op, so that ``result`` itself gets the
+    new history without a copy.
     """
 
     @staticmethod
@@ -159,7 +167,8 @@ class _TrainedKernels(PyLayer):
 
 
 def pad(x, amounts, value=0.0):
-    """Pad with a constant; the kernel that takes every dimension is several times faster than pad3d.
+    """Pad with a constant; the kernel that takes every dimension is
+    several times faster than pad3d.
 
     Args:
         x(Tensor): any rank.
@@ -177,9 +186,12 @@ def repeat_pixels(x, rows, columns):
 
 
 def slice_axis(x, axis, start, stop):
-    """``x[..., start:stop, ...]``; the gradient of a split is a concat, that of a slice a slow padding."""
+    """``x[..., start:stop, ...]``; the gradient of a split is a concat, that
+    of a slice a slow padding.
+    """
     size = x.shape[axis]
-    if x.stop_gradient or not paddle.is_grad_enabled() or not 0 <= start < stop <= size or stop - start == size:
+    if (x.stop_gradient or not paddle.is_grad_enabled() or not 0 <= start < stop <= size
+        or stop - start == size):
         return paddle.slice(x, [axis], [start], [stop])
     sections = [part for part in (start, stop - start, size - stop) if part]
     return paddle.split(x, sections, axis)[1 if start else 0]

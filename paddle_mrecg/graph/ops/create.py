@@ -5,7 +5,8 @@ import paddle
 
 from .registry import rule
 
-_VALUES = ("values", "fp32_values", "fp64_values", "int32_values", "int64_values", "int8_values", "bool_values")
+_VALUES = ("values", "fp32_values", "fp64_values", "int32_values", "int64_values", "int8_values",
+           "bool_values")
 
 
 @rule("fill_constant")
@@ -24,7 +25,8 @@ def fill_constant_batch_size_like(call):
 def _value(call):
     """``str_value`` holds what a float32 attribute cannot, such as large integers and inf."""
     text = call.attr("str_value", "")
-    return float(text) if text and not text.lstrip("-").isdigit() else int(text) if text else call.attr("value", 0.0)
+    return (float(text) if text and not text.lstrip("-").isdigit() else int(text) if text
+            else call.attr("value", 0.0))
 
 
 @rule("fill_any_like", "fill_zeros_like")

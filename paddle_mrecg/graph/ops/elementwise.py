@@ -7,7 +7,8 @@ from .registry import rule, table
 
 
 def aligned(x, y, axis):
-    """``y`` reshaped so that its dimensions lie under those of ``x`` from ``axis`` on, as ProgramDesc wants it.
+    """``y`` reshaped so that its dimensions lie under those of ``x`` from ``axis``
+    on, as ProgramDesc wants it.
 
     With ``axis`` -1, or with equal ranks, numpy's rules hold already.
     """
@@ -36,12 +37,15 @@ def _is_channel_constant(x, y):
 
 def _either_way(function):
     """A commutative function that takes its constant on either side."""
-    return lambda x, y: function(y, x) if y.ndim == 4 and _is_channel_constant(y, x) else function(x, y)
+    return (lambda x, y: function(y, x) if y.ndim == 4 and _is_channel_constant(y, x)
+            else function(x, y))
 
 
 for _name, _function in {
-        "add": _either_way(add), "mul": _either_way(multiply), "sub": paddle.subtract, "div": paddle.divide,
-        "max": paddle.maximum, "min": paddle.minimum, "fmax": paddle.fmax, "fmin": paddle.fmin, "pow": paddle.pow,
+        "add": _either_way(add), "mul": _either_way(multiply), "sub": paddle.subtract,
+        "div": paddle.divide,
+        "max": paddle.maximum, "min": paddle.minimum, "fmax": paddle.fmax, "fmin": paddle.fmin,
+        "pow": paddle.pow,
         "floordiv": paddle.floor_divide, "mod": paddle.mod}.items():
     @rule("elementwise_" + _name)
     def _elementwise(call, function=_function):
@@ -51,14 +55,17 @@ for _name, _function in {
 
 table("X Y", {
     "equal": paddle.equal, "not_equal": paddle.not_equal, "less_than": paddle.less_than,
-    "less_equal": paddle.less_equal, "greater_than": paddle.greater_than, "greater_equal": paddle.greater_equal,
-    "logical_and": paddle.logical_and, "logical_or": paddle.logical_or, "logical_xor": paddle.logical_xor})
+    "less_equal": paddle.less_equal, "greater_than": paddle.greater_than,
+    "greater_equal": paddle.greater_equal,
+    "logical_and": paddle.logical_and, "logical_or": paddle.logical_or,
+    "logical_xor": paddle.logical_xor})
 table("Condition X Y", {"where": paddle.where})
 
 
 @rule("scale")
 def scale(call):
-    factor, bias, after = call("ScaleTensor"), call.attr("bias", 0.0), call.attr("bias_after_scale", True)
+    factor, bias, after = (call("ScaleTensor"), call.attr("bias", 0.0),
+                           call.attr("bias_after_scale", True))
     if factor is not None:  # paddle.scale would not hand its gradient on
         return call("X") * factor + bias if after else (call("X") + bias) * factor
     return paddle.scale(call("X"), call.attr("scale", 1.0), bias, after)
@@ -74,7 +81,9 @@ def add_all(call):
 
 @rule("dropout")
 def dropout(call):
-    """At inference nothing is dropped; the older convention makes up for it now instead of in training."""
+    """At inference nothing is dropped; the older convention makes up for it
+    now instead of in training.
+    """
     if call.attr("dropout_implementation", "downgrade_in_infer") == "upscale_in_train":
         return call("X")
     return paddle.scale(call("X"), 1.0 - call.attr("dropout_prob", 0.5))

@@ -12,14 +12,17 @@ table("Input Vec", {"mv": paddle.mv})
 
 @rule("matmul_v2")
 def matmul_v2(call):
-    if any(value for name, value in call.op.attrs.items() if name.startswith(("fused_reshape", "fused_transpose"))):
+    if any(value for name, value in call.op.attrs.items()
+           if name.startswith(("fused_reshape", "fused_transpose"))):
         raise call.unsupported("fused reshape or transpose")
-    return paddle.matmul(call("X"), call("Y"), call.attr("trans_x", False), call.attr("trans_y", False))
+    return paddle.matmul(call("X"), call("Y"), call.attr("trans_x", False),
+                         call.attr("trans_y", False))
 
 
 @rule("matmul")
 def matmul(call):
-    result = paddle.matmul(call("X"), call("Y"), call.attr("transpose_X", False), call.attr("transpose_Y", False))
+    result = paddle.matmul(call("X"), call("Y"), call.attr("transpose_X", False),
+                           call.attr("transpose_Y", False))
     alpha = call.attr("alpha", 1.0)
     return result if alpha == 1.0 else paddle.scale(result, alpha)
 

@@ -10,8 +10,10 @@ from .registry import rule
 @rule("batch_norm", "sync_batch_norm", out="Y")
 def batch_norm(call):
     layout = call.attr("data_layout", "NCHW")
-    return cpu.channel_affine(call("X"), call("Mean"), call("Variance"), call("Scale"), call("Bias"),
-                              call.attr("epsilon", 1e-5), "NCHW" if layout == "AnyLayout" else layout)
+    return cpu.channel_affine(call("X"), call("Mean"), call("Variance"), call("Scale"),
+                              call("Bias"),
+                              call.attr("epsilon", 1e-5),
+                              "NCHW" if layout == "AnyLayout" else layout)
 
 
 @rule("layer_norm", out="Y")
@@ -27,7 +29,8 @@ def group_norm(call):
     x, last = call("X"), call.attr("data_layout", "NCHW") == "NHWC"
     x = x.transpose([0, 3, 1, 2]) if last else x
     groups = x.reshape([x.shape[0], call.attr("groups", 1), -1])
-    result = F.layer_norm(groups, groups.shape[2:], epsilon=call.attr("epsilon", 1e-5)).reshape(x.shape)
+    result = F.layer_norm(groups, groups.shape[2:],
+                          epsilon=call.attr("epsilon", 1e-5)).reshape(x.shape)
     per_channel = [1, -1] + [1] * (x.ndim - 2)
     for slot, apply in (("Scale", multiply), ("Bias", add)):
         if call(slot) is not None:
@@ -37,7 +40,8 @@ def group_norm(call):
 
 @rule("instance_norm", out="Y")
 def instance_norm(call):
-    return F.instance_norm(call("X"), weight=call("Scale"), bias=call("Bias"), eps=call.attr("epsilon", 1e-5))
+    return F.instance_norm(call("X"), weight=call("Scale"), bias=call("Bias"),
+                           eps=call.attr("epsilon", 1e-5))
 
 
 @rule("norm")

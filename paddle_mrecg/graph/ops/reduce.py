@@ -9,14 +9,17 @@ table("X", {"mean": paddle.mean})
 
 
 def _mean(x, axes, keepdim):
-    """The mean; global average pooling where it is that, since the gradient of a mean over two axes is slow."""
+    """The mean; global average pooling where it is that, since the gradient of a
+    mean over two axes is slow.
+    """
     if x.ndim == 4 and sorted(axes) == [2, 3] and x.place.is_cpu_place():
         pooled = F.adaptive_avg_pool2d(x, 1)
         return pooled if keepdim else pooled.flatten(1)
     return paddle.mean(x, axes, keepdim=keepdim)
 
 
-for _name, _function in {"mean": _mean, "sum": paddle.sum, "max": paddle.max, "min": paddle.min, "prod": paddle.prod,
+for _name, _function in {"mean": _mean, "sum": paddle.sum, "max": paddle.max, "min": paddle.min,
+                         "prod": paddle.prod,
                          "all": paddle.all, "any": paddle.any}.items():
     @rule("reduce_" + _name)
     def _reduce(call, function=_function):
@@ -41,7 +44,8 @@ def arg_extreme(call):
 
 @rule("top_k_v2", out="Out Indices")
 def top_k(call):
-    return paddle.topk(call("X"), int(call.number("k", "K", 1)), call.attr("axis", -1), call.attr("largest", True),
+    return paddle.topk(call("X"), int(call.number("k", "K", 1)), call.attr("axis", -1),
+                       call.attr("largest", True),
                        call.attr("sorted", True))
 
 

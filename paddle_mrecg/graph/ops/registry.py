@@ -36,7 +36,9 @@ class Call:
         return self.op.attrs.get(name, default)
 
     def ints(self, attr: str, tensor_slot: str = "", list_slot: str = "", default=()) -> List[int]:
-        """Integers that come as a list of scalar tensors, as one tensor or as an attribute, in this order."""
+        """Integers that come as a list of scalar tensors, as one tensor or as an
+        attribute, in this order.
+        """
         scalars = self.all(list_slot)
         if scalars:
             return [int(t.item()) for t in scalars]
@@ -52,7 +54,9 @@ class Call:
         return self.attr(attr, default) if tensor is None else tensor.item()
 
     def dtype(self, attr: str = "dtype", default: str = "float32") -> str:
-        """A dtype attribute (ProgramDesc's number) as a numpy name; ``default`` where absent or -1."""
+        """A dtype attribute (ProgramDesc's number) as a numpy name;
+        ``default`` where absent or -1.
+        """
         return DTYPE_NAMES.get(self.attr(attr, -1), default)
 
     def unsupported(self, detail: str) -> UnsupportedOpError:
@@ -64,8 +68,9 @@ def rule(*op_types: str, out: str = "Out") -> Callable:
 
     Args:
         op_types(str): the types that the function runs.
-        out(str, optional): the output slots, separated by spaces. A function for one slot returns its tensor, or a
-            list for a slot with several names; for several slots it returns a tuple. Default: ``Out``.
+        out(str, optional): the output slots, separated by spaces. A function for one slot
+            returns its tensor, or a list for a slot with several names; for several slots it
+            returns a tuple. Default: ``Out``.
     """
     def register(function):
         for op_type in op_types:
@@ -76,7 +81,9 @@ def rule(*op_types: str, out: str = "Out") -> Callable:
 
 
 def table(slots: str, functions: Mapping[str, Callable]) -> None:
-    """Register functions of nothing but the tensors in ``slots`` (separated by spaces), one line per op."""
+    """Register functions of nothing but the tensors in ``slots`` (separated by
+    spaces), one line per op.
+    """
     names = slots.split()
     for op_type, function in functions.items():
         rule(op_type)(lambda call, function=function: function(*(call(name) for name in names)))
@@ -90,7 +97,8 @@ def run_op(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tens
         values(Mapping[str, paddle.Tensor]): at least the op's inputs and parameters; not changed.
 
     Returns:
-        dict[str, paddle.Tensor]: output name -> tensor. A tensor may be the very input (dropout, assign).
+        dict[str, paddle.Tensor]: output name -> tensor. A tensor may be the
+        very input (dropout, assign).
 
     Raises:
         UnsupportedOpError: the type, or a rare attribute of it, is not in the table.
@@ -101,7 +109,8 @@ def run_op(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tens
     result = function(Call(op, values))
     outputs = {}
     for slot, tensors in zip(slots, result if len(slots) > 1 else (result,)):
-        outputs.update(zip(op.outputs.get(slot, ()), tensors if isinstance(tensors, list) else [tensors]))
+        outputs.update(zip(op.outputs.get(slot, ()),
+                           tensors if isinstance(tensors, list) else [tensors]))
     return outputs
 
 

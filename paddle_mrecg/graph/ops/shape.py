@@ -62,7 +62,8 @@ def unbind(call):
 @rule("split")
 def split(call):
     sections = call.ints("sections", list_slot="SectionsTensorList")
-    return list(paddle.split(call("X"), sections or call.attr("num", 0), int(call.number("axis", "AxisTensor", 0))))
+    return list(paddle.split(call("X"), sections or call.attr("num", 0),
+                             int(call.number("axis", "AxisTensor", 0))))
 
 
 @rule("expand_v2")

@@ -17,7 +17,8 @@ def slice_(call):
     x, axes = call("Input"), call.ints("axes")
     starts, ends = [call.ints(*names) for names in (("starts", "StartsTensor", "StartsTensorList"),
                                                     ("ends", "EndsTensor", "EndsTensorList"))]
-    ends = [_END if (start, end) == (-1, 0) else end for start, end in zip(starts, ends)]  # x[-1] of old exporters
+    # x[-1] of old exporters
+    ends = [_END if (start, end) == (-1, 0) else end for start, end in zip(starts, ends)]
     if len(axes) > 1:
         return _decrease(call, paddle.slice(x, axes, starts, ends))
     size = x.shape[axes[0]]
@@ -36,7 +37,8 @@ def strided_slice(call):
 def _decrease(call, part):
     """Drop the axes that an integer index has used up."""
     dropped = call.ints("decrease_axis")
-    return part.reshape([d for axis, d in enumerate(part.shape) if axis not in dropped]) if dropped else part
+    return (part.reshape([d for axis, d in enumerate(part.shape) if axis not in dropped]) if dropped
+            else part)
 
 
 @rule("gather")
@@ -62,5 +64,6 @@ def one_hot(call):
 
 @rule("grid_sampler", out="Output")
 def grid_sample(call):
-    return F.grid_sample(call("X"), call("Grid"), call.attr("mode", "bilinear"), call.attr("padding_mode", "zeros"),
+    return F.grid_sample(call("X"), call("Grid"), call.attr("mode", "bilinear"),
+                         call.attr("padding_mode", "zeros"),
                          call.attr("align_corners", True))

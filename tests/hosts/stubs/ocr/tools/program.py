@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop: epochs count from 1, a resumed run starts later, and some data sets are built again for every epoch."""
+"""The loop: epochs count from 1, a resumed run starts later, and some data sets are
+built again for every epoch.
+"""
 import sys
 
 import paddle
@@ -25,7 +27,8 @@ def build_dataloader(config, mode, seed=0):
 
 def train(config, train_dataloader, valid_dataloader, model, optimizer, pre_best_model_dict):
     model.train()
-    for epoch in range(pre_best_model_dict.get("start_epoch", 1), config["Global"]["epoch_num"] + 1):
+    for epoch in range(pre_best_model_dict.get("start_epoch", 1),
+                       config["Global"]["epoch_num"] + 1):
         if train_dataloader.need_reset:
             train_dataloader = build_dataloader(config, "Train", seed=epoch)
         for _, x in enumerate(train_dataloader):

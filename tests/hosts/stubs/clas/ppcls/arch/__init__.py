@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``build_model`` quantizes where ``Slim.quant`` asks for it, and prints a summary, which runs the model."""
+"""``build_model`` quantizes where ``Slim.quant`` asks for it, and prints a
+summary, which runs the model.
+"""
 import paddle
 
 from tests.slim_nets import SHAPE, TinyNet
@@ -10,7 +12,8 @@ def quantize_model(config, model, mode="train"):
     if config.get("Slim", {}).get("quant"):
         from paddleslim.dygraph.quant import QAT
         assert config["Slim"]["quant"]["name"] == "pact"
-        model.quanter = QAT(config={"activation_preprocess_type": "PACT" if mode == "train" else None})
+        model.quanter = QAT(config={"activation_preprocess_type": "PACT" if mode == "train"
+                                    else None})
         model.quanter.quantize(model)
         model.eval()
         with paddle.no_grad():

@@ -18,7 +18,8 @@ def config_of(mode):
             return yaml.safe_load(file)
 
     paddle.seed(0)
-    return build_slim_model(types.SimpleNamespace(**read("-c")), read("--slim_config"), DictNet(), mode)
+    return build_slim_model(types.SimpleNamespace(**read("-c")), read("--slim_config"), DictNet(),
+                            mode)
 
 
 def build_slim_model(cfg, slim, model, mode="train"):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As PaddleOCR's deploy/slim/quantization/export_model.py: no clip beside the config, and no ``input_spec``."""
+"""As PaddleOCR's deploy/slim/quantization/export_model.py: no clip beside the
+config, and no ``input_spec``.
+"""
 import paddle
 from paddleslim.dygraph.quant import QAT
 

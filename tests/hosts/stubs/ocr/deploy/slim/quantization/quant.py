@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As PaddleOCR's deploy/slim/quantization/quant.py: the class is imported by name, a clip of its own stands beside the config."""
+"""As PaddleOCR's deploy/slim/quantization/quant.py: the class is imported by name, a clip of its
+own stands beside the config.
+"""
 import paddle
 from paddleslim.dygraph.quant import QAT
 
@@ -16,5 +18,6 @@ paddle.seed(0)
 model = TinyNet()
 QAT(config={"weight_bits": 8}, act_preprocess=PACT).quantize(model)
 optimizer = paddle.optimizer.Momentum(0.01, parameters=model.parameters())
-program.train(config, program.build_dataloader(config, "Train"), program.build_dataloader(config, "Eval"), model, optimizer,
+program.train(config, program.build_dataloader(config, "Train"),
+              program.build_dataloader(config, "Eval"), model, optimizer,
               {"start_epoch": config["Global"].get("start_epoch", 1)})
