@@ -58,8 +58,8 @@ def load_training_config(source=None, overrides=()) -> TrainingConfig:
     Examples:
         >>> config = load_training_config({"QuantAware": {"weight_bits": 2},
         ...     "BinRegularization": None})
-        >>> config.quant_aware.weight_bits, config.bin_regularization.schedule,
-        ...     config.symmetric_pact
+        >>> (config.quant_aware.weight_bits, config.bin_regularization.schedule,
+        ...  config.symmetric_pact)
         (2, 'S2', None)
     """
     raw, lines, problems = read_sections(source, TRAINING_SECTIONS)
