@@ -60,5 +60,5 @@ setup(
     python_requires=">=3.8",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
-    entry_points={"console_scripts": ["paddle-mrecg = paddle_mrecg.cli:main"]},
+    entry_points={"console_scripts": ["paddle-mrecg = paddle_mrecg.cli.main:main"]},
 )

@@ -87,7 +87,7 @@ def common_place(files: List[Dict]) -> Dict:
 
 
 def _here() -> Dict:
-    from paddle_mrecg.report.result import device_name, installed_versions
+    from paddle_mrecg.report.report import device_name, installed_versions
     return dict(date=datetime.date.today().isoformat(), device=device_name(),
                 versions=installed_versions())
 

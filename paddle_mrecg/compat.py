@@ -6,7 +6,10 @@ import functools
 import importlib
 import os
 import sys
+import tempfile
 import warnings
+
+from .errors import MrecgError
 
 # glibc's mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -123,3 +126,51 @@ def seed_everything(seed: int):
     import paddle
     np.random.seed(seed)
     paddle.seed(seed)
+
+
+def import_paddle(tune: bool = True):
+    """Import Paddle into a fresh process: tuned, and without the noise of
+    libraries built for another numpy.
+
+    Args:
+        tune(bool, optional): see ``tune_cpu``. Default: True.
+
+    Raises:
+        MrecgError: Paddle is not installed, or does not fit the other packages.
+    """
+    tune_cpu(tune)
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    import PIL.Image  # noqa: F401  before Paddle 2.6, which brings its own zlib
+    try:
+        with _held_back_stderr():
+            import paddle  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MrecgError(f"no module named '{error.name}': install a Paddle build, e.g. `pip "
+                         "install paddlepaddle==3.3.1` (or paddlepaddle-gpu, see "
+                         "paddlepaddle.org.cn)") from error
+    except ImportError as error:
+        raise MrecgError(f"Paddle cannot be imported ({error}): Paddle 2.6 needs "
+                         "`pip install 'numpy<2'`") from error
+
+
+@contextlib.contextmanager
+def _held_back_stderr():
+    """Drop what is written to stderr, by C code too; show it after all when an exception comes out.
+
+    Paddle tries to import OpenCV. The build that PaddleSlim pins was made for
+    numpy 1 and complains on stderr under numpy 2 (Python 3.13); nothing needs it.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as text:
+        os.dup2(text.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            text.seek(0)
+            os.write(kept, text.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from paddle_mrecg.graph.writer import save_program
-from paddle_mrecg.quant_post import quant_post_mrecg
+from paddle_mrecg.post.job import quant_post_mrecg
 
 from .tiny import tiny_graph, tiny_samples
 

@@ -46,8 +46,8 @@ environment .venv262 paddlepaddle==2.6.2
 .venv/bin/ruff check
 run .venv tests "$@"
 contract=()
-for dir in tests/graph tests/quantizers tests/quanters tests/training tests/strategies \
-    tests/export tests/check tests/slim tests/hosts; do
+for dir in tests/graph tests/grids tests/strategies tests/post tests/aware tests/deploy \
+    tests/slim tests/hosts; do
     [ -d "$dir" ] && contract+=("$dir")
 done
 run .venv262 "${contract[@]}" -m "not slow" "$@"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from paddle_mrecg.errors import ConfigError, DataError, ModelError, MrecgError, OutputError
-from paddle_mrecg.export.predictor import Predictor
-from paddle_mrecg.export.qdq import qdq_graph
+from paddle_mrecg.deploy.predictor import Predictor
+from paddle_mrecg.post.program import qdq_graph
 from paddle_mrecg.graph.graph import Op, TensorInfo
 from paddle_mrecg.graph.writer import save_program
-from paddle_mrecg.quant_post import quant_post_mrecg
+from paddle_mrecg.post.job import quant_post_mrecg
 
 from .jobs import batches, model_dir, settings  # noqa: F401
 from .tiny import tiny_graph, tiny_job, tiny_samples

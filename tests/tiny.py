@@ -7,17 +7,17 @@ import dataclasses
 import numpy as np
 import paddle
 
-from paddle_mrecg.engine import calibrate
+from paddle_mrecg.post import calibrate
 from paddle_mrecg.config import MRECG, QuantPost
-from paddle_mrecg.export.qdq import qdq_graph
+from paddle_mrecg.post.program import qdq_graph
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.graph.ops import run_ops
 from paddle_mrecg.graph.partition import join, modules_of
 from paddle_mrecg.graph.probe import probe
-from paddle_mrecg.engine.reconstruct import NetworkState, UnitTrainer
-from paddle_mrecg.engine.scheme import build_scheme
-from paddle_mrecg.engine.streams import ActivationStore
-from paddle_mrecg.engine.walk import Network, Walker
+from paddle_mrecg.post.reconstruct import NetworkState, UnitTrainer
+from paddle_mrecg.post.scheme import build_scheme
+from paddle_mrecg.post.streams import ActivationStore
+from paddle_mrecg.post.walk import Network, Walker
 
 CONV = dict(strides=[1, 1], paddings=[1, 1], dilations=[1, 1], groups=1,
             padding_algorithm="EXPLICIT",

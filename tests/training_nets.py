@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from paddle_mrecg.quant_aware import quant_aware_prepare
+from paddle_mrecg.aware.job import quant_aware_prepare
 
 CLASSES, SIDE = 5, 8
 

@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from demo import results, sources  # noqa: E402
 from paddle_mrecg.errors import MrecgError  # noqa: E402
-from paddle_mrecg.startup import import_paddle  # noqa: E402
+from paddle_mrecg.compat import import_paddle  # noqa: E402
 
 # The size, argued for above.
 FLOAT_EPOCHS, FLOAT_EPOCH_IMAGES, FLOAT_LR = 40, 12800, 0.05
@@ -169,7 +169,7 @@ class Grid:
     def ours(self, model, config):
         """Prepared by the two-call API."""
         from demo.classification.training.data import calibration
-        from paddle_mrecg.quant_aware import quant_aware_prepare
+        from paddle_mrecg.aware.job import quant_aware_prepare
         return quant_aware_prepare(model, config, calibration=calibration(self.data))
 
 

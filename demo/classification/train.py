@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from demo import results, sources  # noqa: E402
 from paddle_mrecg.errors import ConfigError, MrecgError  # noqa: E402
-from paddle_mrecg.startup import import_paddle  # noqa: E402
+from paddle_mrecg.compat import import_paddle  # noqa: E402
 
 OK, USER_ERROR, INTERRUPTED = 0, 2, 130
 WEIGHTS, PROGRAM = "weights.pdparams", "model"
@@ -111,7 +111,7 @@ def prepared_network(args, data):
     from demo.classification.training.data import calibration
     from paddle_mrecg.compat import seed_everything
     from paddle_mrecg.config.io import load_training_config
-    from paddle_mrecg.quant_aware import quant_aware_prepare
+    from paddle_mrecg.aware.job import quant_aware_prepare
     if args.overrides and args.config_path is None:
         raise ConfigError(f"'{args.overrides[0]}' has no effect on float training: give "
                           "--config_path too")
@@ -130,7 +130,7 @@ def export(network, data, args):
     """Write the trained network as a program below ``save_dir``."""
     import paddle
     from demo.classification.training.data import calibration
-    from paddle_mrecg.quant_aware import export_quantized
+    from paddle_mrecg.aware.job import export_quantized
     size = data.view.size
     spec = [paddle.static.InputSpec([None, 3, size, size], "float32", "image")]
     target = os.path.join(args.save_dir, PROGRAM)

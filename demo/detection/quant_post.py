@@ -33,7 +33,7 @@ def load(args):
 
 def draw(args, model_dir: str, result) -> Path:
     """``detections.png`` beside the quantized program."""
-    from paddle_mrecg.export.predictor import Predictor
+    from paddle_mrecg.deploy.predictor import Predictor
     from paddle_mrecg.graph.load import load_graph
     from paddle_mrecg.graph.writer import save_program
     paths = det.image_paths() if args.model == "ppocr_det" else coco.image_paths("val2017")

@@ -158,7 +158,7 @@ def main(argv=None) -> int:
     released_checkpoint(paddleocr, config["Architecture"], folder / "released")
 
     from demo.quickstart import render
-    from paddle_mrecg.export.predictor import Predictor
+    from paddle_mrecg.deploy.predictor import Predictor
 
     def score(prefix):
         return {"accuracy": render.evaluate(Predictor(str(prefix)),

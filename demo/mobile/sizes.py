@@ -50,8 +50,8 @@ def measure(folder: Path):
 
 def _lite_file(folder: Path):
     from paddle_mrecg.errors import MrecgError
-    from paddle_mrecg.export.lite import convert
-    from paddle_mrecg.export.lite_env import find_lite
+    from paddle_mrecg.deploy.lite.convert import convert
+    from paddle_mrecg.deploy.lite.env import find_lite
     from paddle_mrecg.graph.load import load_graph
     try:
         tools = find_lite()

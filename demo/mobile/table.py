@@ -57,7 +57,7 @@ def quantized(name: str, bits: int, cache: Path) -> Path:
 
 def measure(name: str, bits: int, cache: Path):
     """Cells of one model: target -> dict."""
-    from paddle_mrecg.check.doctor import check
+    from paddle_mrecg.deploy.check.doctor import check
     from paddle_mrecg.graph.load import load_graph
     folder, work = quantized(name, bits, cache), WORKLOADS[name]
     graph = load_graph(str(folder), allow_quantized=True)
@@ -100,8 +100,8 @@ def _run_cell(found):
 
 def _arm(graph, report):
     from paddle_mrecg.errors import MrecgError
-    from paddle_mrecg.export.lite import convert
-    from paddle_mrecg.export.lite_env import find_lite
+    from paddle_mrecg.deploy.lite.convert import convert
+    from paddle_mrecg.deploy.lite.env import find_lite
     try:
         model = convert(graph, find_lite(), "arm")
     except MrecgError as error:
@@ -115,8 +115,8 @@ def _arm(graph, report):
 
 def _x86(graph):
     from paddle_mrecg.errors import MrecgError
-    from paddle_mrecg.export.lite import convert
-    from paddle_mrecg.export.lite_env import find_lite
+    from paddle_mrecg.deploy.lite.convert import convert
+    from paddle_mrecg.deploy.lite.env import find_lite
     try:
         model = convert(graph, find_lite(), "x86")
     except MrecgError:
@@ -127,7 +127,7 @@ def _x86(graph):
 
 def _score(work, graph, runtime, found):
     """The task's metric on the runtime itself, and of the float model in Paddle Inference."""
-    from paddle_mrecg.check.runtimes import RUNTIMES
+    from paddle_mrecg.deploy.check.runtimes import RUNTIMES
     from paddle_mrecg.graph.load import load_graph
     if not work.evaluation or found.status in ("failed", "absent"):
         return dict(metric=None)
@@ -190,7 +190,7 @@ def _last_words(log):
 def _onnx(graph, work, cell):
     """Size, speed and int8 kernels in onnxruntime."""
     from paddle_mrecg.errors import MrecgError
-    from paddle_mrecg.export.to_onnx import onnx_model
+    from paddle_mrecg.deploy.to_onnx import onnx_model
     from paddle_mrecg.graph.load import load_graph
     if not cell["accepted"]:
         return {}

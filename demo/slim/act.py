@@ -44,7 +44,7 @@ def read_recipe(path: str, overrides=()):
     from paddle_mrecg.config.schema import did_you_mean
     from paddle_mrecg.errors import ConfigError
     from paddle_mrecg.slim.act_recipe import load_recipe
-    from paddle_mrecg.slim.translate_post import GLOBAL_KEYWORDS
+    from paddle_mrecg.config.dialect.post import GLOBAL_KEYWORDS
     recipe = load_recipe(path, overrides)
     known = (*NEEDED, *OPTIONAL, *GLOBAL_KEYWORDS)
     settings = recipe.get("Global", {})
@@ -121,7 +121,7 @@ def compress(recipe, model_dir: Path, save_dir: Path, seed: int):
     """One run of AutoCompression; returns the prefix of the program it wrote."""
     import paddle
     from paddle_mrecg.data import as_feed, call_hook
-    from paddle_mrecg.export.predictor import Predictor
+    from paddle_mrecg.deploy.predictor import Predictor
     from paddleslim.auto_compression import AutoCompression
     settings = recipe["Global"]
     names = file_names(settings)
@@ -150,7 +150,7 @@ def measure(recipe, model_dir: Path, save_dir: Path, seed: int):
     by the evaluator's metric.
     """
     from paddle_mrecg.data.hooks import call_hook
-    from paddle_mrecg.export.predictor import Predictor
+    from paddle_mrecg.deploy.predictor import Predictor
     settings = recipe["Global"]
 
     def score(prefix):

@@ -7,7 +7,7 @@ from typing import Iterator, List
 
 import yaml
 
-from .fields import PRESETS
+from .post import PRESETS
 from .schema import ALL_SECTIONS, Setting, describe, section_class
 
 COLUMNS = ("key", "type", "default", "allowed", "symbol", "meaning")

@@ -8,12 +8,12 @@ import yaml
 
 from ..errors import ConfigError
 from ..files import write_text
-from .fields import SECTIONS, Config
-from .rules import check_rules, preset_without_effect
+from .post import SECTIONS, Config
+from .post_rules import check_rules, preset_without_effect
 from .schema import (ALL_SECTIONS, JOBS, Path, Problem, build_config, did_you_mean, dotted,
                      settings_of)
-from .training import TRAINING_SECTIONS, TrainingConfig
-from .training_rules import check_training_rules
+from .aware import TRAINING_SECTIONS, TrainingConfig
+from .aware_rules import check_training_rules
 
 HEADER = ("# Every setting of this run, defaults and preset included; it can be "
           "given as config again.\n")

@@ -10,8 +10,8 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 from rapidfuzz import process
 
-from .fields import SECTIONS, Config
-from .training import TRAINING_SECTIONS, TrainingConfig
+from .post import SECTIONS, Config
+from .aware import TRAINING_SECTIONS, TrainingConfig
 
 Path = Tuple  # ("MRECG", "top_k"), ("QuantPost", "overrides", 0, "pattern")
 JOBS = {Config: SECTIONS, TrainingConfig: TRAINING_SECTIONS}

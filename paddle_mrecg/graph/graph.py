@@ -95,6 +95,8 @@ class Graph:
         return name
 
 
+QUANTIZED = "@quantized"  # suffix of the quantized view of a tensor
+
 # Ops whose weight may be quantized, and where their activation, weight and
 # result sit. `channel` is the output-channel axis of the weight.
 WEIGHT_SLOTS = {

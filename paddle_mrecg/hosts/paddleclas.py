@@ -17,7 +17,7 @@ def install(patches, switches):
     from ppcls import arch
     from ppcls.engine.engine import Engine
 
-    from ..training.layers import quantized_layers
+    from ..aware.layers import quantized_layers
     quantize, initialise = arch.quantize_model, Engine.__init__
 
     @functools.wraps(quantize)

@@ -17,8 +17,8 @@ def install(patches, switches):
     from ppdet.engine import trainer
     from ppdet.slim import quant
 
-    from ..slim.translate_training import names_ours
-    from ..training.layers import as_float
+    from ..config.dialect.aware import names_ours
+    from ..aware.layers import as_float
     train, begin = trainer.Trainer.train, trainer.ComposeCallback.on_epoch_begin
     initialise, quantize = quant.QAT.__init__, quant.QAT.__call__
     find_inputs = trainer.Trainer._get_infer_cfg_and_input_spec

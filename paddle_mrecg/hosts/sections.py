@@ -14,7 +14,7 @@ import yaml
 from ..config import Config
 from ..config.io import apply_overrides, load_config, load_training_config, read_sections
 from ..config.schema import ALL_SECTIONS, nearly
-from ..config.training import TRAINING_SECTIONS, TrainingConfig
+from ..config.aware import TRAINING_SECTIONS, TrainingConfig
 from ..errors import ConfigError
 from ..slim.act_recipe import is_recipe
 from .host import Call, call_of

@@ -5,14 +5,14 @@ passed on to their schedules.
 import functools
 from typing import Callable, Dict, List, Optional, Set
 
-from ..config.training import TRAINING_SECTIONS
+from ..config.aware import TRAINING_SECTIONS
 from ..errors import ConfigError
 from ..report.progress import get_logger
 from ..slim.patches import STATE, Patches
 from ..slim.post_static import PLACES, READERS, quant_static_mrecg
 from ..slim.ptq import MrecgPTQ
 from ..slim.qat import MrecgQAT
-from ..training.penalty import Penalty
+from ..aware.penalty import Penalty
 from .sections import Strategies
 from .watch import Watch
 

@@ -8,8 +8,8 @@ from typing import Dict, List, Optional
 from ..errors import OutputError
 from ..report.bins import BinHistory
 from ..report.vdl import VisualDLWriter
-from ..training.layers import quantized_layers
-from ..training.penalty import Penalty
+from ..aware.layers import quantized_layers
+from ..aware.penalty import Penalty
 
 PICTURE, CURVES = "bins.png", "visualdl"
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ..files import write_png
-from .oscillation import Curve, oscillation
+from .loss_curve import Curve, oscillation
 
 GREY, ORANGE, BLUE, GREEN = "#5f6368", "#D55E00", "#0072B2", "#009E73"
 STYLES = ((ORANGE, "o", "--"), (BLUE, "s", "-"), (GREEN, "^", "-."), (GREY, "D", ":"))

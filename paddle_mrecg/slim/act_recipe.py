@@ -11,12 +11,12 @@ import dataclasses
 import inspect
 from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
-from ..config.fields import MRECG, QuantPost
+from ..config.post import MRECG, QuantPost
 from ..config.io import apply_overrides, complain, load_config, read_sections
 from ..config.schema import Problem, did_you_mean, key_of, nearly
 from ..errors import ConfigError
-from .translate_post import GLOBAL_KEYWORDS, POST, RENAMED
-from .translation import Sections, translate_all
+from ..config.dialect.post import GLOBAL_KEYWORDS, POST, RENAMED
+from ..config.dialect.translation import Sections, translate_all
 
 TRAINING = ("BinRegularization", "SymmetricPACT")
 OURS = ("MRECG", *TRAINING)

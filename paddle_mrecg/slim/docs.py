@@ -2,9 +2,9 @@
 """The README's table of PaddleSlim's settings and ours, written from
 the translations themselves.
 """
-from .translate_post import POST
-from .translate_training import TRAINING
-from .translation import Ignored, Only
+from ..config.dialect.post import POST
+from ..config.dialect.aware import TRAINING
+from ..config.dialect.translation import Ignored, Only
 
 
 def switch_table() -> str:

@@ -18,8 +18,8 @@ from ..graph.graph import weight_name
 from ..graph.load import load_graph
 from .loaders import calibration_batches
 from .modes import dynamic_mode
-from .results import quantize_to
-from .translate_post import post_sections
+from .place_program import quantize_to
+from ..config.dialect.post import post_sections
 
 NAME = "mrecg"
 READERS = ("batch_generator", "sample_generator", "data_loader", "batch_size", "batch_nums")

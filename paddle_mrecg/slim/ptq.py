@@ -14,9 +14,9 @@ from ..errors import DataError, ModelError
 from ..graph.specs import declared_specs, has_dict, map_specs, named_values
 from .modes import dynamic_mode
 from .patches import STATE, ours_or
-from .results import quantize_to
-from .translate_post import POST, post_sections
-from .translation import Ignored, To, translate
+from .place_program import quantize_to
+from ..config.dialect.post import POST, post_sections
+from ..config.dialect.translation import Ignored, To, translate
 
 NAME = "mrecg"
 # Arguments that only this class has; the rest is called as in PaddleSlim's functions.

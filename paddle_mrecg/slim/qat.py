@@ -15,12 +15,12 @@ import paddle
 from ..config.io import load_training_config
 from ..errors import ConfigError, ModelError
 from ..graph.specs import declared_specs, map_specs
-from ..quant_aware import Exported, export_quantized, quant_aware_prepare
-from ..training.layers import quantized_layers
+from ..aware.job import Exported, export_quantized, quant_aware_prepare
+from ..aware.layers import quantized_layers
 from .modes import dynamic_mode
 from .patches import STATE, ours_or
-from .results import place_program, reports_of
-from .translate_training import names_ours, training_sections
+from .place_program import place_program, reports_of
+from ..config.dialect.aware import names_ours, training_sections
 
 
 class MrecgQAT:

@@ -9,9 +9,9 @@ one would have half the step that is deployed.
 from paddle.quantization.factory import QuanterFactory
 
 from ..errors import ConfigError
-from ..quanters.lsq import LSQQuanter
-from ..quanters.symmetric_pact import SymmetricPACTQuanter
-from ..quanters.tqt import TQTQuanter
+from ..aware.quanters.lsq import LSQQuanter
+from ..strategies.symmetric_pact import SymmetricPACTQuanter
+from ..aware.quanters.tqt import TQTQuanter
 
 
 class SignedFactory(QuanterFactory):
@@ -45,19 +45,19 @@ class SignedFactory(QuanterFactory):
 
 
 class LSQ(SignedFactory):
-    """Learned step; see ``paddle_mrecg.quanters.lsq``."""
+    """Learned step; see ``paddle_mrecg.aware.quanters.lsq``."""
 
     layer_class = LSQQuanter
 
 
 class TQT(SignedFactory):
-    """Learned power-of-two step; see ``paddle_mrecg.quanters.tqt``."""
+    """Learned power-of-two step; see ``paddle_mrecg.aware.quanters.tqt``."""
 
     layer_class = TQTQuanter
 
 
 class SymmetricPACT(SignedFactory):
-    """Learned clip of activations; see ``paddle_mrecg.quanters.symmetric_pact``."""
+    """Learned clip of activations; see ``paddle_mrecg.strategies.symmetric_pact``."""
 
     layer_class = SymmetricPACTQuanter
 

@@ -11,7 +11,7 @@ from typing import Dict, List, NamedTuple
 
 import numpy as np
 
-from ..config.training import BinRegularization
+from ..config.aware import BinRegularization
 from ..errors import ModelError
 from .modes import optimizer_ops
 

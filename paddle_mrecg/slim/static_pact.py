@@ -13,7 +13,7 @@ import numpy as np
 import paddle
 from paddle.base.layer_helper import LayerHelper
 
-from ..config.training import SymmetricPACT
+from ..config.aware import SymmetricPACT
 from ..data.batches import as_feed
 from ..errors import DataError
 from ..graph.graph import WEIGHT_SLOTS

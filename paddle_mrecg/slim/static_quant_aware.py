@@ -11,13 +11,13 @@ import paddle
 from ..compat import op_proto
 from ..config.io import load_training_config
 from ..config.schema import did_you_mean
-from ..config.training import SymmetricPACT, TrainingConfig
+from ..config.aware import SymmetricPACT, TrainingConfig
 from ..errors import ConfigError, DataError
 from .modes import refuse_pir
 from .static_bins import add_bin_regularization
 from .static_pact import (CALIBRATION_BATCHES, activation_ranges, follow_learning_rate,
                           symmetric_pact)
-from .translate_training import CLIP
+from ..config.dialect.aware import CLIP
 
 # ``calibration_data`` is an alternative to the argument ``calib_config={"data_loader": ...}``.
 OURS = ("activation_preprocess_type", "symmetric_pact", "bin_regularization", "calibration_data")

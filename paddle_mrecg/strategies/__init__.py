@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One strategy, one file."""
+"""One strategy, one file: MRECG, bin regularization, symmetric PACT."""

@@ -25,7 +25,7 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Tuple, Union
 import paddle
 from paddle.autograd import PyLayer
 
-from ..config.training import BinRegularization
+from ..config.aware import BinRegularization
 from ..errors import ConfigError, DataError
 
 NEAR = 0.1  # a weight this close to its level, in steps, counts as collapsed onto it

@@ -10,11 +10,11 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from paddle_mrecg.quantizers.affine import Encoding, QuantSpec
-from paddle_mrecg.quantizers.drop import DropMask
-from paddle_mrecg.quantizers.lsq import ActivationQuantizer
-from paddle_mrecg.quantizers.observers import weight_encoding
-from paddle_mrecg.quantizers.rounding import SoftRounding
+from paddle_mrecg.grids.affine import Encoding, QuantSpec
+from paddle_mrecg.post.drop import DropMask
+from paddle_mrecg.post.activation_quantizer import ActivationQuantizer
+from paddle_mrecg.grids.observers import weight_encoding
+from paddle_mrecg.post.soft_rounding import SoftRounding
 
 ROUNDS = 9
 

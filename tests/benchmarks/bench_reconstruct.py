@@ -94,15 +94,15 @@ def float_graph(name):
 def prepared(arguments):
     """The network before its first step, and its units."""
     import numpy as np
-    from paddle_mrecg.engine import calibrate
+    from paddle_mrecg.post import calibrate
     from paddle_mrecg.config import QuantPost
     from paddle_mrecg.graph.fold import fold
     from paddle_mrecg.graph.partition import join, modules_of
     from paddle_mrecg.graph.probe import probe
-    from paddle_mrecg.engine.reconstruct import NetworkState
-    from paddle_mrecg.engine.scheme import build_scheme
-    from paddle_mrecg.engine.streams import ActivationStore
-    from paddle_mrecg.engine.walk import Network
+    from paddle_mrecg.post.reconstruct import NetworkState
+    from paddle_mrecg.post.scheme import build_scheme
+    from paddle_mrecg.post.streams import ActivationStore
+    from paddle_mrecg.post.walk import Network
     graph, shape = float_graph(arguments.model)
     graph, rng, config = fold(graph), np.random.default_rng(0), QuantPost(weight_observer="min_max")
     if arguments.model == "picodet":
@@ -127,7 +127,7 @@ def forward_shares(trainer):
     """Seconds per op type of one forward pass without gradients."""
     import paddle
     from paddle_mrecg.graph.ops import run_op
-    from paddle_mrecg.engine.scheme import FAKE_QUANTIZE, QUANTIZED
+    from paddle_mrecg.post.scheme import FAKE_QUANTIZE, QUANTIZED
     problem, seconds = trainer.problem, collections.Counter()
     size = min(trainer.settings.batch_size, problem.quant_stream.num_samples)
     batch = problem.quant_stream.batch(problem.inputs, slice(0, size))
@@ -153,9 +153,9 @@ def measure(arguments):
     import matplotlib.pyplot  # noqa: F401  before Paddle: 2.6.2 brings a zlib of its own
     import paddle
     from paddle_mrecg.config import MRECG
-    from paddle_mrecg.engine.reconstruct import UnitTrainer
-    from paddle_mrecg.engine.streams import Stream
-    from paddle_mrecg.engine.walk import Walker
+    from paddle_mrecg.post.reconstruct import UnitTrainer
+    from paddle_mrecg.post.streams import Stream
+    from paddle_mrecg.post.walk import Walker
     network, state, units = prepared(arguments)
     settings = MRECG(batch_size=arguments.batch_size, keep_prob=arguments.keep_prob)
     trainable = [k for k, u in enumerate(units) if any(m.weights for m in u.modules)]

@@ -19,14 +19,14 @@ import sys
 import time
 from pathlib import Path
 
-from paddle_mrecg.startup import import_paddle
+from paddle_mrecg.compat import import_paddle
 
 import_paddle()  # before Paddle: tuned as in our command line
 
 import numpy as np  # noqa: E402
 import paddle  # noqa: E402
 
-from paddle_mrecg.quant_aware import quant_aware_prepare, quantized_layers  # noqa: E402
+from paddle_mrecg.aware.job import quant_aware_prepare, quantized_layers  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 

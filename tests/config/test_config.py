@@ -12,7 +12,7 @@ from paddle_mrecg.config.docs import markdown_tables, text_tables
 from paddle_mrecg.config.io import (config_to_dict, load_any_config, load_config,
                                     missing_for_command, save_config)
 from paddle_mrecg.config.schema import describe
-from paddle_mrecg.config.training import BinRegularization, Dampening, SymmetricPACT, TrainingConfig
+from paddle_mrecg.config.aware import BinRegularization, Dampening, SymmetricPACT, TrainingConfig
 from paddle_mrecg.errors import ConfigError
 from paddle_mrecg.slim.act_recipe import is_recipe, load_recipe
 

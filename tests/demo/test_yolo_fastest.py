@@ -143,7 +143,7 @@ def test_float_networks_score_as_elsewhere(name, precision, at_half, shared_data
     """
     pytest.importorskip("pycocotools")
     shared_data("coco128")
-    from paddle_mrecg.export.predictor import Predictor
+    from paddle_mrecg.deploy.predictor import Predictor
     from paddle_mrecg.graph.load import load_graph
     from paddle_mrecg.graph.writer import save_program
     try:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import paddle
-from paddle_mrecg import cli
+from paddle_mrecg.cli import main as cli
 from paddle_mrecg.report.progress import get_logger
 
 from tests.slim_nets import save_tiny

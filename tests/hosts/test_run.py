@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import paddle
-from paddle_mrecg.export.predictor import Predictor
+from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.slim import registration
 from paddleslim.dygraph.quant import QAT
 from tests.slim_nets import TinyNet, images

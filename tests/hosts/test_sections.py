@@ -116,7 +116,7 @@ def test_check_runs_nothing(host, capsys):
 
 
 def test_a_script_that_is_not_there(capsys):
-    from paddle_mrecg import cli
+    from paddle_mrecg.cli import main as cli
     assert cli.main(["run", "tools/nothing.py"]) == 2
     assert "no script 'tools/nothing.py'" in capsys.readouterr().err
 

@@ -2,7 +2,7 @@
 """A finished unit and the paper's curves, for several tests."""
 import pytest
 
-from paddle_mrecg.report import UnitReport
+from paddle_mrecg.report.units import UnitReport
 from paddle_mrecg.report.units import InnerLoss
 
 # Loss per block of MobileNetV2, digitised from the paper's figure 6.

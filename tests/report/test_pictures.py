@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paddle_mrecg.report import Curve
+from paddle_mrecg.report.loss_curve import Curve
 from paddle_mrecg.report.pictures import (BLUE, GREY, ORANGE, AccuracyRow, accuracy_picture,
                                           oscillation_picture)
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from paddle_mrecg.report import Progress, get_logger, progress
+from paddle_mrecg.report.progress import Progress, get_logger, progress
 from paddle_mrecg.report.progress import duration, plural
 
 

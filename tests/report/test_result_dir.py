@@ -6,7 +6,7 @@ import os
 import pytest
 
 from paddle_mrecg.errors import OutputError
-from paddle_mrecg.report import ResultDir
+from paddle_mrecg.report.result_dir import ResultDir
 
 
 def fill(result, text="new"):

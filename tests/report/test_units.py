@@ -4,7 +4,8 @@ import csv
 
 import pytest
 
-from paddle_mrecg.report import UnitReport, unit_line, write_units_csv
+from paddle_mrecg.report.progress import unit_line
+from paddle_mrecg.report.units import UnitReport, write_units_csv
 from paddle_mrecg.report.units import UNITS_COLUMNS
 
 

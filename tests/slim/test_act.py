@@ -10,7 +10,7 @@ import paddle
 import paddle_mrecg
 from paddle_mrecg.compat import old_ir
 from paddle_mrecg.errors import ConfigError
-from paddle_mrecg.export.predictor import Predictor
+from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.slim.modes import optimizer_ops
 from paddle_mrecg.slim.static_bins import PREFIX
 from paddle_mrecg.slim.static_pact import SUFFIX

@@ -5,7 +5,7 @@ check on the command line.
 import pytest
 import yaml
 
-from paddle_mrecg import cli
+from paddle_mrecg.cli import main as cli
 from paddle_mrecg.errors import ConfigError
 from paddle_mrecg.slim.act_recipe import (ACT_SECTIONS, OURS, is_recipe, load_recipe,
                                           post_arguments, training_keys)

@@ -10,7 +10,7 @@ import pytest
 import paddle
 from paddle_mrecg.compat import old_ir
 from paddle_mrecg.errors import ConfigError, DataError
-from paddle_mrecg.export.predictor import Predictor
+from paddle_mrecg.deploy.predictor import Predictor
 from paddleslim.quant import quant_post_static, quant_recon_static  # noqa: F401
 from tests.slim_nets import FAST, SHAPE, images, program
 

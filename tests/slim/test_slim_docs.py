@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from paddle_mrecg.slim.docs import switch_table
-from paddle_mrecg.slim.translate_post import POST
-from paddle_mrecg.slim.translate_training import TRAINING
+from paddle_mrecg.config.dialect.post import POST
+from paddle_mrecg.config.dialect.aware import TRAINING
 from tests.slim_matrix import recorded, table
 
 

@@ -8,7 +8,7 @@ import pytest
 import paddle
 import paddle_mrecg
 from paddle_mrecg.errors import ConfigError, DataError
-from paddle_mrecg.export.predictor import Predictor
+from paddle_mrecg.deploy.predictor import Predictor
 from paddleslim.dygraph.quant import PTQ
 from tests.slim_nets import DICT_SPEC, FAST, SHAPE, DictNet, TinyNet, images, program
 

@@ -10,8 +10,8 @@ import pytest
 import paddle
 import paddle_mrecg
 from paddle_mrecg.errors import ConfigError, ModelError
-from paddle_mrecg.export.predictor import Predictor
-from paddle_mrecg.training.layers import quantized_layers
+from paddle_mrecg.deploy.predictor import Predictor
+from paddle_mrecg.aware.layers import quantized_layers
 from paddleslim.dygraph.quant import QAT
 from tests.slim_nets import DICT_SPEC, SHAPE, DictNet, TinyNet, images
 

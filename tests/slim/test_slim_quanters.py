@@ -9,7 +9,7 @@ import paddle
 from paddle.quantization import QAT, QuantConfig
 from paddle_mrecg.compat import old_ir
 from paddle_mrecg.errors import ConfigError
-from paddle_mrecg.export.predictor import Predictor
+from paddle_mrecg.deploy.predictor import Predictor
 from tests.slim_nets import SHAPE, images
 
 

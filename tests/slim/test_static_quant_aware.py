@@ -8,9 +8,9 @@ import pytest
 import paddle
 import paddle_mrecg
 from paddle_mrecg.compat import old_ir
-from paddle_mrecg.config.training import SymmetricPACT
+from paddle_mrecg.config.aware import SymmetricPACT
 from paddle_mrecg.errors import ConfigError, DataError
-from paddle_mrecg.export.predictor import Predictor
+from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.slim.modes import optimizer_ops
 from paddle_mrecg.slim.static_pact import SUFFIX, activation_ranges
 from paddleslim.quant import convert, quant_aware  # noqa: F401  replaced by registration

@@ -10,7 +10,7 @@ import pytest
 import paddle
 import paddle_mrecg
 from paddle_mrecg.compat import old_ir
-from paddle_mrecg.export.predictor import Predictor
+from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.slim.post_static import with_mrecg
 from paddleslim.auto_compression import AutoCompression
 from paddleslim.dygraph.quant import QAT

@@ -6,11 +6,11 @@ import numpy as np
 import paddle
 import pytest
 
-from paddle_mrecg.config.training import BinRegularization
+from paddle_mrecg.config.aware import BinRegularization
 from paddle_mrecg.errors import ConfigError
-from paddle_mrecg.quanters.lsq import LSQQuanter
-from paddle_mrecg.quanters.tqt import TQTQuanter
-from paddle_mrecg.quantizers import affine
+from paddle_mrecg.aware.quanters.lsq import LSQQuanter
+from paddle_mrecg.aware.quanters.tqt import TQTQuanter
+from paddle_mrecg.grids import affine
 from paddle_mrecg.strategies.bin_regularization import (BinRegularizer, bin_reg_loss,
                                                         bin_statistics, inject, phase_of)
 

@@ -13,8 +13,7 @@ from paddle_mrecg.graph.graph import weight_name
 from paddle_mrecg.graph.partition import modules_of
 from paddle_mrecg.graph.probe import probe
 from paddle_mrecg.strategies.mrecg import (JOIN_GAIN, capacities, explicit, loss_peaks, make_plan,
-                                           optimal, singles,
-                                           top_differences)
+                                           optimal, singles, top_differences)
 from tests.tiny import tiny_graph, tiny_samples
 
 # Figure 6 of the paper (MobileNetV2), digitised: loss per block. Joined blocks

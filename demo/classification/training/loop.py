@@ -34,7 +34,7 @@ class Trainer:
             first output are the logits.
         data(DataSets): what it is trained and scored on.
         recipe(Recipe): how.
-        penalty(paddle_mrecg.training.penalty.Penalty, optional): of a
+        penalty(paddle_mrecg.aware.penalty.Penalty, optional): of a
             prepared network. Default: None.
         save_dir(str, optional): for the checkpoint, the best weights, the curves and
             VisualDL. Default: None, nothing.

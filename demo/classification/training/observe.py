@@ -6,7 +6,7 @@ from typing import Callable, Dict, List
 
 import paddle
 
-from paddle_mrecg.quant_aware import quantized_layers
+from paddle_mrecg.aware.job import quantized_layers
 from paddle_mrecg.report.bins import BinHistory
 
 

@@ -6,8 +6,7 @@ missing takes the default of Paddle's op. Inference semantics throughout: batch
 norm uses its running statistics, dropout only scales. By-products that nobody
 reads at inference (``XShape``, ``Mask``, ``SavedMean``, ...) are not produced.
 """
-from . import (  # noqa: F401
-    activation, conv, create, elementwise, linear, norm, pool, reduce, shape, window)
+from . import activation, conv, create, elementwise, linear, norm, pool, reduce, shape, window
 from .registry import SUPPORTED, run_op, run_ops
 
 __all__ = ["SUPPORTED", "run_op", "run_ops"]

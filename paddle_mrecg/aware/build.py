@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From settings to quanters: which layer gets which, with how many bits."""
+import fnmatch
+from typing import Dict, List, Optional, Tuple
+
+from paddle import nn
+
+from ..config.aware import QuantAware, SymmetricPACT
+from ..config.shared_rules import FLOAT_BITS
+from ..errors import ConfigError, ModelError
+from .quanters.abs_max import AbsMaxQuanter
+from ..grids.quanter import Quanter
+from .quanters.lsq import LSQQuanter
+from .quanters.lsq_plus import LSQPlusQuanter
+from ..strategies.symmetric_pact import SymmetricPACTQuanter
+from .quanters.tqt import TQTQuanter
+from .layers import attach
+
+CONTAINER_BITS = 8
+
+
+class Builder:
+    """Makes the quanters that the settings ask for.
+
+    Args:
+        settings(QuantAware): with nothing unset, see ``training_rules.resolved``.
+        pact(SymmetricPACT): of the clips; None where none are asked for.
+    """
+
+    def __init__(self, settings: QuantAware, pact: Optional[SymmetricPACT]):
+        self.settings, self.pact = settings, pact
+        self._by_weight: Dict[int, Quanter] = {}
+
+    def attach(self, layers: List[Tuple[str, nn.Layer]]):
+        """Quantize ``layers``, in the order in which the network runs them, in place."""
+        for k, (name, layer) in enumerate(layers):
+            weight_bits, activation_bits = self._bits(name, k == 0, k == len(layers) - 1)
+            attach(layer, self._weight(layer, weight_bits), self.activation(activation_bits),
+                   self._bias())
+
+    def activation(self, bits: Optional[int] = None) -> Optional[Quanter]:
+        """A quanter for an activation, None where it stays float.
+
+        Args:
+            bits(int, optional): default: None, ``QuantAware.activation_bits``.
+        """
+        settings, bits = self.settings, self.settings.activation_bits if bits is None else bits
+        if bits >= FLOAT_BITS:
+            return None
+        kind = settings.activation_quanter
+        given = dict(bits=bits, signed=True if settings.target == "paddle_lite" else None)
+        if kind == "symmetric_pact":
+            pact = self.pact
+            return SymmetricPACTQuanter(init=pact.init, momentum=pact.momentum,
+                                        percentile=pact.percentile, decay=pact.decay,
+                                        **given)
+        if kind == "abs_max":
+            return AbsMaxQuanter(**given)
+        if kind == "lsq_plus":
+            offset = settings.activation_offset
+            signed = None if offset else given["signed"]
+            return LSQPlusQuanter(bits=bits, signed=signed, offset=offset,
+                                  init=settings.activation_init)
+        return {"lsq": LSQQuanter, "tqt": TQTQuanter}[kind](init=settings.activation_init, **given)
+
+    def _weight(self, layer, bits: int) -> Quanter:
+        """The quanter of a weight; layers that share a weight share it."""
+        settings, key = self.settings, id(layer.weight)
+        if key not in self._by_weight:
+            kind = {"lsq": LSQQuanter, "tqt": TQTQuanter,
+                    "abs_max": AbsMaxQuanter}[settings.weight_quanter]
+            self._by_weight[key] = kind(layer, role="weight", bits=bits,
+                                        per_channel=settings.weight_per_channel,
+                                        narrow=bits == CONTAINER_BITS, init=settings.weight_init)
+        return self._by_weight[key]
+
+    def _bias(self) -> Optional[Quanter]:
+        """Biases have no trained step: most start at zero, which tells
+        nothing about their range.
+        """
+        if self.settings.bias_bits is None:
+            return None
+        return AbsMaxQuanter(role="weight", bits=self.settings.bias_bits,
+                             power_of_two=self.settings.weight_quanter == "tqt")
+
+    def _bits(self, name: str, first: bool, last: bool) -> Tuple[int, int]:
+        settings = self.settings
+        bits = settings.weight_bits, settings.activation_bits
+        if first:
+            bits = settings.first_layer_weight_bits, settings.first_layer_activation_bits
+        elif last:
+            bits = settings.last_layer_weight_bits, settings.last_layer_activation_bits
+        for override in settings.overrides:
+            if fnmatch.fnmatchcase(name, override.pattern):
+                return override.weight_bits or bits[0], override.activation_bits or bits[1]
+        return bits
+
+
+def without_skipped(layers: List[Tuple[str, nn.Layer]],
+                    settings: QuantAware) -> List[Tuple[str, nn.Layer]]:
+    """``layers`` that no pattern of ``skip`` matches.
+
+    Raises:
+        ConfigError: a pattern of ``skip`` or ``overrides`` matches nothing.
+        ModelError: nothing is left to quantize.
+    """
+    if not layers:
+        raise ModelError("nothing to quantize: the model has no "
+                         f"{' or '.join(settings.quantizable_layer_type)}, or all of them have a "
+                         "forward of their own")
+    problems = [f"QuantAware.{key}: pattern '{p}' matches no layer; one of the names is "
+                f"'{layers[0][0]}'"
+                for key, patterns in (("skip", settings.skip),
+                                      ("overrides", [o.pattern for o in settings.overrides]))
+                for p in patterns if not any(fnmatch.fnmatchcase(name, p) for name, _ in layers)]
+    if problems:
+        raise ConfigError(problems)
+    kept = [(n, layer) for n, layer in layers
+            if not any(fnmatch.fnmatchcase(n, p) for p in settings.skip)]
+    if not kept:
+        raise ModelError("nothing to quantize: QuantAware.skip excludes every "
+                         "layer; remove a pattern")
+    return kept

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What quant-aware training adds to the loss, over all layers and all epochs."""
+from typing import Callable, Dict, List, Optional, Union
+
+import paddle
+
+from ..config.aware import TrainingConfig
+from ..errors import ConfigError
+from ..strategies.symmetric_pact import Injection, SymmetricPACTQuanter
+from ..strategies.bin_regularization import BinRegularizer, bin_statistics
+from .weight_oscillation import Dampening
+from .additions import addition_quanters
+from .fold import FoldedConv
+from .layers import quantized_layers
+
+
+class Penalty:
+    """Bin regularization and dampening of the weights, and decay of PACT's clips.
+
+    In mode ``loss`` add ``penalty()`` to the training loss. In mode ``injection`` ``penalty()`` is
+    0 and the same gradients are added inside the quanters during ``backward``: set
+    ``gradient_factor`` where they are rescaled.
+
+    Args:
+        model(paddle.nn.Layer): the prepared model.
+        config(TrainingConfig): all sections.
+
+    Examples:
+        .. code-block:: python
+
+            model, penalty = paddle_mrecg.quant_aware_prepare(model, "qat.yaml",
+            calibration=batches) optimizer = paddle.optimizer.Momentum(0.01,
+            parameters=penalty.parameter_groups(weight_decay=1e-4)) for epoch in range(90):
+                penalty.on_epoch(epoch, 90)
+                for images, labels in loader:
+                    loss = criterion(model(images), labels) + penalty()
+                    ...
+    """
+
+    def __init__(self, model: paddle.nn.Layer, config: TrainingConfig):
+        self.model, self.settings = model, config.quant_aware
+        self._clip_lr = config.symmetric_pact.lr if config.symmetric_pact is not None else 1.0
+        self._clips = [q for q in model.sublayers() if isinstance(q, SymmetricPACTQuanter)]
+        self._layers = layers = list(quantized_layers(model))
+        self.bins: Optional[BinRegularizer] = None
+        if config.bin_regularization is not None:
+            self.bins = BinRegularizer([(name,
+                                         _Folded(layer) if isinstance(layer, FoldedConv) else layer)
+                                        for name, layer in layers], config.bin_regularization)
+        given = config.dampening
+        self.dampening = given and Dampening(layers, given.weight, given.start, given.reduction)
+        self._injection = Injection(enabled=self.settings.penalty_mode == "injection")
+        for quanter in self._clips:
+            quanter.injection = self._injection
+        if self._injection.enabled and self.bins is not None:
+            for _, layer in layers:
+                layer.inject = self.bins.inject
+
+    def __call__(self) -> paddle.Tensor:
+        """The penalty at the present parameters, a scalar; 0 in mode ``injection``."""
+        if self._injection.enabled:
+            return paddle.zeros([], "float32")
+        self._find_grids()
+        terms = [quanter.clip_penalty().sum() for quanter in self._clips if quanter.initialized]
+        terms += [term.loss() for term in (self.bins, self.dampening) if term is not None]
+        return paddle.add_n(terms) if terms else paddle.zeros([], "float32")
+
+    def on_epoch(self, epoch: int, epochs: int):
+        """To be called before every epoch, 0 to ``epochs - 1``: moves the schedules of bin
+        regularization and dampening.
+        """
+        if not 0 <= epoch < epochs:
+            raise ConfigError(f"epoch {epoch} of {epochs}: epochs count from 0 to epochs - 1")
+        for term in (self.bins, self.dampening):
+            if term is not None:
+                term.on_epoch(epoch, epochs)
+
+    @property
+    def gradient_factor(self) -> Union[float, Callable[[], float]]:
+        """Factor on injected gradients, a number or a function that gives it: the loss scale
+        under AMP (``lambda: scaler.state_dict()["scale"].item()``), 1/k where gradients of k
+        batches are added up. Default: 1.0."""
+        return self._injection.factor
+
+    @gradient_factor.setter
+    def gradient_factor(self, factor):
+        self._injection.factor = factor
+        if self.bins is not None:
+            self.bins.gradient_factor = factor
+
+    def statistics(self) -> List[Dict]:
+        """One row per layer: how far its weights have collapsed onto their levels, whether
+        or not that is regularized.
+        """
+        self._find_grids()
+        if self.bins is not None:
+            return self.bins.statistics()
+        return [dict(layer=name, **bin_statistics(layer.float_weight(), layer.weight_quanter))
+                for name, layer in quantized_layers(self.model)]
+
+    def _find_grids(self):
+        """Bins need steps: those of weights that no batch has passed yet are found now."""
+        for _, layer in self._layers:
+            # asked first: a folded layer computes its weight
+            if not layer.weight_quanter.initialized:
+                layer.weight_quanter.ready(layer.float_weight())
+
+    def alphas(self) -> Dict[str, float]:
+        """PACT's clips by the name of their layer, for curves."""
+        return {name: float(layer.activation_quanter.alpha().item())
+                for name, layer in quantized_layers(self.model)
+                if isinstance(layer.activation_quanter, SymmetricPACTQuanter)}
+
+    def parameter_groups(self, weight_decay: Optional[float] = None) -> List[Dict]:
+        """Parameters for an optimizer of Paddle's: the network's, the steps, and the clips.
+
+        Steps and clips have their own factors on the learning rate (``QuantAware.scale_lr``,
+        ``SymmetricPACT.lr``) and no weight decay: a clip's own decay is in the penalty.
+
+        Args:
+            weight_decay(float, optional): of the network's parameters.
+                Default: None, the optimizer's.
+
+        Returns:
+            list[dict]: to be given as ``parameters``; groups without parameters are left out.
+        """
+        quanters = [q for _, layer in quantized_layers(self.model) for q in layer.quanters()]
+        quanters += [q for _, q in addition_quanters(self.model)]
+        steps = _unique(p for q in quanters for p in q.step_parameters())
+        clips = _unique(p for q in quanters for p in q.clip_parameters())
+        special = {id(p) for p in steps + clips}
+        network: Dict = dict(params=[p for p in self.model.parameters() if id(p) not in special])
+        if weight_decay is not None:
+            network["weight_decay"] = weight_decay
+        groups = [network,
+                  dict(params=steps, learning_rate=self.settings.scale_lr, weight_decay=0.0),
+                  dict(params=clips, learning_rate=self._clip_lr, weight_decay=0.0)]
+        return [group for group in groups if group["params"]]
+
+
+class _Folded:
+    """A folded convolution as bin regularization sees it: its weight is the
+    product that is quantized.
+    """
+
+    def __init__(self, layer):
+        self.layer = layer
+        self.weight_quanter, self.activation_quanter = (layer.weight_quanter,
+                                                        layer.activation_quanter)
+
+    @property
+    def weight(self):
+        return self.layer.float_weight()
+
+
+def _unique(tensors) -> List[paddle.Tensor]:
+    return list({id(t): t for t in tensors}.values())

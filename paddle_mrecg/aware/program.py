@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a frozen quant-aware model to the graph of its quantized program.
+
+The float network is traced with a marker in the place of every activation quanter: a ``scale`` op
+that adds the quanter's number. In the graph each marker becomes the quantizer itself. Batch norms
+that were not folded stay ops of their own; a runtime may fold them into the scales.
+"""
+import contextlib
+import copy
+from typing import Dict, List, Tuple
+
+import paddle
+
+from ..errors import ConfigError, ModelError
+from ..graph.from_layer import graph_from_layer
+from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
+from ..grids.affine import Encoding, quantize
+from .additions import addition_quanters, intercepted
+from .layers import detach, quantized_layers
+from ..deploy.qdq import QdqBuilder
+
+TARGETS = ("paddle_lite", "simulation")
+# numbers of markers start here: no scale op of a network adds such a number and multiplies by 1
+BASE = 4096.0
+
+
+def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding]]:
+    """The graph with int8 weights and explicit activation quantizers, and the
+    encodings of its tensors.
+
+    An activation that is quantized in several ways gets a copy (``assign``) for every further one,
+    so that each tensor has one encoding.
+
+    Args:
+        frozen(paddle.nn.Layer): what ``freeze`` returned.
+        input_spec(list[paddle.static.InputSpec]): one per input.
+
+    Raises:
+        ModelError: the model cannot be exported, or runs differently when it is traced.
+    """
+    quanters = {name: layer.activation_quanter for name, layer in quantized_layers(frozen)
+                if layer.activation_quanter is not None}
+    quanters.update(addition_quanters(frozen))
+    numbers = {name: k for k, name in enumerate(quanters)}
+    weights = {name: layer.weight_quanter.encoding() for name, layer in quantized_layers(frozen)}
+    skeleton, stored = _skeleton(frozen, numbers, weights)
+    with _marked_additions(frozen, numbers):
+        graph = graph_from_layer(skeleton, input_spec)
+    return _Assembler(graph, [q.encoding() for q in quanters.values()],
+                      list(quanters)).assemble(stored)
+
+
+def check_target(encodings: Dict[str, Encoding], target: str):
+    """Refuse grids of activations that ``target``, 'paddle_lite' or 'simulation', cannot run.
+
+    Raises:
+        ConfigError: one sentence per tensor.
+    """
+    if target not in TARGETS:
+        raise ConfigError(f"unknown target '{target}'; choose one of {', '.join(TARGETS)}")
+    if target == "simulation":
+        return
+    reasons = {name: "has an offset, and its int8 kernels have no zero point"
+               if e.zero_point.any() else
+               "is unsigned, and its int8 kernels clip at ±127" for name, e in encodings.items()
+               if e.zero_point.any() or not e.spec.signed}
+    reasons.update((name, f"has {e.spec.bits} bits, and its int8 kernels clip at "
+                    "±127 whatever the bits")
+                   for name, e in encodings.items() if e.spec.bits < 8 and name not in reasons)
+    if reasons:
+        raise ConfigError([f"Paddle Lite cannot run this model: '{name}' {reason}; prepare it with "
+                           "QuantAware.target: paddle_lite, or export it with target 'simulation'"
+                           for name, reason in reasons.items()])
+
+
+def _skeleton(frozen, numbers, weights):
+    """A float copy of the model with markers; and the encodings of weights by parameter name."""
+    skeleton, stored = copy.deepcopy(frozen), {}
+    for before, after in zip(frozen.parameters(), skeleton.parameters()):
+        after.name = before.name
+    for name, layer in list(quantized_layers(skeleton)):
+        stored[layer.weight.name] = weights[name]
+        detach(layer)
+        if name in numbers:
+            layer.register_forward_pre_hook(_Marker(numbers[name]))
+    skeleton._sub_layers.pop("additions", None)
+    detach(skeleton)
+    skeleton.eval()
+    return skeleton, stored
+
+
+class _Marker:
+    """Pre-hook that marks the first input of a layer."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def __call__(self, layer, inputs):
+        return (_mark(inputs[0], self.number),) + tuple(inputs[1:])
+
+
+def _mark(x, number: int):
+    return paddle.scale(x, 1.0, BASE + number)
+
+
+@contextlib.contextmanager
+def _marked_additions(frozen, numbers):
+    """Mark inputs and results of additions while the model is traced,
+    once or several times over.
+    """
+    count = len(getattr(frozen, "additions", ()))
+    if not count:
+        yield
+        return
+    seen = []
+
+    def add(original, a, b):
+        k = len(seen) % count
+        seen.append(k)
+        left, right, result = (numbers[f"additions.{k}.{side}"]
+                               for side in ("left", "right", "result"))
+        return _mark(original(_mark(a, left), _mark(b, right)), result)
+    with intercepted(add):
+        yield
+
+
+class _Assembler:
+    """Puts quantizers into a traced graph."""
+
+    def __init__(self, graph: Graph, encodings: List[Encoding], names: List[str]):
+        self.graph, self.encodings, self.names = graph, encodings, names
+        self.builder = QdqBuilder(graph)
+        self.table: Dict[str, Encoding] = {}
+        self._done: Dict[Tuple, str] = {}  # (tensor, encoding) -> its quantized view
+
+    def assemble(self, stored: Dict[str, Encoding]) -> Tuple[Graph, Dict[str, Encoding]]:
+        ops, renamed, met = [], {}, set()
+        for op in self.graph.ops:
+            op = Op(op.type,
+                    {s: [renamed.get(n, n) for n in names] for s, names in op.inputs.items()},
+                    op.outputs, op.attrs)
+            number = self._number(op)
+            if number is None:
+                ops.append(op)
+                continue
+            met.add(number)
+            added, renamed[op.output("Out")] = self._quantizer(op.input("X"),
+                                                               self.encodings[number])
+            ops += added
+        missing = [self.names[k] for k in range(len(self.names)) if k not in met]
+        if missing:
+            raise ModelError("the traced model does not run what training runs: the input of "
+                             f"'{missing[0]}' is quantized there and not here; let forward do the "
+                             "same in training and evaluation, or skip that layer")
+        self.graph.outputs = [renamed.get(n, n) for n in self.graph.outputs]
+        self._weights(ops, stored)
+        return self.graph, self.table
+
+    def _number(self, op: Op):
+        bias = op.attrs.get("bias", 0.0)
+        if (op.type != "scale" or op.attrs.get("scale", 1.0) != 1.0
+            or not BASE <= bias < BASE + len(self.encodings)):
+            return None
+        return int(bias - BASE)
+
+    def _quantizer(self, source: str, encoding: Encoding):
+        key = source, str(encoding.to_dict())
+        if key in self._done:
+            return [], self._done[key]
+        ops = []
+        if source in self.table:
+            copied = self._tensor(f"{source}.copy", source)
+            ops.append(Op("assign", {"X": [source]}, {"Out": [copied]}))
+            source = copied
+        self.table[source] = encoding
+        ops += self.builder.activation(source, encoding)
+        self._done[key] = ops[-1].output_names[0]
+        return ops, self._done[key]
+
+    def _tensor(self, stem: str, like: str) -> str:
+        name = self.graph.unique_name(stem)
+        self.graph.tensors[name] = TensorInfo(name, self.graph.tensors[like].shape, "float32")
+        return name
+
+    def _weights(self, ops: List[Op], stored: Dict[str, Encoding]):
+        """Store codes and let the quantized layers read what is made of them."""
+        for name, encoding in stored.items():
+            readers = [op for op in ops
+                       if op.type in WEIGHT_SLOTS and op.input(WEIGHT_SLOTS[op.type][1]) == name]
+            if not readers:
+                raise ModelError(f"weight '{name}' is not read by a layer of the traced model: "
+                                 "skip layers that evaluation does not run, with QuantAware.skip")
+            self.builder.weight(name, quantize(self.graph.params[name], encoding), encoding)
+            self.table[name] = encoding
+            for op in readers:
+                op.inputs[WEIGHT_SLOTS[op.type][1]] = [self.builder.dequantized[name]]
+        self.graph.ops = self.builder.prologue + ops

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The subcommands of deployment: ``export``, ``check`` and ``lite-env``."""
+import argparse
+import json
+import os
+
+from ..errors import DataError, ModelError
+from ..compat import import_paddle
+
+OK, PROBLEM = 0, 1
+EXPORT = """\
+Writes a quantized model for a runtime: lite (paddle_lite_opt for ARM and x86, .nb files and the
+table of ops in ops.json), inference (.pdmodel) or onnx (QuantizeLinear / DequantizeLinear). Takes
+results of this package and programs that PaddleSlim quantized; inference takes float programs too,
+which turns the .json of Paddle 3 into a .pdmodel.
+
+examples:
+  paddle-mrecg export --target lite output/w4a8
+  paddle-mrecg export --target onnx output/w4a8 --output deploy
+  paddle-mrecg export --target inference float_model --output float_pdmodel
+"""
+CHECK = """\
+Runs a quantized model in Paddle Inference, onnxruntime and Paddle Lite (x86, int8) on the same
+inputs as the simulation and says where they part: which layer, how far, why, and what to do. Inputs
+are those of --inputs, else the calibration data of the job that made the model. Exit code 0: all
+agree; 1: one differs or fails; 2: wrong usage.
+
+examples:
+  paddle-mrecg check output/w4a8
+  paddle-mrecg check output/w4a8 --inputs samples.npz --runtimes inference lite --json
+"""
+LITE_ENV = """\
+Sets up Paddle Lite's converter: paddlelite 2.12 has wheels for Python 3.7 at most, so
+it gets an environment of its own. `export` and `check` find it there; $PADDLE_LITE_OPT
+and PATH are searched first.
+
+examples:
+  paddle-mrecg lite-env
+  paddle-mrecg lite-env --python /usr/bin/python3.7 --dir lite
+"""
+
+
+def export(args) -> int:
+    """Write a quantized model for Paddle Lite, Paddle Inference or ONNX."""
+    import_paddle()
+    from ..deploy.targets import export_model
+    output = args.output or os.path.join(_folder(args.model_dir), args.target)
+    exported = export_model(_load(args), args.target, output, args.lite_targets)
+    for name, found in exported.details.items():
+        print(f"{name}: {found['int8']} of {found['ops']} convolutions and matrix products in "
+              f"int8, {found['bytes'] / 1000:.1f} kB")
+        for line in found["changes"]:
+            print(f"  {line}")
+        for row in found["rows"]:
+            if not row["int8"]:
+                print(f"  float: {row['weight']} ({row['kernel']}): {row['why']}")
+    print("\n".join(exported.files))
+    return OK
+
+
+def check(args) -> int:
+    """Compare a quantized model on real runtimes with its simulation."""
+    import_paddle()
+    from ..deploy.check.doctor import check as run
+    from ..deploy.check.text import report_text
+    from ..files import plain
+    graph = _load(args)
+    report = run(graph, _inputs(args, graph), args.runtimes, args.tolerance, args.seconds)
+    print(json.dumps(plain(report.to_dict()), indent=1) if args.json else report_text(report))
+    return OK if report.is_fine else PROBLEM
+
+
+def lite_env(args) -> int:
+    """Set up Paddle Lite's converter in an environment of its own."""
+    from ..deploy.lite.env import make_env
+    tools = make_env(args.dir, args.python)
+    print(f"converter: {tools.opt}\nx86 predictor: {tools.python}")
+    return OK
+
+
+def add_commands(commands) -> None:
+    """Add the three subcommands to the parser of ``paddle-mrecg``."""
+    def add(name, run, text):
+        command = commands.add_parser(name, help=run.__doc__.rstrip("."), description=text,
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+        command.set_defaults(run=run, overrides=None)
+        return command
+
+    command = add("export", export, EXPORT)
+    _model_arguments(command)
+    command.add_argument("--target", required=True, choices=("lite", "inference", "onnx"))
+    command.add_argument("--output", metavar="DIR", help="default MODEL_DIR/TARGET")
+    command.add_argument("--lite_targets", nargs="+", choices=("arm", "x86"),
+                         default=("arm", "x86"))
+    command = add("check", check, CHECK)
+    _model_arguments(command)
+    command.add_argument("--inputs", metavar="FILE",
+                         help=".npz with one array per input, or .npy for the only one")
+    command.add_argument("--num_samples", type=int, default=8,
+                         help="samples to compare (default 8)")
+    command.add_argument("--runtimes", nargs="+", choices=("inference", "onnxruntime", "lite"),
+                         default=("inference", "onnxruntime", "lite"))
+    command.add_argument("--tolerance", type=float, default=0.01,
+                         help="relative difference of a layer (default 0.01)")
+    command.add_argument("--seconds", type=int, default=300,
+                         help="limit for one run of a runtime (default 300)")
+    command.add_argument("--json", action="store_true", help="the whole report as JSON")
+    command = add("lite-env", lite_env, LITE_ENV)
+    command.add_argument("--dir", metavar="DIR",
+                         help="where to put it (default: the user's cache directory)")
+    command.add_argument("--python", metavar="FILE",
+                         help="a Python 3.7 interpreter (default: searched for)")
+
+
+def _model_arguments(command):
+    command.add_argument("model_dir", metavar="MODEL_DIR",
+                         help="result of a job, or directory or prefix of a quantized program")
+    command.add_argument("--model_filename", metavar="NAME",
+                         help="program file, when there are several")
+    command.add_argument("--params_filename", metavar="NAME",
+                         help="parameter file, when there are several")
+
+
+def _folder(model_dir: str) -> str:
+    return model_dir if os.path.isdir(model_dir) else os.path.dirname(model_dir)
+
+
+def _load(args):
+    from ..graph.load import load_graph
+    return load_graph(args.model_dir, args.model_filename, args.params_filename,
+                      allow_quantized=True)
+
+
+def _inputs(args, graph):
+    """Samples by input name, from ``--inputs`` or from the job's own data."""
+    import numpy as np
+    if args.num_samples < 1:
+        raise DataError(f"--num_samples {args.num_samples}: give at least 1")
+    if not args.inputs:
+        return _calibration(args, graph)
+    try:
+        loaded = np.load(args.inputs, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"--inputs {args.inputs} cannot be read ({error}): "
+                        "save it with numpy.savez") from error
+    arrays = ({n: loaded[n] for n in loaded.files} if hasattr(loaded, "files")
+              else {graph.inputs[0]: loaded})
+    missing = [n for n in graph.inputs if n not in arrays]
+    if len(graph.inputs) == len(arrays) == 1:
+        arrays, missing = {graph.inputs[0]: next(iter(arrays.values()))}, []
+    if missing:
+        raise DataError(f"--inputs {args.inputs} has no array '{missing[0]}': it holds "
+                        f"{', '.join(sorted(arrays))}")
+    return {n: arrays[n][:args.num_samples].astype(graph.tensors[n].dtype) for n in graph.inputs}
+
+
+def _calibration(args, graph):
+    """The first samples of the job that made the model."""
+    from ..config.io import load_config
+    from ..data import calibration_samples
+    path = os.path.join(_folder(args.model_dir), "resolved_config.yaml")
+    if not os.path.exists(path):
+        raise ModelError(f"no inputs: {path} does not exist, so give samples "
+                         "with --inputs FILE.npz")
+    config = load_config(path)
+    # no training step that needs a whole batch
+    config.data.num_samples, config.mrecg.num_iters = args.num_samples, 0
+    samples = calibration_samples(graph, None, config)
+    return {name: value[:args.num_samples] for name, value in samples.items()}

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a quantized model on every runtime, compare with the simulation, and
+say where they part and why.
+"""
+import dataclasses
+from typing import Dict, List, Mapping, Sequence
+
+import numpy as np
+
+from ...errors import ConfigError, ModelError, MrecgError
+from ..lite.convert import convert
+from ..lite.env import find_lite
+from ..lite.table import OpRow
+from ...graph.graph import Graph
+from .causes import SAFE_CODE, UNKNOWN, Cause, explain
+from .cut import Layer, cut, cut_feed, cut_points, layers
+from .runtimes import RUNTIMES, SECONDS, Outcome
+from .simulate import simulate
+
+TOLERANCE = 0.01
+AGREES, DIFFERS, X86_ONLY, FAILED, ABSENT = ("agrees", "differs", "differs on x86 only", "failed",
+                                             "absent")
+JITTER = 1e-6  # relative; what another order of float32 additions does
+
+
+@dataclasses.dataclass
+class LayerFinding:
+    """A layer that one runtime computes differently from equal inputs.
+
+    ``relative`` is the root mean square difference over that of the values,
+    ``max_abs_diff`` in the values' unit.
+    """
+
+    name: str
+    output: str
+    op: str
+    max_abs_diff: float
+    relative: float
+    cause: str
+    cure: str
+    x86_only: bool
+
+
+@dataclasses.dataclass
+class RuntimeFinding:
+    """What one runtime did.
+
+    ``status``: ``agrees``, ``differs``, ``differs on x86 only`` (every layer beyond the tolerance
+    has a cause that devices are free of), ``failed`` (crashed or refused the program) or
+    ``absent`` (not installed). ``max_abs_diff``, ``mean_abs_diff`` and ``relative`` are of a whole
+    run; ``worst_layer`` is the largest ``relative`` of the layers by themselves; ``findings`` are
+    those beyond the tolerance.
+    """
+
+    runtime: str
+    status: str
+    why: str = ""
+    max_abs_diff: float = None
+    mean_abs_diff: float = None
+    relative: float = None
+    worst_layer: float = None
+    findings: List[LayerFinding] = dataclasses.field(default_factory=list)
+    notes: List[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class CheckReport:
+    """All runtimes, and what ``paddle_lite_opt`` made of the program for ARM.
+
+    ``jitter`` holds what a relative change of 1e-6 of every activation before rounding does to the
+    simulation's outputs: a whole run cannot be expected to agree better.
+    """
+
+    samples: int
+    layers: int
+    tolerance: float
+    max_abs_output: float
+    jitter: Dict[str, float]
+    runtimes: List[RuntimeFinding]
+    lite_ops: List[OpRow]
+    lite_why: str = ""
+
+    @property
+    def is_fine(self) -> bool:
+        """False when a runtime failed or differs beyond the tolerance."""
+        return all(r.status in (AGREES, X86_ONLY, ABSENT) for r in self.runtimes)
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return dict(dataclasses.asdict(self), is_fine=self.is_fine)
+
+
+def check(graph: Graph, feed: Mapping[str, np.ndarray], runtimes: Sequence[str] = tuple(RUNTIMES),
+          tolerance: float = TOLERANCE,
+          seconds: int = SECONDS) -> CheckReport:
+    """Compare runtimes with the simulation.
+
+    Args:
+        graph(Graph): a quantized program.
+        feed(dict): input name -> samples along the first axis.
+        runtimes(list[str], optional): of ``RUNTIMES``. Default: all.
+        tolerance(float, optional): largest relative difference of one layer, root
+            mean square. Default: 0.01.
+        seconds(int, optional): limit per run of a runtime. Default: 300.
+
+    Raises:
+        ConfigError: an unknown runtime.
+        ModelError: none of the program's ops can be simulated, or it has no quantizer.
+    """
+    unknown = sorted(set(runtimes) - set(RUNTIMES))
+    if unknown:
+        raise ConfigError(f"no runtime '{unknown[0]}': choose of {', '.join(RUNTIMES)}")
+    points = cut_points(graph)
+    ends = [n for n in graph.outputs if n in points]
+    if not points or not any("quantize" in op.type for op in graph.ops):
+        raise ModelError(f"{graph.source} has no quantize_linear or fake_quantize_dequantize op: "
+                         "check quantized models")
+    values = simulate(graph, feed, points)
+    shaken = simulate(graph, feed, ends, JITTER)
+    cut_graph = cut(graph, points)
+    job = _Job(graph, cut_graph, layers(cut_graph), feed, cut_feed(cut_graph, feed, values), values,
+               ends, tolerance, seconds,
+               _whole(values, shaken, ends))
+    rows, why = _arm_table(graph)
+    return CheckReport(len(next(iter(feed.values()))), len(job.layers), tolerance,
+                       max((float(np.abs(values[n]).max()) for n in ends), default=0.0), job.jitter,
+                       [_judge(job, name) for name in runtimes], rows, why)
+
+
+@dataclasses.dataclass
+class _Job:
+    """What all runtimes are given."""
+
+    graph: Graph
+    cut_graph: Graph
+    layers: List[Layer]
+    feed: Mapping[str, np.ndarray]
+    cut_feed: Mapping[str, np.ndarray]
+    values: Dict[str, np.ndarray]
+    ends: List[str]
+    tolerance: float
+    seconds: int
+    jitter: Dict[str, float]
+
+
+def _arm_table(graph: Graph):
+    try:
+        return convert(graph, find_lite(), "arm").rows, ""
+    except MrecgError as error:
+        return [], str(error)
+
+
+def _judge(job: _Job, name: str) -> RuntimeFinding:
+    """One runtime: a whole run, then every layer by itself."""
+    whole = RUNTIMES[name](job.graph, job.feed, job.seconds)
+    if whole.outputs is None:
+        return _not_run(name, whole)
+    found = RuntimeFinding(name, AGREES, notes=list(whole.notes),
+                           **_whole(job.values, whole.outputs, job.ends))
+    parts = RUNTIMES[name](job.cut_graph, job.cut_feed, job.seconds)
+    if parts.outputs is None:
+        found.notes.append(f"layers could not be compared: {parts.failure}")
+        found.status = (AGREES if found.relative is not None and found.relative <= job.tolerance
+                        else DIFFERS)
+        return found
+    every = [_layer(job, layer, name, parts.outputs) for layer in job.layers]
+    found.worst_layer = max(layer.relative for layer in every)
+    found.findings = [layer for layer in every if layer.relative > job.tolerance]
+    if any(layer.x86_only for layer in found.findings):
+        _confirm_saturation(job, name, found)
+    drifts = (found.relative is not None
+              and found.relative > max(job.tolerance, 3.0 * job.jitter.get("relative", 0.0)))
+    if found.findings and all(layer.x86_only for layer in found.findings):
+        found.status = X86_ONLY
+    elif found.findings or drifts:
+        found.status = DIFFERS
+    if drifts and not found.findings:
+        found.why = "the layers agree one by one, but not together: report this model"
+    return found
+
+
+def _confirm_saturation(job: _Job, name: str, found: RuntimeFinding):
+    """Run the layers again with all codes clipped to what cannot saturate: those that differ
+    still have another cause.
+    """
+    harmless = job.cut_graph.copy()
+    harmless.params = {n: np.clip(p, -SAFE_CODE, SAFE_CODE) if p.dtype == np.int8 else p
+                       for n, p in harmless.params.items()}
+    expected = simulate(harmless, job.cut_feed, harmless.outputs)
+    again = RUNTIMES[name](harmless, job.cut_feed, job.seconds)
+    for layer in found.findings:
+        same = (again.outputs is not None
+                and _relative(expected[layer.output], again.outputs[layer.output]) <= job.tolerance)
+        if layer.x86_only and not same:
+            layer.cause, layer.cure, layer.x86_only = UNKNOWN.text, UNKNOWN.cure, False
+
+
+def _not_run(name: str, outcome: Outcome) -> RuntimeFinding:
+    absent = any(text in outcome.failure
+                 for text in ("lite-env", "not installed", "No module named"))
+    return RuntimeFinding(name, ABSENT if absent else FAILED, outcome.failure)
+
+
+def _layer(job: _Job, layer: Layer, runtime: str,
+           outputs: Mapping[str, np.ndarray]) -> LayerFinding:
+    expected, actual = job.values[layer.output].astype(np.float64), outputs[layer.output]
+    if actual.shape != expected.shape:
+        cause = Cause(f"shape {list(actual.shape)} instead of {list(expected.shape)}",
+                      "report this model")
+        infinite = float("inf")
+        return LayerFinding(layer.name, layer.output, layer.ops[-1].type, infinite, infinite,
+                            cause.text, cause.cure, False)
+    difference = np.abs(expected - actual)
+    relative = _relative(expected, actual)
+    cause = explain(layer, job.cut_graph, runtime) if relative > job.tolerance else Cause("", "")
+    return LayerFinding(layer.name, layer.output, layer.ops[-1].type,
+                        float(difference.max(initial=0.0)), relative, cause.text,
+                        cause.cure, cause.x86_only)
+
+
+def _relative(expected, actual) -> float:
+    """Root mean square difference over the root mean square of what is expected."""
+    power = (float(np.sqrt(np.mean(np.square(expected, dtype=np.float64)))) if np.size(expected)
+             else 0.0)
+    error = (float(np.sqrt(np.mean(np.square(expected - actual, dtype=np.float64))))
+             if np.size(expected) else 0.0)
+    return error / power if power else error
+
+
+def _whole(expected: Mapping[str, np.ndarray], actual: Mapping[str, np.ndarray],
+           ends: Sequence[str]) -> Dict[str, float]:
+    """Largest figures over the outputs; empty when no output can be simulated or shapes differ."""
+    pairs = [(expected[n].astype(np.float64), actual[n]) for n in ends
+             if n in actual and actual[n].shape == expected[n].shape]
+    if not pairs or len(pairs) < len(ends):
+        return {}
+    return dict(max_abs_diff=max(float(np.abs(a - b).max(initial=0.0)) for a, b in pairs),
+                mean_abs_diff=max(float(np.abs(a - b).mean()) for a, b in pairs),
+                relative=max(_relative(a, b) for a, b in pairs))

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a program on a real runtime, in a process of its own: a crash or an endless loop
+is a result, not the end.
+"""
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import Callable, Dict, List, Mapping, Optional
+
+import numpy as np
+
+from ...errors import MrecgError
+from ..lite import predict as lite_predict
+from ..lite.convert import convert
+from ..lite.env import find_lite
+from ..lite.table import OpRow
+from ..to_onnx import onnx_model
+from ...graph.graph import Graph
+from ...graph.writer import save_program
+
+SECONDS = 300
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What one runtime made of a program.
+
+    Attributes:
+        outputs(dict, optional): name -> array; None when it did not run.
+        failure(str): why not; empty when it ran.
+        milliseconds(list[float]): of repeated runs, if asked for.
+        notes(list[str]): what was rewritten for this runtime.
+        rows(list[OpRow]): Paddle Lite's table of ops.
+        bytes(int): size of the runtime's model file.
+    """
+
+    outputs: Optional[Dict[str, np.ndarray]] = None
+    failure: str = ""
+    milliseconds: List[float] = dataclasses.field(default_factory=list)
+    notes: List[str] = dataclasses.field(default_factory=list)
+    rows: List[OpRow] = dataclasses.field(default_factory=list)
+    bytes: int = 0
+
+
+def run_inference(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS,
+                  repeat: int = 0) -> Outcome:
+    """Paddle Inference on the CPU."""
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = os.path.join(folder, "model")
+        save_program(graph, prefix)
+        size = sum(os.path.getsize(prefix + suffix) for suffix in (".pdmodel", ".pdiparams"))
+        return _run(_worker("inference", prefix), folder, feed, graph.outputs, seconds, repeat,
+                    Outcome(bytes=size))
+
+
+def run_onnxruntime(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS,
+                    repeat: int = 0) -> Outcome:
+    """onnxruntime on the CPU, without its graph optimizations, which move quantizers."""
+    try:
+        model = onnx_model(graph)
+    except MrecgError as error:
+        return Outcome(failure=str(error))
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.onnx")
+        with open(path, "wb") as file:
+            file.write(model.SerializeToString())
+        found = Outcome(bytes=os.path.getsize(path))
+        return _run(_worker("onnxruntime", path), folder, feed, graph.outputs, seconds, repeat,
+                    found)
+
+
+def run_lite(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS,
+             repeat: int = 0) -> Outcome:
+    """Paddle Lite's x86 predictor, int8 where the program is quantized."""
+    try:
+        tools = find_lite()
+        model = convert(graph, tools, "x86")
+    except MrecgError as error:
+        return Outcome(failure=str(error))
+    if not tools.python:
+        return Outcome(failure=f"{tools.opt} has no predictor beside it: run "
+                               "`paddle-mrecg lite-env`")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.nb")
+        with open(path, "wb") as file:
+            file.write(model.data)
+        found = Outcome(notes=model.changes, rows=model.rows, bytes=len(model.data))
+        return _run([tools.python, lite_predict.__file__, path], folder, feed, graph.outputs,
+                    seconds, repeat, found)
+
+
+RUNTIMES: Dict[str, Callable[..., Outcome]] = {"inference": run_inference,
+                                               "onnxruntime": run_onnxruntime, "lite": run_lite}
+
+
+def _worker(kind: str, path: str) -> List[str]:
+    return [sys.executable, "-W", "ignore", "-m", "paddle_mrecg.deploy.check.worker", kind, path]
+
+
+def _run(command: List[str], folder: str, feed, names: List[str], seconds: int, repeat: int,
+         found: Outcome) -> Outcome:
+    """Hand the inputs over, run, take the outputs."""
+    inputs, outputs = (os.path.join(folder, f"{k}.npz") for k in ("inputs", "outputs"))
+    write_arrays(inputs, feed)
+    environment = dict(os.environ,
+                       PYTHONPATH=os.pathsep.join(p for p in (_root(), os.environ.get("PYTHONPATH"))
+                                                  if p))
+    if command[0] != sys.executable:
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    try:
+        done = subprocess.run([*command, inputs, outputs, "--repeat", str(repeat)], env=environment,
+                              timeout=seconds,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              errors="replace")
+    except subprocess.TimeoutExpired:
+        found.failure = f"no result after {seconds} s"
+        return found
+    if done.returncode or not os.path.exists(outputs):
+        found.failure = _failure(done)
+        return found
+    arrays, found.milliseconds = read_arrays(outputs)
+    missing = [n for n in names if n not in arrays]
+    if missing and len(arrays) == len(names):  # the converter renamed them; the order is kept
+        arrays = dict(zip(names, arrays.values()))
+    found.outputs = arrays
+    return found
+
+
+def _failure(done) -> str:
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    if done.returncode < 0:
+        return f"the process was killed by {signal.Signals(-done.returncode).name}"
+    return f"exit code {done.returncode}: {lines[-1][:300] if lines else 'no message'}"
+
+
+def _root() -> str:
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def write_arrays(path: str, arrays: Mapping[str, np.ndarray]):
+    """Arrays under any names: ``names``, and ``0``, ``1``, ... for their values."""
+    np.savez(path, names=np.array(list(arrays)),
+             **{str(k): v for k, v in enumerate(arrays.values())})
+
+
+def read_arrays(path: str):
+    """The arrays by name, and the milliseconds of repeated runs."""
+    with np.load(path, allow_pickle=False) as stored:
+        times = stored["milliseconds"].tolist() if "milliseconds" in stored.files else []
+        return {str(name): stored[str(k)] for k, name in enumerate(stored["names"])}, times

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference: a quantized program op by op, with the definition of each quantizer and
+float arithmetic between.
+"""
+from typing import Dict, List, Mapping, Sequence
+
+import numpy as np
+import paddle
+
+from ...errors import MrecgError
+from ..rewrites import activation_encoding, dequantized_weight
+from ...graph.graph import Graph, Op
+from ...graph.ops import SUPPORTED, run_op
+from ...graph.program import is_quantize_op
+from ...grids.affine import Encoding, QuantSpec, fake_quantize
+
+
+def simulate(graph: Graph, feed: Mapping[str, np.ndarray], fetch: Sequence[str],
+             jitter: float = 0.0) -> Dict[str, np.ndarray]:
+    """Values of ``fetch``; tensors behind an op that dygraph cannot run are left out.
+
+    Args:
+        graph(Graph): a quantized or float program.
+        feed(dict): input name -> array.
+        fetch(list[str]): tensors to return.
+        jitter(float, optional): relative change of every activation before it is rounded. A runtime
+            that adds in another order changes them by about 1e-6; what that does to the outputs is
+            the least difference to expect. Default: 0.
+    """
+    quantized = _Quantizers(graph, jitter)
+    readers = {name: len(ops) for name, ops in graph.consumers().items()}
+    values = {n: paddle.to_tensor(v) for n, v in {**graph.params, **feed}.items()
+              if v.dtype != np.int8}
+    wanted, found = set(fetch), {n: feed[n] for n in fetch if n in feed}
+    with paddle.no_grad():
+        for op in graph.ops:
+            values.update(_run(op, values, quantized))
+            for name in wanted & set(op.output_names) & set(values):
+                found[name] = values[name].numpy()
+            # feature maps are large: forget what nobody reads any more
+            for name in set(op.input_names):
+                readers[name] -= 1
+                if not readers[name] and name not in graph.params:
+                    values.pop(name, None)
+    return found
+
+
+def reachable(graph: Graph) -> List[Op]:
+    """The ops that ``simulate`` can run."""
+    known, ops = set(graph.inputs) | set(graph.params), []
+    for op in graph.ops:
+        if (op.type in SUPPORTED or is_quantize_op(op.type)) and set(op.input_names) <= known:
+            known.update(op.output_names)
+            ops.append(op)
+    return ops
+
+
+def _run(op: Op, values: Dict[str, paddle.Tensor],
+         quantized: "_Quantizers") -> Dict[str, paddle.Tensor]:
+    if is_quantize_op(op.type):
+        return quantized.run(op, values)
+    if op.type not in SUPPORTED or any(name not in values for name in op.input_names):
+        return {}
+    try:
+        return run_op(op, values)
+    except MrecgError:  # a rare attribute
+        return {}
+
+
+class _Quantizers:
+    """The ops of ``quantize_linear`` and ``fake_quantize_dequantize`` programs."""
+
+    def __init__(self, graph: Graph, jitter: float = 0.0):
+        self.graph, self.producers, self.factor = graph, graph.producers(), np.float32(1.0 + jitter)
+
+    def run(self, op: Op, values) -> Dict[str, paddle.Tensor]:
+        name = op.input("X")
+        out = op.output("Y") or op.output("Out")
+        if op.type == "dequantize_linear" and name in self.graph.params:
+            return {out: paddle.to_tensor(dequantized_weight(op, self.graph))}
+        if op.type == "quantize_linear":
+            return {out: values[name]} if name in values else {}  # rounded by its dequantize_linear
+        source = self.producers.get(name)
+        if (op.type == "dequantize_linear" and source is not None
+            and source.type == "quantize_linear"):
+            op = source
+            name = op.input("X")
+            value, encoding = (values.get(source.output("Y")),
+                               activation_encoding(source, self.graph))
+        else:
+            value = values.get(name)
+            encoding = _fake_encoding(op, value, self.graph)
+        return ({} if value is None
+                else {out: paddle.to_tensor(fake_quantize(value.numpy() * self.factor, encoding))})
+
+
+def _fake_encoding(op: Op, value, graph: Graph) -> Encoding:
+    """The grid of a ``fake_quantize_dequantize`` op: from its stored scale,
+    or from the weight itself.
+    """
+    bits = op.attrs.get("bit_length", 8)
+    stored = graph.params.get(op.input("InScale") or "")
+    axis = op.attrs.get("quant_axis", 0) if "channel_wise" in op.type else None
+    qmax = np.float32(2**(bits - 1) - 1)
+    spec = QuantSpec(bits, signed=True, symmetric=True, axis=axis)
+    if axis is not None:
+        array = value.numpy()
+        top = np.abs(array).max(axis=tuple(k for k in range(array.ndim) if k != axis))
+    else:
+        top = np.ravel(stored)[0] if stored is not None else np.abs(value.numpy()).max()
+    scale = np.maximum(np.float32(top) / qmax, np.finfo(np.float32).tiny)
+    return Encoding(spec, scale, np.zeros_like(scale))

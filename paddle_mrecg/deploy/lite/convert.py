@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a QDQ program to Paddle Lite's ``.nb``, by the real ``paddle_lite_opt``."""
+import dataclasses
+import os
+import re
+import subprocess
+import tempfile
+from typing import List
+
+from ...errors import ModelError, MrecgError
+from ...graph.graph import Graph
+from ...graph.writer import save_program
+from .env import LiteTools
+from .table import OpRow, op_rows
+from .arm import apply_mobile_rules
+from ..rewrites import for_lite
+
+TARGETS = ("arm", "x86")
+OPT_SECONDS = 600
+
+
+@dataclasses.dataclass
+class LiteModel:
+    """A converted model.
+
+    Attributes:
+        target(str): ``arm`` or ``x86``.
+        data(bytes): the ``.nb`` file.
+        rows(list[OpRow]): every convolution and matrix product, and whether it became int8.
+        changes(list[str]): what was rewritten, a sentence each.
+    """
+
+    target: str
+    data: bytes
+    rows: List[OpRow]
+    changes: List[str]
+
+    @property
+    def int8(self) -> int:
+        """How many rows run in int8."""
+        return sum(row.int8 for row in self.rows)
+
+
+def convert(graph: Graph, tools: LiteTools, target: str = "arm") -> LiteModel:
+    """Rewrite a program and run ``paddle_lite_opt`` on it.
+
+    Args:
+        graph(Graph): a program, quantized or float; it is not changed.
+        tools(LiteTools): the converter.
+        target(str, optional): ``arm`` or ``x86``. Default: ``arm``.
+
+    Raises:
+        ModelError: the program cannot run as it should (see ``mobile``), or opt refuses it; the
+            reason is in the message.
+    """
+    graph = graph.copy()
+    changes = apply_mobile_rules(graph) + for_lite(graph, target)
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = os.path.join(folder, "model")
+        save_program(graph, prefix)
+        _opt(tools, prefix, target, "naive_buffer", os.path.join(folder, "out"))
+        _opt(tools, prefix, target, "protobuf", os.path.join(folder, "table"))
+        with open(os.path.join(folder, "out.nb"), "rb") as file:
+            data = file.read()
+        with open(os.path.join(folder, "table", "model"), "rb") as file:
+            rows = op_rows(graph, file.read())
+    return LiteModel(target, data, rows, changes)
+
+
+def _opt(tools: LiteTools, prefix: str, target: str, kind: str, output: str):
+    """Run the converter; it may abort, and it may fail with exit code 0."""
+    command = [tools.opt, f"--model_file={prefix}.pdmodel", f"--param_file={prefix}.pdiparams",
+               f"--valid_targets={target}",
+               f"--optimize_out_type={kind}", f"--optimize_out={output}"]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              errors="replace",
+                              timeout=OPT_SECONDS)
+    except OSError as error:
+        raise MrecgError(f"{tools.opt} cannot be run ({error.strerror}): run "
+                         "`paddle-mrecg lite-env`") from error
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f"paddle_lite_opt for {target} did not finish in {OPT_SECONDS} "
+                         "s: try a smaller model") from error
+    made = output + ".nb" if kind == "naive_buffer" else os.path.join(output, "model")
+    if done.returncode or not os.path.exists(made):
+        raise ModelError(f"paddle_lite_opt for {target} failed ({_ending(done.returncode)}): "
+                         f"{reason(done.stdout)}")
+
+
+def _ending(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def reason(log: str) -> str:
+    """The line of a log that says why: the failed check, else the last line."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    telling = [line for line in lines
+               if any(word in line
+                      for word in ("Check failed", "Error", "not support", "Not support",
+                                   "No attributes"))]
+    line = (telling or lines or ["no message"])[0 if telling else -1]
+    # without time and place in the converter's source
+    return re.sub(r"^\[[A-Z] [^\]]*\] ", "", line)[:300]

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find Paddle Lite's converter, or set it up in an environment of its own.
+
+``paddlelite`` 2.12, the last release, has wheels for Python 3.6 and 3.7 only: it lives in a virtual
+environment of such an interpreter and is called as a subprocess.
+"""
+import dataclasses
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+from typing import List, Optional
+
+from ...errors import MrecgError
+
+REQUIREMENTS = ("paddlelite==2.12", "numpy==1.21.6")  # the predictor takes and returns numpy arrays
+OPT = "paddle_lite_opt"
+VARIABLE = "PADDLE_LITE_OPT"
+SETUP_SECONDS, PROBE_SECONDS = 1200, 60
+
+
+@dataclasses.dataclass(frozen=True)
+class LiteTools:
+    """What was found: ``opt`` is the converter, ``python`` an interpreter with
+    the x86 predictor, or None.
+    """
+
+    opt: str
+    python: Optional[str]
+
+
+def default_dir() -> str:
+    """Where ``paddle-mrecg lite-env`` puts the environment: the user's cache directory."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(cache, "paddle_mrecg", "lite-env")
+
+
+def find_lite(directory: str = None) -> LiteTools:
+    """The converter: ``$PADDLE_LITE_OPT``, else PATH, else the environment of
+    ``paddle-mrecg lite-env``.
+
+    Args:
+        directory(str, optional): look into this environment only. Default: None.
+
+    Raises:
+        MrecgError: there is none; the message says how to get it.
+    """
+    named = os.environ.get(VARIABLE)
+    if named and not directory:
+        if not os.access(named, os.X_OK):
+            raise MrecgError(f"{VARIABLE}={named} cannot be run: set it to a {OPT} "
+                             "program, or unset it")
+        return LiteTools(named, _python_beside(named))
+    places = [_in_env(directory)] if directory else [shutil.which(OPT), _in_env(default_dir())]
+    for opt in places:
+        if opt and os.access(opt, os.X_OK):
+            return LiteTools(opt, _python_beside(opt))
+    raise MrecgError(f"no {OPT} {f'in {directory}' if directory else 'on PATH'}: run `paddle-mrecg "
+                     f"lite-env`, or set {VARIABLE}")
+
+
+def make_env(directory: str = None, python: str = None) -> LiteTools:
+    """Create the environment, or return the one that is there.
+
+    Args:
+        directory(str, optional): the environment's folder. Default: ``default_dir()``.
+        python(str, optional): a Python 3.7 interpreter. Default: the first that is found
+            on PATH, in pyenv or conda.
+
+    Raises:
+        MrecgError: no interpreter of that version, or pip fails.
+    """
+    directory = directory or default_dir()
+    tools = LiteTools(_in_env(directory), _python_beside(_in_env(directory)))
+    if tools.python and os.access(tools.opt, os.X_OK):
+        return tools
+    interpreter = python or _find_python()
+    if _version(interpreter) != "3.7":
+        raise MrecgError(f"'{interpreter}' is not Python 3.7, the newest that paddlelite 2.12 has "
+                         "a wheel for: install one (`pyenv install 3.7`, `conda create -n py37 "
+                         "python=3.7`) and name it with --python")
+    if not sys.platform.startswith("linux"):
+        raise MrecgError("paddlelite 2.12 has its x86 wheel for Linux only: run this on Linux or "
+                         "in a container")
+    steps = ([interpreter, "-m", "venv", "--clear", directory],
+             [os.path.join(directory, "bin", "python"), "-m", "pip", "install", "--quiet",
+              *REQUIREMENTS])
+    for command in steps:
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  text=True, timeout=SETUP_SECONDS)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise MrecgError(f"`{' '.join(command)}` failed ({error}): see to the "
+                             "network, then run it again") from error
+        if done.returncode:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise MrecgError(f"`{' '.join(command)}` failed: {_last_line(done.stdout)}")
+    return find_lite(directory)
+
+
+def _find_python() -> str:
+    """A Python 3.7, by its usual names and places."""
+    for candidate in _candidates():
+        if _version(candidate) == "3.7":
+            return candidate
+    raise MrecgError("no Python 3.7 found on PATH, in pyenv or in conda, and paddlelite 2.12 has "
+                     "no wheel for a newer one: install one (`pyenv install 3.7`, `conda create -n "
+                     "py37 python=3.7`) or name it with --python")
+
+
+def _candidates() -> List[str]:
+    home = os.path.expanduser("~")
+    pyenv = os.environ.get("PYENV_ROOT") or os.path.join(home, ".pyenv")
+    found = [shutil.which("python3.7")]
+    found += sorted(glob.glob(os.path.join(pyenv, "versions", "3.7*", "bin", "python")),
+                    reverse=True)
+    for root in (os.environ.get("CONDA_PREFIX"),
+                 *(os.path.join(home, name) for name in ("miniconda3", "anaconda3"))):
+        found += (sorted(glob.glob(os.path.join(root, "envs", "*", "bin", "python3.7"))) if root
+                  else [])
+    return [path for path in found if path]
+
+
+def _version(python: str) -> Optional[str]:
+    """``3.7`` for an interpreter that runs and can make environments; pyenv's
+    shims may exist and not run.
+    """
+    try:
+        done = subprocess.run([python, "-c", "import sys, venv, ensurepip; print('%d.%d' % "
+                               "sys.version_info[:2])"],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                              timeout=PROBE_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return (done.stdout.strip()
+            if done.returncode == 0 and re.fullmatch(r"\d+\.\d+\s*", done.stdout) else None)
+
+
+def _in_env(directory: str) -> str:
+    return os.path.join(directory, "bin", OPT)
+
+
+def _python_beside(opt: str) -> Optional[str]:
+    """The interpreter of the environment that ``opt`` is part of; a stand-alone build has none."""
+    path = os.path.join(os.path.dirname(opt), "python")
+    installed = glob.glob(os.path.join(os.path.dirname(opt), os.pardir, "lib", "python3*",
+                                       "site-packages", "paddlelite"))
+    return path if os.access(path, os.X_OK) and installed else None
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rewrites of a QDQ program that Paddle Lite's converter insists on; none changes
+what the program computes.
+
+Programs of this package need only the last; those that Paddle's quantization API or PaddleSlim
+wrote need more. Each function changes a graph in place and returns what it did as a sentence, or an
+empty string. The measured symptom without a rewrite stands beside it.
+"""
+from typing import List, Sequence
+
+import numpy as np
+
+from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
+from ..graph.simplify import drop_unused
+from ..grids.affine import Encoding, QuantSpec
+from .qdq import plain_quantizer
+
+
+def for_lite(graph: Graph, target: str) -> List[str]:
+    """All rewrites for one target of ``paddle_lite_opt``.
+
+    Args:
+        graph(Graph): a quantized program; it is changed.
+        target(str): ``arm`` or ``x86``.
+
+    Returns:
+        list[str]: what was done, a sentence each.
+    """
+    steps = [scales_in_place, share_scales, store_int8, scale_per_channel]
+    steps += [split_hard_swish, float_where_wrong] if target == "x86" else []
+    return [text for text in (step(graph) for step in steps) if text]
+
+
+def scales_in_place(graph: Graph) -> str:
+    """``fake_quantize_dequantize`` ops write their scale where they read it: else opt
+    dies of a missing tensor.
+
+    The reader gives every tensor one writer, so the second name of the variable is taken back here.
+    """
+    count = 0
+    for op in graph.ops:
+        written = op.output("OutScale") or ""
+        if not op.type.startswith("fake_") or written in graph.params:
+            continue
+        name = op.input("InScale")
+        if name is None:
+            weight, axis = graph.params.get(op.input("X")), op.attrs.get("quant_axis", 0)
+            if weight is None:
+                continue
+            axes = (tuple(k for k in range(weight.ndim) if k != axis) if "channel_wise" in op.type
+                    else None)
+            name = add_param(graph, f"{op.input('X')}.scale",
+                             np.abs(weight).max(axis=axes).reshape(-1))
+        op.outputs["OutScale"] = [name]
+        count += 1
+    return f"{count} fake_quantize_dequantize ops write their scale in place" if count else ""
+
+
+def share_scales(graph: Graph) -> str:
+    """One Scale and ZeroPoint variable for a quantize and its dequantize: else
+    ``is_weight`` fails and opt aborts.
+    """
+    producers, count = graph.producers(), 0
+    for op in graph.ops:
+        quantize = producers.get(op.input("X")) if op.type == "dequantize_linear" else None
+        if quantize is None or quantize.type != "quantize_linear":
+            continue
+        for slot in ("Scale", "ZeroPoint"):
+            mine, shared = op.input(slot), quantize.input(slot)
+            if mine != shared and _equal(graph, mine, shared):
+                op.inputs[slot] = [shared]
+                count += slot == "Scale"
+    return (f"{count} dequantize_linear share the scale variable of their quantize_linear" if count
+            else "")
+
+
+def _equal(graph, first, second) -> bool:
+    a, b = graph.params.get(first), graph.params.get(second)
+    return a is not None and b is not None and np.array_equal(np.ravel(a), np.ravel(b))
+
+
+def weight_dequantizers(graph: Graph) -> List[Op]:
+    """The ``dequantize_linear`` ops that read stored codes."""
+    return [op for op in graph.ops
+            if op.type == "dequantize_linear" and op.input("X") in graph.params]
+
+
+def store_int8(graph: Graph) -> str:
+    """Codes as int8 instead of whole numbers in float32: else opt keeps float
+    data under an int8 kernel.
+    """
+    count = 0
+    for op in weight_dequantizers(graph):
+        name = op.input("X")
+        codes = graph.params[name]
+        if (codes.dtype != np.int8 and np.array_equal(codes, np.rint(codes))
+            and np.abs(codes).max(initial=0) <= 127.5):
+            graph.params[name] = codes.astype(np.int8)
+            graph.tensors[name] = TensorInfo(name, codes.shape, "int8")
+            count += 1
+    return f"{count} weights are stored as int8 codes" if count else ""
+
+
+def scale_per_channel(graph: Graph) -> str:
+    """One weight scale per output channel: else opt's batch-norm fusion corrupts its heap."""
+    count = 0
+    for op in weight_dequantizers(graph):
+        codes, scale = graph.params[op.input("X")], graph.params.get(op.input("Scale"))
+        if scale is None or scale.size != 1:
+            continue
+        axis = op.attrs.get("quant_axis", -1)
+        axis = axis if axis >= 0 else _channel_axis(op, graph)
+        channels = codes.shape[axis]
+        op.attrs["quant_axis"] = axis
+        for slot in ("Scale", "ZeroPoint"):
+            old = op.input(slot)
+            if old:
+                values = np.broadcast_to(np.ravel(graph.params[old])[:1],
+                                         (channels,)).astype(np.float32)
+                op.inputs[slot] = [add_param(graph, f"{old}.per_channel", values)]
+        count += 1
+    return f"{count} weight scales are repeated for every output channel" if count else ""
+
+
+def _channel_axis(dequantize: Op, graph: Graph) -> int:
+    readers = [op for op in graph.ops if dequantize.output("Y") in op.input_names]
+    kinds = {op.type for op in readers}
+    if kinds <= {"conv2d", "depthwise_conv2d"}:
+        return 0
+    return 1 if kinds <= set(WEIGHT_SLOTS) else 0
+
+
+def split_hard_swish(graph: Graph) -> str:
+    """``x * hard_sigmoid(x)``: Paddle Lite fuses hard_swish into x86 int8 convolutions and
+    computes it wrongly there.
+    """
+    ops, count = [], 0
+    for op in graph.ops:
+        if op.type != "hard_swish":
+            ops.append(op)
+            continue
+        name, out = op.input("X"), op.output("Out")
+        gate = graph.unique_name(f"{out}.gate")
+        graph.tensors[gate] = TensorInfo(gate, graph.tensors[out].shape)
+        scale, offset = op.attrs.get("scale", 6.0), op.attrs.get("offset", 3.0)
+        ops += [Op("hard_sigmoid", {"X": [name]}, {"Out": [gate]},
+                   dict(slope=1.0 / scale, offset=offset / scale)),
+                Op("elementwise_mul", {"X": [name], "Y": [gate]}, {"Out": [out]}, {"axis": -1})]
+        count += 1
+    graph.ops = ops
+    return (f"{count} hard_swish are written as x * hard_sigmoid(x), which x86 int8 convolutions "
+            "do not swallow" if count else "")
+
+
+def float_where_wrong(graph: Graph) -> str:
+    """Float arithmetic on the same codes where Paddle Lite's int8 kernels for x86 are wrong;
+    those for ARM are other code.
+
+    Convolutions that read a 1 x 1 map (squeeze-and-excitation) return something else there, and
+    something else again when the batch size changes. Matrix products have no int8 kernel: a float
+    one reads the codes, or the process dies.
+    """
+    producers = graph.producers()
+    chosen = [op for op in graph.ops
+              if op.type in WEIGHT_SLOTS and _fails_on_x86(op, graph, producers)]
+    if not chosen:
+        return ""
+    views, ops = {}, []
+    for op in graph.ops:
+        if op in chosen:
+            data, weight = WEIGHT_SLOTS[op.type][:2]
+            quantize = producers[producers[op.input(data)].input("X")]
+            name = quantize.input("X")
+            if name not in views:
+                new = plain_quantizer(graph, name, activation_encoding(quantize, graph))
+                views[name] = new[-1].output_names[0]
+                ops += [*new[:2], _as_addition(new[2], graph), new[3]]
+            op.inputs[data] = [views[name]]
+            op.inputs[weight] = [_float_weight(producers[op.input(weight)], graph)]
+        ops.append(op)
+    graph.ops = ops
+    graph.ops = needed_ops(graph, graph.outputs)
+    drop_unused(graph)
+    return (f"{len(chosen)} matrix products and convolutions on 1 x 1 maps compute in float on the "
+            "same codes, for x86 int8 kernels are wrong there")
+
+
+def _as_addition(scale: Op, graph: Graph) -> Op:
+    """opt merges neighbouring ``scale`` ops, and large numbers that should cancel leave
+    rounding errors of half a step.
+    """
+    bias = add_param(graph, f"{scale.output('Out')}.bias",
+                     np.array([scale.attrs["bias"]], np.float32))
+    return Op("elementwise_add", {"X": scale.inputs["X"], "Y": [bias]}, scale.outputs, {"axis": -1})
+
+
+def _fails_on_x86(op: Op, graph: Graph, producers) -> bool:
+    source, weight = (producers.get(op.input(slot)) for slot in WEIGHT_SLOTS[op.type][:2])
+    if source is None or weight is None or {source.type, weight.type} != {"dequantize_linear"}:
+        return False
+    quantize = producers.get(source.input("X"))
+    if quantize is None or quantize.type != "quantize_linear":
+        return False
+    return op.type in ("mul", "matmul", "matmul_v2") or is_pixel(quantize.input("X"), graph)
+
+
+def is_pixel(name: str, graph: Graph) -> bool:
+    """True for feature maps of one pixel."""
+    shape = graph.tensors[name].shape
+    return len(shape) == 4 and tuple(shape[2:]) == (1, 1)
+
+
+def activation_encoding(quantize: Op, graph: Graph) -> Encoding:
+    """The grid of a ``quantize_linear`` on an activation: symmetric, one scale."""
+    bits = quantize.attrs.get("bit_length", 8)
+    spec = QuantSpec(bits, signed=True, symmetric=True)
+    return Encoding(spec,
+                    np.float32(np.ravel(graph.params[quantize.input("Scale")])[0])
+                    / np.float32(spec.qmax), 0)
+
+
+def dequantized_weight(dequantize: Op, graph: Graph) -> np.ndarray:
+    """What a ``dequantize_linear`` on stored codes computes."""
+    codes, scale = (graph.params[dequantize.input("X")],
+                    np.ravel(graph.params[dequantize.input("Scale")]))
+    qmax = np.float32(2**(dequantize.attrs.get("bit_length", 8) - 1) - 1)
+    if scale.size > 1:
+        shape = [1] * codes.ndim
+        shape[dequantize.attrs.get("quant_axis", 0)] = -1
+        scale = scale.reshape(shape)
+    return codes.astype(np.float32) * (scale.astype(np.float32) / qmax)
+
+
+def _float_weight(dequantize: Op, graph: Graph) -> str:
+    return add_param(graph, f"{dequantize.input('X')}.float", dequantized_weight(dequantize, graph))
+
+
+def needed_ops(graph: Graph, names: Sequence[str]) -> List[Op]:
+    """The ops that ``names`` depend on, in order."""
+    wanted, ops = set(names), []
+    for op in reversed(graph.ops):
+        if wanted & set(op.output_names):
+            wanted.update(op.input_names)
+            ops.append(op)
+    return ops[::-1]
+
+
+def add_param(graph: Graph, stem: str, value: np.ndarray) -> str:
+    """Add a parameter under a free name, which is returned."""
+    name = graph.unique_name(stem)
+    graph.params[name] = np.ascontiguousarray(value)
+    graph.tensors[name] = TensorInfo(name, value.shape, value.dtype.name)
+    return name

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write a quantized program in the form that a runtime reads."""
+import dataclasses
+import os
+from typing import Any, Dict, List, Sequence
+
+from ..errors import ModelError, OutputError
+from ..files import write_bytes, write_json
+from ..graph.graph import Graph
+from ..graph.program import is_quantize_op
+from ..graph.writer import save_program
+from .lite.convert import TARGETS, convert
+from .lite.env import find_lite
+from .to_onnx import onnx_model
+
+NAMES = ("lite", "inference", "onnx")
+
+
+@dataclasses.dataclass
+class Exported:
+    """Files that were written, and what is to be known of them."""
+
+    files: List[str]
+    details: Dict[str, Any]
+
+
+def export_model(graph: Graph, target: str, output: str,
+                 lite_targets: Sequence[str] = TARGETS) -> Exported:
+    """Export for one runtime.
+
+    Args:
+        graph(Graph): a quantized program of this package or of PaddleSlim; for
+            ``inference`` a float one too, which carries a ``.json`` program of Paddle 3 to
+            what reads ``.pdmodel`` only.
+        target(str): ``lite``, ``inference`` or ``onnx``.
+        output(str): directory; made when missing.
+        lite_targets(list[str], optional): what ``paddle_lite_opt`` converts
+            for. Default: arm and x86.
+
+    Raises:
+        ModelError: the program is not quantized, or the target's converter refuses it.
+        MrecgError: the target's tools are not installed.
+        OutputError: the directory cannot be written.
+    """
+    if target != "inference" and not any(is_quantize_op(op.type) for op in graph.ops):
+        raise ModelError(f"{graph.source} is not quantized: run `paddle-mrecg quant` first")
+    try:
+        os.makedirs(output, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"'{output}' cannot be made ({error.strerror}): choose "
+                          "another --output") from error
+    if target == "lite":
+        return _lite(graph, output, lite_targets)
+    return {"inference": _inference, "onnx": _onnx}[target](graph, output)
+
+
+def _lite(graph: Graph, output: str, targets: Sequence[str]) -> Exported:
+    tools, files, details = find_lite(), [], {}
+    for target in targets:
+        model = convert(graph, tools, target)
+        path = os.path.join(output, f"model.{target}.nb")
+        write_bytes(path, model.data)
+        files.append(path)
+        details[target] = dict(int8=model.int8, ops=len(model.rows), changes=model.changes,
+                               bytes=len(model.data),
+                               rows=[dataclasses.asdict(row) for row in model.rows])
+    path = os.path.join(output, "ops.json")
+    write_json(path, details)
+    return Exported(files + [path], details)
+
+
+def _inference(graph: Graph, output: str) -> Exported:
+    # scripts look for that name
+    prefix = os.path.join(output, os.path.splitext(os.path.basename(graph.source))[0])
+    save_program(graph, prefix)
+    return Exported([prefix + ".pdmodel", prefix + ".pdiparams"], {})
+
+
+def _onnx(graph: Graph, output: str) -> Exported:
+    path = os.path.join(output, "model.onnx")
+    write_bytes(path, onnx_model(graph).SerializeToString())
+    return Exported([path], {})

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Job 1, post-training: from a float inference model to a verified low-bit program."""
+import contextlib
+import dataclasses
+import os
+from typing import Callable, Dict, List, Optional
+
+from ..compat import seed_everything, tune_cpu
+from ..config import LOSS_POLICIES
+from ..config.io import config_to_dict, load_config
+from ..data.evaluation import make_evaluator
+from .checkpoint import Checkpoint, job_digest
+from .fisher import importance
+from .prepare import Prepared, prepare
+from .reconstruct import NetworkState, annealed_beta
+from .walk import UnitResult, Walker
+from ..graph.partition import Plan, Unit
+from .write import PROGRAM, unit_report, write_outcome
+from ..report.progress import Progress, get_logger, unit_line
+from ..report.report import Report
+from ..report.result_dir import ResultDir
+from ..report.vdl import VisualDLWriter
+from ..config.dialect.post import accept_slim_config
+from ..strategies.mrecg import make_plan
+
+BOARD_POINTS = 50  # points per curve and unit in VisualDL
+
+
+@dataclasses.dataclass
+class Result:
+    """Where the low-bit program is, and what was done.
+
+    Attributes:
+        save_dir(str): holds ``model.pdmodel``, ``model.pdiparams``, ``report.json`` and the rest.
+        report(Report): the content of ``report.json``.
+        plan(Plan): the units.
+        interrupted(bool): True when Ctrl-C ended the reconstruction; units after
+            it are rounded to nearest.
+    """
+
+    save_dir: str
+    report: Report
+    plan: Plan
+    interrupted: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """What ``paddle.inference.Config`` and ``load_graph`` take, without suffix."""
+        return os.path.join(self.save_dir, PROGRAM)
+
+
+def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = None,
+                     evaluator: Callable = None) -> Result:
+    """Quantize a float inference model by MRECG reconstruction.
+
+    Args:
+        model(str|tuple, optional): directory or file prefix of an exported
+            model, or ``(layer, input_spec)``. Default: ``Global.model_dir``.
+        data_loader(iterable, optional): batches of calibration inputs: arrays,
+            tensors, lists or dicts of them, ``paddle.io.DataLoader`` included.
+            Default: what the ``Data`` section describes.
+        config(str|dict|Config, optional): YAML file, dict of sections,
+            dataclass, or a flat config dict of PaddleSlim
+            (``{"weight_bits": 4, "algo": "KL"}``). Default: all defaults.
+        save_dir(str, optional): overrides ``Global.save_dir``.
+        evaluator(callable, optional): ``evaluator(predict) -> {metric: value}``,
+            ``predict`` mapping a batch to the list of outputs; run on the
+            float, the nearest-rounded and the reconstructed program.
+            Default: what the ``Evaluation`` section describes.
+
+    Returns:
+        Result: directory, report and plan.
+
+    Raises:
+        ConfigError, ModelError, DataError, OutputError: with one sentence
+            that names the cure; nothing is left half-written.
+    """
+    config = load_config(accept_slim_config(config))
+    if save_dir:
+        config.global_.save_dir = save_dir
+    tuned = tune_cpu(config.global_.tune_cpu)
+    seed_everything(config.global_.seed)
+    evaluator = evaluator or make_evaluator(config.evaluation, config.global_.seed)
+    source = model if isinstance(model, (str, os.PathLike)) else config.global_.model_dir
+    inputs = [os.fspath(source)] if source else []
+    with ResultDir(config.global_.save_dir, config.global_.resume, inputs) as result_dir:
+        job = Job(prepare(model, data_loader, config), result_dir)
+        with contextlib.closing(job.prepared.network.store), contextlib.closing(job.board):
+            job.reconstruct()
+            report = write_outcome(job, result_dir, evaluator, tuned)
+        result_dir.publish(keep_checkpoints=job.interrupted)
+    return Result(config.global_.save_dir, report, job.plan, job.interrupted)
+
+
+def plan_post(model=None, data_loader=None, config=None) -> Plan:
+    """The partition without reconstruction; loss policies use the losses of
+    nearest rounding, in seconds.
+    """
+    config = load_config(accept_slim_config(config))
+    seed_everything(config.global_.seed)
+    prepared = prepare(model, data_loader, config)
+    with contextlib.closing(prepared.network.store):
+        losses = powers = None
+        if config.mrecg.granularity in LOSS_POLICIES:
+            walker = Walker(prepared.network, prepared.state)
+            units = [Unit.single(m) for m in prepared.modules]
+            for k, unit in enumerate(units):
+                walker.step(unit, units[k + 1:], config.mrecg, iters=0)
+            losses, powers = _loss_table(walker.results)
+        return _plan(prepared, losses, powers)
+
+
+def _plan(prepared: Prepared, losses, powers) -> Plan:
+    bits = {n: s.bits for n, s in prepared.network.scheme.weights.items()}
+    return make_plan(prepared.graph, prepared.modules, prepared.config.mrecg, bits, losses, powers)
+
+
+def _loss_table(results: List[UnitResult]):
+    return [r.hard.error for r in results], [r.hard.power for r in results]
+
+
+class Job:
+    """One run: its parts in order, and what each found."""
+
+    def __init__(self, prepared: Prepared, result_dir: ResultDir):
+        self.prepared, self.result_dir = prepared, result_dir
+        self.config = prepared.config
+        settings = config_to_dict(self.config)
+        # the rest does not change results
+        settings["Global"] = {k: settings["Global"][k] for k in ("seed", "target")}
+        self.checkpoint = Checkpoint(result_dir.checkpoints,
+                                     job_digest(settings, prepared.graph.params,
+                                                prepared.network.samples))
+        self.board = VisualDLWriter(result_dir.path("visualdl"), self.config.global_.visualdl)
+        self.state = prepared.state
+        self._stored = set()
+        self.first_pass: List[UnitResult] = []
+        # after each module of a first pass that is as long as the second
+        self._final: List[NetworkState] = []
+        self.results: List[UnitResult] = []
+        self.plan: Optional[Plan] = None
+        self.interrupted = False
+
+    def reconstruct(self):
+        """Plan, then walk; Ctrl-C keeps what is finished."""
+        log = get_logger()
+        try:
+            losses = powers = None
+            if self.config.mrecg.granularity in LOSS_POLICIES:
+                losses, powers = self._measure_modules()
+                self.prepared.clock.lap("first pass")
+            self.plan = _plan(self.prepared, losses, powers)
+            log.info("plan (%s): %d modules in %d units\n%s", self.plan.policy,
+                     len(self.plan.modules),
+                     len(self.plan.units), self.plan.table())
+            self._importance()
+            self._walk_units()
+        except KeyboardInterrupt:
+            self.interrupted = True
+            if self.plan is None:
+                raise
+            log.warning("interrupted: %d of %d units are reconstructed, the others stay at nearest "
+                        "rounding; run again with Global.resume=true to go on", len(self.results),
+                        len(self.plan.units))
+        self.prepared.clock.lap("reconstruct")
+
+    def _measure_modules(self):
+        """First pass of the data-dependent policies: a short reconstruction
+        of every module by itself.
+        """
+        settings = self.config.mrecg
+        iters = int(round(settings.num_iters * settings.first_pass_ratio))
+        walker = Walker(self.prepared.network, self.prepared.state)
+        units = [Unit.single(m) for m in self.prepared.modules]
+        with Progress("First pass", len(units), "module") as bar:
+            for k, unit in enumerate(units):
+                bar.text(unit.name)
+                self._step(walker, f"first_{k}", unit, units[k + 1:], iters)
+                if settings.first_pass_ratio == 1.0:
+                    self._final.append(walker.state)
+                bar.update()
+        self._stored.clear()  # the second pass starts from nearest rounding again
+        self.first_pass = walker.results
+        return _loss_table(walker.results)
+
+    def _importance(self):
+        if self.config.mrecg.loss != "fisher":
+            return
+        network = self.prepared.network
+        outputs = sorted({n for u in self.plan.units for n in u.outputs})
+        network.importance = importance(network.graph, network.reached, outputs, network.samples,
+                                        network.store,
+                                        network.seed)
+
+    def _walk_units(self):
+        settings, units = self.config.mrecg, self.plan.units
+        walker = Walker(self.prepared.network, self.prepared.state)
+        # A short first pass is part of num_iters: every policy costs the same number of steps. A
+        # full one is a pass of its own, whose units are taken over where they stay alone.
+        spent = settings.first_pass_ratio if self.first_pass else 0.0
+        left = 1.0 - spent if spent < 1.0 else 1.0
+        budget = [self._iters(unit, left) for unit in units]
+        warm = ({n: a for r in self.first_pass for n, a in r.alphas.items()} if settings.warm_start
+                else {})
+        with Progress("Reconstruction", sum(budget), "iter") as bar:
+            for k, unit in enumerate(units):
+                bar.text(unit.name)
+                if self._is_final(k):
+                    result = walker.replay(units[k + 1:], self._final[k],
+                                           dataclasses.replace(self.first_pass[k], unit=unit,
+                                                               reused=True))
+                else:
+                    result = self._step(walker, f"{k}", unit, units[k + 1:], budget[k], warm,
+                                        self._watch(k, budget[k], bar))
+                if result.reused or not result.iterations:
+                    bar.update(budget[k])
+                self.results.append(result)
+                self.state = walker.state
+                report = unit_report(k, result, self.prepared.graph.params)
+                self.board.unit(report)
+                get_logger().info(unit_line(report, len(units)))
+
+    def _is_final(self, index: int) -> bool:
+        """Before the first joined unit nothing differs from a full first pass: training again
+        would give the same bytes.
+        """
+        return bool(self._final) and all(len(u.modules) == 1 for u in self.plan.units[:index + 1])
+
+    def _step(self, walker: Walker, key: str, unit: Unit, later, iters: int, warm=None,
+              watch=None) -> UnitResult:
+        """The stored result of an interrupted run, or a new one."""
+        stored = self.checkpoint.load(key, walker.state)
+        if stored:
+            state, summary, alphas = stored
+            self._stored.update(state.finished)
+            return walker.replay(later, state, UnitResult.from_dict(unit, summary, alphas))
+        result = walker.step(unit, later, self.config.mrecg, iters, warm, watch)
+        names = [n for n in walker.state.finished if n not in self._stored]
+        self._stored.update(names)
+        self.checkpoint.save(key, walker.state, sorted(names), result.to_dict(), result.alphas)
+        return result
+
+    def _iters(self, unit: Unit, share: float = 1.0) -> int:
+        """Optimizer steps of a unit that spends ``share`` of num_iters."""
+        per_module = int(round(self.config.mrecg.num_iters * share))
+        return (per_module
+                * (len(unit.modules) if self.config.mrecg.iters_scaling == "per_module" else 1))
+
+    def saved_by_reuse(self) -> Dict[str, float]:
+        """What a short first pass, or taking over its finished units,
+        saves against two full passes.
+
+        Iterations count once for every module that a step runs through.
+        """
+        if not self.first_pass:
+            return {}
+        units = [r.unit for r in self.first_pass + self.results]
+        two_passes = sum(self._iters(unit) * len(unit.modules) for unit in units)
+        trained = self.first_pass + [r for k, r in enumerate(self.results) if not self._is_final(k)]
+        spent = sum(r.iterations * len(r.unit.modules) for r in trained)
+        seconds = sum(r.seconds for r in trained)
+        return dict(iterations=two_passes - spent,
+                    seconds=seconds * (two_passes / max(1, spent) - 1.0))
+
+    def _watch(self, index: int, iters: int, bar: Progress) -> Callable:
+        """Called after every step: moves the bar and, now and then, feeds VisualDL."""
+        every = max(1, iters // BOARD_POINTS)
+
+        def on_step(trainer, step, loss):
+            bar.update()
+            if not self.config.global_.visualdl:
+                return  # nobody reads what the rest computes
+            if step % every == 0 or step == iters - 1:
+                self.board.step(index, step, float(loss),
+                                beta=annealed_beta(step, iters, trainer.settings),
+                                settled=trainer.settled())
+            if step == iters - 1:
+                for name, h in trainer.h().items():
+                    self.board.histogram(f"h/{name}", h, index)
+        return on_step

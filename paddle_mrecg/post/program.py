@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program of a quantized network, and the proof that it computes what was simulated."""
+from typing import Dict, List
+
+from ..deploy.qdq import QdqBuilder
+from ..deploy.verify import differences, values_in_program
+from ..graph.graph import WEIGHT_SLOTS, Graph, Op
+from .reconstruct import NetworkState
+from .scheme import FAKE_QUANTIZE, Scheme
+from .unit_runner import UnitRunner
+
+VERIFIED_SAMPLES = 8
+
+
+def qdq_graph(graph: Graph, scheme: Scheme, state: NetworkState) -> Graph:
+    """The graph with int8 weights and explicit activation quantizers.
+
+    Args:
+        graph(Graph): the folded float graph.
+        scheme(Scheme): what is quantized.
+        state(NetworkState): codes and encodings.
+
+    Returns:
+        Graph: a new graph; ``graph`` is unchanged.
+    """
+    result = graph.copy()
+    builder = QdqBuilder(result)
+    for name, encoding in state.weight_encodings.items():
+        builder.weight(name, state.codes[name], encoding)
+    ops: List[Op] = []
+    for op in scheme.quantized_view(result.ops):
+        if op.type == FAKE_QUANTIZE:
+            name = op.input("X")
+            ops += builder.activation(name, state.activation_encodings[name])
+        else:
+            if scheme.is_quantized(op):
+                slot = WEIGHT_SLOTS[op.type][1]
+                op = Op(op.type, dict(op.inputs, **{slot: [builder.dequantized[op.input(slot)]]}),
+                        op.outputs, op.attrs)
+            ops.append(op)
+    result.ops = builder.prologue + ops
+    return result
+
+
+def verify(network, state: NetworkState, prefix: str) -> Dict[str, float]:
+    """Compare the simulation in dygraph with the program in Paddle Inference on
+    a few calibration samples.
+
+    Where dygraph cannot reach the program's outputs (behind an NMS), the last tensors that
+    it can reach are compared.
+
+    Args:
+        network(Network): graph, scheme and samples.
+        state(NetworkState): what was exported.
+        prefix(str): the program's path without suffix.
+
+    Returns:
+        dict: ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` over the ``outputs``
+            compared tensors, and ``samples``. Differences of one activation step come from values
+            that lie on a rounding boundary and fall to either side by the last bit of a sum.
+    """
+    feed = {n: v[:VERIFIED_SAMPLES] for n, v in network.samples.items()}
+    runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)
+    names = _ends(runner, network.graph)
+    simulate = runner.numpy(runner.run_quantized, names, weights=state.weights(runner.weights),
+                            quantizers=state.quantizers(runner.activations))
+    simulated = simulate(feed)
+    written = values_in_program(network.graph, names, prefix, feed)
+    return dict(differences((simulated[n], written[n]) for n in names),
+                samples=len(next(iter(feed.values()))),
+                outputs=len(names))
+
+
+def _ends(runner: UnitRunner, graph: Graph) -> List[str]:
+    """The graph's outputs that the runner computes, else the tensors that none of its ops reads."""
+    produced = [n for op in runner.ops for n in op.output_names]
+    outputs = [n for n in graph.outputs if n in produced]
+    read = {n for op in runner.ops for n in op.input_names}
+    return outputs or [n for n in produced if n not in read]

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is quantized, and how finely: from settings and a graph to one table.
+
+A *quantized op* is a convolution or matrix product with a parameter as weight.
+Its weight and the activation it reads are quantized; one activation has one
+quantizer, however many ops read it.
+"""
+import dataclasses
+import fnmatch
+from typing import Dict, List, Set
+
+from ..config import QuantPost
+from ..errors import ConfigError, ModelError
+from ..graph.graph import (QUANTIZED, WEIGHT_SLOTS, Graph, Op, activation_name, channel_axis,
+                           weight_name)
+from ..grids.affine import QuantSpec
+
+FAKE_QUANTIZE = "fake_quantize"  # pseudo-op: one activation quantizer
+
+
+@dataclasses.dataclass(frozen=True)
+class ActivationSpec:
+    """How one activation is quantized; the sign is chosen from data."""
+
+    bits: int
+    symmetric: bool
+    unsigned_allowed: bool
+
+
+@dataclasses.dataclass
+class Scheme:
+    """The table. ``weights`` and ``activations`` map tensor names to specs.
+
+    ``quantize_shared`` says whether readers that are not quantized themselves
+    (shortcuts) read the quantized activation too.
+    """
+
+    weights: Dict[str, QuantSpec]
+    activations: Dict[str, ActivationSpec]
+    quantize_shared: bool
+
+    def is_quantized(self, op: Op) -> bool:
+        return op.type in WEIGHT_SLOTS and op.input(WEIGHT_SLOTS[op.type][1]) in self.weights
+
+    def quantized_view(self, ops: List[Op]) -> List[Op]:
+        """``ops`` with a ``fake_quantize`` pseudo-op before the first reader of
+        each quantized activation.
+        """
+        view, done = [], set()
+        for op in ops:
+            renamed = {}
+            for name in op.input_names:
+                if name not in self.activations or not self._reads_quantized(op, name):
+                    continue
+                if name not in done:
+                    done.add(name)
+                    view.append(Op(FAKE_QUANTIZE, {"X": [name]}, {"Out": [name + QUANTIZED]}))
+                renamed[name] = name + QUANTIZED
+            if renamed:
+                op = Op(op.type,
+                        {s: [renamed.get(n, n) for n in names] for s, names in op.inputs.items()},
+                        op.outputs, op.attrs)
+            view.append(op)
+        return view
+
+    def _reads_quantized(self, op: Op, name: str) -> bool:
+        if self.is_quantized(op):
+            return name == activation_name(op)
+        return self.quantize_shared and op.type != "shape"
+
+
+def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
+    """Choose bits and grids for every quantized op of a folded graph.
+
+    Args:
+        graph(Graph): the folded graph.
+        config(QuantPost): bits, overrides and skip lists.
+        target(str): ``paddle_lite`` or ``simulation``; decides what unset
+            options mean.
+
+    Returns:
+        Scheme: the table.
+
+    Raises:
+        ConfigError: a pattern of ``skip`` or ``overrides`` matches nothing.
+        ModelError: nothing is left to quantize.
+    """
+    lite = target == "paddle_lite"
+    weight_symmetric = lite if config.weight_symmetric is None else config.weight_symmetric
+    act_symmetric = lite if config.activation_symmetric is None else config.activation_symmetric
+    shared = (not lite) if config.quantize_shared is None else config.quantize_shared
+    ops = [op for op in graph.ops
+           if op.type in config.quantizable_op_type and weight_name(op, graph)]
+    tied = _read_otherwise(graph, ops)
+    chosen = _without_skipped([op for op in ops if weight_name(op, graph) not in tied], graph,
+                              config)
+    weights: Dict[str, QuantSpec] = {}
+    activations: Dict[str, ActivationSpec] = {}
+    for k, op in enumerate(chosen):
+        weight_bits, act_bits = _bits(op, graph, config, first=k == 0, last=k == len(chosen) - 1)
+        name, source = weight_name(op, graph), activation_name(op)
+        if name in weights:  # one parameter read twice keeps the finer grid
+            weight_bits = max(weight_bits, weights[name].bits)
+        weights[name] = QuantSpec(weight_bits, signed=weight_symmetric, symmetric=weight_symmetric,
+                                  axis=channel_axis(op) if config.weight_per_channel else None,
+                                  narrow=weight_symmetric and weight_bits == 8)
+        if act_bits < 32:
+            if source in activations:
+                act_bits = max(act_bits, activations[source].bits)
+            activations[source] = ActivationSpec(act_bits, act_symmetric, unsigned_allowed=not lite)
+    return Scheme(weights, activations, shared)
+
+
+def _read_otherwise(graph: Graph, ops: List[Op]) -> Set[str]:
+    """Parameters that also serve as something else than a weight of ``ops``; they stay float.
+
+    A tied embedding would have to be stored twice, as codes and as floats.
+    """
+    chosen = set(ops)
+    return {n for op in graph.ops for slot, names in op.inputs.items() for n in names
+            if n in graph.params and not (op in chosen and slot == WEIGHT_SLOTS[op.type][1])}
+
+
+def _names(op: Op, graph: Graph) -> List[str]:
+    return [weight_name(op, graph)] + op.output_names
+
+
+def _matches(op: Op, graph: Graph, pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in _names(op, graph))
+
+
+def _without_skipped(ops: List[Op], graph: Graph, config: QuantPost) -> List[Op]:
+    if not ops:
+        raise ModelError("nothing to quantize: the model has no op of "
+                         f"{', '.join(config.quantizable_op_type)} with a parameter as weight; its "
+                         f"op types are {sorted({o.type for o in graph.ops})}")
+    problems = [f"QuantPost.{key}: pattern '{p}' matches no weight or output; one of the names is "
+                f"'{weight_name(ops[0], graph)}'"
+                for key, patterns in (("skip", config.skip),
+                                      ("overrides", [o.pattern for o in config.overrides]))
+                for p in patterns if not any(_matches(op, graph, p) for op in ops)]
+    if problems:
+        raise ConfigError(problems)
+    kept = [op for op in ops if not any(_matches(op, graph, p) for p in config.skip)]
+    if not kept:
+        raise ModelError("nothing to quantize: QuantPost.skip excludes every quantizable op; "
+                         "remove a pattern")
+    return kept
+
+
+def _bits(op: Op, graph: Graph, config: QuantPost, first: bool, last: bool):
+    """Weight and activation bits of one op: overrides, then first and last layer, then the rest."""
+    weight_bits, act_bits = config.weight_bits, config.activation_bits
+    if first:
+        weight_bits, act_bits = config.first_layer_weight_bits, config.first_layer_activation_bits
+    elif last:
+        weight_bits, act_bits = config.last_layer_weight_bits, config.last_layer_activation_bits
+    for override in config.overrides:
+        if _matches(op, graph, override.pattern):
+            return override.weight_bits or weight_bits, override.activation_bits or act_bits
+    return weight_bits, act_bits

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""report.json and the table at the end: what was done, what it brought, what it cost."""
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from typing import Any, Dict, List, Optional
+
+from ..errors import DataError
+from ..files import write_json
+from .loss_curve import Curve
+from .progress import duration
+from .units import UnitReport
+
+FORMAT_VERSION = 1
+STAGES = ("float", "nearest", "quantized")  # keys of Report.metrics and columns of the table
+DISTRIBUTIONS = ("paddlepaddle", "paddlepaddle-gpu", "paddleslim", "numpy", "paddle-mrecg")
+
+
+@dataclasses.dataclass
+class Report:
+    """Everything that a reader of the result may ask.
+
+    Attributes:
+        metrics(dict): ``float``, ``nearest`` and ``quantized``, each name ->
+            value; empty without labels.
+        units(list[UnitReport]): the reconstructed units in order.
+        first_pass(list[UnitReport]): the single modules that data-dependent
+            joining measured; may be empty.
+        weights(dict): weight name -> ``dict(bits=, scale=)``, scale being
+            ``per_channel`` or ``per_tensor``.
+        activations(dict): activation name -> ``dict(bits=, signed=)``.
+        float_tensors(dict): weight or op output that stays float -> why.
+        seconds(dict): stage -> duration.
+        saved_by_reuse(dict): what data-dependent joining saved: ``iterations`` and ``seconds``.
+        sizes(dict): ``float_file``, ``quantized_file`` (from ``file_sizes``) and
+            ``codes`` (from ``code_sizes``).
+        verification(dict): ``max_abs_diff`` and ``max_abs_output`` of simulation against
+            exported program, ``samples``.
+        cpu_tuning(dict): start-up settings that were applied, from ``tune_cpu``.
+        samples(dict): purpose -> number of samples.
+        status(str): ``complete``, or ``interrupted`` when the units missing from ``units``
+            stayed at nearest rounding.
+        notes(list[str]): sentences that the reader must not miss; printed below the table.
+    """
+
+    metrics: Dict[str, Dict[str, float]] = dataclasses.field(default_factory=dict)
+    units: List[UnitReport] = dataclasses.field(default_factory=list)
+    first_pass: List[UnitReport] = dataclasses.field(default_factory=list)
+    weights: Dict[str, Dict] = dataclasses.field(default_factory=dict)
+    activations: Dict[str, Dict] = dataclasses.field(default_factory=dict)
+    float_tensors: Dict[str, str] = dataclasses.field(default_factory=dict)
+    seconds: Dict[str, float] = dataclasses.field(default_factory=dict)
+    saved_by_reuse: Dict[str, float] = dataclasses.field(default_factory=dict)
+    sizes: Dict[str, Dict] = dataclasses.field(default_factory=dict)
+    verification: Dict[str, float] = dataclasses.field(default_factory=dict)
+    samples: Dict[str, int] = dataclasses.field(default_factory=dict)
+    cpu_tuning: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    config: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    versions: Dict[str, str] = dataclasses.field(default_factory=lambda: installed_versions())
+    device: str = dataclasses.field(default_factory=lambda: device_name())
+    status: str = "complete"
+    notes: List[str] = dataclasses.field(default_factory=list)
+    format_version: int = FORMAT_VERSION
+
+    def curves(self) -> List[Curve]:
+        """Loss per module without joining (first pass, or nothing was joined) and with it."""
+        curves = []
+        # shorter than the final pass, and the reader of the picture must know it
+        if self.first_pass:
+            iterations = max(u.iterations for u in self.first_pass)
+            curves = [Curve.of_units(f"without joining (first pass, {iterations} iterations)",
+                                     self.first_pass)]
+        joined = any(len(u.modules) > 1 for u in self.units)
+        return (curves
+                + [Curve.of_units("with joining" if joined else "without joining", self.units)])
+
+    def oscillation(self) -> Dict[str, Dict]:
+        """``Curve.measures`` of the curves ``first_pass`` (where there was one) and ``final``."""
+        keys = (["first_pass"] if self.first_pass else []) + ["final"]
+        return {key: curve.measures() for key, curve in zip(keys, self.curves())}
+
+    def recovered(self, metric: str) -> Optional[float]:
+        """Share of what nearest rounding lost that reconstruction won back;
+        None when nothing was lost.
+        """
+        values = [self.metrics.get(s, {}).get(metric) for s in STAGES]
+        if None in values or values[0] == values[1]:
+            return None
+        full, nearest, quantized = values
+        return (quantized - nearest) / (full - nearest)
+
+    def to_dict(self) -> Dict:
+        """JSON-able, with the derived numbers in it."""
+        metrics = sorted({m for values in self.metrics.values() for m in values})
+        return dict(dataclasses.asdict(self), units=[u.to_dict() for u in self.units],
+                    first_pass=[u.to_dict() for u in self.first_pass],
+                    recovered={m: self.recovered(m) for m in metrics},
+                    oscillation=self.oscillation())
+
+    @classmethod
+    def from_dict(cls, entry: Dict) -> "Report":
+        """The reverse of ``to_dict``; a report of a later format keeps what this version knows."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        report = cls(**{k: v for k, v in entry.items() if k in known})
+        report.units = [UnitReport.from_dict(u) for u in report.units]
+        report.first_pass = [UnitReport.from_dict(u) for u in report.first_pass]
+        return report
+
+    def save(self, path: str):
+        """Write report.json; raises OutputError."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str) -> "Report":
+        """Read report.json.
+
+        Raises:
+            DataError: the file is missing or is not a report.
+        """
+        try:
+            with open(path, encoding="utf-8") as file:
+                return cls.from_dict(json.load(file))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"'{path}' is not a readable report.json of paddle_mrecg: give the "
+                            "save_dir of a finished run") from error
+
+    def table(self) -> str:
+        """The fixed-width table printed at the end."""
+        return "\n".join(self._metric_lines() + self._size_lines() + self._cost_lines())
+
+    def _metric_lines(self) -> List[str]:
+        names = list(dict.fromkeys(m for s in STAGES for m in self.metrics.get(s, {})))
+        if not names:
+            return ["no labels or evaluator given: nothing to score"]
+        width = max(16, *(len(n) + 1 for n in names))
+        lines = [f"{'metric':<{width}}" + "".join(f"{s:>11}" for s in STAGES)
+                 + f"{'change':>11}{'recovered':>11}"]
+        lines.append("-" * len(lines[0]))
+        for name in names:
+            values = [self.metrics.get(s, {}).get(name) for s in STAGES]
+            change = None if None in (values[0], values[2]) else values[2] - values[0]
+            recovered = self.recovered(name)
+            share = "-" if recovered is None else f"{100 * recovered:.0f} %"
+            lines.append(f"{name:<{width}}" + "".join(f"{_number(v):>11}" for v in values)
+                         + f"{_number(change, '+'):>11}{share:>11}")
+        return lines + ["change: quantized - float; recovered: share of nearest "
+                        "rounding's loss won back"]
+
+    def _size_lines(self) -> List[str]:
+        lines = [""]
+        for label, key in (("float", "float_file"), ("quantized", "quantized_file")):
+            if key in self.sizes:
+                size = self.sizes[key]
+                lines.append(f"{label + ' model':<16}{_bytes(size['bytes']):>11}"
+                             f"{_bytes(size['zipped']):>11} zipped")
+        if "codes" in self.sizes:
+            codes = self.sizes["codes"]
+            lines.append(f"{'weight codes':<16}{_bytes(codes['int8']):>11}"
+                         f"{_bytes(codes['zipped']):>11} zipped"
+                         f"{_bytes(codes['entropy_coded']):>11} ideally coded   "
+                         f"(float32 {_bytes(codes['float32'])})")
+        return lines if len(lines) > 1 else []
+
+    def _cost_lines(self) -> List[str]:
+        lines = [""]
+        if self.verification:
+            lines.append("exported program against simulation: max |difference| "
+                         f"{self.verification['max_abs_diff']:.3g} of "
+                         f"{self.verification['max_abs_output']:.3g}")
+        if self.saved_by_reuse.get("iterations"):
+            saved = self.saved_by_reuse
+            lines.append(f"reuse of the first pass saved {saved['iterations']:.0f} iterations, "
+                         f"about {duration(saved['seconds'])}")
+        if self.seconds:
+            lines.append("time: " + ", ".join(f"{k} {duration(s)}" for k, s in self.seconds.items())
+                         + f"; together {duration(sum(self.seconds.values()))}")
+        lines.append(", ".join([self.device] + [f"{k} {v}" for k, v in self.versions.items()]
+                               + [f"seed {self.seed}"]))
+        return (lines + ([f"status: {self.status}"] if self.status != "complete" else [])
+                + self.notes)
+
+
+def _number(value, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.4f}"
+
+
+def _bytes(count: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.2f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def installed_versions() -> Dict[str, str]:
+    """Versions of Python and of the packages that matter."""
+    found = dict(python=platform.python_version())
+    for distribution in DISTRIBUTIONS:
+        try:
+            found[distribution] = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return found
+
+
+def device_name() -> str:
+    """The GPU in use, else the processor with its number of cores; never a host name."""
+    paddle = sys.modules.get("paddle")  # never imported only to name the device
+    if paddle is not None and paddle.device.get_device().startswith("gpu"):
+        return paddle.device.cuda.get_device_name()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file
+                     if line.startswith("model name")]
+    except OSError:
+        names = []
+    return (f"{names[0] if names else platform.processor() or platform.machine()} "
+            f"({os.cpu_count()} cores)")

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The penalty as loss and as injected gradients, its schedule, and the optimizer's groups."""
+import numpy as np
+import paddle
+import pytest
+
+from paddle_mrecg.errors import ConfigError, DataError
+from paddle_mrecg.aware.job import quantized_layers
+
+LOW = {"target": "simulation", "weight_bits": 2, "activation_bits": 3,
+       "activation_quanter": "symmetric_pact"}
+SECTIONS = {"BinRegularization": {"schedule": "S1"},
+            "SymmetricPACT": {"init": "abs_max", "decay": 0.05}}
+
+
+def config(mode="loss", **more):
+    return dict(SECTIONS, QuantAware=dict(LOW, penalty_mode=mode, **more))
+
+
+def test_injection_trains_as_the_loss_does(small):
+    """All parameters after five steps agree to 1e-6, and the penalty itself is 0."""
+    trained = {}
+    for mode in ("loss", "injection"):
+        model, penalty = small.prepared(config(mode))
+        small.train(model, penalty, steps=5, lr=0.02)
+        trained[mode] = {k: v.numpy().astype(np.float64) for k, v in model.state_dict().items()}
+        assert (penalty().item() == 0.0) == (mode == "injection")
+    unregularized, penalty = small.prepared({"QuantAware": LOW,
+                                             "SymmetricPACT": {"init": "abs_max", "decay": 0.0}})
+    small.train(unregularized, penalty, steps=5, lr=0.02)
+    for key, value in trained["loss"].items():
+        np.testing.assert_allclose(trained["injection"][key], value, atol=1e-6)
+    moved = np.abs(unregularized.plain.weight.numpy() - trained["loss"]["plain.weight"]).max()
+    assert moved > 1e-3  # the penalty does something
+
+
+def test_weights_that_diverged_are_named_as_the_cause(small):
+    model, penalty = small.prepared(config())
+    penalty.on_epoch(0, 1)
+    model.plain.weight.set_value(np.full(model.plain.weight.shape, np.nan, np.float32))
+    with pytest.raises(DataError, match="NaN: the training diverged; lower the learning rate"):
+        penalty()
+
+
+def test_injected_gradients_are_scaled_where_the_loss_is(small):
+    """With a loss scale of 128, unscaled gradients are those without a scale."""
+    gradients = []
+    for scale in (1.0, 128.0):
+        model, penalty = small.prepared(config("injection"))
+        penalty.gradient_factor = scale if scale == 1.0 else lambda: 128.0
+        penalty.on_epoch(0, 1)
+        (model(small.images()).square().mean() * scale).backward()
+        gradients.append({p.name[-6:]: p.grad.numpy() / scale for p in model.plain.parameters()})
+    for a, b in zip(*(g.values() for g in gradients)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+
+
+def test_the_schedule_of_bin_regularization(small):
+    model, penalty = small.prepared({"QuantAware": {"weight_bits": 2},
+                                     "BinRegularization": {"schedule": "S2", "start": 0.5}})
+    values = []
+    for epoch in range(4):
+        penalty.on_epoch(epoch, 4)
+        values.append(penalty().item() > 0.0)
+    assert values == [False, False, True, True]
+    with pytest.raises(ConfigError, match="count from 0"):
+        penalty.on_epoch(4, 4)
+
+
+def test_dampening_grows_along_its_schedule(small):
+    model, penalty = small.prepared({"QuantAware": {"weight_bits": 3},
+                                     "Dampening": {"weight": 0.1, "start": 0.5}})
+    values = []
+    for epoch in range(5):
+        penalty.on_epoch(epoch, 5)
+        values.append(penalty().item())
+    assert values[:3] == [0.0] * 3 and 0.0 < values[3] < values[4]
+    with pytest.raises(ConfigError, match="a term of the loss only"):
+        small.prepared({"QuantAware": {"penalty_mode": "injection"}, "Dampening": {}})
+
+
+def test_without_sections_there_is_no_penalty(small):
+    _, penalty = small.prepared()
+    assert penalty().item() == 0.0 and penalty.alphas() == {}
+    assert [row["layer"] for row in penalty.statistics()] == small.LAYERS
+
+
+def test_decay_of_alpha(small):
+    model, penalty = small.prepared({"QuantAware": LOW, "SymmetricPACT": {"decay": 0.05}})
+    alphas = penalty.alphas()
+    assert list(alphas) == small.LAYERS and min(alphas.values()) > 0
+    assert penalty().item() == pytest.approx(sum(0.025 * a * a for a in alphas.values()), rel=1e-5)
+
+
+def test_groups_hold_every_parameter_once_and_act(small):
+    model, penalty = small.prepared({"QuantAware": dict(LOW, scale_lr=0.0),
+                                     "SymmetricPACT": {"lr": 3.0, "decay": 0.0}})
+    network, steps, clips = penalty.parameter_groups(weight_decay=0.1)
+    assert (sorted(p.name for g in (network, steps, clips) for p in g["params"])
+            == sorted(p.name for p in model.parameters()))
+    assert ({id(p) for p in clips["params"]}
+            == {id(layer.activation_quanter.alpha_shift) for _, layer in quantized_layers(model)})
+    before = {p.name: p.numpy() for p in model.parameters()}
+    sgd = paddle.optimizer.SGD(0.5, parameters=[network, steps, clips])
+    model.train()
+    model(10.0 * small.images()).square().mean().backward()  # beyond the clips
+    sgd.step()
+
+    def change(p):
+        return (before[p.name] - p.numpy()).astype(np.float64)
+    for p in steps["params"]:
+        np.testing.assert_array_equal(change(p), 0.0)  # factor 0
+    # factor 3, no decay; their start is 0, so neither is any value lost to rounding
+    for p in clips["params"]:
+        np.testing.assert_allclose(change(p), 1.5 * p.grad.numpy(), rtol=1e-6)
+    assert any(np.abs(change(p)).max() > 0 for p in clips["params"])
+    weight = model.plain.weight
+    np.testing.assert_allclose(change(weight),
+                               0.5 * (weight.grad.numpy() + 0.1 * before[weight.name]), atol=1e-6)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The check agrees with runtimes that compute right, finds the layer of one that does
+not, and survives a crash.
+"""
+import numpy as np
+import pytest
+
+from paddle_mrecg.deploy.check import doctor, runtimes
+from paddle_mrecg.deploy.check.causes import SAFE_CODE
+from paddle_mrecg.deploy.check.simulate import simulate
+from paddle_mrecg.deploy.check.text import report_text
+from paddle_mrecg.errors import ConfigError, ModelError, MrecgError
+from paddle_mrecg.deploy.lite.env import find_lite
+
+from tests.tiny import tiny_graph, tiny_quantized, tiny_samples
+
+FEED = {"image": tiny_samples()["image"][:2]}
+
+
+@pytest.fixture
+def graph():
+    return tiny_quantized(first_layer_weight_bits=4, last_layer_weight_bits=4)
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """Replaces all runtimes by one function of a graph and its inputs."""
+    monkeypatch.setattr(doctor, "_arm_table", lambda graph: ([], "not asked"))
+
+    def replace(function):
+        monkeypatch.setitem(doctor.RUNTIMES, "inference",
+                            lambda graph, feed, seconds: function(graph, feed))
+    return replace
+
+
+def exact(graph, feed):
+    return runtimes.Outcome(simulate(graph, feed, graph.outputs))
+
+
+def test_a_runtime_that_computes_the_same_agrees(graph, only):
+    only(exact)
+    report = doctor.check(graph, FEED, ["inference"])
+    found, = report.runtimes
+    assert report.is_fine and found.status == doctor.AGREES
+    assert found.max_abs_diff == 0.0 and found.worst_layer == 0.0 and report.layers == 5
+
+
+def test_the_layer_of_a_wrong_kernel_is_named(graph, only):
+    def wrong(program, feed):
+        program = program.copy()
+        program.params["c.w"] = (program.params["c.w"] // 2).astype(np.int8)
+        return exact(program, feed)
+
+    only(wrong)
+    report = doctor.check(graph, FEED, ["inference"])
+    found, = report.runtimes
+    assert not report.is_fine and found.status == doctor.DIFFERS
+    assert [layer.name for layer in found.findings] == ["c.w"]
+    assert "c.w (relu, c.relu)" in report_text(report) and "no known cause" in report_text(report)
+
+
+@pytest.mark.parametrize("is_saturation, status",
+                         [(True, doctor.X86_ONLY), (False, doctor.DIFFERS)])
+def test_saturation_on_x86_is_believed_only_when_small_codes_cure_it(graph, monkeypatch, only,
+                                                                     is_saturation, status):
+    graph.params["a.w"] = np.clip(graph.params["a.w"].astype(int) * 18, -127, 127).astype(np.int8)
+    assert np.abs(graph.params["a.w"].astype(int)).max() > SAFE_CODE
+
+    def saturating(program, feed, seconds):
+        values = exact(program, feed)
+        if (len(program.inputs) > 1
+            and not (is_saturation
+                     and np.abs(program.params["a.w"].astype(int)).max() <= SAFE_CODE)):
+            values.outputs["a.relu"] = np.minimum(values.outputs["a.relu"],
+                                                  0.5 * values.outputs["a.relu"].max())
+        return values
+
+    only(exact)
+    monkeypatch.setitem(doctor.RUNTIMES, "lite", saturating)
+    found, = doctor.check(graph, FEED, ["lite"]).runtimes
+    assert found.status == status and ("16 bits" in found.findings[0].cause) == is_saturation
+
+
+def test_a_crash_is_a_finding(graph, only):
+    only(lambda graph, feed: runtimes.Outcome(failure="the process was killed by SIGSEGV"))
+    report = doctor.check(graph, FEED, ["inference"])
+    assert (not report.is_fine and report.runtimes[0].status == doctor.FAILED
+            and "SIGSEGV" in report_text(report))
+
+
+def test_what_is_not_installed_is_absent_not_wrong(graph, only):
+    only(lambda graph, feed: runtimes.Outcome(failure="no paddle_lite_opt on PATH: run "
+                                                      "`paddle-mrecg lite-env`"))
+    report = doctor.check(graph, FEED, ["inference"])
+    assert report.is_fine and report.runtimes[0].status == doctor.ABSENT
+
+
+def test_wrong_use_is_said(graph):
+    with pytest.raises(ConfigError, match="no runtime 'tflite'"):
+        doctor.check(graph, FEED, ["tflite"])
+    with pytest.raises(ModelError, match="check quantized models"):
+        doctor.check(tiny_graph(), FEED, ["inference"])
+
+
+def test_processes_that_crash_hang_or_fail_are_outcomes(tmp_path):
+    def run(code, seconds=60):
+        command = [runtimes.sys.executable, "-S", "-c", code]
+        return runtimes._run(command, str(tmp_path), FEED, ["y"], seconds, 0,
+                             runtimes.Outcome()).failure
+
+    assert (run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+            == "the process was killed by SIGSEGV")
+    assert run("import time; time.sleep(60)", seconds=1) == "no result after 1 s"
+    assert run("raise SystemExit('out of luck')") == "exit code 1: out of luck"
+
+
+def test_arrays_keep_any_name(tmp_path):
+    arrays = {"file": np.arange(3), "a/b": np.ones((2, 2), np.float32), "x@cut": np.zeros(1)}
+    runtimes.write_arrays(str(tmp_path / "a.npz"), arrays)
+    found, times = runtimes.read_arrays(str(tmp_path / "a.npz"))
+    assert times == [] and list(found) == list(arrays)
+    assert all(np.array_equal(found[n], v) for n, v in arrays.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["inference", "onnxruntime", "lite"])
+def test_real_runtimes_agree(graph, name):
+    if name == "onnxruntime":
+        for module in ("onnx", "onnxruntime", "paddle2onnx"):
+            pytest.importorskip(module, reason=f"{module} is not installed: pip install "
+                                               "'paddle_mrecg[onnx]'")
+    if name == "lite":
+        try:
+            find_lite()
+        except MrecgError as error:
+            pytest.skip(str(error))
+    report = doctor.check(graph, FEED, [name])
+    found, = report.runtimes
+    assert found.status == doctor.AGREES, report_text(report)
+    assert found.worst_layer < 1e-4

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way in which Paddle Lite's converter can fail is one sentence; the real one, where it
+is installed, makes int8.
+"""
+import pytest
+
+from paddle_mrecg.errors import ModelError, MrecgError
+from paddle_mrecg.deploy.lite import convert as lite
+from paddle_mrecg.deploy.lite.env import LiteTools, find_lite
+
+from tests.tiny import tiny_quantized
+
+
+@pytest.fixture(scope="module")
+def quantized():
+    return tiny_quantized()
+
+
+def converter(tmp_path, script):
+    """A stand-in for paddle_lite_opt."""
+    path = tmp_path / "paddle_lite_opt"
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return LiteTools(str(path), None)
+
+
+@pytest.mark.parametrize("script, said", [
+    ("echo loading; echo 'Check failed: no kernel for softplus'; echo bye; exit 3",
+     r"exit code 3\): Check failed: no kernel for softplus"),
+    # it claims success and writes nothing
+    ("echo 'last words'; exit 0", r"exit code 0\): last words"),
+    ("kill -ABRT $$", r"killed by signal 6\): no message"),
+])
+def test_a_failed_conversion_gives_the_converters_reason(quantized, tmp_path, script, said):
+    with pytest.raises(ModelError, match=said):
+        lite.convert(quantized, converter(tmp_path, script), "arm")
+
+
+def test_a_converter_that_hangs_is_stopped(quantized, tmp_path, monkeypatch):
+    monkeypatch.setattr(lite, "OPT_SECONDS", 0.2)
+    with pytest.raises(ModelError, match="did not finish in 0.2 s"):
+        lite.convert(quantized, converter(tmp_path, "exec sleep 30"), "arm")
+
+
+def test_a_converter_that_cannot_run_names_the_cure(quantized, tmp_path):
+    with pytest.raises(MrecgError, match="cannot be run .*lite-env"):
+        lite.convert(quantized, LiteTools(str(tmp_path / "missing"), None), "arm")
+
+
+@pytest.mark.parametrize("target", lite.TARGETS)
+def test_the_real_converter_makes_int8_of_every_layer(quantized, target):
+    try:
+        tools = find_lite()
+    except MrecgError as error:
+        pytest.skip(f"Paddle Lite's converter is not installed: {error}")
+    before = {name: value.copy() for name, value in quantized.params.items()}
+    model = lite.convert(quantized, tools, target)
+    assert model.target == target and len(model.data) > 1000
+    convolutions = [row for row in model.rows if "conv" in row.type]
+    assert len(convolutions) == 4 and all(row.int8 for row in convolutions)
+    # the graph is not changed
+    assert all((quantized.params[name] == value).all() for name, value in before.items())

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rewrites for Paddle Lite leave what is computed as it was, and make the form
+that its converter reads.
+"""
+import numpy as np
+import pytest
+
+from paddle_mrecg.deploy.check.simulate import simulate
+from paddle_mrecg.errors import ModelError
+from paddle_mrecg.deploy.lite.arm import (apply_mobile_rules, avoid_lowest_code,
+                                          clip_low_bit_activations)
+from paddle_mrecg.deploy.predictor import Predictor
+from paddle_mrecg.deploy.rewrites import (float_where_wrong, for_lite, needed_ops,
+                                          scale_per_channel, scales_in_place, share_scales,
+                                          split_hard_swish, store_int8, weight_dequantizers)
+from paddle_mrecg.graph.graph import Op, TensorInfo
+from paddle_mrecg.graph.writer import save_program
+
+from tests.tiny import tiny_quantized, tiny_samples
+
+FEED = {"image": tiny_samples()["image"][:4]}
+
+
+def as_the_factory_writes(graph):
+    """Float codes, one scale per weight, scale variables of their own: what
+    paddle.quantization's convert leaves.
+    """
+    producers = graph.producers()
+    for op in [op for op in graph.ops if op.type == "dequantize_linear"]:
+        name = op.input("X")
+        if name in graph.params:
+            graph.params[name] = graph.params[name].astype(np.float32)
+            graph.params[op.input("Scale")] = graph.params[op.input("Scale")][:1]
+            graph.params[op.input("ZeroPoint")] = np.zeros(1, np.float32)
+            op.attrs["quant_axis"] = -1
+        elif producers[name].type == "quantize_linear":
+            for slot in ("Scale", "ZeroPoint"):
+                old = op.input(slot)
+                new = graph.unique_name(old + ".own")
+                graph.params[new] = graph.params[old].copy()
+                graph.tensors[new] = TensorInfo(new, graph.params[new].shape)
+                op.inputs[slot] = [new]
+    return graph
+
+
+def test_programs_of_the_factory_api_get_the_form_that_opt_reads():
+    graph = as_the_factory_writes(tiny_quantized(weight_per_channel=False))
+    before = simulate(graph, FEED, graph.outputs)["probability"]
+    assert all((share_scales(graph), store_int8(graph), scale_per_channel(graph)))
+    producers = graph.producers()
+    for op in weight_dequantizers(graph):
+        codes = graph.params[op.input("X")]
+        assert (codes.dtype == np.int8
+                and graph.params[op.input("Scale")].size == codes.shape[op.attrs["quant_axis"]])
+    for op in graph.ops:
+        source = producers.get(op.input("X"))
+        if op.type == "dequantize_linear" and source is not None:
+            assert op.inputs["Scale"] == source.inputs["Scale"]
+    assert np.array_equal(simulate(graph, FEED, graph.outputs)["probability"], before)
+
+
+def test_own_programs_need_no_rewrite_for_arm():
+    graph = tiny_quantized()
+    assert for_lite(graph, "arm") == []
+
+
+def test_scales_that_differ_stay_apart():
+    graph = as_the_factory_writes(tiny_quantized())
+    op = next(op for op in graph.ops
+              if op.type == "dequantize_linear" and op.input("X") not in graph.params)
+    graph.params[op.input("Scale")] = graph.params[op.input("Scale")] * 2
+    before = list(op.inputs["Scale"])
+    share_scales(graph)
+    assert op.inputs["Scale"] == before
+
+
+def test_hard_swish_is_split_without_changing_a_value(tmp_path):
+    graph = tiny_quantized()
+    relu = next(op for op in graph.ops if op.type == "relu")
+    relu.type, relu.attrs = "hard_swish", dict(threshold=6.0, scale=6.0, offset=3.0)
+    save_program(graph, str(tmp_path / "a"))
+    assert split_hard_swish(graph) and not [op for op in graph.ops if op.type == "hard_swish"]
+    save_program(graph, str(tmp_path / "b"))
+    first, second = (Predictor(str(tmp_path / k))(FEED)[0] for k in "ab")
+    assert np.abs(first - second).max() < 1e-5  # one rounding more per value
+
+
+def test_matrix_products_compute_in_float_on_the_same_codes(tmp_path):
+    graph = tiny_quantized()
+    before = simulate(graph, FEED, graph.outputs)["probability"]
+    assert float_where_wrong(graph).startswith("1 matrix products")
+    product = next(op for op in graph.ops if op.type == "matmul_v2")
+    assert graph.params[product.input("Y")].dtype == np.float32
+    assert "fc.w" not in graph.params, "the codes are not stored twice"
+    assert np.abs(simulate(graph, FEED, graph.outputs)["probability"] - before).max() < 1e-6
+
+
+def test_low_bit_activations_are_clipped_to_their_range():
+    """PaddleSlim writes the bits as an attribute alone."""
+    graph = tiny_quantized()
+    for op in graph.ops:
+        if op.type.endswith("quantize_linear") and op.input("X") not in graph.params:
+            op.attrs["bit_length"] = 4
+    before = simulate(graph, FEED, graph.outputs)["probability"]
+    text = clip_low_bit_activations(graph)
+    clips = [op for op in graph.ops if op.type == "clip"]
+    assert text.startswith(f"{len(clips)} activations of 4 to 4 bits") and clips
+    assert len(clips) == sum(op.type == "quantize_linear" for op in graph.ops)
+    for clip in clips:
+        quantize, = graph.consumers()[clip.output("Out")]
+        step = graph.params[quantize.input("Scale")][0] / 7
+        assert np.allclose([clip.attrs["min"], clip.attrs["max"]], [-8 * step, 7 * step])
+    assert np.abs(simulate(graph, FEED, graph.outputs)["probability"] - before).max() < 1e-6
+    assert clip_low_bit_activations(tiny_quantized()) == ""
+
+
+@pytest.mark.parametrize("settings", [dict(target="simulation", weight_bits=4, activation_bits=8),
+                                      dict(target="simulation", weight_symmetric=True,
+                                           activation_symmetric=True)])
+def test_grids_that_int8_kernels_lack_are_refused_with_the_cure(settings):
+    with pytest.raises(ModelError, match="zero point or without sign.*Global.target=paddle_lite"):
+        apply_mobile_rules(tiny_quantized(**settings))
+
+
+@pytest.mark.parametrize("factor, expected", [(-1.0, -127), (1.0, -128)])
+def test_the_lowest_code_is_avoided_only_where_a_batch_norm_negates_it(factor, expected):
+    graph = tiny_quantized()
+    graph.params["b.w"] = graph.params["b.w"].copy()
+    graph.params["b.w"].flat[0] = -128
+    conv = next(op for op in graph.ops if op.input("Filter") == "b.w.dequantized")
+    channels = graph.params["b.w"].shape[0]
+    for name, value in (("m", 0), ("v", 1), ("g", factor), ("h", 0)):
+        graph.params[name] = np.full(channels, value, np.float32)
+        graph.tensors[name] = TensorInfo(name, (channels,))
+    raw = conv.output("Output") + ".raw"
+    graph.tensors[raw] = TensorInfo(raw, graph.tensors[conv.output("Output")].shape)
+    norm = Op("batch_norm", dict(X=[raw], Mean=["m"], Variance=["v"], Scale=["g"], Bias=["h"]),
+              {"Y": conv.outputs["Output"]}, dict(is_test=True, epsilon=1e-5, data_layout="NCHW"))
+    conv.outputs = {"Output": [raw]}
+    graph.ops.insert(graph.ops.index(conv) + 1, norm)
+    text = avoid_lowest_code(graph)
+    assert graph.params["b.w"].min() == expected
+    assert bool(text) == (factor < 0)
+
+
+def test_needed_ops_keeps_order_and_drops_the_rest():
+    graph = tiny_quantized()
+    ops = needed_ops(graph, ["a.relu"])
+    assert ops == [op for op in graph.ops if op in ops] and ops[-1].output_names == ["a.relu"]
+    assert not [op for op in ops if op.type == "matmul_v2"]
+
+
+def test_fake_quantizers_write_their_scale_where_they_read_it():
+    """PaddleSlim's older form; a reader that renames the output must not leave opt with a
+    name that nothing stores.
+    """
+    graph = tiny_quantized()
+    graph.params.update({"w": np.array([[1.0, -3.0], [0.5, 0.25]], np.float32),
+                         "s": np.ones(1, np.float32)})
+    kinds = ("fake_quantize_dequantize_moving_average_abs_max",
+             "fake_channel_wise_quantize_dequantize_abs_max")
+    graph.ops = [Op(kinds[0], {"X": ["image"], "InScale": ["s"]},
+                    {"Out": ["a"], "OutScale": ["s.inplace"]}, {}),
+                 Op(kinds[1], {"X": ["w"]}, {"Out": ["b"], "OutScale": ["w.inplace"]},
+                    dict(quant_axis=0))]
+    assert scales_in_place(graph).startswith("2 ")
+    assert graph.ops[0].outputs["OutScale"] == ["s"]
+    assert graph.params[graph.ops[1].output("OutScale")].tolist() == [3.0, 0.5]

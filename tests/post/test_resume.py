@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ctrl-C leaves what is finished usable, and a resumed run ends as if nothing had happened."""
+import os
+
+import numpy as np
+import pytest
+
+from paddle_mrecg.deploy.predictor import Predictor
+from paddle_mrecg.post.job import quant_post_mrecg
+from paddle_mrecg.post.walk import Walker
+
+from tests.jobs import batches, content, model_dir, reference, settings  # noqa: F401
+from tests.tiny import tiny_samples
+
+
+class CtrlC:
+    """Raises KeyboardInterrupt instead of the n-th training of a unit, once."""
+
+    def __init__(self, monkeypatch, turn):
+        self.left, step = turn, Walker.step
+
+        def interrupted(walker, *args, **kwargs):
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return step(walker, *args, **kwargs)
+        monkeypatch.setattr(Walker, "step", interrupted)
+
+    def disarm(self):
+        self.left = -1
+
+
+@pytest.mark.parametrize("finished_units", [0, 1, 2])
+def test_ctrl_c_leaves_a_usable_program_and_resume_ends_as_if_nothing_happened(finished_units,
+                                                                               model_dir, tmp_path,
+                                                                               monkeypatch):
+    config, folder = settings(granularity="block"), str(tmp_path / "out")
+    quant_post_mrecg(model_dir, batches(), config, str(tmp_path / "whole"))
+    CtrlC(monkeypatch, finished_units + 1)
+    partial = quant_post_mrecg(model_dir, batches(), config, folder)
+    assert partial.interrupted and partial.report.status == "interrupted"
+    assert len(partial.report.units) == finished_units
+    assert np.isfinite(Predictor(partial.prefix)(tiny_samples(4))[0]).all()
+    if finished_units < 2:
+        assert content(folder) != content(tmp_path / "whole")
+    config["Global"]["resume"] = True
+    resumed = quant_post_mrecg(model_dir, batches(), config, folder)
+    assert [u.reused for u in resumed.report.units] == [k < finished_units for k in range(3)]
+    assert content(folder) == content(tmp_path / "whole")
+    assert (sorted(os.listdir(tmp_path)) == ["out", "whole"]
+            and not os.path.exists(os.path.join(folder, ".partial")))
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 5])
+def test_resume_repeats_the_first_pass_as_well(steps, model_dir, tmp_path, monkeypatch, reference):
+    folder = str(tmp_path / "out")
+    ctrl_c = CtrlC(monkeypatch, steps)
+    if steps <= 3:  # without a plan there is nothing to keep but checkpoints
+        with pytest.raises(KeyboardInterrupt):
+            quant_post_mrecg(model_dir, batches(), settings(), folder)
+        assert not os.path.exists(folder)
+    else:
+        assert quant_post_mrecg(model_dir, batches(), settings(), folder).interrupted or steps > 4
+    ctrl_c.disarm()
+    quant_post_mrecg(model_dir, batches(), settings({"Global": {"resume": True}}), folder)
+    assert content(folder) == reference
+
+
+def test_resume_with_other_settings_starts_afresh(model_dir, tmp_path, monkeypatch, reference):
+    folder = str(tmp_path / "out")
+    CtrlC(monkeypatch, 4)
+    assert quant_post_mrecg(model_dir, batches(), settings({"QuantPost": {"weight_bits": 4}}),
+                            folder).interrupted
+    quant_post_mrecg(model_dir, batches(), settings({"Global": {"resume": True}}), folder)
+    assert content(folder) == reference
