@@ -10,7 +10,7 @@ import pytest
 from paddle.quantization import QAT, QuantConfig
 
 from paddle_mrecg.errors import ConfigError, DataError
-from paddle_mrecg.grids import fake_quantize
+from paddle_mrecg.grids import fake_quantize as kernels
 from paddle_mrecg.aware.quanters.abs_max import AbsMax, AbsMaxQuanter
 from paddle_mrecg.aware.quanters.lsq import LSQ, LSQQuanter
 from paddle_mrecg.aware.quanters.lsq_plus import LSQPlus, LSQPlusQuanter
@@ -183,7 +183,7 @@ def test_the_way_of_other_devices(kind, monkeypatch):
     x, found = normal(4, 3, 5, 5, spread=3.0), []
     for tensors in (False, True):
         if tensors:
-            monkeypatch.setattr(fake_quantize, "_operand",
+            monkeypatch.setattr(kernels, "_operand",
                                 lambda values, x, axis, unit=1.0: values.detach() / unit)
         quanter = kind(bits=4)
         quanter(x / 2.0)
