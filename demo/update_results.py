@@ -7,7 +7,8 @@ the settings named after it. YAML: the comment
 lines below ``# result: quickstart/direction bits=W4A8`` that start with ``#   `` become
 one line per setting.
 A block whose results file does not exist (yet) is left as it is.
-``<!-- results:mobile/cells -->`` is the deployment table.
+``<!-- results:mobile/cells -->`` is the deployment table, ``<!-- results:headline language=en -->``
+the README's table of three rows.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Dict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from demo.headline import headline_table  # noqa: E402
 from demo.mobile.cells import markdown as deployment_table  # noqa: E402
 from demo.results import cell, load_results, markdown_table, provenance, summarise  # noqa: E402
 
@@ -45,6 +47,9 @@ def fill_markdown(text: str, demo_dir: Path) -> str:
     def renew(match):
         if match["name"] == "mobile/cells":
             return f"{match[1]}{deployment_table(demo_dir / 'mobile/results/cells')}\n{match[4]}"
+        if match["name"] == "headline":
+            table = headline_table(demo_dir, **parse_where(match["where"]))
+            return f"{match[1]}{table}\n{match[4]}"
         path = find_results(match["name"], demo_dir)
         if not path.exists():
             return match[0]
