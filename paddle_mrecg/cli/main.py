@@ -13,6 +13,7 @@ from ..config import Config
 from ..config.docs import markdown_tables, text_tables
 from ..config.io import (load_any_config, load_config, missing_for_command, read_sections,
                          save_config)
+from ..config.recipes import recipe_list, recipe_text
 from ..config.schema import ALL_SECTIONS
 from ..errors import ConfigError, MrecgError, OutputError
 from ..compat import import_paddle
@@ -74,12 +75,15 @@ examples:
   paddle-mrecg validate my.yaml MRECG.num_iters=100 --resolved resolved.yaml
 """
 CONFIG = """\
-Lists every setting with its type, default, allowed values and the paper's symbol.
+Lists every setting with its type, default, allowed values and the paper's symbol; or recipes:
+whole files to start from.
 
 examples:
   paddle-mrecg config
   paddle-mrecg config MRECG            # one section
-  paddle-mrecg config --markdown       # the README's tables
+  paddle-mrecg config --markdown       # the same as Markdown tables
+  paddle-mrecg config --recipe         # names of all recipes
+  paddle-mrecg config --recipe ppocr_cls_mrecg_w4a8
 """
 OVERRIDES = dict(nargs="*", metavar="Section.key=value",
                  help="settings that win over the file; values as in YAML")
@@ -168,7 +172,13 @@ def _validate_recipe(args) -> int:
 
 
 def config(args) -> int:
-    """List all settings."""
+    """List all settings, or print a recipe."""
+    if args.recipe is not None:
+        if args.sections or args.markdown:
+            raise ConfigError("--recipe prints a recipe and not settings: leave out sections and "
+                              "--markdown")
+        sys.stdout.write(recipe_text(args.recipe) if args.recipe else recipe_list() + "\n")
+        return OK
     print(markdown_tables() if args.markdown else text_tables(args.sections or ALL_SECTIONS))
     return OK
 
@@ -204,7 +214,9 @@ def parser() -> argparse.ArgumentParser:
                          help="a recipe of AutoCompression (usually seen from its sections)")
     command = add(config, CONFIG)
     command.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(ALL_SECTIONS))
-    command.add_argument("--markdown", action="store_true", help="tables for a README")
+    command.add_argument("--markdown", action="store_true", help="tables in Markdown")
+    command.add_argument("--recipe", nargs="?", const="", metavar="NAME",
+                         help="print a recipe, or the names of all")
     for module in (deploy, hosts):
         module.add_commands(commands)
     return root
