@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The subcommands of deployment: ``export``, ``check`` and ``lite-env``."""
-import argparse
 import json
 import os
 
-from ..errors import DataError, ModelError
 from ..compat import import_paddle
+from ..errors import DataError, ModelError
+from .commands import DIFFERENT, OK, add_command
 
-OK, PROBLEM = 0, 1
 EXPORT = """\
 Writes a quantized model for a runtime: lite (paddle_lite_opt for ARM and x86, .nb files and the
 table of ops in ops.json), inference (.pdmodel) or onnx (QuantizeLinear / DequantizeLinear). Takes
@@ -67,7 +66,7 @@ def check(args) -> int:
     graph = _load(args)
     report = run(graph, _inputs(args, graph), args.runtimes, args.tolerance, args.seconds)
     print(json.dumps(plain(report.to_dict()), indent=1) if args.json else report_text(report))
-    return OK if report.is_fine else PROBLEM
+    return OK if report.is_fine else DIFFERENT
 
 
 def lite_env(args) -> int:
@@ -80,19 +79,13 @@ def lite_env(args) -> int:
 
 def add_commands(commands) -> None:
     """Add the three subcommands to the parser of ``paddle-mrecg``."""
-    def add(name, run, text):
-        command = commands.add_parser(name, help=run.__doc__.rstrip("."), description=text,
-                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-        command.set_defaults(run=run, overrides=None)
-        return command
-
-    command = add("export", export, EXPORT)
+    command = add_command(commands, "export", export, EXPORT)
     _model_arguments(command)
     command.add_argument("--target", required=True, choices=("lite", "inference", "onnx"))
     command.add_argument("--output", metavar="DIR", help="default MODEL_DIR/TARGET")
     command.add_argument("--lite_targets", nargs="+", choices=("arm", "x86"),
                          default=("arm", "x86"))
-    command = add("check", check, CHECK)
+    command = add_command(commands, "check", check, CHECK)
     _model_arguments(command)
     command.add_argument("--inputs", metavar="FILE",
                          help=".npz with one array per input, or .npy for the only one")
@@ -105,7 +98,7 @@ def add_commands(commands) -> None:
     command.add_argument("--seconds", type=int, default=300,
                          help="limit for one run of a runtime (default 300)")
     command.add_argument("--json", action="store_true", help="the whole report as JSON")
-    command = add("lite-env", lite_env, LITE_ENV)
+    command = add_command(commands, "lite-env", lite_env, LITE_ENV)
     command.add_argument("--dir", metavar="DIR",
                          help="where to put it (default: the user's cache directory)")
     command.add_argument("--python", metavar="FILE",

@@ -6,8 +6,8 @@ import argparse
 import contextlib
 
 from ..compat import import_paddle
+from .commands import OK, add_command
 
-OK = 0
 RUN = """\
 Runs a training, export or slim script of PaddleOCR, PaddleDetection or PaddleClas, unchanged, with
 our strategies behind its calls of PaddleSlim. They are switched on by our sections, written into
@@ -59,9 +59,7 @@ def run(args) -> int:
 
 def add_commands(commands) -> None:
     """Add ``run`` to the parser of ``paddle-mrecg``."""
-    command = commands.add_parser("run", help=run.__doc__.rstrip("."), description=RUN,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
-    command.set_defaults(run=run, overrides=None)
+    command = add_command(commands, "run", run, RUN)
     command.add_argument("--strategy", metavar="FILE",
                          help="YAML file of our sections, beside those in the script's own file")
     command.add_argument("--watch", metavar="DIR",

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all subcommands share: exit codes, settings on the command line, and how one is added."""
+import argparse
+import os
+from typing import Callable
+
+from ..errors import OutputError
+
+OK, DIFFERENT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+OVERRIDES = dict(nargs="*", metavar="Section.key=value",
+                 help="settings that win over the file; values as in YAML")
+
+
+def add_command(commands, name: str, run: Callable, text: str) -> argparse.ArgumentParser:
+    """Add a subcommand whose one-line help is the first line of ``run``'s docstring.
+
+    Args:
+        commands: what ``add_subparsers`` returned.
+        name(str): the subcommand.
+        run(callable): takes the parsed arguments and returns an exit code.
+        text(str): what ``--help`` prints, with examples.
+    """
+    command = commands.add_parser(name, help=run.__doc__.rstrip("."), description=text,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    command.set_defaults(run=run, overrides=None)  # None: takes no settings
+    return command
+
+
+def make_parent(path: str):
+    """Make the folder of ``path``; raises OutputError."""
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be written ({error.strerror}): "
+                          "choose another place") from error

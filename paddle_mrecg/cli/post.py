@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The subcommands of post-training: ``quant`` and ``plan``."""
+import sys
+
+from ..compat import import_paddle
+from ..config.io import load_config, missing_for_command
+from ..errors import ConfigError
+from .commands import INTERRUPTED, OK, OVERRIDES, add_command, make_parent
+
+QUANT = """\
+Writes into Global.save_dir, as a whole or not at all: model.pdmodel and model.pdiparams (int8
+weights), encodings.json (bits and scale of every tensor), report.json, units.csv, plan.json,
+resolved_config.yaml, oscillation.png (loss per block with and without joining) and VisualDL logs.
+
+examples:
+  paddle-mrecg quant --config my.yaml
+  # no reconstruction: what rounding alone costs
+  paddle-mrecg quant --config my.yaml MRECG.preset=nearest
+  paddle-mrecg quant --config my.yaml Global.resume=true               # go on after Ctrl-C
+  # keep layers in float, by name pattern
+  paddle-mrecg quant --config my.yaml "QuantPost.skip=['head.*']"
+"""
+PLAN = """\
+Prints the modules of the model, which of them are joined and why, and saves that as
+plan.json. Nothing is trained: the policies that need losses (loss, loss_peaks, optimal) use
+those of nearest rounding, so their plan may differ from that of `quant`, which measures
+after a short reconstruction.
+
+examples:
+  paddle-mrecg plan --config my.yaml
+  paddle-mrecg plan --config my.yaml MRECG.granularity=modcap MRECG.top_k=4 --output plan.json
+"""
+
+
+def quant(args) -> int:
+    """Quantize a model and report what it cost."""
+    config = _complete_config(args)
+    import_paddle(config.global_.tune_cpu)
+    from ..post.job import quant_post_mrecg
+    result = quant_post_mrecg(config=config)
+    if result.interrupted:
+        print(f"paddle-mrecg: interrupted; {result.save_dir} holds a usable program with the "
+              "finished units, the others rounded to nearest; the same command with "
+              "Global.resume=true goes on", file=sys.stderr)
+        return INTERRUPTED
+    return OK
+
+
+def plan(args) -> int:
+    """Show which modules would be joined."""
+    config = _complete_config(args)
+    import_paddle(config.global_.tune_cpu)
+    from ..files import write_json
+    from ..post.job import plan_post
+    result = plan_post(config=config)
+    path = args.output or config.global_.save_dir.rstrip("/") + ".plan.json"
+    make_parent(path)
+    write_json(path, result.to_dict())
+    print(result.table())
+    print(f"\nsaved as {path}")
+    return OK
+
+
+def add_commands(commands) -> None:
+    """Add the two subcommands to the parser of ``paddle-mrecg``."""
+    for name, run, text in (("quant", quant, QUANT), ("plan", plan, PLAN)):
+        command = add_command(commands, name, run, text)
+        command.add_argument("--config", required=True, metavar="FILE",
+                             help="YAML file of settings")
+        command.add_argument("overrides", **OVERRIDES)
+    command.add_argument("--output", metavar="FILE",
+                         help="where to save the plan (default SAVE_DIR.plan.json)")
+
+
+def _complete_config(args):
+    """The config with everything that a run without Python arguments needs.
+
+    Raises:
+        ConfigError: see ``load_config``; or the model or data is not named.
+    """
+    loaded = load_config(args.config, args.overrides)
+    missing = missing_for_command(loaded)
+    if missing:
+        raise ConfigError(missing)
+    return loaded

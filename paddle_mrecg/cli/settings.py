@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The subcommands about settings: ``validate`` and ``config``."""
+import sys
+
+from ..compat import import_paddle
+from ..config import Config
+from ..config.docs import markdown_tables, text_tables
+from ..config.io import load_any_config, missing_for_command, read_sections, save_config
+from ..config.recipes import recipe_list, recipe_text
+from ..config.schema import ALL_SECTIONS
+from ..errors import ConfigError
+from .commands import OK, OVERRIDES, add_command, make_parent
+
+VALIDATE = """\
+Checks names, types, ranges and contradictions of a config and prints all of them at once; exit code
+2 if there are any. Neither the model nor the data is read. Takes recipes of PaddleSlim's
+AutoCompression (ACT) too.
+
+examples:
+  paddle-mrecg validate my.yaml
+  paddle-mrecg validate act.yaml TrainConfig.epochs=2
+  paddle-mrecg validate my.yaml MRECG.num_iters=100 --resolved resolved.yaml
+"""
+CONFIG = """\
+Lists every setting with its type, default, allowed values and the paper's symbol; or recipes:
+whole files to start from.
+
+examples:
+  paddle-mrecg config
+  paddle-mrecg config MRECG            # one section
+  paddle-mrecg config --markdown       # the same as Markdown tables
+  paddle-mrecg config --recipe         # names of all recipes
+  paddle-mrecg config --recipe ppocr_cls_mrecg_w4a8
+"""
+
+
+def validate(args) -> int:
+    """Check a config file."""
+    from ..slim.act_recipe import is_recipe
+    if args.act or is_recipe(read_sections(args.config, ALL_SECTIONS)[0]):
+        return _validate_recipe(args)
+    config = load_any_config(args.config, args.overrides)
+    if args.resolved:
+        make_parent(args.resolved)
+        save_config(config, args.resolved)
+    print(f"{args.config}: valid")
+    for problem in missing_for_command(config) if isinstance(config, Config) else ():
+        print(f"  needed on the command line, or as an argument from Python: {problem}")
+    return OK
+
+
+def _validate_recipe(args) -> int:
+    """Check a recipe of AutoCompression with the code that AutoCompression
+    runs after ``register()``.
+    """
+    if args.resolved:
+        raise ConfigError("--resolved writes settings of our own jobs, and this is a recipe of "
+                          "AutoCompression: leave it out")
+    import_paddle()
+    from ..slim.act_recipe import load_recipe
+    load_recipe(args.config, args.overrides)
+    print(f"{args.config}: valid, for PaddleSlim's AutoCompression after paddle_mrecg.register()")
+    return OK
+
+
+def config(args) -> int:
+    """List all settings, or print a recipe."""
+    if args.recipe is not None:
+        if args.sections or args.markdown:
+            raise ConfigError("--recipe prints a recipe and not settings: leave out sections and "
+                              "--markdown")
+        sys.stdout.write(recipe_text(args.recipe) if args.recipe else recipe_list() + "\n")
+        return OK
+    print(markdown_tables() if args.markdown else text_tables(args.sections or ALL_SECTIONS))
+    return OK
+
+
+def add_commands(commands) -> None:
+    """Add the two subcommands to the parser of ``paddle-mrecg``."""
+    command = add_command(commands, "validate", validate, VALIDATE)
+    command.add_argument("config", metavar="FILE", help="YAML file of settings")
+    command.add_argument("overrides", **OVERRIDES)
+    command.add_argument("--resolved", metavar="FILE",
+                         help="write all settings, defaults and preset included")
+    command.add_argument("--act", action="store_true",
+                         help="a recipe of AutoCompression (usually seen from its sections)")
+    command = add_command(commands, "config", config, CONFIG)
+    command.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(ALL_SECTIONS))
+    command.add_argument("--markdown", action="store_true", help="tables in Markdown")
+    command.add_argument("--recipe", nargs="?", const="", metavar="NAME",
+                         help="print a recipe, or the names of all")
