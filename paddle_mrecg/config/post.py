@@ -173,8 +173,8 @@ class MRECG:
     join_cost: float = knob(0.0, "optimal: price of every join, in units of the mean module loss",
                             "mu", low=0.0)
     first_pass_ratio: float = knob(0.1, "share of num_iters that the loss policies spend to "
-                                   "measure every module",
-                                   low=0.0, high=1.0)
+                                   "measure every module; the units get the rest", low=0.0,
+                                   high=0.9)
     warm_start: bool = knob(True, "joined units start from the first pass's roundings and scales")
     num_iters: int = knob(20000, "optimizer steps per module", low=0)
     iters_scaling: str = knob("per_module",

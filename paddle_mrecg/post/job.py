@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from typing import Callable, Dict, List, Optional
+from typing import Callable, List, Optional
 
 from ..compat import seed_everything, tune_cpu
 from ..config import LOSS_POLICIES
@@ -12,7 +12,7 @@ from ..data.evaluation import make_evaluator
 from .checkpoint import Checkpoint, job_digest
 from .fisher import importance
 from .prepare import Prepared, prepare
-from .reconstruct import NetworkState, annealed_beta
+from .reconstruct import annealed_beta
 from .walk import UnitResult, Walker
 from ..graph.partition import Plan, Unit
 from .write import PROGRAM, unit_report, write_outcome
@@ -135,8 +135,6 @@ class Job:
         self.state = prepared.state
         self._stored = set()
         self.first_pass: List[UnitResult] = []
-        # after each module of a first pass that is as long as the second
-        self._final: List[NetworkState] = []
         self.results: List[UnitResult] = []
         self.plan: Optional[Plan] = None
         self.interrupted = False
@@ -176,8 +174,6 @@ class Job:
             for k, unit in enumerate(units):
                 bar.text(unit.name)
                 self._step(walker, f"first_{k}", unit, units[k + 1:], iters)
-                if settings.first_pass_ratio == 1.0:
-                    self._final.append(walker.state)
                 bar.update()
         self._stored.clear()  # the second pass starts from nearest rounding again
         self.first_pass = walker.results
@@ -189,29 +185,21 @@ class Job:
         network = self.prepared.network
         outputs = sorted({n for u in self.plan.units for n in u.outputs})
         network.importance = importance(network.graph, network.reached, outputs, network.samples,
-                                        network.store,
-                                        network.seed)
+                                        network.store, network.seed)
 
     def _walk_units(self):
         settings, units = self.config.mrecg, self.plan.units
         walker = Walker(self.prepared.network, self.prepared.state)
-        # A short first pass is part of num_iters: every policy costs the same number of steps. A
-        # full one is a pass of its own, whose units are taken over where they stay alone.
-        spent = settings.first_pass_ratio if self.first_pass else 0.0
-        left = 1.0 - spent if spent < 1.0 else 1.0
+        # The first pass is part of num_iters: every policy costs the same number of steps.
+        left = 1.0 - (settings.first_pass_ratio if self.first_pass else 0.0)
         budget = [self._iters(unit, left) for unit in units]
         warm = ({n: a for r in self.first_pass for n, a in r.alphas.items()} if settings.warm_start
                 else {})
         with Progress("Reconstruction", sum(budget), "iter") as bar:
             for k, unit in enumerate(units):
                 bar.text(unit.name)
-                if self._is_final(k):
-                    result = walker.replay(units[k + 1:], self._final[k],
-                                           dataclasses.replace(self.first_pass[k], unit=unit,
-                                                               reused=True))
-                else:
-                    result = self._step(walker, f"{k}", unit, units[k + 1:], budget[k], warm,
-                                        self._watch(k, budget[k], bar))
+                result = self._step(walker, f"{k}", unit, units[k + 1:], budget[k], warm,
+                                    self._watch(k, budget[k], bar))
                 if result.reused or not result.iterations:
                     bar.update(budget[k])
                 self.results.append(result)
@@ -219,12 +207,6 @@ class Job:
                 report = unit_report(k, result, self.prepared.graph.params)
                 self.board.unit(report)
                 get_logger().info(unit_line(report, len(units)))
-
-    def _is_final(self, index: int) -> bool:
-        """Before the first joined unit nothing differs from a full first pass: training again
-        would give the same bytes.
-        """
-        return bool(self._final) and all(len(u.modules) == 1 for u in self.plan.units[:index + 1])
 
     def _step(self, walker: Walker, key: str, unit: Unit, later, iters: int, warm=None,
               watch=None) -> UnitResult:
@@ -240,27 +222,11 @@ class Job:
         self.checkpoint.save(key, walker.state, sorted(names), result.to_dict(), result.alphas)
         return result
 
-    def _iters(self, unit: Unit, share: float = 1.0) -> int:
+    def _iters(self, unit: Unit, share: float) -> int:
         """Optimizer steps of a unit that spends ``share`` of num_iters."""
         per_module = int(round(self.config.mrecg.num_iters * share))
         return (per_module
                 * (len(unit.modules) if self.config.mrecg.iters_scaling == "per_module" else 1))
-
-    def saved_by_reuse(self) -> Dict[str, float]:
-        """What a short first pass, or taking over its finished units,
-        saves against two full passes.
-
-        Iterations count once for every module that a step runs through.
-        """
-        if not self.first_pass:
-            return {}
-        units = [r.unit for r in self.first_pass + self.results]
-        two_passes = sum(self._iters(unit) * len(unit.modules) for unit in units)
-        trained = self.first_pass + [r for k, r in enumerate(self.results) if not self._is_final(k)]
-        spent = sum(r.iterations * len(r.unit.modules) for r in trained)
-        seconds = sum(r.seconds for r in trained)
-        return dict(iterations=two_passes - spent,
-                    seconds=seconds * (two_passes / max(1, spent) - 1.0))
 
     def _watch(self, index: int, iters: int, bar: Progress) -> Callable:
         """Called after every step: moves the bar and, now and then, feeds VisualDL."""
@@ -269,7 +235,7 @@ class Job:
         def on_step(trainer, step, loss):
             bar.update()
             if not self.config.global_.visualdl:
-                return  # nobody reads what the rest computes
+                return
             if step % every == 0 or step == iters - 1:
                 self.board.step(index, step, float(loss),
                                 beta=annealed_beta(step, iters, trainer.settings),

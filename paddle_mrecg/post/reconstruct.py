@@ -288,15 +288,20 @@ def measure(problem: UnitProblem, state: NetworkState, weights=None):
     Returns:
         tuple: ``{tensor: Loss}`` and ``{output: array}``.
     """
-    runner = problem.runner
     targets = {**problem.targets, **problem.inner_targets}
-    fetch = list(targets)
+    values = quantized_values(problem, state, list(targets), weights)
+    losses = {n: array_loss(values[n], targets[n]) for n in targets}
+    return losses, {n: values[n] for n in problem.outputs}
+
+
+def quantized_values(problem: UnitProblem, state: NetworkState, fetch: List[str],
+                     weights=None) -> Dict[str, np.ndarray]:
+    """Tensors of the quantized unit over all samples, nothing dropped; ``measure``'s arguments."""
+    runner = problem.runner
     run = runner.numpy(runner.run_quantized, fetch,
                        weights=weights or state.weights(runner.weights),
                        quantizers=state.quantizers(runner.activations))
-    values = problem.quant_stream.computed(problem.inputs, fetch, run, MEASURE_CHUNK)
-    losses = {n: array_loss(values[n], targets[n]) for n in fetch}
-    return losses, {n: values[n] for n in problem.outputs}
+    return problem.quant_stream.computed(problem.inputs, fetch, run, MEASURE_CHUNK)
 
 
 def array_loss(values: np.ndarray, targets: np.ndarray) -> Loss:

@@ -9,7 +9,8 @@ import numpy as np
 from ..config import MRECG
 from ..graph.graph import Graph, Op
 from ..graph.partition import Unit
-from .reconstruct import MEASURE_CHUNK, Loss, NetworkState, UnitProblem, UnitTrainer, measure
+from .reconstruct import (MEASURE_CHUNK, Loss, NetworkState, UnitProblem, UnitTrainer, measure,
+                          quantized_values)
 from .scheme import Scheme
 from .streams import ActivationStore, Stream
 from .unit_runner import UnitRunner
@@ -124,7 +125,7 @@ class Walker:
         """Advance through a unit that is finished in ``state`` without training it."""
         problem, _ = self._problem(result.unit, MRECG(), inner=False)
         self.state = state
-        self._advance(problem, measure(problem, state)[1], later)
+        self._advance(problem, quantized_values(problem, state, problem.outputs), later)
         self.results.append(result)
         return result
 

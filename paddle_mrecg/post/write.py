@@ -90,7 +90,6 @@ def _report(job, tuned: Dict) -> Report:
     report.samples = dict(calibration=len(next(iter(network.samples.values()))))
     report.status = "interrupted" if job.interrupted else "complete"
     report.cpu_tuning = tuned
-    report.saved_by_reuse = job.saved_by_reuse()
     report.notes += coarse_advice(job.prepared.coarse) + advice(report.units, config.mrecg)
     return report
 

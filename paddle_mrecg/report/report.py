@@ -34,7 +34,6 @@ class Report:
         activations(dict): activation name -> ``dict(bits=, signed=)``.
         float_tensors(dict): weight or op output that stays float -> why.
         seconds(dict): stage -> duration.
-        saved_by_reuse(dict): what data-dependent joining saved: ``iterations`` and ``seconds``.
         sizes(dict): ``float_file``, ``quantized_file`` (from ``file_sizes``) and
             ``codes`` (from ``code_sizes``).
         verification(dict): ``max_abs_diff`` and ``max_abs_output`` of simulation against
@@ -53,7 +52,6 @@ class Report:
     activations: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     float_tensors: Dict[str, str] = dataclasses.field(default_factory=dict)
     seconds: Dict[str, float] = dataclasses.field(default_factory=dict)
-    saved_by_reuse: Dict[str, float] = dataclasses.field(default_factory=dict)
     sizes: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     verification: Dict[str, float] = dataclasses.field(default_factory=dict)
     samples: Dict[str, int] = dataclasses.field(default_factory=dict)
@@ -171,10 +169,6 @@ class Report:
             lines.append("exported program against simulation: max |difference| "
                          f"{self.verification['max_abs_diff']:.3g} of "
                          f"{self.verification['max_abs_output']:.3g}")
-        if self.saved_by_reuse.get("iterations"):
-            saved = self.saved_by_reuse
-            lines.append(f"reuse of the first pass saved {saved['iterations']:.0f} iterations, "
-                         f"about {duration(saved['seconds'])}")
         if self.seconds:
             lines.append("time: " + ", ".join(f"{k} {duration(s)}" for k, s in self.seconds.items())
                          + f"; together {duration(sum(self.seconds.values()))}")

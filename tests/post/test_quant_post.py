@@ -191,24 +191,9 @@ def test_every_policy_runs(granularity, model_dir, tmp_path):
     if granularity == "explicit":
         assert result.plan.groups == [(0, 1), (2, 2)] and result.report.units[0].inner
     measured = granularity in ("loss", "loss_peaks", "optimal")
-    assert bool(result.report.first_pass) == measured == bool(result.report.saved_by_reuse)
+    assert bool(result.report.first_pass) == measured
     assert [u.weights for u in plan_post(model_dir, batches(), config).units], (
         "and so does the plan alone")
-
-
-def test_a_full_first_pass_is_taken_over_up_to_the_first_joined_unit(model_dir, tmp_path,
-                                                                     monkeypatch):
-    monkeypatch.setattr("paddle_mrecg.strategies.mrecg.loss_peaks",
-                        lambda *_, **__: [(0, 0), (1, 2)])
-    given = dict(granularity="loss_peaks", first_pass_ratio=1.0, warm_start=False)
-    reused = quant_post_mrecg(model_dir, batches(), settings(**given), str(tmp_path / "reused"))
-    again = quant_post_mrecg(model_dir, batches(),
-                             settings(granularity="explicit", units=[[0, 0], [1, 2]]),
-                             str(tmp_path / "again"))
-    assert [u.reused for u in reused.report.units] == [True, False]
-    assert reused.report.saved_by_reuse["iterations"] == TRAINING["num_iters"]
-    assert content(reused.save_dir) == content(again.save_dir), (
-        "training the first unit again would change nothing")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -217,10 +202,9 @@ def test_every_preset_runs(preset, model_dir, tmp_path):
     config = dict(Global=dict(visualdl=False),
                   MRECG=dict(preset=preset, num_iters=iters, batch_size=16))
     result = quant_post_mrecg(model_dir, batches(), config, str(tmp_path / "out"))
-    assert sum(u.iterations for u in result.report.units) == (iters and
-                                                              sum(u.iterations
-                                                                  for u in result.report.units))
-    assert (sum(u.iterations for u in result.report.units) > 0) == (iters > 0)
+    trained = {u.name: u.iterations for u in result.report.units}
+    assert len(trained) > 1 and all((n > 0) == (iters > 0) for n in trained.values())
+    assert iters == 0 or any(u.loss_hard < u.loss_nearest for u in result.report.units)
 
 
 @pytest.mark.parametrize("extra",
