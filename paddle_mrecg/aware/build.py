@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From settings to quanters: which layer gets which, with how many bits."""
-import fnmatch
 from typing import Dict, List, Optional, Tuple
 
 from paddle import nn
 
+from ..config.layer_bits import is_skipped, layer_bits, unmatched_patterns
 from ..config.aware import QuantAware, SymmetricPACT
 from ..config.shared_rules import FLOAT_BITS
 from ..errors import ConfigError, ModelError
@@ -34,7 +34,8 @@ class Builder:
     def attach(self, layers: List[Tuple[str, nn.Layer]]):
         """Quantize ``layers``, in the order in which the network runs them, in place."""
         for k, (name, layer) in enumerate(layers):
-            weight_bits, activation_bits = self._bits(name, k == 0, k == len(layers) - 1)
+            weight_bits, activation_bits = layer_bits([name], self.settings, k == 0,
+                                                       k == len(layers) - 1)
             attach(layer, self._weight(layer, weight_bits), self.activation(activation_bits),
                    self._bias())
 
@@ -83,18 +84,6 @@ class Builder:
         return AbsMaxQuanter(role="weight", bits=self.settings.bias_bits,
                              power_of_two=self.settings.weight_quanter == "tqt")
 
-    def _bits(self, name: str, first: bool, last: bool) -> Tuple[int, int]:
-        settings = self.settings
-        bits = settings.weight_bits, settings.activation_bits
-        if first:
-            bits = settings.first_layer_weight_bits, settings.first_layer_activation_bits
-        elif last:
-            bits = settings.last_layer_weight_bits, settings.last_layer_activation_bits
-        for override in settings.overrides:
-            if fnmatch.fnmatchcase(name, override.pattern):
-                return override.weight_bits or bits[0], override.activation_bits or bits[1]
-        return bits
-
 
 def without_skipped(layers: List[Tuple[str, nn.Layer]],
                     settings: QuantAware) -> List[Tuple[str, nn.Layer]]:
@@ -108,15 +97,11 @@ def without_skipped(layers: List[Tuple[str, nn.Layer]],
         raise ModelError("nothing to quantize: the model has no "
                          f"{' or '.join(settings.quantizable_layer_type)}, or all of them have a "
                          "forward of their own")
-    problems = [f"QuantAware.{key}: pattern '{p}' matches no layer; one of the names is "
-                f"'{layers[0][0]}'"
-                for key, patterns in (("skip", settings.skip),
-                                      ("overrides", [o.pattern for o in settings.overrides]))
-                for p in patterns if not any(fnmatch.fnmatchcase(name, p) for name, _ in layers)]
+    problems = list(unmatched_patterns("QuantAware", settings, [[name] for name, _ in layers],
+                                       "layer"))
     if problems:
         raise ConfigError(problems)
-    kept = [(n, layer) for n, layer in layers
-            if not any(fnmatch.fnmatchcase(n, p) for p in settings.skip)]
+    kept = [(name, layer) for name, layer in layers if not is_skipped([name], settings)]
     if not kept:
         raise ModelError("nothing to quantize: QuantAware.skip excludes every "
                          "layer; remove a pattern")

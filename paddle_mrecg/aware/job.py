@@ -278,9 +278,6 @@ def export_quantized(model, save_dir: str, input_spec, samples=None,
     return Exported(os.fspath(save_dir), verification)
 
 
-export = export_quantized  # `paddle_mrecg.export` is a folder, so the public name is the longer one
-
-
 def _random(spec) -> np.ndarray:
     shape = [n if n is not None and n > 0 else (FREE_SIZE if k else SAMPLES)
              for k, n in enumerate(spec.shape)]

@@ -20,6 +20,7 @@ import paddle
 from paddle.autograd import PyLayer
 
 from ..errors import ConfigError, DataError, ModelError
+from ..grids.affine import along_axis
 
 REDUCTIONS = ("sum", "mean")
 MOST_BITS = 4  # finer grids oscillate too, but by steps that hardly matter
@@ -68,7 +69,7 @@ class _Dampening(PyLayer):
     def forward(ctx, weight, quanter, factor):
         with paddle.amp.auto_cast(enable=False):
             value, step = (weight.astype("float32"),
-                           _along(quanter.step(), weight.ndim, quanter.axis))
+                           along_axis(quanter.step(), quanter.axis, weight.ndim))
             clipped = paddle.minimum(paddle.maximum(value, step * quanter.qmin),
                                      step * quanter.qmax)
             error = clipped - quanter.codes(value) * step  # 0 where clipped
@@ -81,11 +82,6 @@ class _Dampening(PyLayer):
     def backward(ctx, grad):
         error, = ctx.saved_tensor()
         return (error * (grad * ctx.factor)).astype(ctx.dtype)
-
-
-def _along(step, ndim, axis):
-    """Steps per channel shaped to broadcast over a tensor of ``ndim`` dimensions."""
-    return step if axis is None else step.reshape([-1 if k == axis else 1 for k in range(ndim)])
 
 
 class Dampening:
@@ -239,7 +235,7 @@ class IterativeFreezing(paddle.nn.Layer):
             state, quanter, weight = self.states[name], layer.weight_quanter, layer.weight
             state.update(quanter.codes(weight), self.momentum, self.now)
             level = (state.codes.astype("float32")
-                     * _along(quanter.step(), weight.ndim, quanter.axis))
+                     * along_axis(quanter.step(), quanter.axis, weight.ndim))
             weight.set_value(paddle.where(state.frozen, level.astype(weight.dtype), weight))
 
     def statistics(self) -> List[Dict]:

@@ -16,6 +16,19 @@ import numpy as np
 from ..errors import ConfigError, DataError
 
 
+def along_axis(values, axis: Optional[int], ndim: int):
+    """One value per index of ``axis``, shaped to broadcast over ``ndim`` dimensions.
+
+    Args:
+        values(array|Tensor): ``[channels]``; returned as it is when ``axis`` is None.
+        axis(int|None): the axis with one value per index.
+        ndim(int): dimensions of what the values are to be combined with.
+    """
+    if axis is None:
+        return values
+    return values.reshape([-1 if k == axis else 1 for k in range(ndim)])
+
+
 @dataclasses.dataclass(frozen=True)
 class QuantSpec:
     """What a grid looks like before its scale is known.
@@ -115,11 +128,7 @@ class Encoding:
 
     def along(self, values: np.ndarray, ndim: int) -> np.ndarray:
         """Per-channel ``values`` shaped to broadcast over a tensor of ``ndim`` dimensions."""
-        if self.spec.axis is None:
-            return values
-        shape = [1] * ndim
-        shape[self.spec.axis] = -1
-        return values.reshape(shape)
+        return along_axis(values, self.spec.axis, ndim)
 
     def to_dict(self) -> dict:
         """Plain numbers for ``encodings.json``; float32 survives the round trip exactly.

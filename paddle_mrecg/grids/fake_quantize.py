@@ -23,6 +23,8 @@ import numpy as np
 import paddle
 from paddle.autograd import PyLayer
 
+from .affine import along_axis
+
 # float32 has no digits after the point between 2^23 and 2^24: adding 1.5 * 2^23 rounds to
 # integer, halves to even, on every Paddle version (paddle.round rounds halves away from zero up
 # to 2.6), and costs no pass of its own.
@@ -154,11 +156,7 @@ def _operand(values, x, axis, unit=1.0):
         value = values.item()
         return float(value) if unit == 1.0 else float(np.float32(value / unit))
     values = values.detach() if unit == 1.0 else values.detach() / unit
-    if axis is None:
-        return values
-    shape = [1] * x.ndim
-    shape[axis] = -1
-    return values.reshape(shape)
+    return along_axis(values, axis, x.ndim)
 
 
 # Below, what ends in "_" works in place, on tensors that have no other reader yet.

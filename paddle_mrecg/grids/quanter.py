@@ -17,7 +17,7 @@ import paddle
 from paddle.quantization import BaseQuanter
 
 from ..errors import ConfigError
-from .affine import Encoding, QuantSpec
+from .affine import Encoding, QuantSpec, along_axis
 from .samples import Samples, initial_step
 from .fake_quantize import Grid, codes_of
 
@@ -186,11 +186,7 @@ class Quanter(BaseQuanter):
 
     def along(self, values: paddle.Tensor, ndim: int) -> paddle.Tensor:
         """Per-channel ``values`` shaped to broadcast over a tensor of ``ndim`` dimensions."""
-        if self.axis is None:
-            return values
-        shape = [1] * ndim
-        shape[self.axis] = -1
-        return values.reshape(shape)
+        return along_axis(values, self.axis, ndim)
 
     def gradient_scale(self, x: paddle.Tensor) -> float:
         """LSQ's ``1 / sqrt(N qmax)``; N counts a weight per step, an activation per sample."""

@@ -6,10 +6,10 @@ Its weight and the activation it reads are quantized; one activation has one
 quantizer, however many ops read it.
 """
 import dataclasses
-import fnmatch
 from typing import Dict, List, Set
 
 from ..config import QuantPost
+from ..config.layer_bits import is_skipped, layer_bits, unmatched_patterns
 from ..errors import ConfigError, ModelError
 from ..graph.graph import (QUANTIZED, WEIGHT_SLOTS, Graph, Op, activation_name, channel_axis,
                            weight_name)
@@ -97,7 +97,8 @@ def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
     weights: Dict[str, QuantSpec] = {}
     activations: Dict[str, ActivationSpec] = {}
     for k, op in enumerate(chosen):
-        weight_bits, act_bits = _bits(op, graph, config, first=k == 0, last=k == len(chosen) - 1)
+        weight_bits, act_bits = layer_bits(_names(op, graph), config, first=k == 0,
+                                           last=k == len(chosen) - 1)
         name, source = weight_name(op, graph), activation_name(op)
         if name in weights:  # one parameter read twice keeps the finer grid
             weight_bits = max(weight_bits, weights[name].bits)
@@ -125,37 +126,17 @@ def _names(op: Op, graph: Graph) -> List[str]:
     return [weight_name(op, graph)] + op.output_names
 
 
-def _matches(op: Op, graph: Graph, pattern: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for name in _names(op, graph))
-
-
 def _without_skipped(ops: List[Op], graph: Graph, config: QuantPost) -> List[Op]:
     if not ops:
         raise ModelError("nothing to quantize: the model has no op of "
                          f"{', '.join(config.quantizable_op_type)} with a parameter as weight; its "
                          f"op types are {sorted({o.type for o in graph.ops})}")
-    problems = [f"QuantPost.{key}: pattern '{p}' matches no weight or output; one of the names is "
-                f"'{weight_name(ops[0], graph)}'"
-                for key, patterns in (("skip", config.skip),
-                                      ("overrides", [o.pattern for o in config.overrides]))
-                for p in patterns if not any(_matches(op, graph, p) for op in ops)]
+    problems = list(unmatched_patterns("QuantPost", config, [_names(op, graph) for op in ops],
+                                       "weight or output"))
     if problems:
         raise ConfigError(problems)
-    kept = [op for op in ops if not any(_matches(op, graph, p) for p in config.skip)]
+    kept = [op for op in ops if not is_skipped(_names(op, graph), config)]
     if not kept:
         raise ModelError("nothing to quantize: QuantPost.skip excludes every quantizable op; "
                          "remove a pattern")
     return kept
-
-
-def _bits(op: Op, graph: Graph, config: QuantPost, first: bool, last: bool):
-    """Weight and activation bits of one op: overrides, then first and last layer, then the rest."""
-    weight_bits, act_bits = config.weight_bits, config.activation_bits
-    if first:
-        weight_bits, act_bits = config.first_layer_weight_bits, config.first_layer_activation_bits
-    elif last:
-        weight_bits, act_bits = config.last_layer_weight_bits, config.last_layer_activation_bits
-    for override in config.overrides:
-        if _matches(op, graph, override.pattern):
-            return override.weight_bits or weight_bits, override.activation_bits or act_bits
-    return weight_bits, act_bits

@@ -108,14 +108,6 @@ class SoftRounding:
         up = (self.alpha.numpy() >= 0) & self._free
         return (self._floor + up).astype(np.int32)
 
-    def hard(self) -> paddle.Tensor:
-        """The dequantized hard-rounded weight."""
-        return paddle.to_tensor(dequantize(self.codes(), self.encoding))
-
-    def nearest(self) -> np.ndarray:
-        """Codes of plain rounding to nearest, int32: the baseline."""
-        return self._nearest.astype(np.int32)
-
 
 def _centred(alpha):
     """``v = 2h - 1``."""

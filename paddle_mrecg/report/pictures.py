@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures for people: the loss along the network, and accuracies.
+"""The picture of the loss along the network.
 
 Colours are those of Okabe and Ito, which colour-blind readers can tell apart;
 markers and line styles differ too. Figures are made without pyplot, so that a
 caller's backend and open figures stay as they are.
 """
-import dataclasses
-from typing import Dict, List, Sequence
+from typing import List, Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -95,58 +94,6 @@ def _shade_joined(axes, curves: Sequence[Curve]):
     for k, (first, last) in enumerate(spans):
         axes.axvspan(first - 0.4, last + 0.4, color=GREY, alpha=0.12, linewidth=0, zorder=0,
                      label="joined modules" if k == 0 else None)
-
-
-@dataclasses.dataclass
-class AccuracyRow:
-    """One group of bars.
-
-    Attributes:
-        label(str): setting, e.g. ``W4A8``.
-        values(dict): method -> accuracies in %, one per seed.
-    """
-
-    label: str
-    values: Dict[str, Sequence[float]]
-
-
-def accuracy_picture(path: str, rows: Sequence[AccuracyRow], title: str,
-                     ylabel: str = "accuracy (%)"):
-    """Grouped bars with values and, for more than one seed, the range over seeds.
-
-    Args:
-        path(str): PNG to write.
-        rows(list[AccuracyRow]): one group per row; the methods of the first row set order
-            and colours, at most four.
-        title(str): headline.
-        ylabel(str, optional): what is measured. Default: ``accuracy (%)``.
-    """
-    methods = list(rows[0].values)
-    inches = min(14.0, max(6.0, 2.0 + 0.8 * len(rows) * len(methods)))
-    figure = Figure(figsize=(inches, 4.6), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / len(methods)
-    for k, (method, color) in enumerate(zip(methods, (GREY, ORANGE, BLUE, GREEN))):
-        seeds = [np.asarray(row.values[method], float) for row in rows]
-        means = np.array([s.mean() for s in seeds])
-        error = np.array([[s.mean() - s.min(), s.max() - s.mean()] for s in seeds]).T
-        x = np.arange(len(rows)) + (k - (len(methods) - 1) / 2) * width
-        axes.bar(x, means, width * 0.94, color=color, label=method)
-        if error.any():
-            axes.errorbar(x, means, error, fmt="none", ecolor="black", elinewidth=1.2, capsize=3)
-        for position, mean, up in zip(x, means, error[1]):
-            axes.annotate(f"{mean:.1f}", (position, mean + up), (0, 3), textcoords="offset points",
-                          ha="center",
-                          fontsize=TEXT - 1)
-    axes.set_xticks(range(len(rows)), [row.label for row in rows], fontsize=TEXT + 1)
-    axes.set_ylabel(ylabel, fontsize=TEXT)
-    axes.set_title(title, fontsize=TITLE)
-    axes.margins(y=0.12)
-    _tidy(axes)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False,
-                  fontsize=TEXT)
-    save_figure(figure, path)
 
 
 def _tidy(axes):

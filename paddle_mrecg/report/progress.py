@@ -7,7 +7,7 @@ import logging
 import shutil
 import sys
 import time
-from typing import Iterable, Iterator, Optional
+from typing import Optional
 
 from tqdm import tqdm
 
@@ -107,28 +107,6 @@ class Progress:
             total = "" if self.total is None else f" of {self.total}"
             self._log.info("%s stage stopped after %d%s %s", self.stage, self.done, total,
                            plural(self.unit, self.total or self.done))
-
-
-def progress(items, stage: str, total: Optional[int] = None, unit: str = "batch") -> Iterator:
-    """Iterate with a bar.
-
-    Args:
-        items(iterable|int): what to iterate over; a number n means ``range(n)``.
-        stage(str): what is being done.
-        total(int, optional): length, when ``items`` has none. Default:
-            ``len(items)`` where it exists.
-        unit(str, optional): what one item is. Default: ``batch``.
-
-    Yields:
-        The items.
-    """
-    items: Iterable = range(items) if isinstance(items, int) else items
-    if total is None and hasattr(items, "__len__"):
-        total = len(items)
-    with Progress(stage, total, unit) as bar:
-        for item in items:
-            yield item
-            bar.update()
 
 
 def unit_line(unit: UnitReport, total: int) -> str:

@@ -27,6 +27,7 @@ from paddle.autograd import PyLayer
 
 from ..config.aware import BinRegularization
 from ..errors import ConfigError, DataError
+from ..grids.affine import along_axis
 
 NEAR = 0.1  # a weight this close to its level, in steps, counts as collapsed onto it
 
@@ -106,7 +107,8 @@ class _Bins(NamedTuple):
             raise DataError("a weight or its step is NaN: the training diverged; "
                             "lower the learning rate") from error
         return cls(flat,
-                   (weight - _times(codes, _along(step, codes.ndim, quanter.axis))).reshape([-1]),
+                   (weight - _times(codes, along_axis(step, quanter.axis,
+                                                      codes.ndim))).reshape([-1]),
                    bins, counts)
 
     def mean(self, values) -> paddle.Tensor:
@@ -150,11 +152,6 @@ def _times(x, factor):
     """``x * factor``; a single factor is taken as a number on a CPU, in half the time."""
     return (paddle.scale(x, factor.item()) if factor.size == 1 and x.place.is_cpu_place()
             else x * factor)
-
-
-def _along(step, ndim, axis):
-    """Steps per channel shaped to broadcast over a tensor of ``ndim`` dimensions."""
-    return step if axis is None else step.reshape([-1 if k == axis else 1 for k in range(ndim)])
 
 
 class _BinRegLoss(PyLayer):
@@ -323,7 +320,7 @@ def bin_statistics(weight: paddle.Tensor, quanter) -> Dict[str, float]:
     step = quanter.step()
     bins = _Bins.of(weight, step, quanter)
     error = (bins.error.reshape(weight.shape)
-             / _along(step, weight.ndim, quanter.axis)).reshape([-1])
+             / along_axis(step, quanter.axis, weight.ndim)).reshape([-1])
     occupied, mean = (bins.counts > 0).astype("float32"), bins.mean(error)
     spread = bins.mean((error - bins.look_up(mean)).square())
     count = occupied.sum()

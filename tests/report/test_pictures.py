@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from paddle_mrecg.report.loss_curve import Curve
-from paddle_mrecg.report.pictures import (BLUE, GREY, ORANGE, AccuracyRow, accuracy_picture,
-                                          oscillation_picture)
+from paddle_mrecg.report.pictures import BLUE, ORANGE, oscillation_picture
 
 
 def has_color(image, color, count=50):
@@ -48,34 +47,16 @@ def test_odd_losses_are_drawn_without_complaint(tmp_path, losses):
     assert Image.open(tmp_path / "a.png").size == (1800, 780)
 
 
-def test_accuracy_picture_has_a_bar_per_method_and_error_bars(tmp_path):
-    def row(spread):
-        return AccuracyRow("W4A8",
-                           dict(float=[81.5], nearest=[70.0], MRECG=[80 - spread, 80, 80 + spread]))
-    images = []
-    for spread in (0, 5):
-        accuracy_picture(str(tmp_path / "a.png"), [row(spread), row(spread)], "classifier")
-        images.append(np.asarray(Image.open(tmp_path / "a.png")))
-    for color in (GREY, ORANGE, BLUE):
-        assert has_color(images[0], color, 5000)
-    assert has_color(images[1], "#000000", has_black(images[0]) + 20)
-
-
-def has_black(image):
-    return int((image <= 2).all(-1).sum())
-
-
 def test_no_pyplot_state_is_touched(tmp_path):
     program = ("import sys; from paddle_mrecg.report.pictures import *; "
-               f"accuracy_picture({str(tmp_path / 'a.png')!r}, [AccuracyRow('W4', "
-               "dict(float=[1.0]))], 't'); sys.exit('matplotlib.pyplot' in sys.modules)")
+               f"oscillation_picture({str(tmp_path / 'a.png')!r}, []); "
+               "sys.exit('matplotlib.pyplot' in sys.modules)")
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_paddle_may_be_imported_first(tmp_path):
     pytest.importorskip("paddle")
     program = ("import paddle; from paddle_mrecg.report.pictures import *; "
-               f"accuracy_picture({str(tmp_path / 'a.png')!r}, [AccuracyRow('W4', "
-               "dict(float=[1.0]))], 't')")
+               f"oscillation_picture({str(tmp_path / 'a.png')!r}, [])")
     subprocess.run([sys.executable, "-c", program], check=True, stderr=subprocess.DEVNULL)
     assert Image.open(tmp_path / "a.png").size[0] > 500

@@ -2,9 +2,9 @@
 """The table of settings has a row per setting of PaddleSlim."""
 from pathlib import Path
 
-from paddle_mrecg.slim.docs import switch_table
 from paddle_mrecg.config.dialect.post import POST
 from paddle_mrecg.config.dialect.aware import TRAINING
+from tests.slim_docs import switch_table
 from tests.slim_matrix import recorded, table
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README's table of PaddleSlim's settings and ours, written from
-the translations themselves.
+"""The table of PaddleSlim's settings and ours in demo/slim/README.md, written from the
+translations.
 """
-from ..config.dialect.post import POST
-from ..config.dialect.aware import TRAINING
-from ..config.dialect.translation import Ignored, Only
+from paddle_mrecg.config.dialect.post import POST
+from paddle_mrecg.config.dialect.aware import TRAINING
+from paddle_mrecg.config.dialect.translation import Ignored, Only
 
 
 def switch_table() -> str:
