@@ -14,7 +14,8 @@ from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.graph.ops import run_ops
 from paddle_mrecg.graph.partition import join, modules_of
 from paddle_mrecg.graph.probe import probe
-from paddle_mrecg.post.reconstruct import NetworkState, UnitTrainer
+from paddle_mrecg.post.network_state import NetworkState
+from paddle_mrecg.post.reconstruct import UnitTrainer
 from paddle_mrecg.post.scheme import build_scheme
 from paddle_mrecg.post.streams import ActivationStore
 from paddle_mrecg.post.walk import Network, Walker

@@ -23,7 +23,7 @@ class Builder:
     """Makes the quanters that the settings ask for.
 
     Args:
-        settings(QuantAware): with nothing unset, see ``training_rules.resolved``.
+        settings(QuantAware): with nothing unset, see ``config.aware.resolved``.
         pact(SymmetricPACT): of the clips; None where none are asked for.
     """
 

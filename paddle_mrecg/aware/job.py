@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 
 from ..config.io import load_training_config
-from ..config.aware_rules import resolved
+from ..config.aware import resolved
 from ..errors import ConfigError, DataError, ModelError
 from .ends import chooses, end_outputs
 from ..deploy.predictor import Predictor

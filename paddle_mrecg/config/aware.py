@@ -146,6 +146,21 @@ class TrainingConfig:
                                                       < 8 else "abs_max")
 
 
+def resolved(settings: QuantAware) -> QuantAware:
+    """A copy in which no setting is unset but ``bias_bits`` (None: float biases)."""
+    friendly = settings.hardware_friendly
+    weight_quanter = settings.weight_quanter or ("tqt" if friendly else "lsq")
+    meant = dict(weight_quanter=weight_quanter,
+                 activation_quanter=settings.activation_quanter or weight_quanter,
+                 quantize_additions=friendly, fold_batch_norm=friendly,
+                 bias_bits=8 if friendly else None)
+    for end in ("first", "last"):
+        meant[f"{end}_layer_weight_bits"] = settings.weight_bits if friendly else 8
+        meant[f"{end}_layer_activation_bits"] = settings.activation_bits if friendly else 8
+    return dataclasses.replace(settings,
+                               **{k: v for k, v in meant.items() if getattr(settings, k) is None})
+
+
 TRAINING_SECTIONS = {"QuantAware": "quant_aware", "BinRegularization": "bin_regularization",
                      "Dampening": "dampening",
                      "SymmetricPACT": "symmetric_pact"}

@@ -11,7 +11,7 @@ from ..graph.graph import Graph, Op, activation_name, weight_name
 from ..graph.ops import run_op
 from ..grids.affine import Encoding
 from ..grids.observers import ActivationObserver, weight_encoding
-from .reconstruct import MEASURE_CHUNK
+from .unit_loss import MEASURE_CHUNK
 from .scheme import Scheme
 
 COARSE = 0.1  # noise over signal, in power

@@ -9,7 +9,7 @@ from typing import Dict, Optional
 import numpy as np
 
 from ..grids.affine import Encoding
-from .reconstruct import NetworkState
+from .network_state import NetworkState
 
 
 class Checkpoint:

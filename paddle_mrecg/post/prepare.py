@@ -18,7 +18,8 @@ from ..graph.partition import Module, modules_of
 from ..graph.probe import probe
 from ..report.progress import Progress, get_logger
 from . import calibrate
-from .reconstruct import MEASURE_CHUNK, NetworkState
+from .network_state import NetworkState
+from .unit_loss import MEASURE_CHUNK
 from .scheme import build_scheme
 from .streams import ActivationStore
 from .walk import Network

@@ -5,7 +5,7 @@ from typing import Dict, List
 from ..deploy.qdq import QdqBuilder
 from ..deploy.verify import differences, values_in_program
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op
-from .reconstruct import NetworkState
+from .network_state import NetworkState
 from .scheme import FAKE_QUANTIZE, Scheme
 from .unit_runner import UnitRunner
 

@@ -7,111 +7,19 @@ that its output comes close to the float network's, quantizing only a random
 part of the elements while training (QDrop). Several joined modules form one
 unit (MRECG); nothing below depends on how many.
 """
-import dataclasses
-import math
-from typing import Dict, List, Optional
+from typing import Dict, Optional
 
 import numpy as np
 import paddle
 
 from ..config import MRECG
-from ..grids.affine import Encoding, dequantize, quantize
-from .drop import DropMask
 from .activation_quantizer import ActivationQuantizer
+from .drop import DropMask
+from .network_state import NetworkState
 from .soft_rounding import SoftRounding
-from .streams import Stream
-from .unit_runner import UnitRunner
-
-# samples per forward pass without gradients: large enough for the kernels,
-# small enough for the cache
-MEASURE_CHUNK = 64
+from .unit_loss import UnitProblem, array_loss, squared_error
 
 MEAN_SLOPE = 0.2  # of the rectified sigmoid's v = 2h - 1: 0.3 in the middle, 0.09 at the ends
-
-
-@dataclasses.dataclass
-class NetworkState:
-    """The quantized network so far: grids of all weights and activations, and
-    the weights' integer codes.
-    """
-
-    weight_encodings: Dict[str, Encoding]
-    codes: Dict[str, np.ndarray]
-    activation_encodings: Dict[str, Encoding]
-    # weights and activations that no later unit may change
-    finished: set = dataclasses.field(default_factory=set)
-
-    @classmethod
-    def nearest(cls, params, weight_encodings, activation_encodings) -> "NetworkState":
-        """Every weight rounded to nearest: the start, and the baseline."""
-        codes = {n: quantize(params[n], e) for n, e in weight_encodings.items()}
-        return cls(dict(weight_encodings), codes, dict(activation_encodings))
-
-    def copy(self) -> "NetworkState":
-        return NetworkState(dict(self.weight_encodings), dict(self.codes),
-                            dict(self.activation_encodings),
-                            set(self.finished))
-
-    def weight(self, name: str) -> np.ndarray:
-        """The dequantized weight, float32."""
-        return dequantize(self.codes[name], self.weight_encodings[name]).astype(np.float32)
-
-    def quantizers(self, names) -> Dict[str, ActivationQuantizer]:
-        return {n: ActivationQuantizer(self.activation_encodings[n], learn=False, clip="none")
-                for n in names}
-
-    def weights(self, names) -> Dict[str, paddle.Tensor]:
-        return {n: paddle.to_tensor(self.weight(n)) for n in names}
-
-
-@dataclasses.dataclass
-class Loss:
-    """A reconstruction loss and the float output's power in the same norm."""
-
-    error: float
-    power: float
-
-    @property
-    def relative(self) -> float:
-        return self.error / self.power if self.power > 0 else 0.0
-
-
-@dataclasses.dataclass
-class UnitProblem:
-    """What one unit is asked to reproduce.
-
-    ``targets`` are the float network's values of ``outputs`` for all samples,
-    ``inner_targets`` those at the inner block ends of a joined unit;
-    ``importance`` (shapes of ``targets``, mean 1) weighs squared errors when
-    the loss is ``fisher``, else None.
-    """
-
-    runner: UnitRunner
-    inputs: List[str]
-    outputs: List[str]
-    float_stream: Stream
-    quant_stream: Stream
-    targets: Dict[str, np.ndarray]
-    inner_targets: Dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    importance: Optional[Dict[str, np.ndarray]] = None
-
-
-def squared_error(output: paddle.Tensor, target: paddle.Tensor, importance=None) -> paddle.Tensor:
-    """||y - y_fp||^2 summed over channels, mean over samples and space
-    (BRECQ eq. 10; MRECG.py line 66).
-
-    Written as one dot product: several times faster on a CPU than square, sum
-    and mean, forward and backward.
-    """
-    difference = (output - target).flatten()
-    weighted = difference if importance is None else difference * importance.flatten()
-    return paddle.dot(difference, weighted) * (1.0 / _positions(target.shape))
-
-
-def _positions(shape) -> int:
-    """Samples x spatial positions; the channel axis is 1 for images, the last one otherwise."""
-    channel = 1 if len(shape) == 4 else len(shape) - 1
-    return int(np.prod(shape)) // int(shape[channel]) if len(shape) > 1 else int(shape[0])
 
 
 def annealed_beta(step: int, iters: int, settings: MRECG) -> Optional[float]:
@@ -274,49 +182,6 @@ class UnitTrainer:
                 state.activation_encodings[name] = quantizer.encoding()
         state.finished.update(self.rounding, self.quantizers)
         return state
-
-
-def measure(problem: UnitProblem, state: NetworkState, weights=None):
-    """Loss of every output and inner target over all samples, nothing dropped, plus the
-    unit's quantized outputs.
-
-    Args:
-        problem(UnitProblem): inputs and targets.
-        state(NetworkState): grids, codes and scales to run with.
-        weights(dict, optional): weights to use instead of the state's. Default: None.
-
-    Returns:
-        tuple: ``{tensor: Loss}`` and ``{output: array}``.
-    """
-    targets = {**problem.targets, **problem.inner_targets}
-    values = quantized_values(problem, state, list(targets), weights)
-    losses = {n: array_loss(values[n], targets[n]) for n in targets}
-    return losses, {n: values[n] for n in problem.outputs}
-
-
-def quantized_values(problem: UnitProblem, state: NetworkState, fetch: List[str],
-                     weights=None) -> Dict[str, np.ndarray]:
-    """Tensors of the quantized unit over all samples, nothing dropped; ``measure``'s arguments."""
-    runner = problem.runner
-    run = runner.numpy(runner.run_quantized, fetch,
-                       weights=weights or state.weights(runner.weights),
-                       quantizers=state.quantizers(runner.activations))
-    return problem.quant_stream.computed(problem.inputs, fetch, run, MEASURE_CHUNK)
-
-
-def array_loss(values: np.ndarray, targets: np.ndarray) -> Loss:
-    """``squared_error`` over whole arrays, in chunks and float64."""
-    error = power = 0.0
-    for start in range(0, len(values), MEASURE_CHUNK):
-        part = slice(start, start + MEASURE_CHUNK)
-        target = np.asarray(targets[part], np.float32).ravel()
-        difference = np.asarray(values[part], np.float32).ravel() - target
-        error += float(np.dot(difference, difference))
-        power += float(np.dot(target, target))
-    positions = _positions(targets.shape)
-    if not (math.isfinite(error) and math.isfinite(power)):
-        return Loss(math.inf, max(power, 0.0) / positions if math.isfinite(power) else math.inf)
-    return Loss(error / positions, power / positions)
 
 
 def _tensors(arrays):

@@ -9,8 +9,9 @@ import numpy as np
 from ..config import MRECG
 from ..graph.graph import Graph, Op
 from ..graph.partition import Unit
-from .reconstruct import (MEASURE_CHUNK, Loss, NetworkState, UnitProblem, UnitTrainer, measure,
-                          quantized_values)
+from .network_state import NetworkState
+from .reconstruct import UnitTrainer
+from .unit_loss import MEASURE_CHUNK, Loss, UnitProblem, measure, quantized_values
 from .scheme import Scheme
 from .streams import ActivationStore, Stream
 from .unit_runner import UnitRunner

@@ -99,7 +99,7 @@ def prepared(arguments):
     from paddle_mrecg.graph.fold import fold
     from paddle_mrecg.graph.partition import join, modules_of
     from paddle_mrecg.graph.probe import probe
-    from paddle_mrecg.post.reconstruct import NetworkState
+    from paddle_mrecg.post.network_state import NetworkState
     from paddle_mrecg.post.scheme import build_scheme
     from paddle_mrecg.post.streams import ActivationStore
     from paddle_mrecg.post.walk import Network

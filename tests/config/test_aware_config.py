@@ -5,7 +5,7 @@ import pytest
 from paddle_mrecg.cli.main import main
 from paddle_mrecg.config import Config
 from paddle_mrecg.config.io import config_to_dict, load_any_config, load_training_config
-from paddle_mrecg.config.aware_rules import resolved
+from paddle_mrecg.config.aware import resolved
 from paddle_mrecg.errors import ConfigError
 
 

@@ -7,7 +7,7 @@ from paddle_mrecg.post import calibrate
 from paddle_mrecg.config import QuantPost
 from paddle_mrecg.errors import DataError, ModelError
 from paddle_mrecg.grids.observers import ActivationObserver, weight_encoding
-from paddle_mrecg.post.reconstruct import MEASURE_CHUNK
+from paddle_mrecg.post.unit_loss import MEASURE_CHUNK
 from paddle_mrecg.post.scheme import Scheme, build_scheme
 from paddle_mrecg.post.unit_runner import UnitRunner
 

@@ -7,7 +7,8 @@ import pytest
 from paddle_mrecg.config import MRECG
 from paddle_mrecg.post.fisher import importance
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
-from paddle_mrecg.post.reconstruct import annealed_beta, array_loss, measure, squared_error
+from paddle_mrecg.post.reconstruct import annealed_beta
+from paddle_mrecg.post.unit_loss import array_loss, measure, squared_error
 from paddle_mrecg.post.streams import ActivationStore
 
 from tests.tiny import tiny_graph, tiny_job, tiny_samples

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Unit by unit through the network, with both streams."""
+import dataclasses
+
 import numpy as np
 import paddle
 import pytest
@@ -8,7 +10,8 @@ from paddle_mrecg.post.checkpoint import Checkpoint
 from paddle_mrecg.config import MRECG
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.post.drop import DropMask
-from paddle_mrecg.post.reconstruct import UnitTrainer, array_loss
+from paddle_mrecg.post.reconstruct import UnitTrainer
+from paddle_mrecg.post.unit_loss import array_loss
 from paddle_mrecg.post.scheme import FAKE_QUANTIZE
 from paddle_mrecg.post.unit_runner import UnitRunner
 from paddle_mrecg.post.walk import UnitResult, Walker
@@ -77,25 +80,42 @@ def test_no_steps_is_nearest_rounding(job):
     assert frozen(walker.state) == frozen(job.state, walker.state.finished)
 
 
-@pytest.mark.parametrize("keep_prob", [0.0, 0.5])
-def test_qdrop_trains_on_mixed_activations(job, keep_prob):
-    settings = MRECG(rounding_lr=1e-2, keep_prob=keep_prob, batch_size=16)
+def test_qdrop_trains_on_mixed_activations(job):
+    """Nothing kept: as if only weights were quantized. Half kept: neither that nor all."""
     unit = job.units()[1]
-    dropped, plain = (trained_alphas(job, unit, s) for s in (settings, QUICK))
-    assert all(np.isfinite(a).all() for a in dropped.values())
-    assert any(np.any(dropped[n] != plain[n]) for n in dropped)
+    none, half, every = (trained_alphas(job, unit, dataclasses.replace(QUICK, keep_prob=p))
+                         for p in (0.0, 0.5, 1.0))
+    weights_only = trained_alphas(job, unit, QUICK, on_float_activations=True)
+    for name, expected in weights_only.items():
+        np.testing.assert_allclose(none[name], expected, atol=1e-5)
+    for other in (none, every):
+        assert all(np.abs(half[n] - other[n]).max() > 0.01 for n in half)
 
 
-def trained_alphas(job, unit, settings, seed=0):
+def trained_alphas(job, unit, settings, seed=0, on_float_activations=False):
     walker = Walker(job.network, job.state)
     for k, earlier in enumerate(job.units()[:unit.index]):
         walker.step(earlier, job.units()[k + 1:], settings, 0)
     problem, _ = walker._problem(unit, settings)
+    if on_float_activations:
+        problem.quant_stream = problem.float_stream
     if settings.keep_prob == 1.0:
-        problem.float_stream = None  # whoever touches it fails
+        problem.float_stream = None  # reading it fails
     trainer = UnitTrainer(problem, walker.state, settings, job.network.graph.params, seed)
+    if on_float_activations:
+        trainer.quantizers = {n: LeavesFloat() for n in trainer.quantizers}
     trainer.train(10)
     return trainer.alphas()
+
+
+class LeavesFloat:
+    """An activation quantizer that does not quantize."""
+
+    def __call__(self, x, keep_prob, float_x):
+        return x
+
+    def parameters(self):
+        return []
 
 
 def test_without_dropping_the_float_stream_is_not_read(job):
