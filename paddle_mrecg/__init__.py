@@ -21,7 +21,8 @@ symmetric_pact. Below the jobs, and unaware of them::
     data/       samples and evaluators      report/   tables, pictures, the folder of a result
 
 Around them: ``slim/`` (PaddleSlim's own APIs), ``hosts/`` (PaddleOCR, PaddleDetection, PaddleClas),
-``cli/``. Only slim/ and hosts/ import PaddleSlim. ``tests/test_layout.py`` holds who may import whom.
+``cli/``. Only slim/ and hosts/ import PaddleSlim; ``tests/test_layout.py`` says which folder may
+import which.
 
 A *quanter* is a layer of ``paddle.quantization`` that fake-quantizes while training; *quantizer* is
 the word for everything else that puts values on a grid. *QDQ*: a program of ``quantize_linear`` and
