@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A layer as a matrix product: rows of its input at a sample of its output's positions (numpy).
+
+Convolutions are unfolded at the sampled positions alone. A transposed convolution is the same with another question:
+which input, if any, does a tap of the kernel bring to this output? Taps that bring none are zeros, as padding is; the
+bias is shared by all positions, so one system over all of them is the right one.
+"""
+from typing import Callable, Iterable, Tuple
+
+import numpy as np
+
+from ..errors import UnsupportedOpError
+from ..graph.graph import Op
+from .solve import Gram, Grid
+
+ROWS = 16384  # positions sampled of one layer
+_CHUNK = 1 << 23  # elements of unfolded rows at a time: 32 MiB
+
+
+class LayerRows:
+    """How rows, targets and weights of one layer are laid out.
+
+    Attributes:
+        groups(int): independent problems, G.
+        rows(int): inputs of a column, d.
+        columns(int): outputs of a problem, n.
+    """
+
+    groups: int
+    rows: int
+    columns: int
+
+    def matrix(self, weight: np.ndarray) -> np.ndarray:
+        """A weight as ``[G, d, n]``."""
+        raise NotImplementedError
+
+    def weight(self, matrix: np.ndarray) -> np.ndarray:
+        """The inverse of ``matrix``."""
+        raise NotImplementedError
+
+    def positions(self, target: np.ndarray) -> int:
+        """Output positions in ``target``, an output of any number of samples."""
+        return target.size // (self.groups * self.columns)
+
+    def gather(self, x: np.ndarray, target: np.ndarray, index: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """Rows ``[G, R, d]`` of the input and ``[G, R, n]`` of the output at positions ``index``."""
+        raise NotImplementedError
+
+    def grid(self, encoding) -> Grid:
+        """An Encoding of the weight as grids of the columns."""
+        shape, spec = self.weight_shape, encoding.spec
+        scale, zero = (self.matrix(np.broadcast_to(encoding.along(v, len(shape)), shape))[:, 0]
+                       for v in (encoding.scale, encoding.zero_point))
+        return Grid(np.ascontiguousarray(scale), np.ascontiguousarray(zero), spec.qmin, spec.qmax)
+
+    def channels(self, values: np.ndarray) -> np.ndarray:
+        """``[G, n]`` per column as ``[C]`` in the order of the output's channels."""
+        return values.reshape(-1)
+
+
+def layer_rows(op: Op, weight: np.ndarray) -> LayerRows:
+    """The layout of a quantizable op.
+
+    Args:
+        op(Op): a convolution or a matrix product with a parameter as weight.
+        weight(array): the parameter.
+
+    Raises:
+        UnsupportedOpError: the op has no rows per sample, or its type or a rare attribute is not known here.
+    """
+    if op.type in ("conv2d", "depthwise_conv2d"):
+        return _Conv(op, weight.shape)
+    if op.type in ("conv2d_transpose", "depthwise_conv2d_transpose"):
+        return _ConvTranspose(op, weight.shape)
+    if op.type in ("mul", "matmul", "matmul_v2"):
+        return _MatMul(op, weight.shape)
+    raise UnsupportedOpError(op.type, " as a layer to solve")
+
+
+class _Conv(LayerRows):
+    """Filter ``[O, C / G, kh, kw]``."""
+
+    def __init__(self, op: Op, shape):
+        self.weight_shape, attrs = tuple(shape), op.attrs
+        self.groups = attrs.get("groups", 1)
+        self.kernel, self.stride = tuple(shape[2:]), tuple(attrs.get("strides", (1, 1)))
+        self.dilation = tuple(attrs.get("dilations", (1, 1)))
+        self.algorithm, self.paddings = attrs.get("padding_algorithm", "EXPLICIT"), tuple(attrs.get("paddings", (0, 0)))
+        self.channels_last = attrs.get("data_format", "NCHW") == "NHWC"
+        if self.algorithm == "SAME":
+            self.dilation = (1, 1)  # as Paddle's kernel has it
+        self._set_sizes()
+
+    def _set_sizes(self):
+        out, self.inputs = self.weight_shape[:2]
+        self.columns = out // self.groups
+        self.rows = self.inputs * self.kernel[0] * self.kernel[1]
+
+    def matrix(self, weight):
+        grouped = weight.reshape((self.groups, self.columns, self.inputs) + self.kernel)
+        return np.ascontiguousarray(grouped.transpose(0, 3, 4, 2, 1)).reshape(self.groups, self.rows, self.columns)
+
+    def weight(self, matrix):
+        grouped = matrix.reshape((self.groups,) + self.kernel + (self.inputs, self.columns))
+        return np.ascontiguousarray(grouped.transpose(0, 4, 3, 1, 2)).reshape(self.weight_shape)
+
+    def gather(self, x, target, index):
+        axes = (1, 2) if self.channels_last else (2, 3)
+        x_size, size = [x.shape[a] for a in axes], [target.shape[a] for a in axes]
+        sample, rest = np.divmod(index, size[0] * size[1])
+        places = np.divmod(rest, size[1])
+        (tops, top_seen), (lefts, left_seen) = (self._sources(places[a], a, x_size[a], size[a]) for a in (0, 1))
+        channels = self.inputs * self.groups
+        rows = np.zeros((len(index), self.kernel[0] * self.kernel[1], channels), np.float32)
+        for tap in range(rows.shape[1]):
+            i, j = divmod(tap, self.kernel[1])
+            seen = top_seen[i] & left_seen[j]
+            rows[seen, tap] = self._pick(x, sample[seen], tops[i][seen], lefts[j][seen])
+        rows = rows.reshape(len(index), rows.shape[1], self.groups, self.inputs).transpose(2, 0, 1, 3)
+        wanted = self._pick(target, sample, *places).reshape(len(index), self.groups, self.columns)
+        return (np.ascontiguousarray(rows, np.float32).reshape(self.groups, len(index), self.rows),
+                np.ascontiguousarray(wanted.transpose(1, 0, 2), np.float32))
+
+    def _pick(self, array, sample, top, left):
+        return array[sample, top, left] if self.channels_last else array[sample, :, top, left]
+
+    def _sources(self, place, axis: int, size: int, out_size: int):
+        """For each tap along ``axis``: where in the input it reads for outputs at ``place``, and whether at all."""
+        first = place * self.stride[axis] - self._padding(axis, size)
+        places = [first + k * self.dilation[axis] for k in range(self.kernel[axis])]
+        return places, [(p >= 0) & (p < size) for p in places]
+
+    def _padding(self, axis: int, size: int) -> int:
+        """Zeros before the input's first element."""
+        if self.algorithm == "VALID":
+            return 0
+        if self.algorithm == "SAME":
+            stride, kernel = self.stride[axis], self.kernel[axis]
+            return max((-(-size // stride) - 1) * stride + kernel - size, 0) // 2
+        return self.paddings[axis if len(self.paddings) == 2 else 2 * axis]
+
+
+class _ConvTranspose(_Conv):
+    """Filter ``[C, O / G, kh, kw]``."""
+
+    def _set_sizes(self):
+        self.inputs, self.columns = self.weight_shape[0] // self.groups, self.weight_shape[1]
+        self.rows = self.inputs * self.kernel[0] * self.kernel[1]
+
+    def matrix(self, weight):
+        grouped = weight.reshape((self.groups, self.inputs, self.columns) + self.kernel)
+        return np.ascontiguousarray(grouped.transpose(0, 3, 4, 1, 2)).reshape(self.groups, self.rows, self.columns)
+
+    def weight(self, matrix):
+        grouped = matrix.reshape((self.groups,) + self.kernel + (self.inputs, self.columns))
+        return np.ascontiguousarray(grouped.transpose(0, 3, 4, 1, 2)).reshape(self.weight_shape)
+
+    def _sources(self, place, axis, size, out_size):
+        """Input i and tap k meet at output i * stride - padding + k * dilation."""
+        shifted = [place + self._padding(axis, size) - k * self.dilation[axis] for k in range(self.kernel[axis])]
+        places = [s // self.stride[axis] for s in shifted]
+        return places, [(s % self.stride[axis] == 0) & (p >= 0) & (p < size) for s, p in zip(shifted, places)]
+
+
+class _MatMul(LayerRows):
+    """Weight ``[K, N]``, or ``[N, K]`` when transposed; anything in front of the last axis is a position."""
+
+    groups = 1
+
+    def __init__(self, op: Op, shape):
+        self.weight_shape = tuple(shape)
+        transposed_x, transposed_y = (op.attrs.get(a, op.attrs.get(b, False)) for a, b in
+                                      (("trans_x", "transpose_X"), ("trans_y", "transpose_Y")))
+        if transposed_x or op.attrs.get("y_num_col_dims", 1) != 1 or (len(shape) != 2 and op.type != "mul"):
+            raise UnsupportedOpError(op.type, " with a transposed input or a weight that is not a matrix")
+        self.transposed, self.alpha = bool(transposed_y), np.float32(op.attrs.get("alpha", 1.0))
+        flat = int(np.prod(shape[1:]))
+        self.rows, self.columns = (flat, shape[0]) if self.transposed else (shape[0], flat)
+
+    def matrix(self, weight):
+        return np.ascontiguousarray(weight.T if self.transposed else weight).reshape(1, self.rows, self.columns)
+
+    def weight(self, matrix):
+        matrix = matrix.reshape(self.rows, self.columns)
+        return np.ascontiguousarray(matrix.T if self.transposed else matrix).reshape(self.weight_shape)
+
+    def gather(self, x, target, index):
+        rows = x.reshape(-1, self.rows)[index].astype(np.float32, copy=False)
+        rows = rows if self.alpha == 1 else rows * self.alpha
+        return rows[None], target.reshape(-1, self.columns)[index][None].astype(np.float32, copy=False)
+
+
+def sampled_rows(layer: LayerRows, chunks: Iterable[Tuple[np.ndarray, np.ndarray]], num_samples: int, seed: int,
+                 limit: int = ROWS):
+    """Rows of input and output at positions drawn without replacement, the same for the same seed and sizes.
+
+    Args:
+        layer(LayerRows): the layout.
+        chunks(iterable): (input, output) of consecutive samples, arrays ``[samples, ...]``.
+        num_samples(int): samples in all chunks together.
+        seed(int): of the draw.
+        limit(int, optional): positions at most. Default: 16384.
+
+    Yields:
+        tuple: arrays ``[G, R, d]`` and ``[G, R, n]``, at most 32 MiB of the first.
+    """
+    chosen, begin = None, 0
+    step = max(1, _CHUNK // (layer.groups * layer.rows))
+    for x, target in chunks:
+        count = layer.positions(target)
+        if chosen is None:
+            total = count // len(target) * num_samples
+            chosen = np.arange(total) if total <= limit else np.sort(
+                np.random.default_rng(seed).choice(total, limit, replace=False, shuffle=False))
+        inside = chosen[np.searchsorted(chosen, begin):np.searchsorted(chosen, begin + count)] - begin
+        begin += count
+        for start in range(0, len(inside), step):
+            yield layer.gather(x, target, inside[start:start + step])
+
+
+def gram_of(layer: LayerRows, weight: np.ndarray, rows: Iterable[Tuple[np.ndarray, np.ndarray]],
+            quantize: Callable[[np.ndarray], np.ndarray] = None) -> Gram:
+    """The statistics that ``solve`` wants, from ``sampled_rows``.
+
+    Args:
+        layer(LayerRows): the layout.
+        weight(array): the float weight, as the op has it.
+        rows(iterable): pairs of input rows and target rows.
+        quantize(callable, optional): applied to input rows: the activation's grid, on which 0 is exact, so that padding
+            stays. Default: None, the rows are quantized already.
+    """
+    gram = Gram(layer.matrix(weight))
+    for x, target in rows:
+        gram.add(quantize(x) if quantize else x, target)
+    return gram
