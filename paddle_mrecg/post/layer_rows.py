@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A layer as a matrix product: rows of its input at a sample of its output's positions (numpy).
 
-Convolutions are unfolded at the sampled positions alone. A transposed convolution is the same with another question:
-which input, if any, does a tap of the kernel bring to this output? Taps that bring none are zeros, as padding is; the
-bias is shared by all positions, so one system over all of them is the right one.
+Convolutions are unfolded at the sampled positions alone. A transposed convolution is the same with
+another question: which input, if any, does a tap of the kernel bring to this output? Taps that
+bring none are zeros, as padding is; the bias is shared by all positions, so one system over all of
+them is the right one.
 """
 from typing import Callable, Iterable, Tuple
 
@@ -14,7 +15,8 @@ from ..graph.graph import Op
 from .solve import Gram, Grid
 
 ROWS = 16384  # positions sampled of one layer
-_CHUNK = 1 << 23  # elements of unfolded rows at a time: 32 MiB
+Rows = Tuple[np.ndarray, np.ndarray]
+_CHUNK = 1 << 22  # elements of rows or targets at a time: 16 MiB
 
 
 class LayerRows:
@@ -42,8 +44,8 @@ class LayerRows:
         """Output positions in ``target``, an output of any number of samples."""
         return target.size // (self.groups * self.columns)
 
-    def gather(self, x: np.ndarray, target: np.ndarray, index: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """Rows ``[G, R, d]`` of the input and ``[G, R, n]`` of the output at positions ``index``."""
+    def gather(self, x: np.ndarray, target: np.ndarray, index: np.ndarray) -> Rows:
+        """Rows of the input, ``[G, R, d]``, and of the output, ``[G, R, n]``, at ``index``."""
         raise NotImplementedError
 
     def grid(self, encoding) -> Grid:
@@ -66,7 +68,8 @@ def layer_rows(op: Op, weight: np.ndarray) -> LayerRows:
         weight(array): the parameter.
 
     Raises:
-        UnsupportedOpError: the op has no rows per sample, or its type or a rare attribute is not known here.
+        UnsupportedOpError: the op has no rows per sample, or its type or a rare attribute is not
+        known here.
     """
     if op.type in ("conv2d", "depthwise_conv2d"):
         return _Conv(op, weight.shape)
@@ -85,7 +88,8 @@ class _Conv(LayerRows):
         self.groups = attrs.get("groups", 1)
         self.kernel, self.stride = tuple(shape[2:]), tuple(attrs.get("strides", (1, 1)))
         self.dilation = tuple(attrs.get("dilations", (1, 1)))
-        self.algorithm, self.paddings = attrs.get("padding_algorithm", "EXPLICIT"), tuple(attrs.get("paddings", (0, 0)))
+        self.algorithm = attrs.get("padding_algorithm", "EXPLICIT")
+        self.paddings = tuple(attrs.get("paddings", (0, 0)))
         self.channels_last = attrs.get("data_format", "NCHW") == "NHWC"
         if self.algorithm == "SAME":
             self.dilation = (1, 1)  # as Paddle's kernel has it
@@ -98,7 +102,7 @@ class _Conv(LayerRows):
 
     def matrix(self, weight):
         grouped = weight.reshape((self.groups, self.columns, self.inputs) + self.kernel)
-        return np.ascontiguousarray(grouped.transpose(0, 3, 4, 2, 1)).reshape(self.groups, self.rows, self.columns)
+        return grouped.transpose(0, 3, 4, 2, 1).reshape(self.groups, self.rows, self.columns)
 
     def weight(self, matrix):
         grouped = matrix.reshape((self.groups,) + self.kernel + (self.inputs, self.columns))
@@ -109,14 +113,15 @@ class _Conv(LayerRows):
         x_size, size = [x.shape[a] for a in axes], [target.shape[a] for a in axes]
         sample, rest = np.divmod(index, size[0] * size[1])
         places = np.divmod(rest, size[1])
-        (tops, top_seen), (lefts, left_seen) = (self._sources(places[a], a, x_size[a], size[a]) for a in (0, 1))
-        channels = self.inputs * self.groups
-        rows = np.zeros((len(index), self.kernel[0] * self.kernel[1], channels), np.float32)
-        for tap in range(rows.shape[1]):
+        tops, top_seen = self._sources(places[0], 0, x_size[0])
+        lefts, left_seen = self._sources(places[1], 1, x_size[1])
+        taps = self.kernel[0] * self.kernel[1]
+        rows = np.zeros((len(index), taps, self.inputs * self.groups), np.float32)
+        for tap in range(taps):
             i, j = divmod(tap, self.kernel[1])
             seen = top_seen[i] & left_seen[j]
             rows[seen, tap] = self._pick(x, sample[seen], tops[i][seen], lefts[j][seen])
-        rows = rows.reshape(len(index), rows.shape[1], self.groups, self.inputs).transpose(2, 0, 1, 3)
+        rows = rows.reshape(len(index), taps, self.groups, self.inputs).transpose(2, 0, 1, 3)
         wanted = self._pick(target, sample, *places).reshape(len(index), self.groups, self.columns)
         return (np.ascontiguousarray(rows, np.float32).reshape(self.groups, len(index), self.rows),
                 np.ascontiguousarray(wanted.transpose(1, 0, 2), np.float32))
@@ -124,8 +129,8 @@ class _Conv(LayerRows):
     def _pick(self, array, sample, top, left):
         return array[sample, top, left] if self.channels_last else array[sample, :, top, left]
 
-    def _sources(self, place, axis: int, size: int, out_size: int):
-        """For each tap along ``axis``: where in the input it reads for outputs at ``place``, and whether at all."""
+    def _sources(self, place, axis: int, size: int):
+        """Where each tap along ``axis`` reads for outputs at ``place``, and whether at all."""
         first = place * self.stride[axis] - self._padding(axis, size)
         places = [first + k * self.dilation[axis] for k in range(self.kernel[axis])]
         return places, [(p >= 0) & (p < size) for p in places]
@@ -149,50 +154,53 @@ class _ConvTranspose(_Conv):
 
     def matrix(self, weight):
         grouped = weight.reshape((self.groups, self.inputs, self.columns) + self.kernel)
-        return np.ascontiguousarray(grouped.transpose(0, 3, 4, 1, 2)).reshape(self.groups, self.rows, self.columns)
+        return grouped.transpose(0, 3, 4, 1, 2).reshape(self.groups, self.rows, self.columns)
 
     def weight(self, matrix):
         grouped = matrix.reshape((self.groups,) + self.kernel + (self.inputs, self.columns))
         return np.ascontiguousarray(grouped.transpose(0, 3, 4, 1, 2)).reshape(self.weight_shape)
 
-    def _sources(self, place, axis, size, out_size):
+    def _sources(self, place, axis, size):
         """Input i and tap k meet at output i * stride - padding + k * dilation."""
-        shifted = [place + self._padding(axis, size) - k * self.dilation[axis] for k in range(self.kernel[axis])]
-        places = [s // self.stride[axis] for s in shifted]
-        return places, [(s % self.stride[axis] == 0) & (p >= 0) & (p < size) for s, p in zip(shifted, places)]
+        first, stride = place + self._padding(axis, size), self.stride[axis]
+        split = [np.divmod(first - k * self.dilation[axis], stride)
+                 for k in range(self.kernel[axis])]
+        return [p for p, _ in split], [(rest == 0) & (p >= 0) & (p < size) for p, rest in split]
 
 
 class _MatMul(LayerRows):
-    """Weight ``[K, N]``, or ``[N, K]`` when transposed; anything in front of the last axis is a position."""
+    """Weight ``[K, N]``, or ``[N, K]`` when transposed; axes before the last are positions."""
 
     groups = 1
 
     def __init__(self, op: Op, shape):
         self.weight_shape = tuple(shape)
-        transposed_x, transposed_y = (op.attrs.get(a, op.attrs.get(b, False)) for a, b in
-                                      (("trans_x", "transpose_X"), ("trans_y", "transpose_Y")))
-        if transposed_x or op.attrs.get("y_num_col_dims", 1) != 1 or (len(shape) != 2 and op.type != "mul"):
-            raise UnsupportedOpError(op.type, " with a transposed input or a weight that is not a matrix")
+        transposed_x = op.attrs.get("trans_x", op.attrs.get("transpose_X", False))
+        transposed_y = op.attrs.get("trans_y", op.attrs.get("transpose_Y", False))
+        if transposed_x or len(shape) != 2:
+            raise UnsupportedOpError(op.type,
+                                     " with a transposed input or a weight that is not a matrix")
         self.transposed, self.alpha = bool(transposed_y), np.float32(op.attrs.get("alpha", 1.0))
-        flat = int(np.prod(shape[1:]))
-        self.rows, self.columns = (flat, shape[0]) if self.transposed else (shape[0], flat)
+        self.rows, self.columns = shape[::-1] if self.transposed else shape
 
     def matrix(self, weight):
-        return np.ascontiguousarray(weight.T if self.transposed else weight).reshape(1, self.rows, self.columns)
+        return np.ascontiguousarray(weight.T if self.transposed else weight)[None]
 
     def weight(self, matrix):
-        matrix = matrix.reshape(self.rows, self.columns)
-        return np.ascontiguousarray(matrix.T if self.transposed else matrix).reshape(self.weight_shape)
+        return np.ascontiguousarray(matrix[0].T if self.transposed else matrix[0])
 
     def gather(self, x, target, index):
         rows = x.reshape(-1, self.rows)[index].astype(np.float32, copy=False)
         rows = rows if self.alpha == 1 else rows * self.alpha
-        return rows[None], target.reshape(-1, self.columns)[index][None].astype(np.float32, copy=False)
+        wanted = target.reshape(-1, self.columns)[index].astype(np.float32, copy=False)
+        return rows[None], wanted[None]
 
 
-def sampled_rows(layer: LayerRows, chunks: Iterable[Tuple[np.ndarray, np.ndarray]], num_samples: int, seed: int,
-                 limit: int = ROWS):
-    """Rows of input and output at positions drawn without replacement, the same for the same seed and sizes.
+def sampled_rows(layer: LayerRows, chunks: Iterable[Rows], num_samples: int, seed: int,
+                 limit: int = ROWS) -> Iterable[Rows]:
+    """Rows of input and output at positions drawn without replacement.
+
+    The same positions for the same seed and sizes, however the samples are cut into chunks.
 
     Args:
         layer(LayerRows): the layout.
@@ -202,23 +210,24 @@ def sampled_rows(layer: LayerRows, chunks: Iterable[Tuple[np.ndarray, np.ndarray
         limit(int, optional): positions at most. Default: 16384.
 
     Yields:
-        tuple: arrays ``[G, R, d]`` and ``[G, R, n]``, at most 32 MiB of the first.
+        tuple: arrays ``[G, R, d]`` and ``[G, R, n]``, at most 16 MiB each.
     """
     chosen, begin = None, 0
-    step = max(1, _CHUNK // (layer.groups * layer.rows))
+    step = max(1, _CHUNK // (layer.groups * max(layer.rows, layer.columns)))
     for x, target in chunks:
         count = layer.positions(target)
         if chosen is None:
             total = count // len(target) * num_samples
             chosen = np.arange(total) if total <= limit else np.sort(
                 np.random.default_rng(seed).choice(total, limit, replace=False, shuffle=False))
-        inside = chosen[np.searchsorted(chosen, begin):np.searchsorted(chosen, begin + count)] - begin
+        first, last = np.searchsorted(chosen, (begin, begin + count))
+        inside = chosen[first:last] - begin
         begin += count
         for start in range(0, len(inside), step):
             yield layer.gather(x, target, inside[start:start + step])
 
 
-def gram_of(layer: LayerRows, weight: np.ndarray, rows: Iterable[Tuple[np.ndarray, np.ndarray]],
+def gram_of(layer: LayerRows, weight: np.ndarray, rows: Iterable[Rows],
             quantize: Callable[[np.ndarray], np.ndarray] = None) -> Gram:
     """The statistics that ``solve`` wants, from ``sampled_rows``.
 
@@ -226,8 +235,8 @@ def gram_of(layer: LayerRows, weight: np.ndarray, rows: Iterable[Tuple[np.ndarra
         layer(LayerRows): the layout.
         weight(array): the float weight, as the op has it.
         rows(iterable): pairs of input rows and target rows.
-        quantize(callable, optional): applied to input rows: the activation's grid, on which 0 is exact, so that padding
-            stays. Default: None, the rows are quantized already.
+        quantize(callable, optional): applied to input rows: the activation's grid, on which 0 is
+            exact, so that padding stays. Default: None, the rows are quantized already.
     """
     gram = Gram(layer.matrix(weight))
     for x, target in rows:

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Round one layer's weights by linear algebra, for the input that they will really get (numpy).
 
-X are rows of the layer's input in the *quantized* network, T the same rows of its output in the *float* network.
-Wanted are weights Q on the grid, and a bias, for which X Q + bias comes close to T: a quadratic problem with
-H = X'X + lambda I. Its continuous solution is V = W + inverse(H) X'(T - X W), which repairs what quantization did to
-the input; where data say nothing, V stays at the float weight W. Rounding then spreads the error of every row over the
-rows that are not rounded yet (OBQ, GPTQ), and sweeps of coordinate descent (COMQ) take the codes to a minimum that no
-single change improves. The asymmetric target is that of GPTAQ (ICML 2025).
+X are rows of the layer's input in the *quantized* network, T the same rows of its output in the
+*float* network. Wanted are weights Q on the grid, and a bias, for which X Q + bias comes close to
+T: a quadratic problem with H = X'X + lambda I. Its continuous solution is V = W + inverse(H) X'(T -
+X W), which repairs what quantization did to the input; where data say nothing, V stays at the float
+weight W. Rounding then spreads the error of every row over the rows that are not rounded yet (OBQ,
+GPTQ), and sweeps of coordinate descent (COMQ) take the codes to a minimum that no single change
+improves. The asymmetric target is that of GPTAQ (ICML 2025).
 
-A layer is G independent problems of d rows and n columns, arrays ``[G, d, n]``: one for a dense layer, one per group
-for a grouped convolution, one of k x k rows per channel for a depthwise one.
+A layer is G independent problems of d rows and n columns, arrays ``[G, d, n]``: one for a dense
+layer, one per group for a grouped convolution, one of k x k rows per channel for a depthwise one.
 """
 import dataclasses
 
@@ -18,9 +19,10 @@ import numpy as np
 from ..errors import DataError
 
 BLOCK = 128  # rows rounded before all others hear of it: the rest is matrix products
-DAMPING = 0.01  # lambda over the mean diagonal of X'X
 SWEEPS = 3
-_DOUBLE = 1024  # systems of at most this many rows are factored in float64, larger ones where float32 fails
+DAMPING = 0.1  # lambda over the mean diagonal of X'X, at least
+DAMPING_PER_ROW = 10.0  # times unknowns over equations: what few samples say is believed less
+_DOUBLE = 1024  # larger systems are summed up and factored in float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Grid:
 class Gram:
     """What the solve has to know of X and T, summed up chunk by chunk.
 
-    Holds the centred sums of X'X and X'(T - X W) and the means. The difference T - X W is taken row by row: it is
-    small where T and X W are large, and would drown in the rounding of X'T - X'X W.
+    Holds the centred sums of X'X and X'(T - X W) and the means. The difference T - X W is taken row
+    by row: it is small where T and X W are large, and would drown in the rounding of X'T - X'X W.
 
     Args:
         weight(array): W, float32, ``[G, d, n]``.
@@ -85,20 +87,22 @@ class Gram:
         Args:
             x(array): inputs of the quantized network, float32 ``[G, R, d]``.
             t(array): outputs of the float network without bias, ``[G, R, n]``.
+
+        Sums within one call are float32: give thousands of rows at a time, not millions.
         """
         count = x.shape[1]
         if not count:
             return
         e = t - x @ self.weight
-        x_mean, e_mean = x.mean(1, dtype=np.float64), e.mean(1, dtype=np.float64)
-        x = x - x_mean[:, None].astype(np.float32)
-        e -= e_mean[:, None].astype(np.float32)
+        x_mean, e_mean = x.mean(1, keepdims=True), e.mean(1, keepdims=True)
+        x = x - x_mean
+        e -= e_mean
         transposed = x.swapaxes(1, 2)
         self.xx += transposed @ x  # numpy sees that it is symmetric and does half the work
         self.xe += transposed @ e
-        self.ee += np.einsum("grn,grn->gn", e, e, dtype=np.float64)
+        self.ee += np.einsum("grn,grn->gn", e, e)
         # Chunks have means of their own: add what lies between them (Chan, Golub and LeVeque 1979).
-        x_gap, e_gap = x_mean - self.x_mean, e_mean - self.e_mean
+        x_gap, e_gap = x_mean[:, 0] - self.x_mean, e_mean[:, 0] - self.e_mean
         factor = self.count * count / (self.count + count)
         if self.count:
             self.xx += factor * x_gap[:, :, None] * x_gap[:, None, :]
@@ -141,20 +145,34 @@ class Solution:
 
     @property
     def gain(self) -> float:
-        """Nearest rounding's error over this one's, both with the best bias; 1 where there is none."""
+        """Nearest rounding's error over this one's, both with the best bias; 1 without any."""
         ours, theirs = float(self.error.sum()), float(self.nearest.error.sum())
         return theirs / ours if ours > 0 else 1.0
 
 
-def solve(gram: Gram, grid: Grid, damping: float = DAMPING, sweeps: int = SWEEPS, block: int = BLOCK) -> Solution:
+def default_damping(gram: Gram) -> float:
+    """Lambda over the mean diagonal of X'X: the ridge that a regression with this many rows wants.
+
+    With few rows per unknown, V fits what quantization did to the very samples: 64 images are 64
+    equations for the 1024 inputs of a classifier. The best ridge is proportional to unknowns over
+    equations (Hoerl, Kennard and Baldwin 1975); both constants were measured on the demo's
+    networks.
+    """
+    return max(DAMPING, DAMPING_PER_ROW * gram.xx.shape[-1] / max(1, gram.count))
+
+
+def solve(gram: Gram, grid: Grid, damping: float = None, sweeps: int = SWEEPS,
+          block: int = BLOCK) -> Solution:
     """Round a layer.
 
     Args:
         gram(Gram): what is known of its input and output.
         grid(Grid): the grid of its columns.
-        damping(float, optional): lambda over the mean diagonal of X'X. Default: 0.01.
+        damping(float, optional): lambda over the mean diagonal of X'X. Default: None, by
+            ``default_damping``.
         sweeps(int, optional): passes of coordinate descent at most. Default: 3.
-        block(int, optional): rows per block; the result does not depend on it but for float rounding. Default: 128.
+        block(int, optional): rows per block; the result does not depend on it but for float
+            rounding. Default: 128.
 
     Returns:
         Solution: columns that would come out worse than nearest rounding keep it.
@@ -166,14 +184,16 @@ def solve(gram: Gram, grid: Grid, damping: float = DAMPING, sweeps: int = SWEEPS
         >>> gram = Gram(np.array([[[0.4], [0.4]]], np.float32))
         >>> x = np.array([[[1.0, 1.0], [2.0, 2.1], [3.0, 2.9]]], np.float32)
         >>> gram.add(x, x @ gram.weight)
-        >>> solve(gram, Grid(np.float32([[1.0]]), np.float32([[0.0]]), -2, 1)).codes.ravel().tolist()
+        >>> grid = Grid(np.float32([[1.0]]), np.float32([[0.0]]), -2, 1)
+        >>> solve(gram, grid, damping=0.01).codes.ravel().tolist()
         [0.0, 1.0]
     """
     if not all(np.isfinite(a).all() for a in (gram.xx, gram.xe, gram.ee, gram.x_mean, gram.e_mean)):
-        raise DataError("the layer's input or output holds NaN or Inf; check the calibration samples, or leave the layer "
-                        "float with QuantPost.skip")
+        raise DataError("the layer's input or output holds NaN or Inf; check the calibration "
+                        "samples, or leave the layer float with QuantPost.skip")
     weight, whole = gram.weight, grid.all_rows()
     nearest = _solution(gram, whole.codes(weight), whole)
+    damping = default_damping(gram) if damping is None else damping
     hessian, factor, step = _factored(gram, damping)
     target = weight + step
     codes = _round(target, factor, grid, block)
@@ -183,7 +203,8 @@ def solve(gram: Gram, grid: Grid, damping: float = DAMPING, sweeps: int = SWEEPS
             break
     solved = _solution(gram, codes, whole)
     worse = solved.error > nearest.error
-    return Solution(np.where(worse[:, None], nearest.codes, solved.codes), np.where(worse, nearest.bias, solved.bias),
+    return Solution(np.where(worse[:, None], nearest.codes, solved.codes),
+                    np.where(worse, nearest.bias, solved.bias),
                     np.minimum(nearest.error, solved.error), nearest)
 
 
@@ -193,10 +214,10 @@ def _solution(gram: Gram, codes: np.ndarray, whole: Grid) -> Solution:
 
 
 def _factored(gram: Gram, damping: float):
-    """H, R and V - W, float32: H = X'X + lambda I = R R' with R upper triangular, all over the mean diagonal of X'X.
+    """H = R R' with R upper triangular, and V - W; float32, all over the mean diagonal of X'X.
 
-    R, the Cholesky factor from the far end, holds what GPTQ takes from the Cholesky factor of H's inverse: row i of
-    inverse(R) over its first entry. So nothing has to be inverted.
+    R, the Cholesky factor from the far end, holds what GPTQ takes from the Cholesky factor of H's
+    inverse: row i of inverse(R) over its first entry. So nothing has to be inverted.
     """
     index = np.arange(gram.xx.shape[-1])
     power = gram.xx[:, index, index].mean(1)
@@ -212,7 +233,7 @@ def _factored(gram: Gram, damping: float):
             step = np.linalg.solve(hessian, right)
             break
         except np.linalg.LinAlgError:
-            # Not positive within rounding. What the larger lambda costs is less than what float32 has lost already.
+            # Not positive within rounding: a larger lambda costs less than was lost already.
             damping = max(10 * damping, 1e-6)
     return [np.ascontiguousarray(a, np.float32) for a in (hessian, factor, step)]
 
@@ -220,9 +241,10 @@ def _factored(gram: Gram, damping: float):
 def _round(target, factor, grid: Grid, block: int) -> np.ndarray:
     """Codes of V, row after row, each row making up for the errors of those before it.
 
-    With D = Q - V the error is the squared norm of R'D, and R' is lower triangular: row i is zero at
-    D[i] = -R[:i, i]' D[:i] / R[i, i], so that is where row i is rounded. (Babai's nearest plane; the same as GPTQ's
-    updates of all later rows, but looking back, which needs one matrix product per block.)
+    With D = Q - V the error is the squared norm of R'D, and R' is lower triangular: row i is zero
+    at D[i] = -R[:i, i]' D[:i] / R[i, i], so that is where row i is rounded. (Babai's nearest plane;
+    the same as GPTQ's updates of all later rows, but looking back, which needs one matrix product
+    per block.)
     """
     rows = target.shape[1]
     codes, moved = np.empty_like(target), np.zeros_like(target)

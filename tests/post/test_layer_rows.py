@@ -9,28 +9,35 @@ from paddle_mrecg.graph.graph import WEIGHT_SLOTS, Op, channel_axis
 from paddle_mrecg.graph.ops import run_op
 from paddle_mrecg.post.layer_rows import gram_of, layer_rows, sampled_rows
 from paddle_mrecg.post.solve import solve
-from paddle_mrecg.quantizers.affine import QuantSpec, dequantize, quantize
-from paddle_mrecg.quantizers.observers import weight_encoding
+from paddle_mrecg.grids.affine import QuantSpec, dequantize, quantize
+from paddle_mrecg.grids.observers import weight_encoding
 
-PLAIN = dict(strides=[1, 1], paddings=[0, 0], dilations=[1, 1], groups=1, padding_algorithm="EXPLICIT",
-             data_format="NCHW")
+PLAIN = dict(strides=[1, 1], paddings=[0, 0], dilations=[1, 1], groups=1,
+             padding_algorithm="EXPLICIT", data_format="NCHW")
 CASES = {  # type, attributes, shape of the input without samples, shape of the weight
     "1x1": ("conv2d", {}, (6, 5, 7), (8, 6, 1, 1)),
     "3x3": ("conv2d", dict(paddings=[1, 1]), (4, 6, 5), (8, 4, 3, 3)),
-    "stride and four paddings": ("conv2d", dict(strides=[2, 1], paddings=[0, 1, 2, 0]), (4, 9, 8), (5, 4, 3, 2)),
+    "stride and four paddings": ("conv2d", dict(strides=[2, 1], paddings=[0, 1, 2, 0]), (4, 9, 8),
+                                 (5, 4, 3, 2)),
     "dilation": ("conv2d", dict(dilations=[2, 3], paddings=[2, 1]), (3, 9, 10), (4, 3, 3, 3)),
     "groups": ("conv2d", dict(groups=3, paddings=[1, 1]), (6, 6, 6), (9, 2, 3, 3)),
-    "SAME": ("conv2d", dict(padding_algorithm="SAME", strides=[2, 2], dilations=[2, 2]), (4, 7, 8), (5, 4, 3, 3)),
+    "SAME": ("conv2d", dict(padding_algorithm="SAME", strides=[2, 2], dilations=[2, 2]), (4, 7, 8),
+             (5, 4, 3, 3)),
     "VALID": ("conv2d", dict(padding_algorithm="VALID", paddings=[1, 1]), (4, 7, 8), (5, 4, 3, 3)),
     "NHWC": ("conv2d", dict(data_format="NHWC", paddings=[1, 0]), (6, 7, 4), (5, 4, 3, 3)),
-    "depthwise": ("depthwise_conv2d", dict(groups=6, paddings=[2, 2], strides=[2, 2]), (6, 8, 8), (6, 1, 5, 5)),
-    "depthwise multiplier": ("depthwise_conv2d", dict(groups=3, paddings=[1, 1]), (3, 5, 5), (6, 1, 3, 3)),
+    "depthwise": ("depthwise_conv2d", dict(groups=6, paddings=[2, 2], strides=[2, 2]), (6, 8, 8),
+                  (6, 1, 5, 5)),
+    "depthwise multiplier": ("depthwise_conv2d", dict(groups=3, paddings=[1, 1]), (3, 5, 5),
+                             (6, 1, 3, 3)),
     "transpose": ("conv2d_transpose", dict(strides=[2, 2]), (6, 4, 5), (6, 3, 2, 2)),
-    "transpose, overlapping": ("conv2d_transpose", dict(strides=[2, 1], paddings=[1, 0, 0, 1], dilations=[1, 2]),
+    "transpose, overlapping": ("conv2d_transpose", dict(strides=[2, 1], paddings=[1, 0, 0, 1],
+                                                        dilations=[1, 2]),
                                (4, 5, 6), (4, 5, 4, 3)),
-    "transpose, groups": ("conv2d_transpose", dict(strides=[2, 2], groups=2, output_padding=[1, 1], paddings=[1, 1]),
+    "transpose, groups": ("conv2d_transpose", dict(strides=[2, 2], groups=2, paddings=[1, 1],
+                                                   output_padding=[1, 1]),
                           (4, 4, 4), (4, 3, 3, 3)),
-    "transpose, SAME": ("conv2d_transpose", dict(strides=[2, 2], padding_algorithm="SAME"), (4, 5, 5), (4, 3, 3, 3)),
+    "transpose, SAME": ("conv2d_transpose", dict(strides=[2, 2], padding_algorithm="SAME"),
+                        (4, 5, 5), (4, 3, 3, 3)),
     "mul": ("mul", dict(x_num_col_dims=1, y_num_col_dims=1), (3, 2, 2), (12, 5)),
     "mul of sequences": ("mul", dict(x_num_col_dims=2, y_num_col_dims=1), (7, 6), (6, 5)),
     "matmul": ("matmul", dict(transpose_Y=True, alpha=0.5), (7, 6), (4, 6)),
@@ -78,12 +85,13 @@ def test_rows_times_matrix_is_the_output(name):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("per_channel,symmetric", [(True, True), (False, False)])
 def test_solved_codes_run_as_predicted(name, per_channel, symmetric):
-    """The op with solved weights and bias has the error that the solve expects, for every op and grid."""
+    """Every op with solved weights and bias has the error that the solve expects."""
     op, weight, x, y = layer(name)
     layout = layer_rows(op, weight)
     spec = QuantSpec(3, symmetric, symmetric, axis=channel_axis(op) if per_channel else None)
     encoding = weight_encoding(weight, spec)
-    solution = solve(gram_of(layout, weight, sampled_rows(layout, chunks(x, y), SAMPLES, seed=0)), layout.grid(encoding))
+    gram = gram_of(layout, weight, sampled_rows(layout, chunks(x, y), SAMPLES, seed=0))
+    solution = solve(gram, layout.grid(encoding), damping=0.01)
     assert np.array_equal(layout.weight(solution.nearest.codes), quantize(weight, encoding))
     result = run(op, dequantize(layout.weight(solution.codes), encoding), x)
     bias = layout.channels(solution.bias)
@@ -111,13 +119,16 @@ def test_a_sample_of_positions_is_drawn_once_and_by_the_seed():
 def test_input_rows_may_be_quantized_on_the_way():
     op, weight, x, y = layer("3x3")
     layout = layer_rows(op, weight)
-    coarse = gram_of(layout, weight, sampled_rows(layout, chunks(x, y), SAMPLES, 0), quantize=np.rint)
+    rows = sampled_rows(layout, chunks(x, y), SAMPLES, 0)
+    coarse = gram_of(layout, weight, rows, quantize=np.rint)
     same = gram_of(layout, weight, sampled_rows(layout, chunks(np.rint(x), y), SAMPLES, 0))
     assert np.allclose(coarse.xx, same.xx) and np.allclose(coarse.xe, same.xe)
 
 
-@pytest.mark.parametrize("kind,attrs,shape", [("matmul_v2", dict(trans_x=True), (4, 4)), ("matmul_v2", {}, (2, 4, 4)),
+@pytest.mark.parametrize("kind,attrs,shape", [("matmul_v2", dict(trans_x=True), (4, 4)),
+                                              ("matmul_v2", {}, (2, 4, 4)),
                                               ("softmax", {}, (4, 4))])
 def test_other_ops_are_refused(kind, attrs, shape):
     with pytest.raises(UnsupportedOpError, match=kind):
-        layer_rows(Op(kind, {"X": ["x"], "Y": ["w"]}, {"Out": ["y"]}, attrs), np.zeros(shape, np.float32))
+        op = Op(kind, {"X": ["x"], "Y": ["w"]}, {"Out": ["y"]}, attrs)
+        layer_rows(op, np.zeros(shape, np.float32))
