@@ -175,7 +175,7 @@ class MRECG:
     first_pass_ratio: float = knob(0.1, "share of num_iters that the loss policies spend to "
                                    "measure every module; the units get the rest", low=0.0,
                                    high=0.9)
-    warm_start: bool = knob(True, "joined units start from the first pass's roundings and scales")
+    warm_start: bool = knob(True, "joined units start from the first pass's roundings")
     num_iters: int = knob(20000, "optimizer steps per module", low=0)
     iters_scaling: str = knob("per_module",
                               "a joined unit gets num_iters for each of its modules, or once",
