@@ -148,7 +148,7 @@ def act_training(c):
 @example("quant_post_mrecg(PaddleSlim's dict)", "MRECG")
 def dict_post(c):
     config = {"weight_bits": 4, "quantize_op_types": ["conv2d"], "Global": {"visualdl": False},
-              "MRECG": {"preset": "nearest"}}
+              "MRECG": {"preset": "none"}}
     paddle_mrecg.quant_post_mrecg(c.model_dir, c.batches, config, c.out)
 
 

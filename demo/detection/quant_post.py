@@ -47,7 +47,7 @@ def draw(args, model_dir: str, result) -> Path:
 def record(path: Path, args, config, report):
     """Put the run into a results file, in place of an earlier one of the same setting and seed."""
     bits = f"W{config.quant_post.weight_bits}A{config.quant_post.activation_bits}"
-    method = config.mrecg.granularity if config.mrecg.num_iters else "nearest"
+    method = config.mrecg.granularity if config.mrecg.num_iters else config.quant_post.rounding
     setting = dict(model=args.model, bits=bits, method=method,
                    **(dict(budget=args.budget) if args.budget else {}))
     new = [results.run_record(dict(setting, metric=metric), args.seed,

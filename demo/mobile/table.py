@@ -49,8 +49,9 @@ def quantized(name: str, bits: int, cache: Path) -> Path:
     config = dict(Global=dict(target="paddle_lite", visualdl=False),
                   Data=dict(num_samples=work.calibrate, batch_size=size),
                   QuantPost=dict(weight_bits=bits, activation_bits=8, num_observe=work.calibrate,
-                                 skip=list(work.skip)),
-                  MRECG=dict(preset="nearest", granularity="block"))
+                                 skip=list(work.skip), rounding="nearest",
+                                 bias_correction=False),
+                  MRECG=dict(preset="none"))
     quant_post_mrecg(work.model_dir(), batches, config, save_dir=str(folder))
     return folder
 
@@ -85,7 +86,9 @@ def measure(name: str, bits: int, cache: Path):
 
 def _rounding(report) -> str:
     settings = report["config"]["MRECG"]
-    return f"MRECG, {settings['granularity']}" if settings["num_iters"] else "nearest"
+    if settings["num_iters"]:
+        return f"MRECG, {settings['granularity']}"
+    return "solved" if report["config"]["QuantPost"].get("rounding") == "solve" else "nearest"
 
 
 def _run_cell(found):

@@ -61,7 +61,8 @@ def without_ours(recipe):
     other = {name: value for name, value in recipe.items()
              if name not in ("BinRegularization", "SymmetricPACT")}
     if "MRECG" in recipe:
-        return "nearest", dict(other, MRECG={"preset": "nearest"})
+        nearest = dict(recipe.get("QuantPost", {}), rounding="nearest", bias_correction=False)
+        return "nearest", dict(other, QuantPost=nearest, MRECG={"preset": "none"})
     return "PaddleSlim alone", other
 
 

@@ -14,8 +14,8 @@ resolved_config.yaml, oscillation.png (loss per block with and without joining) 
 
 examples:
   paddle-mrecg quant --config my.yaml
-  # no reconstruction: what rounding alone costs
-  paddle-mrecg quant --config my.yaml MRECG.preset=nearest
+  # no reconstruction: solved roundings and corrected biases alone
+  paddle-mrecg quant --config my.yaml MRECG.preset=none
   paddle-mrecg quant --config my.yaml Global.resume=true               # go on after Ctrl-C
   # keep layers in float, by name pattern
   paddle-mrecg quant --config my.yaml "QuantPost.skip=['head.*']"

@@ -128,6 +128,11 @@ class QuantPost:
                                            "activation read the quantized one too; unset: False "
                                            "for paddle_lite (its additions are "
                                            "float), True for simulation")
+    rounding: str = knob("solve", "how weights are rounded before any reconstruction: by a linear "
+                         "solve for the input that each layer will get, or to nearest",
+                         choices=("solve", "nearest"))
+    bias_correction: bool = knob(True, "correct the mean of every layer's output in its bias; "
+                                 "layers without a bias get one")
     num_observe: int = knob(256, "samples from which activation ranges are found", low=1)
 
 
@@ -152,7 +157,7 @@ class MRECG:
     """
 
     preset: str = knob("mrecg", "named starting values",
-                       choices=("adaround", "brecq", "qdrop", "mrecg", "fast", "nearest"))
+                       choices=("adaround", "brecq", "qdrop", "mrecg", "fast", "none"))
     granularity: str = knob("loss_peaks", "which neighbouring modules become one unit",
                             choices=("layer", "block", "explicit", "modcap", "loss", "loss_peaks",
                                      "optimal"))
@@ -188,6 +193,10 @@ class MRECG:
                                     "with many inputs per output off", low=0.0, high=1.0)
     scale_lr: float = knob(4e-5, "Adam step of activation scales, cosine to 0; 0 freezes them",
                            low=0.0)
+    bias_lr: float = knob(1e-3, "Adam step of corrected biases, cosine to 0; 0 freezes them",
+                          low=0.0)
+    start_margin: float = knob(0.1, "how far from a solved code its rounding variable starts, in "
+                               "steps, on the side of the float weight", low=0.0, high=0.5)
     round_weight: float = knob(0.01, "weight of the rounding term", "lambda", low=0.0)
     round_weight_depthwise: float = knob(0.1, "the same for units with depthwise convolutions",
                                          "lambda", low=0.0)
@@ -237,8 +246,8 @@ PRESETS: Dict[str, Dict[str, Any]] = {
                  keep_prob=1.0, scale_lr=1e-3, warm_start=False, iters_scaling="per_unit",
                  inner_weight=1.0,
                  peak_partner="predecessor"),
-    # No reconstruction: the baseline that every report carries anyway.
-    "nearest": dict(granularity="block", num_iters=0),
+    # No reconstruction: QuantPost.rounding and bias_correction alone.
+    "none": dict(granularity="block", num_iters=0),
 }
 
 

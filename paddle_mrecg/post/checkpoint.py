@@ -35,7 +35,10 @@ class Checkpoint:
             if name in state.codes:
                 arrays[f"codes_{k}"] = state.codes[name].astype(np.int16)
                 encodings[name] = dict(index=k)
-            else:
+            elif name in state.biases:
+                arrays[f"bias_{k}"] = state.biases[name]
+                encodings[name] = dict(bias=k)
+            elif name in state.activation_encodings:
                 encodings[name] = dict(activation=state.activation_encodings[name].to_dict())
         for k, (name, alpha) in enumerate((alphas or {}).items()):
             arrays[f"alpha_{k}"] = alpha
@@ -57,6 +60,8 @@ class Checkpoint:
                 for name, entry in header["encodings"].items():
                     if "index" in entry:
                         state.codes[name] = file[f"codes_{entry['index']}"].astype(np.float32)
+                    elif "bias" in entry:
+                        state.biases[name] = file[f"bias_{entry['bias']}"]
                     else:
                         state.activation_encodings[name] = Encoding.from_dict(entry["activation"])
                     if "alpha" in entry:

@@ -13,6 +13,7 @@ from .checkpoint import Checkpoint, job_digest
 from .fisher import importance
 from .prepare import Prepared, prepare
 from .reconstruct import annealed_beta
+from .solved_rounding import LayerRounding, rounded_layers
 from .walk import UnitResult, Walker
 from ..graph.partition import Plan, Unit
 from .write import PROGRAM, unit_report, write_outcome
@@ -132,7 +133,8 @@ class Job:
                                      job_digest(settings, prepared.graph.params,
                                                 prepared.network.samples))
         self.board = VisualDLWriter(result_dir.path("visualdl"), self.config.global_.visualdl)
-        self.state = prepared.state
+        self.start = self.state = prepared.state  # in front of any reconstruction
+        self.layers: List[LayerRounding] = []
         self._stored = set()
         self.first_pass: List[UnitResult] = []
         self.results: List[UnitResult] = []
@@ -143,6 +145,7 @@ class Job:
         """Plan, then walk; Ctrl-C keeps what is finished."""
         log = get_logger()
         try:
+            self._solve()
             losses = powers = None
             if self.config.mrecg.granularity in LOSS_POLICIES:
                 losses, powers = self._measure_modules()
@@ -157,10 +160,18 @@ class Job:
             self.interrupted = True
             if self.plan is None:
                 raise
-            log.warning("interrupted: %d of %d units are reconstructed, the others stay at nearest "
-                        "rounding; run again with Global.resume=true to go on", len(self.results),
+            log.warning("interrupted: %d of %d units are reconstructed, the others are as rounded "
+                        "before; run again with Global.resume=true to go on", len(self.results),
                         len(self.plan.units))
         self.prepared.clock.lap("reconstruct")
+
+    def _solve(self):
+        """Solve the roundings and correct the biases, as far as the settings ask for it."""
+        settings = self.config.quant_post
+        if settings.rounding == "solve" or settings.bias_correction:
+            self.start, self.layers = rounded_layers(self.prepared, settings.rounding)
+            self.state = self.start
+            self.prepared.clock.lap("solve")
 
     def _measure_modules(self):
         """First pass of the data-dependent policies: a short reconstruction
@@ -168,14 +179,14 @@ class Job:
         """
         settings = self.config.mrecg
         iters = int(round(settings.num_iters * settings.first_pass_ratio))
-        walker = Walker(self.prepared.network, self.prepared.state)
+        walker = Walker(self.prepared.network, self.start)
         units = [Unit.single(m) for m in self.prepared.modules]
         with Progress("First pass", len(units), "module") as bar:
             for k, unit in enumerate(units):
                 bar.text(unit.name)
                 self._step(walker, f"first_{k}", unit, units[k + 1:], iters)
                 bar.update()
-        self._stored.clear()  # the second pass starts from nearest rounding again
+        self._stored.clear()  # the second pass starts again where the first did
         self.first_pass = walker.results
         return _loss_table(walker.results)
 
@@ -189,7 +200,7 @@ class Job:
 
     def _walk_units(self):
         settings, units = self.config.mrecg, self.plan.units
-        walker = Walker(self.prepared.network, self.prepared.state)
+        walker = Walker(self.prepared.network, self.start)
         # The first pass is part of num_iters: every policy costs the same number of steps.
         left = 1.0 - (settings.first_pass_ratio if self.first_pass else 0.0)
         budget = [self._iters(unit, left) for unit in units]

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import UnsupportedOpError
 from ..graph.graph import Op
-from .solve import Gram, Grid
+from .solve import Gram, ColumnGrid
 
 ROWS = 16384  # positions sampled of one layer
 Rows = Tuple[np.ndarray, np.ndarray]
@@ -48,12 +48,13 @@ class LayerRows:
         """Rows of the input, ``[G, R, d]``, and of the output, ``[G, R, n]``, at ``index``."""
         raise NotImplementedError
 
-    def grid(self, encoding) -> Grid:
+    def grid(self, encoding) -> ColumnGrid:
         """An Encoding of the weight as grids of the columns."""
         shape, spec = self.weight_shape, encoding.spec
         scale, zero = (self.matrix(np.broadcast_to(encoding.along(v, len(shape)), shape))[:, 0]
                        for v in (encoding.scale, encoding.zero_point))
-        return Grid(np.ascontiguousarray(scale), np.ascontiguousarray(zero), spec.qmin, spec.qmax)
+        return ColumnGrid(np.ascontiguousarray(scale), np.ascontiguousarray(zero), spec.qmin,
+                          spec.qmax)
 
     def channels(self, values: np.ndarray) -> np.ndarray:
         """``[G, n]`` per column as ``[C]`` in the order of the output's channels."""

@@ -19,7 +19,11 @@ class NetworkState:
     weight_encodings: Dict[str, Encoding]
     codes: Dict[str, np.ndarray]
     activation_encodings: Dict[str, Encoding]
-    # weights and activations that no later unit may change
+    # parameter -> corrected bias; the float network keeps its own
+    biases: Dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    # weights whose codes were solved: reconstruction starts from those
+    solved: set = dataclasses.field(default_factory=set)
+    # weights, activations and biases that no later unit may change
     finished: set = dataclasses.field(default_factory=set)
 
     @classmethod
@@ -30,8 +34,8 @@ class NetworkState:
 
     def copy(self) -> "NetworkState":
         return NetworkState(dict(self.weight_encodings), dict(self.codes),
-                            dict(self.activation_encodings),
-                            set(self.finished))
+                            dict(self.activation_encodings), dict(self.biases),
+                            set(self.solved), set(self.finished))
 
     def weight(self, name: str) -> np.ndarray:
         """The dequantized weight, float32."""
@@ -43,3 +47,8 @@ class NetworkState:
 
     def weights(self, names) -> Dict[str, paddle.Tensor]:
         return {n: paddle.to_tensor(self.weight(n)) for n in names}
+
+    def parameters(self, runner) -> Dict[str, paddle.Tensor]:
+        """Dequantized weights and corrected biases of the ops that ``runner`` runs."""
+        biases = {n: paddle.to_tensor(self.biases[n]) for n in runner.fixed if n in self.biases}
+        return dict(self.weights(runner.weights), **biases)

@@ -18,6 +18,7 @@ from ..graph.partition import Module, modules_of
 from ..graph.probe import probe
 from ..report.progress import Progress, get_logger
 from . import calibrate
+from .layer_biases import add_missing_biases, biases_of
 from .network_state import NetworkState
 from .unit_loss import MEASURE_CHUNK
 from .scheme import build_scheme
@@ -44,13 +45,15 @@ class Clock:
 class Prepared:
     """A job before its first training step.
 
-    ``state`` is the network with nearest rounding; ``float_tensors`` maps
+    ``state`` is the network with nearest rounding; ``layers`` and ``modules`` cut it into
+    single layers and into what reconstruction joins; ``float_tensors`` maps
     weights that stay float to the reason, ``coarse`` is what ``calibrate.coarse_inputs`` found.
     """
 
     config: Config
     float_graph: Graph
     network: Network
+    layers: List[Module]
     modules: List[Module]
     state: NetworkState
     float_tensors: Dict[str, str]
@@ -93,23 +96,29 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     samples = calibration_samples(graph, data_loader, config)
     clock.lap("read")
     scheme = build_scheme(graph, config.quant_post, config.global_.target)
+    if config.quant_post.bias_correction:
+        add_missing_biases(graph, scheme.is_quantized)
     weights = calibrate.weight_encodings(graph, scheme, config.quant_post)
     few = {n: v[:PROBE_SAMPLES] for n, v in samples.items()}
     found = probe(graph, few)
     float_tensors = _leave_unreached_float(graph, scheme, found)
+    layers = modules_of(graph, found, scheme.is_quantized, granularity="layer")
     observed = min(config.quant_post.num_observe, len(next(iter(samples.values()))))
     with Progress("Calibration", -(-observed // MEASURE_CHUNK)) as bar:
         state = NetworkState.nearest(
             graph.params, {n: e for n, e in weights.items() if n in scheme.weights},
             calibrate.activation_encodings(graph, scheme, samples, config.quant_post, bar.update))
     coarse = calibrate.coarse_inputs(graph, scheme, few, state.activation_encodings)
-    granularity = "layer" if config.mrecg.granularity == "layer" else "block"
-    modules = modules_of(graph, found, scheme.is_quantized, granularity=granularity)
+    modules = layers if config.mrecg.granularity == "layer" else modules_of(
+        graph, found, scheme.is_quantized)
     reached = [op for op in graph.ops if op not in found.unreached]
     network = Network(graph, scheme, reached, found.constants, samples,
-                      ActivationStore(config.global_.memory_limit_mb), config.global_.seed)
+                      ActivationStore(config.global_.memory_limit_mb), config.global_.seed,
+                      biases=biases_of(graph, scheme.is_quantized)
+                      if config.quant_post.bias_correction else {})
     clock.lap("calibrate")
-    return Prepared(config, float_graph, network, modules, state, float_tensors, coarse, clock)
+    return Prepared(config, float_graph, network, layers, modules, state, float_tensors, coarse,
+                    clock)
 
 
 def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:

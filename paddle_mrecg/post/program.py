@@ -24,6 +24,7 @@ def qdq_graph(graph: Graph, scheme: Scheme, state: NetworkState) -> Graph:
         Graph: a new graph; ``graph`` is unchanged.
     """
     result = graph.copy()
+    result.params.update(state.biases)
     builder = QdqBuilder(result)
     for name, encoding in state.weight_encodings.items():
         builder.weight(name, state.codes[name], encoding)
@@ -62,7 +63,7 @@ def verify(network, state: NetworkState, prefix: str) -> Dict[str, float]:
     feed = {n: v[:VERIFIED_SAMPLES] for n, v in network.samples.items()}
     runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)
     names = _ends(runner, network.graph)
-    simulate = runner.numpy(runner.run_quantized, names, weights=state.weights(runner.weights),
+    simulate = runner.numpy(runner.run_quantized, names, weights=state.parameters(runner),
                             quantizers=state.quantizers(runner.activations))
     simulated = simulate(feed)
     written = values_in_program(network.graph, names, prefix, feed)

@@ -50,10 +50,14 @@ class UnitTrainer:
         self.rng = np.random.default_rng(seed)
         self.mask = DropMask(settings.keep_prob, seed) if settings.keep_prob < 1 else None
         runner = problem.runner
-        self.rounding = {n: SoftRounding(params[n], state.weight_encodings[n])
+        self.rounding = {n: SoftRounding(params[n], state.weight_encodings[n],
+                                         state.codes[n] if n in state.solved else None,
+                                         settings.start_margin)
                          for n in runner.weights if n not in state.finished}
-        frozen = [n for n in runner.weights if n in state.finished]
-        self.frozen_weights = state.weights(frozen)
+        self.biases = {n: _parameter(state.biases.get(n, params[n])) for n in problem.biases
+                       if settings.bias_lr > 0 and n not in state.finished}
+        self.frozen = {n: v for n, v in state.parameters(runner).items()
+                       if n not in self.rounding and n not in self.biases}
         learn = settings.scale_lr > 0 or settings.activation_clip == "symmetric_pact"
         self.quantizers = {n: ActivationQuantizer(state.activation_encodings[n],
                                                   learn=learn and n not in state.finished,
@@ -76,7 +80,7 @@ class UnitTrainer:
         return {n: factor * output / p for n, p in power.items() if p > 0}
 
     def warm_start(self, alphas: Dict[str, np.ndarray]):
-        """Continue from earlier rounding variables instead of from the float weights."""
+        """Continue from earlier rounding variables instead of from the start."""
         for name, rounding in self.rounding.items():
             if name in alphas:
                 rounding.load_alpha(alphas[name])
@@ -102,7 +106,7 @@ class UnitTrainer:
                 on_step(self, step, loss)
 
     def _optimizers(self, iters: int):
-        """Adam for the roundings and, where they learn, for the scales;
+        """Adam for the roundings and, where they learn, for scales and biases;
         and what moves their steps.
         """
         settings, start = self.settings, self.settings.rounding_lr_start
@@ -110,9 +114,10 @@ class UnitTrainer:
         jobs = [(paddle.optimizer.lr.LambdaDecay(settings.rounding_lr,
                                                  lambda step: start + (1.0 - start) * step / iters),
                  [r.alpha for r in self.rounding.values()])]
-        if scales:
-            jobs.append((paddle.optimizer.lr.CosineAnnealingDecay(settings.scale_lr, T_max=iters),
-                         scales))
+        for lr, parameters in ((settings.scale_lr, scales),
+                               (settings.bias_lr, list(self.biases.values()))):
+            if parameters:
+                jobs.append((paddle.optimizer.lr.CosineAnnealingDecay(lr, T_max=iters), parameters))
         return ([paddle.optimizer.Adam(schedule, parameters=p) for schedule, p in jobs],
                 [schedule for schedule, _ in jobs])
 
@@ -123,7 +128,7 @@ class UnitTrainer:
         feed = _tensors(problem.quant_stream.batch(problem.inputs, index))
         float_feed = (_tensors(problem.float_stream.batch(problem.inputs, index)) if keep < 1
                       else None)
-        weights = dict(self.frozen_weights)
+        weights = dict(self.frozen, **self.biases)
         for name, rounding in self.rounding.items():
             # the rounding term's gradient comes along
             weights[name] = rounding.soft(self.round_weight[name], beta)
@@ -163,7 +168,8 @@ class UnitTrainer:
 
     def soft_weights(self) -> Dict[str, paddle.Tensor]:
         with paddle.no_grad():
-            return dict(self.frozen_weights, **{n: r.soft() for n, r in self.rounding.items()})
+            return dict(self.frozen, **self.biases,
+                        **{n: r.soft() for n, r in self.rounding.items()})
 
     def alphas(self) -> Dict[str, np.ndarray]:
         return {n: r.alpha.numpy() for n, r in self.rounding.items()}
@@ -180,8 +186,14 @@ class UnitTrainer:
         for name, quantizer in self.quantizers.items():
             if name not in state.finished:
                 state.activation_encodings[name] = quantizer.encoding()
-        state.finished.update(self.rounding, self.quantizers)
+        state.biases.update({n: bias.numpy() for n, bias in self.biases.items()})
+        state.finished.update(self.rounding, self.quantizers, self.problem.biases)
         return state
+
+
+def _parameter(value: np.ndarray) -> paddle.Tensor:
+    return paddle.create_parameter(list(value.shape), "float32",
+                                   default_initializer=paddle.nn.initializer.Assign(value))
 
 
 def _tensors(arrays):

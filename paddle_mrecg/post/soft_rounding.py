@@ -29,6 +29,9 @@ class SoftRounding:
     Args:
         weight(np.ndarray): float weight, any shape.
         encoding(Encoding): its grid.
+        codes(array, optional): codes to start from. Default: None, the float weight.
+        margin(float, optional): with ``codes``, how far from them, in steps, the
+            soft weight starts, on the side of the float weight. Default: 0.1.
 
     ``alpha`` (trainable, shape of the weight) starts where ``soft()`` gives the
     float weight back, clipped to the grid. Weights beyond the grid have one
@@ -44,14 +47,12 @@ class SoftRounding:
         [1, -1, 7]
     """
 
-    def __init__(self, weight: np.ndarray, encoding: Encoding):
-        self.encoding, spec = encoding, encoding.spec
+    def __init__(self, weight: np.ndarray, encoding: Encoding, codes: np.ndarray = None,
+                 margin: float = 0.1):
+        self.encoding = encoding
         self._nearest = quantize(weight, encoding)
-        place = position(weight, encoding)
-        floor = np.floor(place)
-        rest = place - floor
-        floor += encoding.along(encoding.zero_point, weight.ndim)
-        free = (floor >= spec.qmin) & (floor < spec.qmax)
+        floor, rest, free = (_around_weight(weight, encoding) if codes is None
+                             else _around_codes(weight, encoding, codes, margin))
         self._floor = np.where(free, floor, self._nearest)
         with np.errstate(divide="ignore"):
             alpha = -np.log(_STRETCH / (rest.astype(np.float64) - GAMMA) - 1.0)
@@ -107,6 +108,27 @@ class SoftRounding:
         """Hard-rounded codes, int32, all within the grid."""
         up = (self.alpha.numpy() >= 0) & self._free
         return (self._floor + up).astype(np.int32)
+
+
+def _around_weight(weight: np.ndarray, encoding: Encoding):
+    """The code below each weight, the rest above it, and which have a code on either side."""
+    spec, place = encoding.spec, position(weight, encoding)
+    floor = np.floor(place)
+    rest = place - floor
+    floor += encoding.along(encoding.zero_point, weight.ndim)
+    return floor, rest, (floor >= spec.qmin) & (floor < spec.qmax)
+
+
+def _around_codes(weight: np.ndarray, encoding: Encoding, codes: np.ndarray, margin: float):
+    """The same for weights that start ``margin`` from ``codes``; the other code is that towards the
+    float weight, or the only neighbour at the ends of the grid.
+    """
+    spec = encoding.spec
+    place = position(weight, encoding) + encoding.along(encoding.zero_point, weight.ndim)
+    up = ((place >= codes) | (codes <= spec.qmin)) & (codes < spec.qmax)
+    floor = np.where(up, codes, codes - 1)
+    rest = np.where(up, np.float32(margin), np.float32(1.0 - margin))
+    return floor, rest, np.ones(weight.shape, bool)
 
 
 def _centred(alpha):

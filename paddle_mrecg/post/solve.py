@@ -26,7 +26,7 @@ _DOUBLE = 1024  # larger systems are summed up and factored in float32
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
+class ColumnGrid:
     """The grid of every column.
 
     Args:
@@ -50,9 +50,10 @@ class Grid:
         """The weights that codes ``[G, n]`` stand for, float32."""
         return (codes - self.zero_point) * self.scale
 
-    def all_rows(self) -> "Grid":
+    def all_rows(self) -> "ColumnGrid":
         """The same for whole weights ``[G, d, n]``."""
-        return Grid(self.scale[..., None, :], self.zero_point[..., None, :], self.qmin, self.qmax)
+        return ColumnGrid(self.scale[..., None, :], self.zero_point[..., None, :], self.qmin,
+                          self.qmax)
 
 
 class Gram:
@@ -122,6 +123,12 @@ class Gram:
         total = self.ee + np.einsum("gdn,gdn->gn", change, gradient, dtype=np.float64)
         return np.maximum(total, 0.0) / max(1, self.count)
 
+    def target_power(self) -> float:
+        """Variance of the layer's float output, summed over columns; T = X W + E."""
+        cross = self.xx @ self.weight.astype(self.xx.dtype) + 2 * self.xe
+        total = self.ee.sum() + np.einsum("gdn,gdn->", self.weight, cross, dtype=np.float64)
+        return max(float(total), 0.0) / max(1, self.count)
+
     def bias(self, change: np.ndarray) -> np.ndarray:
         """What to add to the bias for weights Q = W + ``change``: ``[G, n]``, float32."""
         return (self.e_mean - (self.x_mean[:, None] @ change)[:, 0]).astype(np.float32)
@@ -161,13 +168,13 @@ def default_damping(gram: Gram) -> float:
     return max(DAMPING, DAMPING_PER_ROW * gram.xx.shape[-1] / max(1, gram.count))
 
 
-def solve(gram: Gram, grid: Grid, damping: float = None, sweeps: int = SWEEPS,
+def solve(gram: Gram, grid: ColumnGrid, damping: float = None, sweeps: int = SWEEPS,
           block: int = BLOCK) -> Solution:
     """Round a layer.
 
     Args:
         gram(Gram): what is known of its input and output.
-        grid(Grid): the grid of its columns.
+        grid(ColumnGrid): the grid of its columns.
         damping(float, optional): lambda over the mean diagonal of X'X. Default: None, by
             ``default_damping``.
         sweeps(int, optional): passes of coordinate descent at most. Default: 3.
@@ -184,7 +191,7 @@ def solve(gram: Gram, grid: Grid, damping: float = None, sweeps: int = SWEEPS,
         >>> gram = Gram(np.array([[[0.4], [0.4]]], np.float32))
         >>> x = np.array([[[1.0, 1.0], [2.0, 2.1], [3.0, 2.9]]], np.float32)
         >>> gram.add(x, x @ gram.weight)
-        >>> grid = Grid(np.float32([[1.0]]), np.float32([[0.0]]), -2, 1)
+        >>> grid = ColumnGrid(np.float32([[1.0]]), np.float32([[0.0]]), -2, 1)
         >>> solve(gram, grid, damping=0.01).codes.ravel().tolist()
         [0.0, 1.0]
     """
@@ -208,7 +215,7 @@ def solve(gram: Gram, grid: Grid, damping: float = None, sweeps: int = SWEEPS,
                     np.minimum(nearest.error, solved.error), nearest)
 
 
-def _solution(gram: Gram, codes: np.ndarray, whole: Grid) -> Solution:
+def _solution(gram: Gram, codes: np.ndarray, whole: ColumnGrid) -> Solution:
     change = whole.values(codes) - gram.weight
     return Solution(codes, gram.bias(change), gram.error(change))
 
@@ -238,7 +245,7 @@ def _factored(gram: Gram, damping: float):
     return [np.ascontiguousarray(a, np.float32) for a in (hessian, factor, step)]
 
 
-def _round(target, factor, grid: Grid, block: int) -> np.ndarray:
+def _round(target, factor, grid: ColumnGrid, block: int) -> np.ndarray:
     """Codes of V, row after row, each row making up for the errors of those before it.
 
     With D = Q - V the error is the squared norm of R'D, and R' is lower triangular: row i is zero
@@ -261,7 +268,7 @@ def _round(target, factor, grid: Grid, block: int) -> np.ndarray:
     return codes
 
 
-def _sweep(codes, residual, hessian, grid: Grid, block: int) -> bool:
+def _sweep(codes, residual, hessian, grid: ColumnGrid, block: int) -> bool:
     """One pass of exact minimisation over single codes; True when any changed.
 
     ``codes`` and ``residual`` = H (V - Q) are updated in place.

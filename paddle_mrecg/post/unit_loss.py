@@ -35,7 +35,8 @@ class UnitProblem:
     ``targets`` are the float network's values of ``outputs`` for all samples,
     ``inner_targets`` those at the inner block ends of a joined unit;
     ``importance`` (shapes of ``targets``, mean 1) weighs squared errors when
-    the loss is ``fisher``, else None.
+    the loss is ``fisher``, else None; ``biases`` are the parameters that are
+    trained with the weights.
     """
 
     runner: UnitRunner
@@ -46,6 +47,7 @@ class UnitProblem:
     targets: Dict[str, np.ndarray]
     inner_targets: Dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     importance: Optional[Dict[str, np.ndarray]] = None
+    biases: List[str] = dataclasses.field(default_factory=list)
 
 
 def squared_error(output: paddle.Tensor, target: paddle.Tensor, importance=None) -> paddle.Tensor:
@@ -89,7 +91,7 @@ def quantized_values(problem: UnitProblem, state: NetworkState, fetch: List[str]
     """Tensors of the quantized unit over all samples, nothing dropped; ``measure``'s arguments."""
     runner = problem.runner
     run = runner.numpy(runner.run_quantized, fetch,
-                       weights=weights or state.weights(runner.weights),
+                       weights=weights or state.parameters(runner),
                        quantizers=state.quantizers(runner.activations))
     return problem.quant_stream.computed(problem.inputs, fetch, run, MEASURE_CHUNK)
 

@@ -22,7 +22,8 @@ class Network:
     """Everything about the job that does not change while walking.
 
     ``reached`` are the ops that dygraph can run, in order; ``importance`` is
-    set when the loss is ``fisher``.
+    set when the loss is ``fisher``; ``biases`` maps weights to the parameters that
+    are corrected and trained with them.
     """
 
     graph: Graph
@@ -33,6 +34,7 @@ class Network:
     store: ActivationStore
     seed: int = 0
     importance: Optional[Dict[str, np.ndarray]] = None
+    biases: Dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -113,6 +115,8 @@ class Walker:
             kept = total(hard, unit).error < total(before, unit).error
             if kept:
                 after, state, outputs = hard, committed, trained_outputs
+            else:
+                trained = {}  # a rejected unit hands nothing on
         self.state = state
         self._advance(problem, outputs, later)
         self.results.append(UnitResult(
@@ -147,13 +151,15 @@ class Walker:
                                              MEASURE_CHUNK)
         inner_targets = {n: targets.pop(n) for n in fetch if n not in unit.outputs}
         importance = network.importance if settings.loss == "fisher" else None
+        biases = [network.biases[n] for n in runner.weights if n in network.biases]
         return UnitProblem(runner, list(unit.inputs), list(unit.outputs), self.float_stream,
-                           self.quant_stream, targets,
-                           inner_targets, importance), inner_ends
+                           self.quant_stream, targets, inner_targets, importance,
+                           biases), inner_ends
 
     def _finished(self, runner: UnitRunner) -> NetworkState:
         state = self.state.copy()
-        state.finished.update(runner.weights, runner.activations)
+        state.finished.update(runner.weights, runner.activations,
+                              [n for n in runner.fixed if n in self.network.biases.values()])
         return state
 
 

@@ -5,6 +5,8 @@ import tempfile
 from typing import Callable, Dict
 
 from ..config.io import config_to_dict, save_config
+from .network_state import NetworkState
+from .solved_rounding import rounded_layers
 from .walk import UnitResult
 from ..deploy.predictor import Predictor
 from .program import qdq_graph, verify
@@ -38,11 +40,12 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict) -> Report:
     report.verification = verify(network, job.state, quantized)
     prepared.clock.lap("export and verify")
     with tempfile.TemporaryDirectory(dir=result_dir.staging) as scratch:
-        baselines = {stage: os.path.join(scratch, stage) for stage in ("float", "nearest")}
+        baselines = {"float": os.path.join(scratch, "float")}
         save_program(prepared.float_graph, baselines["float"])
         if evaluator:
-            save_program(qdq_graph(network.graph, network.scheme, prepared.state),
-                         baselines["nearest"])
+            for stage, state in _baseline_states(job).items():
+                baselines[stage] = os.path.join(scratch, stage)
+                save_program(qdq_graph(network.graph, network.scheme, state), baselines[stage])
             for stage, prefix in dict(baselines, quantized=quantized).items():
                 report.metrics[stage] = evaluator(Predictor(prefix, inputs))
                 get_logger().info("%s: %s", stage,
@@ -58,6 +61,20 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict) -> Report:
     _write_files(job, report, result_dir)
     get_logger().info("result in %s\n%s", result_dir.shown, report.table())
     return report
+
+
+def _baseline_states(job) -> Dict[str, NetworkState]:
+    """What the result is compared with: rounding to nearest, the same with corrected biases as
+    well-kept tools have it by default, and the solve where reconstruction went on from it.
+    """
+    settings, states = job.config.quant_post, {"nearest": job.prepared.state}
+    trained = any(r.iterations for r in job.results)
+    if settings.bias_correction and (settings.rounding == "solve" or trained):
+        states["nearest_bias"] = (rounded_layers(job.prepared, "nearest")[0]
+                                  if settings.rounding == "solve" else job.start)
+    if settings.rounding == "solve" and trained:
+        states["solved"] = job.start
+    return states
 
 
 def _program_size(prefix: str) -> Dict:
@@ -97,7 +114,7 @@ def _report(job, tuned: Dict) -> Report:
 def unit_report(index: int, result: UnitResult, params: Dict) -> UnitReport:
     """A unit's row."""
     unit = result.unit
-    note = "" if result.kept else "training made the output worse; nearest rounding stays"
+    note = "" if result.kept else "training made the output worse; the rounding before it stays"
     return UnitReport(index, unit.name, unit.modules[0].index, [m.name for m in unit.modules],
                       len(unit.weights),
                       sum(params[n].size for n in unit.weights), result.iterations, result.seconds,

@@ -15,7 +15,8 @@ from .progress import duration
 from .units import UnitReport
 
 FORMAT_VERSION = 1
-STAGES = ("float", "nearest", "quantized")  # keys of Report.metrics and columns of the table
+# Keys of Report.metrics and columns of the table, from the float program to the written one.
+STAGES = ("float", "nearest", "nearest_bias", "solved", "quantized")
 DISTRIBUTIONS = ("paddlepaddle", "paddlepaddle-gpu", "paddleslim", "numpy", "paddle-mrecg")
 
 
@@ -82,14 +83,19 @@ class Report:
         return {key: curve.measures() for key, curve in zip(keys, self.curves())}
 
     def recovered(self, metric: str) -> Optional[float]:
-        """Share of what nearest rounding lost that reconstruction won back;
-        None when nothing was lost.
+        """Share of what rounding to nearest lost that the job won back; None when nothing was lost.
+
+        The baseline has corrected biases where the job corrects biases.
         """
-        values = [self.metrics.get(s, {}).get(metric) for s in STAGES]
-        if None in values or values[0] == values[1]:
+        full, quantized = self._score("float", metric), self._score("quantized", metric)
+        baseline = self._score("nearest_bias", metric)
+        baseline = self._score("nearest", metric) if baseline is None else baseline
+        if None in (full, baseline, quantized) or full == baseline:
             return None
-        full, nearest, quantized = values
-        return (quantized - nearest) / (full - nearest)
+        return (quantized - baseline) / (full - baseline)
+
+    def _score(self, stage: str, metric: str) -> Optional[float]:
+        return self.metrics.get(stage, {}).get(metric)
 
     def to_dict(self) -> Dict:
         """JSON-able, with the derived numbers in it."""
@@ -135,18 +141,19 @@ class Report:
         if not names:
             return ["no labels or evaluator given: nothing to score"]
         width = max(16, *(len(n) + 1 for n in names))
-        lines = [f"{'metric':<{width}}" + "".join(f"{s:>11}" for s in STAGES)
+        stages = [s for s in STAGES if s in self.metrics]
+        titles = [s.replace("nearest_bias", "near.+bias") for s in stages]
+        lines = [f"{'metric':<{width}}" + "".join(f"{s:>11}" for s in titles)
                  + f"{'change':>11}{'recovered':>11}"]
         lines.append("-" * len(lines[0]))
         for name in names:
-            values = [self.metrics.get(s, {}).get(name) for s in STAGES]
-            change = None if None in (values[0], values[2]) else values[2] - values[0]
-            recovered = self.recovered(name)
-            share = "-" if recovered is None else f"{100 * recovered:.0f} %"
+            values = [self._score(s, name) for s in stages]
+            full, ours = self._score("float", name), self._score("quantized", name)
+            change = None if None in (full, ours) else ours - full
             lines.append(f"{name:<{width}}" + "".join(f"{_number(v):>11}" for v in values)
-                         + f"{_number(change, '+'):>11}{share:>11}")
-        return lines + ["change: quantized - float; recovered: share of nearest "
-                        "rounding's loss won back"]
+                         + f"{_number(change, '+'):>11}{_percent(self.recovered(name)):>11}")
+        return lines + ["change: quantized - float; recovered: share of nearest rounding's loss "
+                        "(with corrected biases where there are) won back"]
 
     def _size_lines(self) -> List[str]:
         lines = [""]
@@ -176,6 +183,11 @@ class Report:
                                + [f"seed {self.seed}"]))
         return (lines + ([f"status: {self.status}"] if self.status != "complete" else [])
                 + self.notes)
+
+
+def _percent(share: Optional[float]) -> str:
+    """Whole percent, without a minus in front of 0."""
+    return "-" if share is None else f"{round(100 * share) + 0} %"
 
 
 def _number(value, sign: str = "") -> str:

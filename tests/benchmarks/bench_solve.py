@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from paddle_mrecg.post.solve import BLOCK, SWEEPS, Gram, Grid, default_damping, solve
+from paddle_mrecg.post.solve import BLOCK, SWEEPS, Gram, ColumnGrid, default_damping, solve
 
 LAYERS = {  # name -> problems, rows, columns
     "ResNet-50 3x3 512 -> 512": (1, 4608, 512),
@@ -44,7 +44,7 @@ def made_up(groups, rows, columns, count, seed=0):
             x = rng.standard_normal((groups, rows_here, mixing.shape[1]), np.float32) @ mixing
             x += rng.standard_normal(x.shape, np.float32)
             yield x, x @ weight
-    return weight, Grid(scale, np.zeros_like(scale), -8, 7), chunks
+    return weight, ColumnGrid(scale, np.zeros_like(scale), -8, 7), chunks
 
 
 def gathered(weight, chunks):
@@ -57,11 +57,11 @@ def gathered(weight, chunks):
     return gram, seconds
 
 
-def plain(gram: Gram, grid: Grid):
+def plain(gram: Gram, grid: ColumnGrid):
     """The textbook, row by row, in float32."""
     codes = np.empty_like(gram.weight)
     for g in range(len(codes)):
-        one = Grid(grid.scale[g], grid.zero_point[g], grid.qmin, grid.qmax)
+        one = ColumnGrid(grid.scale[g], grid.zero_point[g], grid.qmin, grid.qmax)
         xx, xe = gram.xx[g].astype(np.float32), gram.xe[g].astype(np.float32)
         ridge = default_damping(gram) * np.trace(xx) / len(xx)
         hessian = xx + np.float32(ridge) * np.eye(len(xx), dtype=np.float32)

@@ -126,4 +126,8 @@ def test_recorded_sizes_are_not_measured_again(tmp_path, monkeypatch):
                                                 (dict(num_iters=300, granularity="loss_peaks"),
                                                  "MRECG, loss_peaks")])
 def test_the_table_says_how_weights_were_rounded(settings, expected):
-    assert table._rounding(dict(config=dict(MRECG=settings))) == expected
+    config = dict(MRECG=settings, QuantPost=dict(rounding="nearest"))
+    assert table._rounding(dict(config=config)) == expected
+    if expected == "nearest":
+        config["QuantPost"]["rounding"] = "solve"
+        assert table._rounding(dict(config=config)) == "solved"

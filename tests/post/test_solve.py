@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from paddle_mrecg.errors import DataError
 from paddle_mrecg.post import solve as module
-from paddle_mrecg.post.solve import Gram, Grid, solve
+from paddle_mrecg.post.solve import Gram, ColumnGrid, solve
 from paddle_mrecg.grids.affine import Encoding, QuantSpec, quantize
 
 
@@ -29,7 +29,7 @@ def symmetric_grid(weight, bits):
     """One grid per column, covering its largest weight."""
     top = 2**(bits - 1) - 1
     scale = (np.abs(weight).max(1) / top).astype(np.float32)
-    return Grid(scale, np.zeros_like(scale), -top - 1, top)
+    return ColumnGrid(scale, np.zeros_like(scale), -top - 1, top)
 
 
 def problem(seed=0, groups=1, count=2048, rows=96, columns=32, bits=4, noise=0.0):
@@ -118,7 +118,7 @@ def test_groups_are_independent_problems():
     for g in range(12):
         alone = Gram(gram.weight[g:g + 1])
         alone.add(x[g:g + 1], t[g:g + 1])
-        own = Grid(grid.scale[g:g + 1], grid.zero_point[g:g + 1], grid.qmin, grid.qmax)
+        own = ColumnGrid(grid.scale[g:g + 1], grid.zero_point[g:g + 1], grid.qmin, grid.qmax)
         one = solve(alone, own)
         assert np.array_equal(one.codes[0], together.codes[g])
         assert np.allclose(one.bias[0], together.bias[g], atol=1e-6)
@@ -148,7 +148,7 @@ def test_any_grid_keeps_its_codes_and_beats_nearest(bits, symmetric, per_channel
     zero = np.zeros_like(scale) if symmetric else np.full_like(scale, rng.integers(0, 2**bits))
     encoding = Encoding(spec, scale, zero)
     scale, zero = (np.broadcast_to(v, (1, 5)) for v in (encoding.scale, encoding.zero_point))
-    grid = Grid(scale, zero, spec.qmin, spec.qmax)
+    grid = ColumnGrid(scale, zero, spec.qmin, spec.qmax)
     solution = solve(gram, grid)
     assert np.array_equal(solution.nearest.codes[0], quantize(gram.weight[0], encoding))
     assert np.array_equal(solution.codes, np.rint(solution.codes))

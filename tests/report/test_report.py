@@ -99,6 +99,6 @@ def test_table_without_metrics_and_with_an_interrupted_run():
 @pytest.mark.parametrize("values, share",
                          [((0.9, 0.5, 0.7), 0.5), ((3.0, 5.0, 4.0), 0.5), ((0.9, 0.9, 0.8), None)])
 def test_recovered_share_for_metrics_in_either_direction(values, share):
-    metrics = {stage: dict(m=v) for stage, v in zip(result.STAGES, values)}
+    metrics = {stage: dict(m=v) for stage, v in zip(("float", "nearest", "quantized"), values)}
     assert (Report(metrics=metrics).recovered("m")
             == (None if share is None else pytest.approx(share)))

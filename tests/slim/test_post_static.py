@@ -68,7 +68,7 @@ def test_files_are_where_paddleslim_puts_them(float_dir, tmp_path, registered, s
                       params_filename="model.pdiparams",
                       save_model_filename="small.pdmodel", save_params_filename="small.pdiparams",
                       data_loader=[images()],
-                      round_type="mrecg", preset="nearest", visualdl=False)
+                      round_type="mrecg", preset="none", visualdl=False)
     assert sorted(os.listdir(tmp_path)) == ["small.mrecg", "small.pdiparams", "small.pdmodel"]
     assert "report.json" in os.listdir(tmp_path / "small.mrecg")
     x = images(4)
@@ -90,7 +90,7 @@ def test_batch_nums_limits_what_is_read(float_dir, tmp_path, registered):
 
     quant_post_static(None, float_dir, str(tmp_path / "q"), round_type="mrecg",
                       batch_generator=batches, batch_nums=2,
-                      preset="nearest", visualdl=False)
+                      preset="none", visualdl=False)
     assert asked == [4, 4]
 
 
@@ -101,7 +101,7 @@ def test_skip_tensor_list_skips_the_op_that_reads_the_tensor(float_dir, tmp_path
     skipped = conv.input("Filter")
     result = quant_post_static(None, float_dir, str(tmp_path / "q"), round_type="mrecg",
                                data_loader=[images()],
-                               skip_tensor_list=[conv.input("Input")], preset="nearest",
+                               skip_tensor_list=[conv.input("Input")], preset="none",
                                visualdl=False)
     assert len(result.report.weights) == 2 and skipped not in result.report.weights
     with pytest.raises(ConfigError, match="no op reads nothing_here"):
@@ -113,8 +113,7 @@ def test_skip_tensor_list_skips_the_op_that_reads_the_tensor(float_dir, tmp_path
 @pytest.mark.parametrize("given, message", [
     (dict(num_itres=3), "num_itres: unknown key. Did you mean 'num_iters'?"),
     (dict(algo="avg"), "algo: must be one of KL, hist, mse, abs_max, min_max; got 'avg'"),
-    (dict(bias_correction=True),
-     "bias_correction: True has no counterpart here; reconstruction corrects"),
+    (dict(bias_correction="no"), "bias_correction: must be true or false, got 'no'"),
     (dict(onnx_format=False), "leave it out"),
     (dict(activation_bits=4), "set Global.target: simulation"),
     (dict(weight_bits=1), "must be between 2 and 8, got 1"),

@@ -12,7 +12,6 @@ from .translation import Ignored, Only, Sections, To, is_slim_config, translate
 OP_TYPES = To("QuantPost", "quantizable_op_type")
 QDQ_ONLY = ("the result always has quantize_linear / dequantize_linear ops (PaddleSlim's "
             "onnx_format=True)")
-IN_RECONSTRUCTION = "reconstruction corrects what it would correct; leave it out"
 
 # Settings of PaddleSlim -> ours.
 POST = {
@@ -33,8 +32,8 @@ POST = {
     "lr": To("MRECG", "rounding_lr"),
     "deploy_backend": Only((None, "ARM", "arm"),
                            "the result is for Paddle Lite and Paddle Inference: leave it out"),
-    "bias_correction": Only((False,), IN_RECONSTRUCTION),
-    "bias_correct": Only((False,), IN_RECONSTRUCTION),
+    "bias_correction": To("QuantPost", "bias_correction"),
+    "bias_correct": To("QuantPost", "bias_correction"),
     "is_full_quantize": Only((False,),
                              "ops with weights are quantized: list them in quantizable_op_type"),
     "for_tensorrt": Only((False,),

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Solved roundings and corrected biases of a whole network, in front of any reconstruction."""
+import numpy as np
+import pytest
+
+from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
+from paddle_mrecg.post.layer_biases import add_missing_biases, bias_of, biases_of
+from paddle_mrecg.post.job import quant_post_mrecg
+from tests.jobs import batches, content, model_dir, settings  # noqa: F401
+
+ALONE = settings(preset="none", num_iters=0, granularity="block")
+
+
+@pytest.fixture(scope="module")
+def solved(model_dir, tmp_path_factory):
+    """A job without reconstruction; its evaluator gives the output's error relative to the float
+    program, which is scored first.
+    """
+    seen = []
+
+    def evaluate(predict):
+        outputs = np.concatenate([predict(b)[0] for b in batches()])
+        seen.append(outputs)
+        return {"error": float(np.square(outputs - seen[0]).sum() / np.square(seen[0]).sum())}
+    folder = str(tmp_path_factory.mktemp("solved") / "out")
+    return quant_post_mrecg(model_dir, batches(), ALONE, folder, evaluate)
+
+
+def test_each_step_brings_the_output_closer(solved):
+    errors = {s: m["error"] for s, m in solved.report.metrics.items()}
+    assert errors["float"] < 1e-6
+    assert errors["quantized"] < 0.6 * errors["nearest_bias"] < 0.6 * errors["nearest"]
+
+
+def test_nothing_trained_and_the_program_computes_what_was_simulated(solved):
+    assert all(u.iterations == 0 for u in solved.report.units)
+    verification = solved.report.verification
+    assert verification["max_abs_diff"] <= 1e-5 * verification["max_abs_output"]
+
+
+def test_same_seed_same_bytes(solved, model_dir, tmp_path):
+    again = quant_post_mrecg(model_dir, batches(), ALONE, str(tmp_path / "out"))
+    assert content(again.save_dir) == content(solved.save_dir)
+
+
+def layer(attrs=None, op_type="conv2d", shape=(4, 3, 1, 1)):
+    """One convolution or product without a bias."""
+    slots = ("Input", "Filter", "Output") if "conv" in op_type else ("X", "Y", "Out")
+    op = Op(op_type, {slots[0]: ["x"], slots[1]: ["w"]}, {slots[2]: ["y"]}, dict(attrs or {}))
+    tensors = {n: TensorInfo(n, (-1, 3, 5, 5)) for n in ("x", "y")}
+    return Graph([op], tensors, {"w": np.ones(shape, np.float32)}, ["x"], ["y"])
+
+
+@pytest.mark.parametrize("op_type, shape, channels, axis", [
+    ("conv2d", (4, 3, 1, 1), 4, 1), ("conv2d_transpose", (3, 5, 2, 2), 5, 1),
+    ("matmul_v2", (3, 7), 7, -1)])
+def test_a_layer_without_a_bias_gets_one_of_zeros(op_type, shape, channels, axis):
+    graph = layer(op_type=op_type, shape=shape)
+    add_missing_biases(graph, lambda op: op.type == op_type)
+    assert [op.type for op in graph.ops] == [op_type, "elementwise_add"]
+    assert graph.ops[1].output_names == ["y"] and graph.ops[1].attrs["axis"] == axis
+    name = bias_of(graph.ops[0], graph, graph.consumers())
+    assert graph.params[name].shape == (channels,) and not graph.params[name].any()
+    add_missing_biases(graph, lambda op: op.type == op_type)
+    assert len(graph.ops) == 2, "and no second one"
+
+
+def test_a_bias_that_others_read_is_left_alone():
+    graph = layer()
+    add_missing_biases(graph, lambda op: op.type == "conv2d")
+    bias = graph.ops[1].input("Y")
+    graph.ops.append(Op("relu", {"X": [bias]}, {"Out": ["z"]}))
+    assert biases_of(graph, lambda op: op.type == "conv2d") == {}
