@@ -3,6 +3,7 @@
 import os
 from typing import List, Optional, Tuple
 
+from ..compat import op_proto, paddle_version
 from ..errors import ModelError
 from .graph import Graph
 from .pir import read_pir
@@ -40,7 +41,18 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None,
     read = read_pir if program.endswith(".json") else read_program
     graph = read(program, params, allow_quantized)
     _check_connected(graph)
+    _check_writable(graph)
     return graph
+
+
+def _check_writable(graph):
+    """Every op needs a ProgramDesc form; nothing made of the graph can be written without it."""
+    for op in graph.ops:
+        if op_proto(op.type) is None:
+            name = op.type.split(".", 1)[-1] if op.type[0].isdigit() else op.type
+            raise ModelError(f"{graph.source}: op '{name}' has no ProgramDesc form in Paddle "
+                             f"{paddle_version()}, which every target needs: express it with other "
+                             "ops, or cut the model in front of it, and export again")
 
 
 def _check_connected(graph):
