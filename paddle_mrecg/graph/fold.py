@@ -12,8 +12,9 @@ from typing import List, Optional
 
 import numpy as np
 
+from .constants import fold_constants
 from .graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, weight_name
-from .simplify import affine_to_scale, drop_identities, drop_unused, fold_constants, merge_scales
+from .simplify import affine_to_scale, drop_identities, drop_unused, merge_scales
 
 _CHANNEL_SECOND = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
 
