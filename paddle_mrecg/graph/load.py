@@ -5,6 +5,7 @@ from typing import List, Optional, Tuple
 
 from ..compat import op_proto, paddle_version
 from ..errors import ModelError
+from .batch import free_batch
 from .graph import Graph
 from .pir import read_pir
 from .program import read_program
@@ -42,6 +43,7 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None,
     graph = read(program, params, allow_quantized)
     _check_connected(graph)
     _check_writable(graph)
+    free_batch(graph)
     return graph
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people export is read, written and simulated as Paddle itself runs it, or refused in words."""
+"""What people export is read, written and simulated as Paddle runs it, or refused in words."""
 import pytest
 
 from paddle_mrecg.compat import paddle_version
