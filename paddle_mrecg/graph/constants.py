@@ -40,6 +40,43 @@ def fold_constants(graph: Graph) -> None:
             graph.params[name] = values[name]
             graph.tensors[name] = TensorInfo(name, values[name].shape, values[name].dtype.name)
     graph.ops = _still_needed(graph, free)
+    _name_weights(graph, free)
+
+
+def _name_weights(graph: Graph, free: List[Op]) -> None:
+    """A computed weight takes the name of the parameter it is made of, which people know."""
+    makers = {n: op for op in free for n in op.output_names}
+    read = {n for op in graph.ops for n in op.input_names} | set(graph.outputs)
+    names = {}
+    for op in graph.ops:
+        weight = op.input(WEIGHT_SLOTS[op.type][1]) if op.type in WEIGHT_SLOTS else None
+        if weight not in makers or weight not in graph.params or weight in names:
+            continue
+        sources = _sources(weight, makers, graph)
+        source = max(sources, key=lambda n: graph.params[n].size, default="")
+        if source and source not in read and source not in names.values():
+            names[weight] = source
+    for old, new in names.items():
+        graph.params[new] = graph.params.pop(old)
+        graph.tensors[new] = TensorInfo(new, graph.params[new].shape, graph.params[new].dtype.name)
+    for op in graph.ops:
+        for slot, inputs in op.inputs.items():
+            op.inputs[slot] = [names.get(n, n) for n in inputs]
+
+
+def _sources(name: str, makers: Dict[str, Op], graph: Graph) -> Set[str]:
+    """The parameters, other than ``name`` itself, that a constant is computed from."""
+    found, seen, todo = set(), set(), [name]
+    while todo:
+        current = todo.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if current in makers:
+            todo.extend(makers[current].input_names)
+        elif current in graph.params:
+            found.add(current)
+    return found
 
 
 def _data_free(graph: Graph) -> List[Op]:

@@ -12,9 +12,10 @@ from tests.graph.derive_pir_rules import TARGET, derive_all
 
 needs_pir = pytest.mark.skipif(paddle_version() < "3", reason="Paddle 2 does not know PIR")
 # Ops of Paddle 2 programs that no PIR op becomes: read from ProgramDesc alone.
-PROGRAM_ONLY = {"assign_value", "fill_zeros_like", "flatten", "flatten2", "hard_tanh", "mul",
-                "pad2d", "squeeze", "sync_batch_norm", "transpose", "unsqueeze", "matmul", "reshape",
-                "deformable_conv_v1", "grad_add"}
+PROGRAM_ONLY = {
+    "assign_value", "fill_zeros_like", "flatten", "flatten2", "hard_tanh", "mul", "pad2d",
+    "squeeze", "sync_batch_norm", "transpose", "unsqueeze", "matmul", "reshape",
+    "deformable_conv_v1", "grad_add"}
 
 
 def known():
