@@ -13,7 +13,7 @@ import paddle
 
 from ..errors import DataError, ModelError, UnsupportedOpError
 from .graph import WEIGHT_SLOTS, Graph, Op
-from .ops import run_op
+from .ops import has_gradient, run_op
 
 _COUNTS = (2, 3)
 # A sample's slice must not depend on its neighbours; kernels may round
@@ -36,6 +36,7 @@ class Probe:
         unreached(dict[Op, str]): ops that cannot run in dygraph, and why;
             their results have no kind.
         unsupported(list[Op]): those of them that are no follow-up of another.
+        forward_only(list[Op]): ops that only the Executor runs; no gradient passes through them.
     """
 
     shapes: Dict[str, Tuple[int, ...]] = dataclasses.field(default_factory=dict)
@@ -43,6 +44,7 @@ class Probe:
     constants: Dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     unreached: Dict[Op, str] = dataclasses.field(default_factory=dict)
     unsupported: List[Op] = dataclasses.field(default_factory=list)
+    forward_only: List[Op] = dataclasses.field(default_factory=list)
 
     def is_constant(self, op: Op) -> bool:
         """True when nothing that ``op`` writes depends on the samples."""
@@ -124,6 +126,8 @@ def _run(op: Op, runs: List[Dict[str, paddle.Tensor]], result: Probe) -> List[st
                              f"of {count} samples ({reason}); export the model with a "
                              "free batch dimension") from error
         values.update(written)
+    if not has_gradient(op):
+        result.forward_only.append(op)
     return list(written)
 
 

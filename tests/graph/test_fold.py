@@ -207,7 +207,8 @@ def test_depthwise_transposed_convolution_is_a_layer():
     random = np.random.RandomState(0)
     weight, factor = (random.uniform(0.5, 2, s).astype("float32") for s in ((4, 1, 2, 2), (4,)))
     attrs = dict(strides=[2, 2], groups=4)
-    up = Op("depthwise_conv2d_transpose", {"Input": ["x"], "Filter": ["w"]}, {"Output": ["u"]}, attrs)
+    up = Op("depthwise_conv2d_transpose", {"Input": ["x"], "Filter": ["w"]}, {"Output": ["u"]},
+            attrs)
     scaled = Op("elementwise_mul", {"X": ["u"], "Y": ["f"]}, {"Out": ["y"]}, {"axis": 1})
     tensors = {n: TensorInfo(n, (-1, 4, 3, 3)) for n in ("x", "u", "y")}
     graph = Graph([up, scaled], tensors, {"w": weight, "f": factor}, ["x"], ["y"])

@@ -123,7 +123,7 @@ def check(name, file_format, depth):
 def _accept(prefix, feed, want, depth):
     graph = fold(load_graph(prefix))
     known = probe(graph, {graph.inputs[0]: feed})
-    written = prefix + "_written"
+    written = os.path.dirname(prefix) + "_written/inference"
     save_program(graph, written)
     worst = difference(predict(written, ".pdmodel", feed), want)
     simulated = difference(_simulate(graph, feed), want) if not known.unreached else float("inf")
