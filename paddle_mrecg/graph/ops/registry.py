@@ -103,7 +103,7 @@ def run_op(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tens
 
     Returns:
         dict[str, paddle.Tensor]: output name -> tensor. A tensor may be the very input (dropout,
-        assign). What the Executor wrote takes no gradient: see ``has_gradient``.
+        assign). Through what the Executor wrote only zeros flow back: see ``has_gradient``.
 
     Raises:
         UnsupportedOpError: no way leads to a result, or a rare attribute is not in the table.
