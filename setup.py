@@ -101,6 +101,7 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["paddle_mrecg", "paddle_mrecg.*"]),
+    package_data={"paddle_mrecg.graph": ["*.json"]},
     python_requires=">=3.9,<3.13",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

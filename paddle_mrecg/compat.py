@@ -61,6 +61,13 @@ def default_attrs(op_type: str) -> dict:
             if not name.startswith("op_") and name != "with_quant_attr"}
 
 
+@functools.lru_cache(maxsize=None)
+def op_versions() -> dict:
+    """Versions of the ops that have changed since Paddle's first release; not to be changed."""
+    from paddle.base import core
+    return {name: int(v.version_id()) for name, v in core.get_op_version_map().items()}
+
+
 def tune_cpu(enabled=True) -> dict:
     """Apply the two start-up settings that make training on a CPU about twice as fast.
 

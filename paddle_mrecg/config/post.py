@@ -108,8 +108,9 @@ class QuantPost:
     first_layer_activation_bits: int = knob(8, "bits of the model's input", low=2, high=32)
     last_layer_activation_bits: int = knob(8, "bits of the last quantized op's input", low=2,
                                            high=32)
-    quantizable_op_type: List[str] = knob(["conv2d", "depthwise_conv2d", "conv2d_transpose", "mul",
-                                           "matmul", "matmul_v2"],
+    quantizable_op_type: List[str] = knob(["conv2d", "depthwise_conv2d", "conv2d_transpose",
+                                           "depthwise_conv2d_transpose", "mul", "matmul",
+                                           "matmul_v2"],
                                           "op types to quantize, among these")
     skip: List[str] = knob([], "shell-style patterns of weights or outputs that stay float")
     overrides: List[Override] = knob([], "per-layer bits; the first matching pattern wins")

@@ -12,10 +12,12 @@ from typing import List, Optional
 
 import numpy as np
 
+from .constants import fold_constants
 from .graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, weight_name
-from .simplify import affine_to_scale, drop_identities, drop_unused, fold_constants, merge_scales
+from .simplify import affine_to_scale, drop_identities, drop_unused, merge_scales
 
-_CHANNEL_SECOND = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
+_TRANSPOSED = ("conv2d_transpose", "depthwise_conv2d_transpose")
+_CHANNEL_SECOND = ("conv2d", "depthwise_conv2d", *_TRANSPOSED)
 
 
 def fold(graph: Graph) -> Graph:
@@ -89,7 +91,7 @@ def _is_channel_known(op):
 def _out_channels(op, weight):
     if op.type in ("conv2d", "depthwise_conv2d"):
         return weight.shape[0]
-    if op.type == "conv2d_transpose":
+    if op.type in _TRANSPOSED:
         return weight.shape[1] * op.attrs.get("groups", 1)
     return weight.shape[-2 if _is_transposed(op) else -1]
 
@@ -195,7 +197,7 @@ def _scale_weight(op, factor, graph, readers):
     weight = graph.params[name]
     if op.type in ("conv2d", "depthwise_conv2d"):
         scaled = weight * factor.reshape((-1,) + (1,) * (weight.ndim - 1))
-    elif op.type == "conv2d_transpose":
+    elif op.type in _TRANSPOSED:
         groups = op.attrs.get("groups", 1)
         grouped = weight.reshape((groups, weight.shape[0] // groups) + weight.shape[1:])
         scaled = (grouped * factor.reshape(groups, 1, -1, 1, 1)).reshape(weight.shape)

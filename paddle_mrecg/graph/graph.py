@@ -103,6 +103,7 @@ WEIGHT_SLOTS = {
     "conv2d": ("Input", "Filter", "Output"),
     "depthwise_conv2d": ("Input", "Filter", "Output"),
     "conv2d_transpose": ("Input", "Filter", "Output"),
+    "depthwise_conv2d_transpose": ("Input", "Filter", "Output"),
     "mul": ("X", "Y", "Out"),
     "matmul": ("X", "Y", "Out"),
     "matmul_v2": ("X", "Y", "Out"),
@@ -114,7 +115,11 @@ def weight_name(op: Op, graph: Graph) -> Optional[str]:
     if op.type not in WEIGHT_SLOTS:
         return None
     name = op.input(WEIGHT_SLOTS[op.type][1])
-    return name if name in graph.params and graph.params[name].ndim >= 2 else None
+    if name not in graph.params:
+        return None
+    # A product with a stack of matrices has no output channel that Paddle's kernels could scale.
+    wanted = 2 if op.type in ("mul", "matmul", "matmul_v2") else 4
+    return name if graph.params[name].ndim == wanted else None
 
 
 def activation_name(op: Op) -> str:
@@ -124,8 +129,8 @@ def activation_name(op: Op) -> str:
 
 def channel_axis(op: Op) -> int:
     """The output-channel axis of the weight of a quantizable ``op``."""
-    if op.type in ("conv2d", "depthwise_conv2d"):
-        return 0
+    if op.type in ("conv2d", "depthwise_conv2d", "depthwise_conv2d_transpose"):
+        return 0  # of a depthwise transposed weight [C, 1, h, w] too: a channel has its own kernel
     if op.type == "conv2d_transpose":
         return 1
     transposed = op.attrs.get("trans_y", op.attrs.get("transpose_Y", False))

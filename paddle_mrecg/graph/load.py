@@ -3,8 +3,12 @@
 import os
 from typing import List, Optional, Tuple
 
+import numpy as np
+
+from ..compat import op_proto, paddle_version
 from ..errors import ModelError
-from .graph import Graph
+from .batch import free_batch
+from .graph import Graph, TensorInfo
 from .pir import read_pir
 from .program import read_program
 
@@ -40,7 +44,32 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None,
     read = read_pir if program.endswith(".json") else read_program
     graph = read(program, params, allow_quantized)
     _check_connected(graph)
+    _check_writable(graph)
+    free_batch(graph)
+    _complete_batch_norms(graph)
     return graph
+
+
+def _complete_batch_norms(graph):
+    """Give batch norms without scale or bias ones and zeros: oneDNN's kernel crashes without."""
+    for op in graph.ops:
+        shape = graph.tensors[op.input("Variance")].shape if op.type == "batch_norm" else ()
+        for slot, value in (("Scale", 1.0), ("Bias", 0.0)) if shape and shape[0] > 0 else ():
+            if slot not in op.inputs:
+                name = graph.unique_name(f"{op.output('Y')}.{slot.lower()}")
+                graph.params[name] = np.full(shape, value, "float32")
+                graph.tensors[name] = TensorInfo(name, shape)
+                op.inputs[slot] = [name]
+
+
+def _check_writable(graph):
+    """Every op needs a ProgramDesc form; nothing made of the graph can be written without it."""
+    for op in graph.ops:
+        if op_proto(op.type) is None:
+            name = op.type.split(".", 1)[-1] if op.type[0].isdigit() else op.type
+            raise ModelError(f"{graph.source}: op '{name}' has no ProgramDesc form in Paddle "
+                             f"{paddle_version()}, which every target needs: express it with other "
+                             "ops, or cut the model in front of it, and export again")
 
 
 def _check_connected(graph):

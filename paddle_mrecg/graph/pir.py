@@ -13,10 +13,11 @@ import numpy as np
 
 from ..errors import ModelError
 from .graph import Graph, Op, TensorInfo
-from .params import DTYPE_CODES, read_combined
-from .pir_attrs import as_list, attributes, finish_attrs, tensor_info
+from .params import read_combined
+from .pir_attrs import as_list, attributes, finish_attrs, is_list_attr, tensor_info
+from .pir_forms import Forms
 from .pir_table import RULES
-from .program import is_quantize_op
+from .program import BY_PRODUCTS, is_quantize_op
 from .simplify import drop_unused
 
 _CONTROL_FLOW = ("if", "while", "pylayer", "cinn")
@@ -72,7 +73,7 @@ def _parse(path) -> List[dict]:
                          "paddle.jit.save wrote") from error
 
 
-class _Reader:
+class _Reader(Forms):
     """Translates one op after the other; values are known by their PIR id."""
 
     def __init__(self, path):
@@ -114,12 +115,16 @@ class _Reader:
                 rename[name] = wanted
         _rename(self.graph, rename)
         self.graph.ops = _alive(self.graph)
+        _drop_by_products(self.graph)
         return self.graph
 
     # Ops of the format itself. ------------------------------------------------------------
 
     def _read_p(self, _, op):
         name, out = op["A"][3], op["O"]
+        if op.get("OA", [1])[0] == 0:  # a state that is made at run time; the file does not hold it
+            self._names[out["%"]] = None
+            return
         self._names[out["%"]] = name
         self.parameters[name] = self.graph.tensors[name] = tensor_info(name, out["TT"])
 
@@ -155,47 +160,7 @@ class _Reader:
         self._names[op["O"][0]["%"]] = self._names[op["I"][0]["%"]][attributes(op)["index"]]
         return None
 
-    # Constants: kept as values for folding, and as tensors in case that somebody reads them. ---
-
-    def _read_full(self, _, op):
-        attrs, out = attributes(op), op["O"][0]
-        dtype, value, shape = attrs["dtype"], attrs["value"], list(attrs["shape"])
-        value = value if dtype.startswith("float") else int(value)
-        if len(shape) == 0 or shape == [1]:
-            self._constants[out["%"]] = value
-        text = str(value) if isinstance(value, int) else repr(float(value))
-        self._emit("fill_constant", {}, {"Out": [self._new(out, "fill_constant")]},
-                   {"shape": shape, "value": float(value), "str_value": text,
-                    "dtype": DTYPE_CODES[dtype]})
-
-    def _read_full_int_array(self, _, op):
-        attrs, out = attributes(op), op["O"][0]
-        self._constants[out["%"]] = list(attrs["value"])
-        self._constant_tensor(out, np.asarray(attrs["value"], attrs["dtype"]))
-
-    def _read_assign_value(self, _, op):
-        attrs = attributes(op)
-        self._constant_tensor(op["O"][0],
-                              np.asarray(attrs["values"], attrs["dtype"]).reshape(attrs["shape"]))
-
-    _read_assign_value_ = _read_assign_value
-
-    def _constant_tensor(self, out, array):
-        self.graph.params[self._new(out, "assign_value")] = array
-
     # Everything else. ---------------------------------------------------------------------
-
-    def _read_shape64(self, _, op):
-        out = op["O"][0]
-        narrow = self._fresh("shape")
-        self.graph.tensors[narrow] = TensorInfo(narrow, tensor_info("", out["TT"]).shape, "int32")
-        self._emit("shape", {"Input": [self._names[op["I"][0]["%"]]]}, {"Out": [narrow]}, {})
-        self._emit("cast", {"X": [narrow]}, {"Out": [self._new(out, "cast")]},
-                   {"in_dtype": DTYPE_CODES["int32"], "out_dtype": DTYPE_CODES["int64"]})
-
-    def _read_stack(self, name, op):
-        self._lists[op["O"][0]["%"]] = self._names[op["I"][0]["%"]]
-        self._read_op(name, op)
 
     def _read_op(self, name, op):
         rule = RULES.get(name)
@@ -203,23 +168,26 @@ class _Reader:
         operands = [i["%"] for i in op["I"]]
         if rule is None or len(operands) > len(rule.inputs):
             inputs = {"X": [n for i in operands if i != _EMPTY for n in as_list(self._names[i])]}
-            self._emit(op["#"], inputs,
-                       {"Out": [n for o in op["O"] for n in as_list(self._new(o, name))]}, attrs)
+            results = [n for o in op["O"] for n in as_list(self._new(o, name))]
+            self._emit(op["#"], inputs, {"Out": results}, attrs)
             return
         attrs = {rule.rename.get(k, k): v for k, v in attrs.items() if rule.rename.get(k, k)}
         attrs.update(rule.extra)
         inputs: Dict[str, List[str]] = {}
         for role, operand in zip(rule.inputs, operands):
-            self._operand(role, operand, inputs, attrs)
-        finish_attrs(rule.type, attrs,
-                     [self.graph.tensors[n] for n in inputs.get("X", ())
-                      if n in self.graph.tensors])
-        outputs = {slot: as_list(self._new(out, rule.type))
-                   for slot, out in zip(rule.outputs, op["O"])}
+            self._operand(rule.type, role, operand, inputs, attrs)
+        outputs = {}
+        for slot, out in zip(rule.outputs, op["O"]):
+            names = [n for n in as_list(self._new(out, rule.type)) if n is not None]
+            if names and slot != "-":
+                outputs[slot] = names
+        tensors = self.graph.tensors
+        finish_attrs(rule.type, attrs, [tensors[n] for n in inputs.get("X", ()) if n in tensors],
+                     [tensors[n] for names in outputs.values() for n in names])
         self._emit(rule.type, inputs, outputs, attrs)
 
-    def _operand(self, role, operand, inputs, attrs):
-        if operand == _EMPTY or role == "-":
+    def _operand(self, op_type, role, operand, inputs, attrs):
+        if role == "-" or self._names[operand] is None:
             return
         if not role.startswith("@"):
             inputs[role] = list(as_list(self._names[operand]))
@@ -229,15 +197,17 @@ class _Reader:
             attrs[attr] = self._constants[operand]
             return
         names = self._names[operand]
-        names = ((names if isinstance(names, list) else self._lists.get(operand)) if list_slot
-                 else None)
+        names = (names if isinstance(names, list) else self._lists.get(operand)) if list_slot \
+            else None
         if names is None and not tensor_slot:
             raise ModelError(f"{self.path}: '{attr}' is computed by the program itself, which is "
                              "not supported: export the model with fixed sizes")
         inputs[list_slot if names else tensor_slot] = names or [self._names[operand]]
-        count = (len(names) if names
-                 else int(np.prod(self.graph.tensors[self._names[operand]].shape or (1,))))
-        attrs[attr] = [-1] * max(count, 1)
+        if not is_list_attr(op_type, attr):
+            attrs.setdefault(attr, 0)  # ProgramDesc wants a value although the tensor's counts
+            return
+        shape = self.graph.tensors[self._names[operand]].shape if not names else ()
+        attrs[attr] = [-1] * max(len(names) if names else int(np.prod(shape or (1,))), 1)
         if attr == "shape" and names:  # what is constant helps Paddle's shape inference
             known = self._scalar_constants()
             attrs[attr] = [int(known.get(n, -1)) for n in names]
@@ -281,6 +251,14 @@ def _rename(graph, table):
                 slots[slot] = [new(n) for n in names]
     graph.tensors = {new(n): TensorInfo(new(n), t.shape, t.dtype) for n, t in graph.tensors.items()}
     graph.outputs = [new(n) for n in graph.outputs]
+
+
+def _drop_by_products(graph):
+    read = {name for op in graph.ops for name in op.input_names} | set(graph.outputs)
+    for op in graph.ops:
+        for slot in BY_PRODUCTS.get(op.type, ()):
+            if op.type == "batch_norm" or not read.intersection(op.outputs.get(slot, ())):
+                op.outputs.pop(slot, None)
 
 
 def _alive(graph):

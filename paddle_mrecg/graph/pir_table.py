@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """How each PIR op is called in ProgramDesc, and what its operands become.
 
-An operand is written as a slot name (``X``), as ``@attr`` (a constant folded
-into an attribute; ``@attr/List/Tensor`` names the slots for the case that it is
-computed: as a list of scalars, or as one tensor), or as ``-`` (dropped).
+Most of it is Paddle's own knowledge: ``pir_rules.json`` holds what Paddle's translator makes of
+every registered ProgramDesc op (``tests/graph/derive_pir_rules.py`` writes it anew). A rule there
+is ``[PIR op, ProgramDesc op, operands, results, attributes]``. An operand is a slot name (``X``),
+``@attr`` (a constant folded into an attribute; ``@attr/List/Tensor`` names the slots for the case
+that it is computed: as a list of scalars, or as one tensor), or ``-`` (dropped). An attribute is
+``pir>programdesc``, one name when both are the same, and nothing behind ``>`` when ProgramDesc has
+none. Written by hand is what the translator cannot tell.
 """
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any, Dict, Tuple
 
 
@@ -17,109 +23,54 @@ class Rule:
     inputs: Tuple[str, ...]
     outputs: Tuple[str, ...]
     rename: Dict[str, str]
-    extra: Dict[str, Any]
+    extra: Dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def _rule(op_type, inputs="X", outputs="Out", rename=None, **extra):
-    return Rule(op_type, tuple(inputs.split()), tuple(outputs.split()), rename or {}, extra)
+# Of several ProgramDesc ops with the same PIR form, the one that Paddle's exporter writes.
+_SECOND_CHOICE = ("grad_add", "deformable_conv_v1", "matmul")
+# Attributes of ProgramDesc alone: their values are part of what the PIR op means.
+_EXTRA: Dict[str, Dict[str, Any]] = {
+    "hard_swish": {"threshold": 6.0, "scale": 6.0, "offset": 3.0}, "relu6": {"threshold": 6.0},
+    "swish": {"beta": 1.0}, "unpool": {"unpooling_type": "max"},
+    **{f"elementwise_{name}": {"axis": -1} for name in (
+        "add", "sub", "mul", "div", "max", "min", "pow", "floordiv", "mod", "fmax", "fmin")}}
 
 
-_LAYOUT = {"data_format": "data_layout"}
-_REDUCE = {"keepdim": "keep_dim", "axis": "dim"}
-_INTERP = "X OutSize SizeTensor Scale"
+def _derived() -> Tuple[Dict[str, Rule], Dict[str, str]]:
+    data = json.loads(Path(__file__).with_name("pir_rules.json").read_text(encoding="utf-8"))
+    rules = {}
+    for name, op_type, inputs, outputs, attributes in data["rules"]:
+        if op_type in _SECOND_CHOICE:
+            continue
+        pairs = (a.partition(">") for a in attributes.split())
+        rename = {pir: new if arrow else pir for pir, arrow, new in pairs if arrow}
+        rules[name] = Rule(op_type, tuple(inputs.split()), tuple(outputs.split()), rename,
+                           _EXTRA.get(op_type, {}))
+    return rules, data["reasons"]
 
-RULES: Dict[str, Rule] = {
-    "conv2d": _rule("conv2d", "Input Filter", "Output"),
-    "depthwise_conv2d": _rule("depthwise_conv2d", "Input Filter", "Output"),
-    "conv2d_transpose": _rule("conv2d_transpose", "Input Filter @output_size", "Output"),
-    "depthwise_conv2d_transpose": _rule("depthwise_conv2d_transpose", "Input Filter @output_size",
-                                        "Output"),
-    "batch_norm": _rule("batch_norm", "X Mean Variance Scale Bias", "Y", _LAYOUT),
-    "batch_norm_": _rule("batch_norm", "X Mean Variance Scale Bias", "Y", _LAYOUT),
-    "layer_norm": _rule("layer_norm", "X Scale Bias", "Y"),
-    "group_norm": _rule("group_norm", "X Scale Bias", "Y", _LAYOUT),
-    "instance_norm": _rule("instance_norm", "X Scale Bias", "Y"),
-    "pool2d": _rule("pool2d", "X @ksize"),
-    "matmul": _rule("matmul_v2", "X Y",
-                    rename={"transpose_x": "trans_x", "transpose_y": "trans_y"}),
-    "bmm": _rule("bmm", "X Y"),
-    "dropout": _rule("dropout", "X - @dropout_prob",
-                     rename={"mode": "dropout_implementation", "seed": "", "fix_seed": ""}),
-    "scale": _rule("scale", "X @scale//ScaleTensor"),
-    "reshape": _rule("reshape2", "X @shape/ShapeTensor/Shape"),
-    "transpose": _rule("transpose2", rename={"perm": "axis"}),
-    "squeeze": _rule("squeeze2", "X @axes"),
-    "unsqueeze": _rule("unsqueeze2", "X @axes"),
-    "flatten": _rule("flatten_contiguous_range",
-                     rename={"start_axis": "start_axis", "stop_axis": "stop_axis"}),
-    "concat": _rule("concat", "X @axis//AxisTensor"),
-    "stack": _rule("stack", "X", "Y"),
-    "unstack": _rule("unstack", "X", "Y"),
-    "unbind": _rule("unbind"),
-    "split": _rule("split", "X @sections @axis", num=0),
-    "split_with_num": _rule("split", "X @axis", sections=[]),
-    "slice": _rule("slice",
-                   "Input @starts/StartsTensorList/StartsTensor @ends/EndsTensorList/EndsTensor"),
-    "strided_slice": _rule("strided_slice", "Input @starts @ends @strides"),
-    "expand": _rule("expand_v2", "X @shape/expand_shapes_tensor/Shape"),
-    "tile": _rule("tile", "X @repeat_times/repeat_times_tensor/RepeatTimes"),
-    "cast": _rule("cast", rename={"dtype": "out_dtype"}),
-    "shape": _rule("shape", "Input"),
-    "gather": _rule("gather", "X Index @axis"),
-    "gather_nd": _rule("gather_nd", "X Index"),
-    "embedding": _rule("lookup_table_v2", "Ids W"),
-    "where": _rule("where", "Condition X Y"),
-    "flip": _rule("flip"),
-    "roll": _rule("roll", "X @shifts"),
-    "cumsum": _rule("cumsum", "X @axis"),
-    "pad3d": _rule("pad3d", "X @paddings//Paddings", rename={"pad_value": "value"}),
-    "pad": _rule("pad", "X @pad_value"),
-    "pixel_shuffle": _rule("pixel_shuffle"),
-    "nearest_interp": _rule("nearest_interp_v2", _INTERP, rename=_LAYOUT),
-    "bilinear_interp": _rule("bilinear_interp_v2", _INTERP, rename=_LAYOUT),
-    "bicubic_interp": _rule("bicubic_interp_v2", _INTERP, rename=_LAYOUT),
-    "full_like": _rule("fill_any_like", "X @value"),
-    "argmax": _rule("arg_max", "X @axis"),
-    "argmin": _rule("arg_min", "X @axis"),
-    "topk": _rule("top_k_v2", "X @k//K", "Out Indices"),
-    "clip": _rule("clip", "X @min//Min @max//Max"),
-    "pow": _rule("pow", rename={"y": "factor"}),
-    "mean": _rule("reduce_mean", "X @dim", rename=_REDUCE),
-    "sum": _rule("reduce_sum", "X @dim", rename=dict(_REDUCE, dtype="")),
-    "max": _rule("reduce_max", "X @dim", rename=_REDUCE),
-    "min": _rule("reduce_min", "X @dim", rename=_REDUCE),
-    "prod": _rule("reduce_prod", "X @dim", rename=dict(_REDUCE, reduce_all="reduce_all")),
-    "p_norm": _rule("p_norm"),
-    "softmax": _rule("softmax"),
-    "log_softmax": _rule("log_softmax"),
-    "hardswish": _rule("hard_swish", threshold=6.0, scale=6.0, offset=3.0),
-    "hardsigmoid": _rule("hard_sigmoid"),
-    "hardtanh": _rule("brelu"),
-    "leaky_relu": _rule("leaky_relu", rename={"negative_slope": "alpha"}),
-    "relu6": _rule("relu6", threshold=6.0),
-    "swish": _rule("swish", beta=1.0),
-    "mish": _rule("mish", rename={"lambda": "threshold"}),
-    "prelu": _rule("prelu", "X Alpha"),
-    "add_n": _rule("sum"),
-    "multiclass_nms3": _rule("multiclass_nms3", "BBoxes Scores RoisNum", "Out Index NmsRoisNum"),
-    "yolo_box": _rule("yolo_box", "X ImgSize", "Boxes Scores"),
-    "quantize_linear": _rule("quantize_linear", "X Scale ZeroPoint InAccum InState", "Y"),
-    "dequantize_linear": _rule("dequantize_linear", "X Scale ZeroPoint InAccum InState", "Y"),
-}
-RULES.update({name: _rule(f"elementwise_{op}", "X Y", axis=-1) for name, op in {
-    "add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "maximum": "max",
-    "minimum": "min",
-    "elementwise_pow": "pow", "floor_divide": "floordiv", "remainder": "mod", "fmax": "fmax",
-    "fmin": "fmin"}.items()})
-RULES.update({name: _rule(name) for name in (
-    "relu", "sigmoid", "tanh", "silu", "gelu", "elu", "selu", "celu", "softplus", "softsign",
-    "hardshrink",
-    "softshrink", "logsigmoid", "exp", "log", "log2", "log1p", "sqrt", "rsqrt", "square", "abs",
-    "sin", "cos", "erf", "floor",
-    "ceil", "round", "reciprocal", "sign", "assign", "logical_not", "expm1", "tanh_shrink", "stanh",
-    "thresholded_relu")})
-RULES.update({name: _rule(name, "X Y") for name in (
-    "equal", "not_equal", "less_than", "less_equal", "greater_than", "greater_equal", "logical_and",
-    "logical_or")})
+
+RULES, REASONS = _derived()
+
+
+def _hand(name, op_type, inputs="X", outputs="Out", rename=None, **extra):
+    RULES[name] = Rule(op_type, tuple(inputs.split()), tuple(outputs.split()), rename or {}, extra)
+
+
+# One ProgramDesc op that an attribute, or what its operands are, splits into several PIR ops.
+_hand("split", "split", "X @sections/SectionsTensorList @axis//AxisTensor", num=0)
+_hand("split_with_num", "split", "X @axis//AxisTensor", sections=[])
+_hand("tril", "tril_triu", lower=True)
+_hand("triu", "tril_triu", lower=False)
+_SHAPE = "@shape/ShapeTensorList/ShapeTensor"
+_hand("full_with_tensor", "fill_constant", f"@value//ValueTensor {_SHAPE}")
+_PLACES = "@starts/StartsTensorList @ends/EndsTensorList @steps/StepsTensorList"
+_hand("set_value", "set_value", f"Input {_PLACES}")
+_hand("set_value_with_tensor", "set_value", f"Input ValueTensor {_PLACES}", shape=[])
+# By-products that only training reads, and seeds.
+_hand("dropout", "dropout", "X - @dropout_prob", "Out",
+      {"mode": "dropout_implementation", "seed": "", "fix_seed": ""})
+_hand("rnn", "rnn", "Input PreState WeightList SequenceLength -", "Out DropoutState State Reserve")
 # PIR writes some ops with a trailing underscore: they may reuse their input's memory.
 RULES.update({name + "_": rule for name, rule in list(RULES.items()) if name + "_" not in RULES})
+RULES.update({name[:-1]: rule for name, rule in list(RULES.items())
+              if name.endswith("_") and name[:-1] not in RULES})

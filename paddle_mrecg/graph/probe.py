@@ -12,8 +12,8 @@ import numpy as np
 import paddle
 
 from ..errors import DataError, ModelError, UnsupportedOpError
-from .graph import Graph, Op
-from .ops import run_op
+from .graph import WEIGHT_SLOTS, Graph, Op
+from .ops import has_gradient, run_op
 
 _COUNTS = (2, 3)
 # A sample's slice must not depend on its neighbours; kernels may round
@@ -36,6 +36,7 @@ class Probe:
         unreached(dict[Op, str]): ops that cannot run in dygraph, and why;
             their results have no kind.
         unsupported(list[Op]): those of them that are no follow-up of another.
+        forward_only(list[Op]): ops that only the Executor runs; no gradient passes through them.
     """
 
     shapes: Dict[str, Tuple[int, ...]] = dataclasses.field(default_factory=dict)
@@ -43,6 +44,7 @@ class Probe:
     constants: Dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     unreached: Dict[Op, str] = dataclasses.field(default_factory=dict)
     unsupported: List[Op] = dataclasses.field(default_factory=list)
+    forward_only: List[Op] = dataclasses.field(default_factory=list)
 
     def is_constant(self, op: Op) -> bool:
         """True when nothing that ``op`` writes depends on the samples."""
@@ -69,7 +71,7 @@ def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
     result = Probe()
     params = {name: paddle.to_tensor(value) for name, value in graph.params.items()}
     runs = [dict(params, **_samples(graph, feed, count)) for count in _COUNTS]
-    data_free = set(graph.params)
+    data_free, finite = set(graph.params), _Finite(graph)
     for name in graph.inputs:
         _classify(name, runs, False, result)
     last_reader = {name: op for op in graph.ops for name in op.input_names}
@@ -80,6 +82,7 @@ def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
             if free:
                 data_free.add(name)
             _classify(name, runs, free, result)
+            finite.check(op, name, runs[1][name].numpy())
         for name in [*op.input_names, *written]:
             # large images: hold no more than a forward pass does
             if last_reader.get(name) in (op, None):
@@ -123,6 +126,8 @@ def _run(op: Op, runs: List[Dict[str, paddle.Tensor]], result: Probe) -> List[st
                              f"of {count} samples ({reason}); export the model with a "
                              "free batch dimension") from error
         values.update(written)
+    if not has_gradient(op):
+        result.forward_only.append(op)
     return list(written)
 
 
@@ -132,8 +137,6 @@ def _classify(name: str, runs: List[Dict[str, paddle.Tensor]], data_free: bool, 
     if data_free and same_shape and np.array_equal(two, three):
         result.kind[name], result.shapes[name], result.constants[name] = "constant", two.shape, two
         return
-    if not data_free:
-        _check_finite(name, three)
     per_sample = (two.ndim > 0 and (len(two), len(three)) == _COUNTS
                   and two.shape[1:] == three.shape[1:]
                   and _close(two, three[:len(two)]))
@@ -148,8 +151,33 @@ def _close(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.abs(a - b).max() <= _TOLERANCE * scale) if a.size else True
 
 
-def _check_finite(name: str, value: np.ndarray):
-    if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise ModelError(f"activation '{name}' holds NaN or Inf on the calibration samples "
-                         "although the inputs are finite; check the model's weights "
-                         "and the preprocessing")
+class _Finite:
+    """Which tensors may hold Inf or NaN: masks do on purpose, what a layer computes may not."""
+
+    def __init__(self, graph: Graph):
+        self.outputs = graph.outputs
+        self.infinite = {n for n, v in graph.params.items() if _is_infinite(v)}
+
+    def check(self, op: Op, name: str, value: np.ndarray):
+        if not _is_infinite(value):
+            return
+        on_purpose = self.infinite.intersection(op.input_names) or any(
+            _is_spelled(v) for v in op.attrs.values())
+        self.infinite.add(name)
+        if not on_purpose or op.type in WEIGHT_SLOTS or (
+                name in self.outputs and np.isnan(value).any()):
+            raise ModelError(f"activation '{name}' holds NaN or Inf on the calibration samples "
+                             "although the inputs are finite; check the model's weights "
+                             "and the preprocessing")
+
+
+def _is_infinite(value: np.ndarray) -> bool:
+    return value.dtype.kind == "f" and not np.isfinite(value).all()
+
+
+def _is_spelled(value) -> bool:
+    """An attribute that is infinite or NaN, as a number or as text."""
+    try:
+        return not isinstance(value, (list, bool)) and not np.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False

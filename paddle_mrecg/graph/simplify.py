@@ -1,30 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small rewrites that leave every remaining tensor as it was: constants,
-identities, scalar affine ops.
-"""
+"""Small rewrites that leave every remaining tensor as it was: identities, scalar affine ops."""
 import numpy as np
 
-from .graph import Graph, TensorInfo
+from .graph import Graph
 
 _ELEMENTWISE = {"elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div"}
-
-
-def fold_constants(graph: Graph) -> None:
-    """Replace reshapes of parameters by parameters: Paddle 3 writes
-    ``x + reshape(bias, [1, C, 1, 1])``.
-    """
-    kept = []
-    for op in graph.ops:
-        source, result = op.input("X"), op.output("Out")
-        is_fixed = op.type == "reshape2" and source in graph.params and set(op.inputs) == {"X"}
-        if not is_fixed or result in graph.outputs:
-            kept.append(op)
-            continue
-        value = graph.params[source]
-        shape = [value.shape[i] if d == 0 else d for i, d in enumerate(op.attrs["shape"])]
-        graph.params[result] = value.reshape(shape)
-        graph.tensors[result] = TensorInfo(result, graph.params[result].shape, value.dtype.name)
-    graph.ops = kept
 
 
 def drop_identities(graph: Graph) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compat import default_attrs, framework_pb2, op_proto
+from ..compat import default_attrs, framework_pb2, op_proto, op_versions
 from ..errors import ModelError, OutputError
 from .graph import Graph, Op
 from .params import DTYPE_CODES, write_combined
@@ -32,6 +32,7 @@ _FIELDS = {_INT: ("i", int), _FLOAT: ("f", float), _STRING: ("s", str), _INTS: (
            _FLOATS: ("floats", float), _STRINGS: ("strings", str), _BOOLEAN: ("b", bool),
            _BOOLEANS: ("bools", bool), _LONG: ("l", int), _LONGS: ("longs", int),
            _FLOAT64S: ("float64s", float), _FLOAT64: ("float64", float)}
+_SCALARS = 17
 _LISTS = (_INTS, _FLOATS, _STRINGS, _BOOLEANS, _LONGS, _FLOAT64S)
 _TENSOR, _FEED_LIST, _FETCH_LIST = 7, 9, 10
 
@@ -86,9 +87,19 @@ def program_desc(graph: Graph):
     names = set(graph.tensors) | set(graph.params)
     for op in graph.ops:
         _add_op(block, _with_by_products(block, op, names))
+    _add_op_versions(program, graph)
     for column, name in enumerate(graph.outputs):
         _add_op(block, Op("fetch", {"X": [name]}, {"Out": ["fetch"]}, {"col": column}))
     return program
+
+
+def _add_op_versions(program, graph):
+    """Without an entry Paddle takes an op for one of its first version and rewrites attributes."""
+    versions = op_versions()
+    for op_type in sorted({op.type for op in graph.ops}):
+        if op_type in versions:
+            pair = program.op_version_map.pair.add(op_name=op_type)
+            pair.op_version.version = versions[op_type]
 
 
 def _add_holder(block, name, kind):
@@ -164,6 +175,9 @@ def _add_attr(description, name, value: Any, kind=None):
         value = value.tolist()
     elif isinstance(value, np.generic):
         value = value.item()
+    if kind == _SCALARS:
+        _add_scalars(description.attrs.add(name=name, type=kind), value)
+        return
     # unknown to this Paddle, or a scalar, which files hold in the plain form
     if kind not in _FIELDS:
         kind = _plain_kind(value)
@@ -175,6 +189,13 @@ def _add_attr(description, name, value: Any, kind=None):
                               for v in (value if isinstance(value, (list, tuple)) else [value]))
     else:
         setattr(attr, field, cast(value))
+
+
+def _add_scalars(attr, values):
+    for value in values:
+        field, number = (("b", 1) if isinstance(value, bool) else ("i", 2) if isinstance(value, int)
+                         else ("r", 3))
+        setattr(attr.scalars.add(type=number), field, value)
 
 
 def _plain_kind(value):

@@ -199,3 +199,32 @@ def test_real_model(registry_model):
 @pytest.mark.parametrize("name", ["ocr_det", "ocr_rec", "lcnet_v2", "picodet"])
 def test_large_real_models(name, registry_model):
     _check_model(name, registry_model, set())
+
+
+def test_depthwise_transposed_convolution_is_a_layer():
+    """Its kernels lie on axis 0, one per channel, and what follows is folded into them."""
+    from paddle_mrecg.graph.graph import channel_axis
+    random = np.random.RandomState(0)
+    weight, factor = (random.uniform(0.5, 2, s).astype("float32") for s in ((4, 1, 2, 2), (4,)))
+    attrs = dict(strides=[2, 2], groups=4)
+    up = Op("depthwise_conv2d_transpose", {"Input": ["x"], "Filter": ["w"]}, {"Output": ["u"]},
+            attrs)
+    scaled = Op("elementwise_mul", {"X": ["u"], "Y": ["f"]}, {"Out": ["y"]}, {"axis": 1})
+    tensors = {n: TensorInfo(n, (-1, 4, 3, 3)) for n in ("x", "u", "y")}
+    graph = Graph([up, scaled], tensors, {"w": weight, "f": factor}, ["x"], ["y"])
+    folded = fold(graph)
+    assert [op.type for op in folded.ops] == ["depthwise_conv2d_transpose"]
+    assert weight_name(folded.ops[0], folded) == "w" and channel_axis(folded.ops[0]) == 0
+    x = random.uniform(-1, 1, (2, 4, 3, 3)).astype("float32")
+    want, got = (executor_outputs(g, {"x": x}, ["y"])[0] for g in (graph, folded))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_a_stack_of_matrices_has_no_channel():
+    """Paddle's kernels scale along the first two axes alone; a third has the output channels."""
+    product = Op("matmul_v2", {"X": ["x"], "Y": ["w"]}, {"Out": ["y"]})
+    weight = np.ones((2, 3, 4), "float32")
+    graph = Graph([product], {}, {"w": weight, "v": weight[0]}, ["x"], ["y"])
+    assert weight_name(product, graph) is None
+    product.inputs["Y"] = ["v"]
+    assert weight_name(product, graph) == "v"

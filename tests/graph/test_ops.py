@@ -2,12 +2,13 @@
 """The op table against the Executor, op by op, where attributes, defaults and slots bite."""
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 import pytest
 
 from paddle_mrecg.errors import UnsupportedOpError
 from paddle_mrecg.graph.execute import executor_outputs
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
-from paddle_mrecg.graph.ops import SUPPORTED, run_op, run_ops
+from paddle_mrecg.graph.ops import SUPPORTED, has_gradient, legacy, run_op, run_ops
 
 INT32, INT64, FLOAT32 = 2, 3, 5  # ProgramDesc's dtype numbers
 
@@ -360,16 +361,59 @@ def test_sum_of_several():
 
 
 def test_unknown_op_is_named():
-    with pytest.raises(UnsupportedOpError, match="multiclass_nms3"):
-        run_op(Op("multiclass_nms3", {}, {}), {})
-    assert "multiclass_nms3" not in SUPPORTED
+    with pytest.raises(UnsupportedOpError, match="warp_drive"):
+        run_op(Op("warp_drive", {}, {"Out": ["y"]}), {})
+    assert "warp_drive" not in SUPPORTED
 
 
-def test_rare_attribute_is_named():
+@pytest.mark.parametrize("op_type, attrs", [
+    ("logsumexp", dict(axis=[1], keepdim=True)), ("tril_triu", dict(diagonal=1, lower=False)),
+    ("reduce_amax", dict(dim=[1])), ("cumprod", dict(dim=1))])
+def test_ops_outside_the_table_have_their_gradient(op_type, attrs):
+    check(op_type, {"X": X}, **attrs)
+    op = Op(op_type, {"X": ["x"]}, {"Out": ["y"]}, attrs)
+    x = paddle.to_tensor(X, stop_gradient=False)
+    run_op(op, {"x": x})["y"].sum().backward()
+    assert has_gradient(op) and float(x.grad.abs().sum()) > 0
+
+
+def test_by_products_that_are_read():
+    check("max_pool2d_with_index", {"X": X}, {"Out": 1, "Mask": 1}, ksize=[2, 2], strides=[2, 2],
+          paddings=[0, 0])
+
+
+def test_the_executor_takes_what_dygraph_cannot(monkeypatch):
+    monkeypatch.setattr(legacy, "is_known", lambda op: False)
+    op = Op("logsumexp", {"X": ["x"]}, {"Out": ["y"]}, dict(axis=[1]))
+    x = paddle.to_tensor(X, stop_gradient=False)
+    for _ in range(2):
+        result = run_op(op, {"x": x})["y"]
+        np.testing.assert_allclose(result.numpy(), np.log(np.exp(X).sum(1)), rtol=1e-5)
+        result.sum().backward()
+        assert not has_gradient(op) and float(x.grad.abs().max()) == 0.0
+
+
+def test_rare_attribute_goes_another_way():
     op = Op("nearest_interp_v2", {"X": ["x"]}, {"Out": ["y"]},
             dict(align_corners=True, scale=[2.0, 2.0]))
-    with pytest.raises(UnsupportedOpError, match="nearest_interp_v2.*align_corners"):
-        run_op(op, {"x": paddle.to_tensor(X)})
+    aligned = F.interpolate(paddle.to_tensor(X), scale_factor=2, mode="bilinear",
+                            align_corners=True)
+    result = run_op(op, {"x": paddle.to_tensor(X)})["y"]
+    assert result.shape == aligned.shape
+    np.testing.assert_array_equal(result.numpy()[..., -1, -1], X[..., -1, -1])
+
+
+def test_views_are_read_as_what_they_show():
+    """Paddle 2.6.2's own index_sample reads the memory behind a view."""
+    wide, picked = paddle.to_tensor(floats(3, 4, 5)), paddle.to_tensor(ints([0, 4], [1, 2], [3, 3]))
+    row = Op("index_sample", {"X": ["x"], "Index": ["i"]}, {"Out": ["y"]})
+    np.testing.assert_array_equal(
+        run_op(row, {"x": wide[:, 1], "i": picked})["y"].numpy(),
+        np.take_along_axis(wide.numpy()[:, 1], picked.numpy(), 1))
+    x = paddle.to_tensor(X)[:, :, 1::2, 1::3]
+    op = Op("logsumexp", {"X": ["x"]}, {"Out": ["y"]}, dict(axis=[1]))
+    np.testing.assert_allclose(run_op(op, {"x": x})["y"].numpy(),
+                               np.log(np.exp(X[:, :, 1::2, 1::3]).sum(1)), rtol=1e-5)
 
 
 def test_run_ops_adds_to_the_values_in_order():

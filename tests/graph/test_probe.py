@@ -101,3 +101,27 @@ def test_attention_has_its_batch_on_another_axis(registry_model):
              if found.kind[n] == "other" and len(s) == 5 and s[0] == 3]
     assert moved and all(found.shapes[n][1] == 2 for n in moved)
     assert not found.unreached
+
+
+def test_ops_of_the_executor_are_reached_and_named(monkeypatch):
+    """Dygraph's functions refuse the op; what stands behind it is known all the same."""
+    from paddle_mrecg.graph.ops import legacy
+    monkeypatch.setattr(legacy, "is_known", lambda op: False)
+    graph = graph_of(simple("logsumexp", "x", "y", axis=[1], keepdim=True),
+                     simple("relu", "y", "z"))
+    found = probe(graph, FEED)
+    assert found.forward_only == graph.ops[:1] and not found.unreached
+    assert found.kind["z"] == "sample"
+
+
+def test_masks_may_be_infinite_and_layers_may_not():
+    shape = FEED["x"].shape[1:]
+    mask = np.full(shape, -np.inf, "float32")
+    add = Op("elementwise_add", {"X": ["x"], "Y": ["m"]}, {"Out": ["y"]}, {"axis": -1})
+    softly = simple("exp", "y", "z")
+    graph = graph_of(add, softly)
+    graph.params["m"] = mask
+    assert probe(graph, FEED).kind["z"] == "sample"
+    graph.params["m"] = np.full(shape, np.nan, "float32")
+    with pytest.raises(ModelError, match="NaN"):
+        probe(graph, FEED)

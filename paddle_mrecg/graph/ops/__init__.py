@@ -7,6 +7,6 @@ norm uses its running statistics, dropout only scales. By-products that nobody
 reads at inference (``XShape``, ``Mask``, ``SavedMean``, ...) are not produced.
 """
 from . import activation, conv, create, elementwise, linear, norm, pool, reduce, shape, window
-from .registry import SUPPORTED, run_op, run_ops
+from .registry import SUPPORTED, has_gradient, run_op, run_ops
 
-__all__ = ["SUPPORTED", "run_op", "run_ops"]
+__all__ = ["SUPPORTED", "has_gradient", "run_op", "run_ops"]

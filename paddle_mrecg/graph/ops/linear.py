@@ -7,7 +7,7 @@ import paddle
 from .registry import rule, table
 
 table("X Y", {"bmm": paddle.bmm, "dot": paddle.dot})
-table("Input Vec", {"mv": paddle.mv})
+table("X Vec", {"mv": paddle.mv})
 
 
 @rule("matmul_v2")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table: op type -> function of the op's tensors and attributes."""
+import weakref
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Set
 
 import paddle
@@ -7,9 +8,13 @@ import paddle
 from ...errors import UnsupportedOpError
 from ..graph import Op
 from ..params import DTYPE_NAMES
+from . import legacy, opaque
 
 SUPPORTED: Set[str] = set()
 _TABLE: Dict[str, tuple] = {}
+_FORWARD_ONLY: "weakref.WeakSet[Op]" = weakref.WeakSet()
+_KERNEL_ERRORS = (UnsupportedOpError, ValueError, TypeError, RuntimeError, AttributeError,
+                  NotImplementedError, IndexError)
 
 
 class Call:
@@ -90,28 +95,54 @@ def table(slots: str, functions: Mapping[str, Callable]) -> None:
 
 
 def run_op(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
-    """Run one op.
+    """Run one op: by the table, by Paddle's generated function, or else by the Executor.
 
     Args:
-        op(Op): an op whose type is in ``SUPPORTED``.
+        op(Op): the op.
         values(Mapping[str, paddle.Tensor]): at least the op's inputs and parameters; not changed.
 
     Returns:
-        dict[str, paddle.Tensor]: output name -> tensor. A tensor may be the
-        very input (dropout, assign).
+        dict[str, paddle.Tensor]: output name -> tensor. A tensor may be the very input (dropout,
+        assign). Through what the Executor wrote only zeros flow back: see ``has_gradient``.
 
     Raises:
-        UnsupportedOpError: the type, or a rare attribute of it, is not in the table.
+        UnsupportedOpError: no way leads to a result, or a rare attribute is not in the table.
     """
-    if op.type not in _TABLE:
-        raise UnsupportedOpError(op.type)
-    function, slots = _TABLE[op.type]
+    problem = None
+    for way in (_by_table, _by_function) if op not in _FORWARD_ONLY else ():
+        try:
+            return way(op, values)
+        except _KERNEL_ERRORS as error:
+            problem = problem or error
+    try:
+        outputs = opaque.run(op, values)
+    except Exception as error:  # whatever Paddle raises; dygraph's own words tell more
+        raise (problem or error) from None
+    _FORWARD_ONLY.add(op)
+    return outputs
+
+
+def _by_table(op, values):
+    function, slots = _TABLE.get(op.type, (None, ()))
+    if function is None or not set(op.outputs).issubset(slots):  # or somebody reads a by-product
+        return _by_function(op, values)
     result = function(Call(op, values))
     outputs = {}
     for slot, tensors in zip(slots, result if len(slots) > 1 else (result,)):
         outputs.update(zip(op.outputs.get(slot, ()),
                            tensors if isinstance(tensors, list) else [tensors]))
     return outputs
+
+
+def _by_function(op, values):
+    if not legacy.is_known(op):
+        raise UnsupportedOpError(op.type)
+    return legacy.run(op, values)
+
+
+def has_gradient(op: Op) -> bool:
+    """False for an op that has run and that only the Executor can run."""
+    return op not in _FORWARD_ONLY
 
 
 def run_ops(ops: Iterable[Op], values: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:

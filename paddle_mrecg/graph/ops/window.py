@@ -6,7 +6,7 @@ import paddle.nn.functional as F
 from . import cpu
 from .registry import rule, table
 
-table("X Index", {"gather_nd": paddle.gather_nd, "index_sample": paddle.index_sample})
+table("X Index", {"gather_nd": paddle.gather_nd})
 
 
 _END = 2**31 - 1

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights that stay float, each with its reason: nothing is left out in silence."""
+from typing import Collection, Dict
+
+from .graph import WEIGHT_SLOTS, Graph, Op, weight_name
+
+# Ops that multiply by parameters without being quantizable, and the slots of these parameters.
+_MULTIPLYING = {
+    "conv3d": ("Filter",), "conv3d_transpose": ("Filter",), "deformable_conv": ("Filter",),
+    "deformable_conv_v1": ("Filter",), "rnn": ("WeightList",), "cudnn_lstm": ("WeightList", "W"),
+    "lookup_table_v2": ("W",), "lookup_table": ("W",), "bilinear_tensor_product": ("Weight",),
+    "einsum": ("Operands",), "bmm": ("X", "Y"), "mv": ("X",), "addmm": ("X", "Y"),
+    "dot": ("X", "Y"),
+    **{op_type: slots[:2] for op_type, slots in WEIGHT_SLOTS.items()}}
+
+
+def float_weights(graph: Graph, quantized: Collection[str] = ()) -> Dict[str, str]:
+    """Parameters of two or more axes that something multiplies by and that are not quantized.
+
+    Args:
+        graph(Graph): the folded graph.
+        quantized(Collection[str], optional): names of the weights that are quantized. Default: ().
+
+    Returns:
+        dict[str, str]: name -> reason and share of all weights' elements, in execution order.
+    """
+    found: Dict[str, str] = {}
+    sizes: Dict[str, int] = {}
+    for op in graph.ops:
+        for slot in _MULTIPLYING.get(op.type, ()):
+            for name in op.inputs.get(slot, ()):
+                if name in graph.params and graph.params[name].ndim >= 2:
+                    sizes[name] = graph.params[name].size
+                    if name not in quantized:
+                        found.setdefault(name, _reason(op, name, graph))
+    total = max(sum(sizes.values()), 1)
+    return {name: f"{reason}; {sizes[name] / total:.1%} of all weights"
+            for name, reason in found.items()}
+
+
+def _reason(op: Op, name: str, graph: Graph) -> str:
+    if op.type not in WEIGHT_SLOTS:
+        return f"op '{op.type}' has no quantized form in any target"
+    if name != op.input(WEIGHT_SLOTS[op.type][1]):
+        return f"it is the first operand of '{op.type}', where targets expect the activation"
+    if weight_name(op, graph) is None:
+        axes = graph.params[name].ndim
+        return f"a weight of {axes} axes of '{op.type}' has no axis to scale along"
+    return f"op '{op.type}' is not among those to quantize"

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A batch of one that the export wrote into the program becomes a free one."""
+import numpy as np
+import paddle
+import paddle.nn as nn
+import pytest
+
+from paddle_mrecg.errors import ModelError
+from paddle_mrecg.graph.execute import executor_outputs
+from paddle_mrecg.graph.from_layer import graph_from_layer
+from paddle_mrecg.graph.probe import probe
+from tests.graph.sweep.blocks import Of
+
+
+def exported(function):
+    paddle.seed(0)
+    layer = Of(lambda m, x: function(m.conv(x)), conv=nn.Conv2D(3, 12, 3, padding=1))
+    spec = [paddle.static.InputSpec([1, 3, 4, 4], "float32", "x")]
+    return layer, graph_from_layer(layer, spec)
+
+
+X = np.random.RandomState(0).uniform(-1, 1, (3, 3, 4, 4)).astype("float32")
+
+
+@pytest.mark.parametrize("function", [
+    lambda y: y.reshape([1, 2, 6, 4, 4]).transpose([0, 1, 3, 4, 2]),
+    lambda y: y.reshape([1, 12, -1]).transpose([0, 2, 1]), lambda y: y.reshape([1, -1]),
+    lambda y: y.mean([2, 3], keepdim=True).expand([1, 12, 4, 4]) + y,
+    lambda y: y.reshape([1, 3, 4, 16]).reshape([1, 12, 4, 4])])
+def test_every_sample_of_a_batch_is_what_it_is_alone(function):
+    layer, graph = exported(function)
+    assert graph.tensors["x"].shape[0] == -1
+    together = executor_outputs(graph, {"x": X}, graph.outputs)[0]
+    for k in range(len(X)):
+        alone = layer(paddle.to_tensor(X[k:k + 1])).numpy()
+        np.testing.assert_allclose(together[k:k + 1], alone, rtol=1e-5, atol=1e-6)
+    assert probe(graph, {"x": X}).kind[graph.outputs[0]] == "sample"
+
+
+def test_a_batch_that_was_moved_stays():
+    _, graph = exported(lambda y: y.transpose([1, 0, 2, 3]).reshape([12, 1, 16]))
+    with pytest.raises(ModelError, match="reshape2.*batch"):
+        probe(graph, {"x": X})
