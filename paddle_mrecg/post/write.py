@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a finished run leaves behind: the program, checked and scored, and the report beside it."""
+import math
 import os
 import tempfile
 from typing import Callable, Dict
 
 from ..config.io import config_to_dict, save_config
+from ..data.evaluation import checked_scores
+from ..data.hooks import users_code
+from ..errors import DataError
 from .walk import UnitResult
 from ..deploy.predictor import Predictor
 from .program import qdq_graph, verify
@@ -20,7 +24,39 @@ from ..report.units import InnerLoss, UnitReport, write_units_csv
 PROGRAM = "model"  # stem of the written program
 
 
-def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict) -> Report:
+def score_float(job, result_dir, evaluator: Callable) -> Dict[str, float]:
+    """The float program's scores, before hours are spent on units: what is wrong with an evaluator
+    or its data shows here.
+
+    Raises:
+        DataError: see ``data.evaluation.checked_scores``; or a score is not finite.
+    """
+    if not evaluator:
+        return {}
+    with tempfile.TemporaryDirectory(dir=result_dir.staging) as scratch:
+        prefix = os.path.join(scratch, "float")
+        save_program(job.prepared.float_graph, prefix)
+        scores = _scores(job, "float", prefix, evaluator)
+    wrong = [name for name, value in scores.items() if not math.isfinite(value)]
+    if wrong:
+        raise DataError(f"the evaluator gives {wrong[0]} = {scores[wrong[0]]} for the float "
+                        "program: scores must be finite numbers")
+    job.prepared.clock.lap("evaluate")
+    return scores
+
+
+def _scores(job, stage: str, prefix: str, evaluator: Callable) -> Dict[str, float]:
+    graph = job.prepared.network.graph
+    predict = Predictor(prefix, [graph.tensors[n] for n in graph.inputs])
+    with users_code("the evaluator"):
+        scores = evaluator(predict)
+    scores = checked_scores(scores, getattr(evaluator, "__name__", "evaluator"))
+    get_logger().info("%s: %s", stage, ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+    return scores
+
+
+def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict,
+                  float_scores: Dict[str, float]) -> Report:
     """Write the program, check it against the simulation, score it, and write
     every file of the report.
 
@@ -29,10 +65,10 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict) -> Report:
         result_dir(ResultDir): receives the files.
         evaluator(callable): scores ``predict``, or None.
         tuned(dict): what ``tune_cpu`` applied.
+        float_scores(dict): from ``score_float``.
     """
     prepared, network = job.prepared, job.prepared.network
     quantized = result_dir.path(PROGRAM)
-    inputs = [network.graph.tensors[n] for n in network.graph.inputs]
     save_program(qdq_graph(network.graph, network.scheme, job.state), quantized)
     report = _report(job, tuned)
     report.verification = verify(network, job.state, quantized)
@@ -43,11 +79,9 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict) -> Report:
         if evaluator:
             save_program(qdq_graph(network.graph, network.scheme, prepared.state),
                          baselines["nearest"])
-            for stage, prefix in dict(baselines, quantized=quantized).items():
-                report.metrics[stage] = evaluator(Predictor(prefix, inputs))
-                get_logger().info("%s: %s", stage,
-                                  ", ".join(f"{k} {v:.4f}"
-                                            for k, v in report.metrics[stage].items()))
+            report.metrics["float"] = float_scores
+            for stage, prefix in dict(nearest=baselines["nearest"], quantized=quantized).items():
+                report.metrics[stage] = _scores(job, stage, prefix, evaluator)
             prepared.clock.lap("evaluate")
         report.sizes = dict(float_file=_program_size(baselines["float"]),
                             quantized_file=_program_size(quantized),
@@ -104,4 +138,4 @@ def unit_report(index: int, result: UnitResult, params: Dict) -> UnitReport:
                       result.nearest.error, result.soft.error, result.hard.error, result.hard.power,
                       [InnerLoss(m.index, m.name, a.error, b.error, b.power)
                        for m, a, b in result.inner],
-                      result.reused, note)
+                      restored=result.restored, note=note)
