@@ -3,7 +3,7 @@
 import os
 from typing import List, Optional, Tuple
 
-from ..errors import ModelError
+from ..errors import ModelError, MrecgError
 from .graph import Graph
 from .pir import read_pir
 from .program import read_program
@@ -38,7 +38,13 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None,
     model_dir = os.fspath(model_dir)
     program, params = _locate(model_dir, model_filename, params_filename)
     read = read_pir if program.endswith(".json") else read_program
-    graph = read(program, params, allow_quantized)
+    try:
+        graph = read(program, params, allow_quantized)
+    except (MrecgError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # whatever a few wrong bytes bring about
+        raise ModelError(f"{program} or its parameters are damaged ({type(error).__name__}: "
+                         f"{str(error)[:200]}): export the model again") from error
     _check_connected(graph)
     return graph
 

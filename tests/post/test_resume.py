@@ -15,6 +15,11 @@ from tests.jobs import batches, content, model_dir, reference, settings  # noqa:
 from tests.tiny import tiny_samples
 
 
+def score(predict):
+    """An evaluator named in a config."""
+    return {"ones": 1.0}
+
+
 class CtrlC:
     """Raises KeyboardInterrupt instead of the n-th training of a unit, once."""
 
@@ -89,7 +94,8 @@ def test_what_does_not_change_results_keeps_finished_units(model_dir, tmp_path, 
         os.rename(folder + suffix, str(tmp_path / "moved") + suffix)
     (tmp_path / "link").symlink_to(model_dir)
     changed = settings({"Global": {"resume": True, "memory_limit_mb": 64},
-                        "Evaluation": {"label_offset": 1}, "Data": {"num_samples": 48}})
+                        "Evaluation": {"evaluator": "tests.post.test_resume:score"},
+                        "Data": {"num_samples": 48}})
     resumed = quant_post_mrecg(str(tmp_path / "link"), batches(), changed,
                                os.path.relpath(tmp_path / "moved"))
     assert resumed.report.units[0].restored
