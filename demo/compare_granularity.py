@@ -105,7 +105,7 @@ def cell_config(args, setting, seed: int):
     if setting["policy"].startswith("explicit pairs"):
         policy = [*policy, f"MRECG.units={PAIRS[model]}"]
     config = job_config(model, path, [*args.overrides, *policy], args.data_dir, seed)
-    config.global_.visualdl = False
+    config.global_.visualdl, config.global_.tune_cpu = False, True
     return config
 
 

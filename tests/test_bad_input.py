@@ -13,6 +13,8 @@ from paddle_mrecg.post.program import qdq_graph
 from paddle_mrecg.graph.graph import Op, TensorInfo
 from paddle_mrecg.graph.writer import save_program
 from paddle_mrecg.post.job import quant_post_mrecg
+from paddle_mrecg.post.walk import Walker
+from paddle_mrecg.report.progress import get_logger
 
 from .jobs import batches, model_dir, settings  # noqa: F401
 from .tiny import tiny_graph, tiny_job, tiny_samples
@@ -104,6 +106,34 @@ def test_an_error_during_the_run_leaves_nothing(model_dir, tmp_path):
     with pytest.raises(DataError):
         quant_post_mrecg(model_dir, batches(), settings(), str(tmp_path / "out"), evaluator=broken)
     assert not os.path.exists(tmp_path / "out")
+
+
+@pytest.mark.parametrize("scores", [None, [0.7], 0.7, {}, {"top1": "70 %"}, {"top1": np.nan}],
+                         ids=str)
+def test_an_evaluator_is_tried_before_the_first_step(scores, model_dir, tmp_path, monkeypatch):
+    def never(*_):
+        raise AssertionError("a unit was trained before the evaluator was tried")
+    monkeypatch.setattr(Walker, "step", never)
+    _refused(DataError, "evaluator", tmp_path, model_dir, batches(), evaluator=lambda _: scores)
+
+
+def test_an_exception_of_the_users_code_passes_through_and_is_named(model_dir, tmp_path, caplog,
+                                                                    monkeypatch):
+    monkeypatch.setattr(get_logger(), "propagate", True)
+
+    def evaluator(predict):
+        raise LookupError("mine")
+
+    def loader():
+        yield batches()[0]
+        raise LookupError("mine")
+    for arguments, name in ((dict(data_loader=batches(), evaluator=evaluator), "the evaluator"),
+                            (dict(data_loader=loader()), "data_loader")):
+        with pytest.raises(LookupError, match="mine"):
+            quant_post_mrecg(model_dir, config=settings(), save_dir=str(tmp_path / "out"),
+                             **arguments)
+        assert f"{name} raised LookupError: this is your own code" in caplog.text
+        assert not os.path.exists(tmp_path / "out")
 
 
 def _with_unsupported(graph, behind):

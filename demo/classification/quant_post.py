@@ -58,6 +58,7 @@ def main(argv=None) -> int:
     from paddle_mrecg import quant_post_mrecg
     paddle.set_device(args.devices)
     config = job_config(args.model, args.config_path, args.overrides, args.data_dir, args.seed)
+    config.global_.tune_cpu = True
     quant_post_mrecg(models.inference_model(args.model), None, config, save_dir=args.save_dir)
     return 0
 

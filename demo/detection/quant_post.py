@@ -86,6 +86,7 @@ def main(argv=None) -> int:
     from paddle_mrecg import quant_post_mrecg
     paddle.set_device(args.devices)
     config, model_dir = load(args), models.inference_model(args.model)
+    config.global_.tune_cpu = True
     result = quant_post_mrecg(model_dir, None, config, save_dir=args.save_dir)
     if args.results:
         record(args.results, args, config, result.report)

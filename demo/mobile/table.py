@@ -46,7 +46,7 @@ def quantized(name: str, bits: int, cache: Path) -> Path:
     size = min(4, work.calibrate) if "scale_factor" not in feed else 1
     batches = [{n: v[k:k + size] for n, v in feed.items()}
                for k in range(0, len(next(iter(feed.values()))), size)]
-    config = dict(Global=dict(target="paddle_lite", visualdl=False),
+    config = dict(Global=dict(target="paddle_lite", visualdl=False, tune_cpu=True),
                   Data=dict(num_samples=work.calibrate, batch_size=size),
                   QuantPost=dict(weight_bits=bits, activation_bits=8, num_observe=work.calibrate,
                                  skip=list(work.skip), rounding="nearest",

@@ -94,7 +94,8 @@ def main(argv=None) -> int:
     from paddle_mrecg import quant_post_mrecg
     from paddle_mrecg.config.io import load_config
     paddle.set_device(args.devices)
-    config = load_config(args.config_path, [*args.overrides, f"Global.seed={args.seed}"])
+    config = load_config(args.config_path, ["Global.tune_cpu=true", *args.overrides,
+                                           f"Global.seed={args.seed}"])
     quant_post_mrecg(sources.model_dir("ppocr_rec"), None, config, save_dir=args.save_dir)
     return 0
 

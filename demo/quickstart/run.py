@@ -60,7 +60,7 @@ def quantize(args, bits: int, seed: int, calibrate, evaluate, save_dir: Path):
     from paddle_mrecg.config.io import load_config
     config = load_config(args.config_path)
     config.quant_post.weight_bits = bits
-    config.global_.seed = seed
+    config.global_.seed, config.global_.tune_cpu = seed, True
     batches = list(crops.batches(calibrate(seed), config.data.batch_size))
     return quant_post_mrecg(sources.model_dir("ppocr_cls"), batches, config, save_dir=str(save_dir),
                             evaluator=evaluate).report

@@ -2,6 +2,7 @@
 """The subcommands of deployment: ``export``, ``check`` and ``lite-env``."""
 import json
 import os
+import zipfile
 
 from ..compat import import_paddle
 from ..errors import DataError, ModelError
@@ -23,6 +24,10 @@ Runs a quantized model in Paddle Inference, onnxruntime and Paddle Lite (x86, in
 inputs as the simulation and says where they part: which layer, how far, why, and what to do. Inputs
 are those of --inputs, else the calibration data of the job that made the model. Exit code 0: all
 agree; 1: one differs or fails; 2: wrong usage.
+
+A result may come from others. Its program and its settings are read, its pictures too; code that
+its resolved_config.yaml names (a loader as module:function) is not imported and not called unless
+you give --trust-hooks. With --inputs the settings are not even read.
 
 examples:
   paddle-mrecg check output/w4a8
@@ -89,6 +94,9 @@ def add_commands(commands) -> None:
     _model_arguments(command)
     command.add_argument("--inputs", metavar="FILE",
                          help=".npz with one array per input, or .npy for the only one")
+    command.add_argument("--trust-hooks", action="store_true",
+                         help="call the loader that the result's settings name: code of whoever "
+                              "made the result")
     command.add_argument("--num_samples", type=int, default=8,
                          help="samples to compare (default 8)")
     command.add_argument("--runtimes", nargs="+", choices=("inference", "onnxruntime", "lite"),
@@ -133,17 +141,22 @@ def _inputs(args, graph):
         return _calibration(args, graph)
     try:
         loaded = np.load(args.inputs, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        arrays = ({n: loaded[n] for n in loaded.files} if hasattr(loaded, "files")
+                  else {graph.inputs[0]: loaded})
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"--inputs {args.inputs} cannot be read ({error}): "
                         "save it with numpy.savez") from error
-    arrays = ({n: loaded[n] for n in loaded.files} if hasattr(loaded, "files")
-              else {graph.inputs[0]: loaded})
     missing = [n for n in graph.inputs if n not in arrays]
     if len(graph.inputs) == len(arrays) == 1:
         arrays, missing = {graph.inputs[0]: next(iter(arrays.values()))}, []
     if missing:
         raise DataError(f"--inputs {args.inputs} has no array '{missing[0]}': it holds "
                         f"{', '.join(sorted(arrays))}")
+    for name in graph.inputs:
+        if not arrays[name].ndim or arrays[name].dtype.kind not in "biuf":
+            raise DataError(f"--inputs {args.inputs}: array '{name}' is {arrays[name].dtype} of "
+                            f"shape {arrays[name].shape}, numbers with samples along the first "
+                            "axis are needed")
     return {n: arrays[n][:args.num_samples].astype(graph.tensors[n].dtype) for n in graph.inputs}
 
 
@@ -156,6 +169,11 @@ def _calibration(args, graph):
         raise ModelError(f"no inputs: {path} does not exist, so give samples "
                          "with --inputs FILE.npz")
     config = load_config(path)
+    if not args.trust_hooks:
+        if config.data.loader:
+            raise ModelError(f"no inputs: {path} takes them from the code '{config.data.loader}', "
+                             "which came with the model and is not run: give samples with --inputs "
+                             "FILE.npz, or --trust-hooks if you trust whoever made the result")
     # no training step that needs a whole batch
     config.data.num_samples, config.mrecg.num_iters = args.num_samples, 0
     samples = calibration_samples(graph, None, config)

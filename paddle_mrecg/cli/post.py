@@ -68,6 +68,8 @@ def add_commands(commands) -> None:
         command.add_argument("--config", required=True, metavar="FILE",
                              help="YAML file of settings")
         command.add_argument("overrides", **OVERRIDES)
+        command.add_argument("--trust-hooks", action="store_true",
+                             help="call functions named in a config that lies with a model")
     command.add_argument("--output", metavar="FILE",
                          help="where to save the plan (default SAVE_DIR.plan.json)")
 
@@ -78,7 +80,13 @@ def _complete_config(args):
     Raises:
         ConfigError: see ``load_config``; or the model or data is not named.
     """
+    from ..data.hooks import refuse_foreign_hooks
     loaded = load_config(args.config, args.overrides)
+    if not args.trust_hooks:
+        own = [text.partition("=")[2].strip() for text in args.overrides]
+        refuse_foreign_hooks(loaded, args.config, own)
+    if loaded.global_.tune_cpu is None:
+        loaded.global_.tune_cpu = True  # the process is ours
     missing = missing_for_command(loaded)
     if missing:
         raise ConfigError(missing)

@@ -8,6 +8,7 @@ import yaml
 
 from ..errors import ConfigError
 from ..files import write_text
+from .bounds import of_node, of_value, size
 from .post import SECTIONS, Config
 from .post_rules import check_rules, preset_without_effect
 from .schema import (ALL_SECTIONS, JOBS, Path, Problem, build_config, did_you_mean, dotted,
@@ -15,6 +16,10 @@ from .schema import (ALL_SECTIONS, JOBS, Path, Problem, build_config, did_you_me
 from .aware import TRAINING_SECTIONS, TrainingConfig
 from .aware_rules import check_training_rules
 
+# What PyYAML raises on values that look like dates, numbers or tags and are none, and on depth.
+UNPARSABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError,
+              RecursionError)
+MOST_CHARACTERS = 1 << 20
 HEADER = ("# Every setting of this run, defaults and preset included; it can be "
           "given as config again.\n")
 
@@ -140,15 +145,22 @@ def read_sections(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem
     if type(source) in JOBS:
         return config_to_dict(source), {}, []
     if isinstance(source, dict):
-        return copy.deepcopy(source), {}, []
+        try:
+            size(source, of_value)
+            return copy.deepcopy(source), {}, []
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"the config cannot be read ({_reason(error)}): give plain "
+                              "values") from error
     if not isinstance(source, (str, os.PathLike)):
         raise ConfigError("a config is a YAML file, a mapping or a Config, got a "
                           f"{type(source).__name__}")
     try:
         with open(source, encoding="utf-8") as file:
-            text = file.read()
-        raw, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
+            text = file.read(MOST_CHARACTERS + 1)
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(f"it is longer than {MOST_CHARACTERS} characters")
+        raw, tree = _parsed(text)
+    except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise ConfigError(f"config file '{source}' cannot be read ({reason}); give "
                           "the path of a YAML file") from error
@@ -158,6 +170,9 @@ def read_sections(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem
         raise ConfigError(f"config file '{source}'{at} is no valid YAML "
                           f"({getattr(error, 'problem', None) or error}); check indentation, "
                           "colons and quotes there") from error
+    except UNPARSABLE as error:
+        raise ConfigError(f"config file {str(source)!r} cannot be read ({_reason(error)}): give "
+                          "the path of a YAML file with plain values") from error
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
@@ -166,6 +181,20 @@ def read_sections(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem
     lines, twice = {}, []
     _positions(tree, (), lines, twice)
     return raw, lines, twice
+
+
+def _parsed(text: str):
+    """The value of a YAML text and its nodes, which say where what stands."""
+    tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    size(tree, of_node)  # before aliases are written out
+    return yaml.safe_load(text), tree
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    text = str(error).splitlines()[0][:200] if str(error) else ""
+    return text if isinstance(error, ValueError) and text else f"a {type(error).__name__}: {text}"
 
 
 def _positions(node, path: Path, lines: Dict[Path, int], twice: List[Problem]):
@@ -196,8 +225,8 @@ def apply_overrides(raw: Dict, lines: Dict[Path, int], overrides, resolved: bool
                                     f"MRECG.num_iters=100.{hint}"))
             continue
         try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
+            value = _parsed(value)[0]
+        except (yaml.YAMLError, *UNPARSABLE):
             problems.append(Problem(keys, f"value '{value}' is no valid YAML; quote it"))
             continue
         problems += _put(raw, keys, value)

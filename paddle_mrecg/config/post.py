@@ -35,13 +35,16 @@ class Global:
                        "int8 storage, 8-bit activations) or simulation (the papers' settings: "
                        "asymmetric, low-bit activations)",
                        choices=("paddle_lite", "simulation"))
-    seed: int = knob(0, "seed of numpy, paddle and the sampling; same seed, same bytes", low=0)
+    seed: int = knob(0, "seed of numpy, paddle and the sampling; same seed, same bytes", low=0,
+                     high=2**32 - 1)
     memory_limit_mb: int = knob(4096, "activation cache beyond this many MiB "
                                 "goes to a temporary file", low=16)
-    tune_cpu: bool = knob(True, "allocator and MKL settings that make training on a "
-                          "CPU about twice as fast")
+    tune_cpu: Optional[bool] = knob(None, "allocator and MKL settings of the whole process that "
+                                    "make training on a CPU about twice as fast; unset: "
+                                    "True on the command line, False from Python")
     visualdl: bool = knob(True, "write VisualDL scalars and histograms below save_dir/visualdl")
     resume: bool = knob(False, "continue an interrupted run of the same config in save_dir")
+    overwrite: bool = knob(False, "delete the finished units of an interrupted run in save_dir")
 
 
 @dataclasses.dataclass

@@ -48,6 +48,9 @@ def _unread_weight(name: str) -> Conflict:
 
 
 CONFLICTS = (
+    Conflict("Global.overwrite", ("Global.resume",),
+             lambda c: c.global_.overwrite and c.global_.resume,
+             "deletes what resume would go on with; leave out one of them"),
     _unread_weight("round_weight"),
     _unread_weight("round_weight_depthwise"),
     Conflict("QuantPost.weight_symmetric", ("Global.target",),

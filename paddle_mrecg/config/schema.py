@@ -5,6 +5,7 @@ ranges, every problem noted.
 import dataclasses
 import difflib
 import math
+import re
 import typing
 from typing import Any, Dict, List, NamedTuple, Tuple
 
@@ -19,6 +20,7 @@ ALL_SECTIONS = (*SECTIONS, *TRAINING_SECTIONS)
 INVALID = object()  # stands for a value that has been complained about
 SLIP = 0.8  # of difflib, from which a word is taken for a slip
 ALIKE = 60  # rapidfuzz score from which a name is worth suggesting
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # in no path, and in no UTF-8 file
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text",
          list: "a list", dict: "a mapping"}
 
@@ -219,7 +221,7 @@ def _scalar(value, kind):
     if kind is bool or isinstance(value, bool):
         return value if kind is bool and isinstance(value, bool) else INVALID
     if kind is str:
-        return value if isinstance(value, str) else INVALID
+        return value if isinstance(value, str) and not UNWRITABLE.search(value) else INVALID
     try:
         number = float(value) if isinstance(value, (int, float, str)) else math.nan
     except (ValueError, OverflowError):
@@ -254,5 +256,9 @@ def _without_none(hint):
 
 
 def _shown(value) -> str:
-    text = "nothing" if value is None else f"'{value}'" if isinstance(value, str) else str(value)
+    try:
+        text = ("nothing" if value is None else f"'{value}'" if isinstance(value, str)
+                else str(value))
+    except ValueError:  # Python prints no number of more than 4,300 digits
+        text = "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..graph.graph import TensorInfo
+from .hooks import users_code
 
 Feed = Dict[str, np.ndarray]
 
@@ -66,7 +67,7 @@ def as_batches(loader: Iterable, inputs: Sequence[TensorInfo]) -> Iterator[Feed]
         raise DataError(f"data_loader is a {type(loader).__name__}: pass an iterable of batches, "
                         "or describe the images in the Data section")
     names = [i.name for i in inputs]
-    for index, batch in enumerate(loader):
+    for index, batch in enumerate(_batches_of(loader)):
         feed = as_feed(batch, names)
         sizes = set()
         for info in inputs:
@@ -76,6 +77,11 @@ def as_batches(loader: Iterable, inputs: Sequence[TensorInfo]) -> Iterator[Feed]
             raise DataError(f"batch {index} has inputs of {sorted(sizes)} samples: all inputs need "
                             "the same number")
         yield feed
+
+
+def _batches_of(loader: Iterable) -> Iterator:
+    with users_code("data_loader"):
+        yield from loader
 
 
 def collect_samples(loader: Iterable, inputs: Sequence[TensorInfo], num_samples: int) -> Feed:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Score a program: top-1 and top-5 on labelled images, or by the user's own function."""
+import collections.abc
 from typing import Callable, Dict, Iterable, List, Optional
 
 import numpy as np
@@ -115,8 +116,16 @@ def checked_scores(scores, name: str) -> Dict[str, float]:
     Raises:
         DataError: it is no mapping of names to numbers.
     """
-    try:
-        return {str(k): float(v) for k, v in dict(scores).items()}
-    except (TypeError, ValueError) as error:
+    if not isinstance(scores, collections.abc.Mapping) or not scores:
         raise DataError(f"evaluator '{name}' must return a mapping of metric names to numbers, "
-                        f"got {type(scores).__name__}") from error
+                        f"got {'an empty one' if scores == {} else type(scores).__name__}")
+    result = {}
+    for key, value in scores.items():
+        try:
+            if isinstance(value, (str, bytes)):
+                raise ValueError(value)
+            result[str(key)] = float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"evaluator '{name}' must return a mapping of metric names to numbers, "
+                            f"and '{key}' is a {type(value).__name__}") from error
+    return result

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """``module:function`` settings: the user's own code, named in YAML."""
+import contextlib
 import importlib
 import inspect
+import logging
 import os
 import sys
 from typing import Any, Callable, Dict
 
+from ..config import Config
 from ..config.schema import did_you_mean
-from ..errors import DataError
+from ..errors import ConfigError, DataError, MrecgError
 
 
 def find_hook(text: str) -> Callable:
@@ -43,6 +46,45 @@ def find_hook(text: str) -> Callable:
     return value
 
 
+def refuse_foreign_hooks(config: Config, path: str, own=()):
+    """A config that lies with a model came with it: its functions are not called.
+
+    Args:
+        config(Config): what was read from ``path``.
+        path(str): the config's file.
+        own(list[str], optional): functions that the user named elsewhere. Default: ().
+
+    Raises:
+        ConfigError: the folder of ``path`` holds a model, and the config names a function.
+    """
+    folder = os.path.dirname(os.path.realpath(path))
+    try:
+        with_model = any(n == "__model__" or n.endswith((".pdmodel", ".pdiparams", ".nb"))
+                         for n in os.listdir(folder))
+    except OSError:
+        return
+    hooks = {"Data.loader": config.data.loader, "Evaluation.evaluator": config.evaluation.evaluator,
+             "Evaluation.data.loader": config.evaluation.data and config.evaluation.data.loader}
+    for setting, hook in hooks.items():
+        if with_model and hook and hook not in own:
+            raise ConfigError(f"{setting} in '{path}' names the code '{hook}', and the file lies "
+                              "with a model, as what others send does: copy it to a folder of "
+                              "your own, or give --trust-hooks if you trust whoever wrote it")
+
+
+@contextlib.contextmanager
+def users_code(name: str):
+    """Exceptions of the user's code pass through, behind a line that says whose they are."""
+    try:
+        yield
+    except MrecgError:
+        raise
+    except Exception as error:
+        logging.getLogger("paddle_mrecg").error(
+            "%s raised %s: this is your own code, not paddle_mrecg", name, type(error).__name__)
+        raise
+
+
 def call_hook(text: str, *args, arguments: Dict[str, Any], setting: str):
     """Call a hook; arguments that it does not take are an error before it runs.
 
@@ -63,4 +105,5 @@ def call_hook(text: str, *args, arguments: Dict[str, Any], setting: str):
                         f"signature is {function.__name__}{inspect.signature(function)}") from error
     except ValueError:  # some built-in callables have no signature
         pass
-    return function(*args, **arguments)
+    with users_code(f"'{text}'"):
+        return function(*args, **arguments)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image folders and label files, read with Pillow."""
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -30,12 +30,20 @@ def list_images(data: Data) -> List[Item]:
         raise DataError(f"image_dir '{folder}' is no folder: give the folder of the images")
     if data.label_file is not None:
         return _read_label_file(Path(data.label_file), folder)
+    results = {p.parent for p in folder.rglob("report.json")
+               if (p.parent / "resolved_config.yaml").is_file()} - {folder}
     items = [Item(p, None) for p in sorted(folder.rglob("*"))
-             if p.suffix.lower() in SUFFIXES and p.is_file()]
+             if p.suffix.lower() in SUFFIXES and p.is_file() and not _is_picture(p, results)]
     if not items:
         raise DataError(f"image_dir '{folder}' holds no image: files ending in "
                         f"{', '.join(SUFFIXES)} are looked for, also in folders below")
     return items
+
+
+def _is_picture(path: Path, results: Set[Path]) -> bool:
+    """True for what an earlier result, or one that is being written, shows."""
+    return (path.name == "oscillation.png" and (path.parent / "report.json").is_file()
+            or any(p in results or p.name == ".partial" for p in path.parents))
 
 
 def _read_label_file(file: Path, folder: Optional[Path]) -> List[Item]:
@@ -98,7 +106,8 @@ def read_image(path, data: Data, size: Tuple[int, int]) -> np.ndarray:
     """
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert("L" if data.layout == "GRAY" else "RGB")
+            image = _eight_bit(ImageOps.exif_transpose(file))
+            image = image.convert("L" if data.layout == "GRAY" else "RGB")
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         cure = ("import paddle_mrecg before paddle" if "codec configuration" in str(error) else
                 "remove or replace it")  # the first: Paddle 2.6 hides the system's zlib from Pillow
@@ -112,6 +121,25 @@ def read_image(path, data: Data, size: Tuple[int, int]) -> np.ndarray:
     height, width = pixels.shape[1:]
     return np.pad(pixels, ((0, 0), (0, size[0] - height), (0, size[1] - width)),
                   constant_values=data.pad_value)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit and float pixels scaled to 0..255; ``convert`` would saturate them.
+
+    Floats are 0 to 1, or 0 to 255 when one is above 1; so are integers of 32 bits, up to 65535.
+    """
+    if not image.mode.startswith(("I", "F")):
+        return image
+    pixels = np.asarray(image).astype(np.float64)
+    if not np.isfinite(pixels).all() or pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError(f"mode {image.mode} with values from {pixels.min():g} to "
+                         f"{pixels.max():g}")
+    if image.mode == "F":
+        top = 1.0 if pixels.max() <= 1 else 255.0 if pixels.max() <= 255 else 65535.0
+    else:
+        sixteen = image.mode.startswith("I;16") or image.format == "PNG" or pixels.max() > 255
+        top = 65535.0 if sixteen else 255.0
+    return Image.fromarray(np.rint(pixels * (255.0 / top)).astype(np.uint8))
 
 
 def _to_size(image: Image.Image, data: Data, size: Tuple[int, int], path) -> Image.Image:

@@ -6,7 +6,14 @@ from typing import List, Sequence
 import numpy as np
 
 from ..data import as_feed
+from ..errors import ModelError
 from ..graph.graph import TensorInfo
+
+
+def last_line(error: Exception) -> str:
+    """Of Paddle's messages, which begin with a stack, the line that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__
 
 
 class Predictor:
@@ -28,7 +35,11 @@ class Predictor:
                                                 or int(os.environ.get("OMP_NUM_THREADS")
                                                        or os.cpu_count()))
         config.disable_glog_info()
-        self._predictor = inference.create_predictor(config)
+        try:
+            self._predictor = inference.create_predictor(config)
+        except Exception as error:  # Paddle raises many kinds
+            raise ModelError(f"Paddle Inference cannot load '{prefix}.pdmodel' "
+                             f"({last_line(error)}): export the model again") from error
         self.input_names = self._predictor.get_input_names()
         self.output_names = self._predictor.get_output_names()
         if inputs is not None:
@@ -43,5 +54,9 @@ class Predictor:
         """
         for name, value in as_feed(batch, self.input_names).items():
             self._predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(value))
-        self._predictor.run()
+        try:
+            self._predictor.run()
+        except Exception as error:
+            raise ModelError(f"Paddle Inference cannot run the program ({last_line(error)}): "
+                             "check the model and the size of its inputs") from error
         return [self._predictor.get_output_handle(name).copy_to_cpu() for name in self.output_names]

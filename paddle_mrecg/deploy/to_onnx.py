@@ -115,7 +115,8 @@ def _paddle2onnx(prefix: str, path: str):
         done = subprocess.run([sys.executable, "-c", _CONVERT, prefix, path, str(OPSET)],
                               stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, errors="replace",
-                              timeout=SECONDS)
+                              # where no module of a received result is found
+                              cwd=os.path.dirname(path), timeout=SECONDS)
     except subprocess.TimeoutExpired as error:
         raise ModelError(f"paddle2onnx did not finish in {SECONDS} "
                          "s: try a smaller model") from error

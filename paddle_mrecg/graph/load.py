@@ -6,7 +6,7 @@ from typing import List, Optional, Tuple
 import numpy as np
 
 from ..compat import op_proto, paddle_version
-from ..errors import ModelError
+from ..errors import ModelError, MrecgError
 from .batch import free_batch
 from .graph import Graph, TensorInfo
 from .pir import read_pir
@@ -42,7 +42,13 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None,
     model_dir = os.fspath(model_dir)
     program, params = _locate(model_dir, model_filename, params_filename)
     read = read_pir if program.endswith(".json") else read_program
-    graph = read(program, params, allow_quantized)
+    try:
+        graph = read(program, params, allow_quantized)
+    except (MrecgError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # whatever a few wrong bytes bring about
+        raise ModelError(f"{program} or its parameters are damaged ({type(error).__name__}: "
+                         f"{str(error)[:200]}): export the model again") from error
     _check_connected(graph)
     _check_writable(graph)
     free_batch(graph)

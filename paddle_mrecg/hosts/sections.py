@@ -30,7 +30,7 @@ INJECTED = ("has no effect, penalties are injected: the script's loop adds none 
             "its loss; leave it out")
 REFUSED = {
     "Global": dict.fromkeys(("model_dir", "model_filename", "params_filename", "save_dir",
-                             "resume"), SCRIPTS_OWN),
+                             "resume", "overwrite"), SCRIPTS_OWN),
     "Data": dict.fromkeys(("image_dir", "label_file", "loader", "loader_args", "input_shape",
                            "resize_short"), SCRIPTS_OWN),
     "QuantAware": {"penalty_mode": INJECTED,

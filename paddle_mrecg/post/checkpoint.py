@@ -1,30 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finished units on disk, so that an interrupted run goes on where it stopped."""
+import glob
 import hashlib
 import json
 import os
 import zipfile
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import numpy as np
 
+from ..graph.graph import Graph
 from ..grids.affine import Encoding
 from .network_state import NetworkState
+
+UNREADABLE = (OSError, KeyError, TypeError, AttributeError, ValueError, EOFError,
+              zipfile.BadZipFile)
 
 
 class Checkpoint:
     """One ``.npz`` per finished unit below ``folder``.
 
     A unit's file is valid only for the same job: same settings, same float
-    parameters, same samples (a digest of the three is stored in every file).
+    model, same samples (``parts`` is stored in every file).
 
     Args:
         folder(str): directory, made when the first unit is saved.
-        digest(str): identity of the job, from ``job_digest``.
+        parts(dict): identity of the job, from ``job_parts``.
     """
 
-    def __init__(self, folder: str, digest: str):
-        self.folder, self.digest = folder, digest
+    def __init__(self, folder: str, parts: Dict[str, str]):
+        self.folder, self.parts = folder, parts
+
+    def discard_others(self) -> List[str]:
+        """Delete the units of other jobs, which cannot be used.
+
+        Returns:
+            list[str]: what has changed since, empty if nothing was deleted.
+        """
+        changed = set()
+        for path in glob.glob(os.path.join(glob.escape(self.folder), "unit_*.npz")):
+            try:
+                parts = self._header(path)["parts"]
+                differing = {k for k in {*parts, *self.parts} if parts.get(k) != self.parts.get(k)}
+            except UNREADABLE:
+                differing = {f"{os.path.basename(path)} (damaged)"}
+            if differing:
+                os.remove(path)
+            changed |= differing
+        return sorted(changed)
+
+    @staticmethod
+    def _header(path: str) -> Dict:
+        with np.load(path, allow_pickle=False) as file:
+            return json.loads(bytes(file["header"]))
 
     def save(self, key: str, state: NetworkState, names, summary: Dict,
              alphas: Optional[Dict] = None):
@@ -43,7 +71,7 @@ class Checkpoint:
         for k, (name, alpha) in enumerate((alphas or {}).items()):
             arrays[f"alpha_{k}"] = alpha
             encodings[name]["alpha"] = k
-        header = dict(digest=self.digest, encodings=encodings, summary=summary)
+        header = dict(parts=self.parts, encodings=encodings, summary=summary)
         path = self._path(key)
         with open(path + ".tmp", "wb") as file:
             np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
@@ -54,7 +82,7 @@ class Checkpoint:
         try:
             with np.load(self._path(key), allow_pickle=False) as file:
                 header = json.loads(bytes(file["header"]))
-                if header["digest"] != self.digest:
+                if header["parts"] != self.parts:
                     return None
                 state, alphas = state.copy(), {}
                 for name, entry in header["encodings"].items():
@@ -67,7 +95,7 @@ class Checkpoint:
                     if "alpha" in entry:
                         alphas[name] = file[f"alpha_{entry['alpha']}"]
                     state.finished.add(name)
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        except UNREADABLE:
             return None
         return state, header["summary"], alphas
 
@@ -75,12 +103,26 @@ class Checkpoint:
         return os.path.join(self.folder, f"unit_{key}.npz")
 
 
-def job_digest(settings: Dict, params: Dict[str, np.ndarray],
-               samples: Dict[str, np.ndarray]) -> str:
-    """SHA-256 over the settings, the float parameters and the calibration samples."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for table in (params, samples):
-        for name in sorted(table):
-            digest.update(f"{name} {table[name].dtype} {table[name].shape}".encode())
-            digest.update(np.ascontiguousarray(table[name]).data)
+def job_parts(settings: Dict, graph: Graph, samples: Dict[str, np.ndarray]) -> Dict[str, str]:
+    """What the results of a job depend on, by the name that a user knows it by.
+
+    Args:
+        settings(dict): section -> key -> value, without what does not change results.
+        graph(Graph): the folded float model.
+        samples(dict): input name -> array.
+    """
+    parts = {f"{section}.{key}": json.dumps(value, sort_keys=True, default=str)
+             for section, keys in settings.items() for key, value in keys.items()}
+    ops = [(op.type, op.inputs, op.outputs, op.attrs) for op in graph.ops]
+    program = json.dumps([ops, graph.inputs, graph.outputs], sort_keys=True, default=str)
+    return dict(parts, **{"the model's program": hashlib.sha256(program.encode()).hexdigest(),
+                          "the model's parameters": _digest(graph.params),
+                          "the calibration samples": _digest(samples)})
+
+
+def _digest(arrays: Dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
     return digest.hexdigest()

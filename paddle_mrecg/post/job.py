@@ -3,20 +3,21 @@
 import contextlib
 import dataclasses
 import os
-from typing import Callable, List, Optional
+from typing import Callable, Dict, List, Optional
 
 from ..compat import seed_everything, tune_cpu
 from ..config import LOSS_POLICIES
 from ..config.io import config_to_dict, load_config
 from ..data.evaluation import make_evaluator
-from .checkpoint import Checkpoint, job_digest
+from ..data.hooks import refuse_foreign_hooks
+from .checkpoint import Checkpoint, job_parts
 from .fisher import importance
 from .prepare import Prepared, prepare
 from .reconstruct import annealed_beta
 from .solved_rounding import LayerRounding, rounded_layers
 from .walk import UnitResult, Walker
 from ..graph.partition import Plan, Unit
-from .write import PROGRAM, unit_report, write_outcome
+from .write import PROGRAM, score_float, unit_report, write_outcome
 from ..report.progress import Progress, get_logger, unit_line
 from ..report.report import Report
 from ..report.result_dir import ResultDir
@@ -76,19 +77,23 @@ def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = 
         ConfigError, ModelError, DataError, OutputError: with one sentence
             that names the cure; nothing is left half-written.
     """
-    config = load_config(accept_slim_config(config))
+    path, config = config, load_config(accept_slim_config(config))
+    if isinstance(path, (str, os.PathLike)):
+        refuse_foreign_hooks(config, path)
     if save_dir:
         config.global_.save_dir = save_dir
-    tuned = tune_cpu(config.global_.tune_cpu)
+    tuned = tune_cpu(bool(config.global_.tune_cpu))
     seed_everything(config.global_.seed)
     evaluator = evaluator or make_evaluator(config.evaluation, config.global_.seed)
     source = model if isinstance(model, (str, os.PathLike)) else config.global_.model_dir
     inputs = [os.fspath(source)] if source else []
-    with ResultDir(config.global_.save_dir, config.global_.resume, inputs) as result_dir:
+    with ResultDir(config.global_.save_dir, config.global_.resume, inputs,
+                   config.global_.overwrite) as result_dir:
         job = Job(prepare(model, data_loader, config), result_dir)
         with contextlib.closing(job.prepared.network.store), contextlib.closing(job.board):
+            scores = score_float(job, result_dir, evaluator)
             job.reconstruct()
-            report = write_outcome(job, result_dir, evaluator, tuned)
+            report = write_outcome(job, result_dir, evaluator, tuned, scores)
         result_dir.publish(keep_checkpoints=job.interrupted)
     return Result(config.global_.save_dir, report, job.plan, job.interrupted)
 
@@ -120,18 +125,27 @@ def _loss_table(results: List[UnitResult]):
     return [r.hard.error for r in results], [r.hard.power for r in results]
 
 
+def _relevant(config) -> Dict[str, Dict]:
+    """Settings that change results; the data counts by itself, and a preset by what it sets."""
+    settings = config_to_dict(config)
+    return {"Global": {k: settings["Global"][k] for k in ("seed", "target")},
+            "QuantPost": settings["QuantPost"],
+            "MRECG": {k: v for k, v in settings["MRECG"].items() if k != "preset"}}
+
+
 class Job:
     """One run: its parts in order, and what each found."""
 
     def __init__(self, prepared: Prepared, result_dir: ResultDir):
         self.prepared, self.result_dir = prepared, result_dir
         self.config = prepared.config
-        settings = config_to_dict(self.config)
-        # the rest does not change results
-        settings["Global"] = {k: settings["Global"][k] for k in ("seed", "target")}
         self.checkpoint = Checkpoint(result_dir.checkpoints,
-                                     job_digest(settings, prepared.graph.params,
-                                                prepared.network.samples))
+                                     job_parts(_relevant(self.config), prepared.graph,
+                                               prepared.network.samples))
+        changed = self.checkpoint.discard_others()
+        if changed:
+            get_logger().warning("finished units of the interrupted run were deleted, for these "
+                                 "have changed: %s", ", ".join(changed))
         self.board = VisualDLWriter(result_dir.path("visualdl"), self.config.global_.visualdl)
         self.start = self.state = prepared.state  # in front of any reconstruction
         self.layers: List[LayerRounding] = []
@@ -211,7 +225,7 @@ class Job:
                 bar.text(unit.name)
                 result = self._step(walker, f"{k}", unit, units[k + 1:], budget[k], warm,
                                     self._watch(k, budget[k], bar))
-                if result.reused or not result.iterations:
+                if result.restored or not result.iterations:
                     bar.update(budget[k])
                 self.results.append(result)
                 self.state = walker.state

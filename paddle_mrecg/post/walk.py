@@ -50,7 +50,7 @@ class UnitResult:
     inner: List[tuple]  # (module, nearest Loss, hard Loss) at the inner block ends of a joined unit
     alphas: Dict[str, np.ndarray]
     kept: bool  # False when nearest rounding was better and stayed
-    reused: bool = False  # taken over from an earlier pass or run
+    restored: bool = False  # from an interrupted run
 
     def to_dict(self) -> Dict:
         """The numbers, JSON-able; the reverse is ``from_dict``."""
@@ -66,7 +66,7 @@ class UnitResult:
         inner = [(modules[m], Loss(*a), Loss(*b)) for m, a, b in entry["inner"]]
         return cls(unit, entry["iterations"], entry["seconds"], Loss(*entry["nearest"]),
                    Loss(*entry["soft"]),
-                   Loss(*entry["hard"]), inner, alphas, entry["kept"], reused=True)
+                   Loss(*entry["hard"]), inner, alphas, entry["kept"], restored=True)
 
 
 class Walker:

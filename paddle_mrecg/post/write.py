@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a finished run leaves behind: the program, checked and scored, and the report beside it."""
+import math
 import os
 import tempfile
 from typing import Callable, Dict
 
 from ..config.io import config_to_dict, save_config
+from ..data.evaluation import checked_scores
+from ..data.hooks import users_code
+from ..errors import DataError
 from .network_state import NetworkState
 from .solved_rounding import rounded_layers
 from .walk import UnitResult
@@ -22,7 +26,39 @@ from ..report.units import InnerLoss, UnitReport, write_units_csv
 PROGRAM = "model"  # stem of the written program
 
 
-def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict) -> Report:
+def score_float(job, result_dir, evaluator: Callable) -> Dict[str, float]:
+    """The float program's scores, before hours are spent on units: what is wrong with an evaluator
+    or its data shows here.
+
+    Raises:
+        DataError: see ``data.evaluation.checked_scores``; or a score is not finite.
+    """
+    if not evaluator:
+        return {}
+    with tempfile.TemporaryDirectory(dir=result_dir.staging) as scratch:
+        prefix = os.path.join(scratch, "float")
+        save_program(job.prepared.float_graph, prefix)
+        scores = _scores(job, "float", prefix, evaluator)
+    wrong = [name for name, value in scores.items() if not math.isfinite(value)]
+    if wrong:
+        raise DataError(f"the evaluator gives {wrong[0]} = {scores[wrong[0]]} for the float "
+                        "program: scores must be finite numbers")
+    job.prepared.clock.lap("evaluate")
+    return scores
+
+
+def _scores(job, stage: str, prefix: str, evaluator: Callable) -> Dict[str, float]:
+    graph = job.prepared.network.graph
+    predict = Predictor(prefix, [graph.tensors[n] for n in graph.inputs])
+    with users_code("the evaluator"):
+        scores = evaluator(predict)
+    scores = checked_scores(scores, getattr(evaluator, "__name__", "evaluator"))
+    get_logger().info("%s: %s", stage, ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+    return scores
+
+
+def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict,
+                  float_scores: Dict[str, float]) -> Report:
     """Write the program, check it against the simulation, score it, and write
     every file of the report.
 
@@ -31,28 +67,26 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict) -> Report:
         result_dir(ResultDir): receives the files.
         evaluator(callable): scores ``predict``, or None.
         tuned(dict): what ``tune_cpu`` applied.
+        float_scores(dict): from ``score_float``.
     """
     prepared, network = job.prepared, job.prepared.network
     quantized = result_dir.path(PROGRAM)
-    inputs = [network.graph.tensors[n] for n in network.graph.inputs]
     save_program(qdq_graph(network.graph, network.scheme, job.state), quantized)
     report = _report(job, tuned)
     report.verification = verify(network, job.state, quantized)
     prepared.clock.lap("export and verify")
     with tempfile.TemporaryDirectory(dir=result_dir.staging) as scratch:
-        baselines = {"float": os.path.join(scratch, "float")}
-        save_program(prepared.float_graph, baselines["float"])
+        float_program = os.path.join(scratch, "float")
+        save_program(prepared.float_graph, float_program)
         if evaluator:
+            report.metrics["float"] = float_scores
             for stage, state in _baseline_states(job).items():
-                baselines[stage] = os.path.join(scratch, stage)
-                save_program(qdq_graph(network.graph, network.scheme, state), baselines[stage])
-            for stage, prefix in dict(baselines, quantized=quantized).items():
-                report.metrics[stage] = evaluator(Predictor(prefix, inputs))
-                get_logger().info("%s: %s", stage,
-                                  ", ".join(f"{k} {v:.4f}"
-                                            for k, v in report.metrics[stage].items()))
+                prefix = os.path.join(scratch, stage)
+                save_program(qdq_graph(network.graph, network.scheme, state), prefix)
+                report.metrics[stage] = _scores(job, stage, prefix, evaluator)
+            report.metrics["quantized"] = _scores(job, "quantized", quantized, evaluator)
             prepared.clock.lap("evaluate")
-        report.sizes = dict(float_file=_program_size(baselines["float"]),
+        report.sizes = dict(float_file=_program_size(float_program),
                             quantized_file=_program_size(quantized),
                             codes=code_sizes(job.state.codes,
                                              {n: s.bits
@@ -121,4 +155,4 @@ def unit_report(index: int, result: UnitResult, params: Dict) -> UnitReport:
                       result.nearest.error, result.soft.error, result.hard.error, result.hard.power,
                       [InnerLoss(m.index, m.name, a.error, b.error, b.power)
                        for m, a, b in result.inner],
-                      result.reused, note)
+                      restored=result.restored, note=note)

@@ -124,7 +124,7 @@ def unit_line(unit: UnitReport, total: int) -> str:
     line = (f"{unit.index + 1:{width}d}/{total} {unit.name}  loss {unit.loss_nearest:.4g} -> "
             f"{unit.loss_hard:.4g} (soft {unit.loss_soft:.4g}, relative "
             f"{100 * unit.relative_hard:.2g} %)  {duration(unit.seconds)}")
-    notes = ((["kept from the first pass"] if unit.reused else [])
+    notes = ((["restored from the interrupted run"] if unit.restored else [])
              + ([unit.note] if unit.note else []))
     return line + (f"  [{'; '.join(notes)}]" if notes else "")
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The directory of the result: filled out of sight, put in place at the end."""
 import errno
+import json
 import os
-import shutil
 from typing import Sequence
 
 from ..errors import OutputError
 from .progress import get_logger
+from .publish import CONTENT, Swap, remove
 
 try:
     import fcntl
@@ -14,14 +15,15 @@ except ImportError:  # Windows: two runs into one directory are not noticed ther
     fcntl = None
 
 # What an earlier run may have left in save_dir. Anything else there is the
-# user's and is never touched.
-RESULT_NAMES = ("model.pdmodel", "model.pdiparams", "encodings.json", "units.csv", "plan.json",
-                "resolved_config.yaml",
-                "oscillation.png", "visualdl", "report.json")
-SEAL = "report.json"  # leaves first and arrives last: where it is, the result is whole
+# user's and is never touched. The first leaves first and arrives last: where it
+# is, the result is whole.
+RESULT_NAMES = ("report.json", "model.pdmodel", "model.pdiparams", "encodings.json", "units.csv",
+                "plan.json", "resolved_config.yaml", "oscillation.png", "visualdl")
+SEAL = RESULT_NAMES[0]
 # a directory with MARKER (says that it is ours, and locks it), CONTENT and CHECKPOINTS
 STAGING = ".partial"
-MARKER, CONTENT, CHECKPOINTS = ".paddle_mrecg", "result", "checkpoint"
+MARKER, CHECKPOINTS = ".paddle_mrecg", "checkpoint"
+MARK = "unfinished result of paddle_mrecg\n"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -31,17 +33,21 @@ class ResultDir:
     Files are collected in ``<save_dir>.partial``, or in ``<save_dir>/.partial``
     when ``save_dir`` already exists, and moved by ``publish``. Leaving the
     ``with`` block without ``publish`` deletes them, except the checkpoints of
-    finished units, from which a run with ``resume`` goes on.
+    finished units, from which a run with ``resume`` goes on. A run that was killed
+    while it published is finished by the next one.
 
     Args:
         save_dir(str): directory of the result.
         resume(bool, optional): keep the checkpoints of an interrupted run. Default: False.
+        overwrite(bool, optional): delete such checkpoints; without ``resume`` and ``overwrite``
+            they are an error. Default: False.
         inputs(list[str], optional): directory or file prefix of the float model, never to be
             overwritten. Default: ().
 
     Raises:
         OutputError: at once when ``save_dir`` cannot be written, is a file, holds the float model
-            or other files of a result's names, or is being written by another run.
+            or other files of a result's names, is being written by another run, or has
+            checkpoints that would be lost.
 
     Examples:
         .. code-block:: python
@@ -51,7 +57,8 @@ class ResultDir:
                 result.publish()
     """
 
-    def __init__(self, save_dir: str, resume: bool = False, inputs: Sequence[str] = ()):
+    def __init__(self, save_dir: str, resume: bool = False, inputs: Sequence[str] = (),
+                 overwrite: bool = False):
         self.save_dir = os.path.realpath(save_dir)
         self.shown = save_dir
         folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in inputs]
@@ -60,11 +67,18 @@ class ResultDir:
                               "another Global.save_dir")
         if os.path.exists(self.save_dir) and not os.path.isdir(self.save_dir):
             raise OutputError(f"save_dir '{save_dir}' is a file: choose another Global.save_dir")
-        self._refuse_foreign()
         self.staging = self._find_staging()
+        self._swap = Swap(self.staging, self.save_dir, RESULT_NAMES)
+        if not self._swap.is_pending:
+            self._refuse_foreign()
         self._stuck = False
         try:
-            self._open(resume)
+            self._lock = self._locked()
+            try:
+                self._open(resume, overwrite)
+            except BaseException:
+                self._lock.close()
+                raise
         except OSError as error:
             raise OutputError(f"save_dir '{save_dir}' cannot be written ({error.strerror}): choose "
                               "another Global.save_dir") from error
@@ -87,18 +101,20 @@ class ResultDir:
             keep_checkpoints(bool, optional): True for the usable part of an interrupted run, which
                 may be resumed. Default: False.
         """
-        content = os.path.join(self.staging, CONTENT)
         try:
-            if os.path.isdir(self.save_dir):
-                self._replace(content)
-            else:
-                os.rename(content, self.save_dir)
+            self._swap.begin(keep_checkpoints)
+            self._finish_publishing(keep_checkpoints)
         except OSError as error:
             self._stuck = True
-            raise OutputError(f"the result in '{content}' cannot be moved to '{self.shown}' "
-                              f"({error.strerror}): move it there yourself") from error
+            raise OutputError(f"the result in '{os.path.join(self.staging, CONTENT)}' cannot be "
+                              f"moved to '{self.shown}' ({error.strerror}): see to that and run "
+                              "again, or move it there yourself") from error
+
+    def _finish_publishing(self, keep_checkpoints: bool):
+        self._swap.finish()
         if not keep_checkpoints:
-            _remove(self.checkpoints)
+            remove(self.checkpoints)
+        self._swap.end()
 
     def __enter__(self) -> "ResultDir":
         return self
@@ -106,7 +122,7 @@ class ResultDir:
     def __exit__(self, kind, error, trace):
         resumable = os.path.isdir(self.checkpoints)
         if not self._stuck:
-            _remove(os.path.join(self.staging, CONTENT) if resumable else self.staging)
+            self._clear(keep=[CHECKPOINTS] if resumable else [])
         self._lock.close()
         if resumable and error is not None:
             get_logger().info("finished units are kept: run again with Global.resume=true to go on")
@@ -115,11 +131,21 @@ class ResultDir:
                               "choose another Global.save_dir") from error
 
     def _refuse_foreign(self):
-        """A model.pdmodel beside no report.json was not written by us: never replace it."""
+        """A model.pdmodel without a report.json of ours was not written by us: never replace it."""
         found = [n for n in RESULT_NAMES if os.path.lexists(os.path.join(self.save_dir, n))]
-        if found and SEAL not in found:
+        if found and (SEAL not in found or self._is_others(os.path.join(self.save_dir, SEAL))):
             raise OutputError(f"save_dir '{self.shown}' already has a '{found[0]}' that is not "
                               "from a finished run: move it or choose another Global.save_dir")
+
+    @staticmethod
+    def _is_others(report: str) -> bool:
+        """Many tools write a report.json; a damaged one of ours is still ours."""
+        try:
+            with open(report, encoding="utf-8") as file:
+                content = json.load(file)
+        except (OSError, ValueError, RecursionError):
+            return not os.path.isfile(report)
+        return not (isinstance(content, dict) and "format_version" in content)
 
     def _find_staging(self) -> str:
         inner, sibling = os.path.join(self.save_dir, STAGING), self.save_dir + STAGING
@@ -128,36 +154,67 @@ class ResultDir:
                 return path
         return inner if os.path.isdir(self.save_dir) else sibling
 
-    def _open(self, resume: bool):
-        if os.path.exists(self.staging) and not os.path.exists(os.path.join(self.staging, MARKER)):
-            raise OutputError(f"'{self.staging}' is in the way and is not ours: move it or choose "
-                              "another Global.save_dir")
-        os.makedirs(self.staging, exist_ok=True)
-        self._lock = open(os.path.join(self.staging, MARKER), "a", encoding="utf-8")
-        if fcntl:
+    def _locked(self):
+        """The marker of the staging directory, made if need be, open and locked."""
+        marker = os.path.join(self.staging, MARKER)
+        while True:
+            if os.path.lexists(self.staging) and not self._is_ours():
+                raise OutputError(f"'{self.staging}' is in the way and is not ours: move it or "
+                                  "choose another Global.save_dir")
+            os.makedirs(self.staging, exist_ok=True)
+            lock = open(marker, "a", encoding="utf-8")
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if fcntl:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                self._lock.close()
+                lock.close()
                 raise OutputError(f"another run is writing to '{self.shown}': wait for it or "
                                   "choose another Global.save_dir") from None
-        for name in os.listdir(self.staging):
-            if name != MARKER and not (resume and name == CHECKPOINTS):
-                _remove(os.path.join(self.staging, name))
+            if os.path.exists(marker) and os.path.samestat(os.fstat(lock.fileno()),
+                                                           os.stat(marker)):
+                if not lock.tell():
+                    lock.write(MARK)
+                    lock.flush()
+                return lock
+            lock.close()  # a run that ended just now has removed it
+
+    def _is_ours(self) -> bool:
+        """Ours say so; a run that was killed at its very start leaves nothing but an empty file."""
+        if os.path.islink(self.staging) or not os.path.isdir(self.staging):
+            return False
+        try:
+            with open(os.path.join(self.staging, MARKER), encoding="utf-8") as file:
+                text = file.read(len(MARK) + 1)
+        except FileNotFoundError:
+            text = ""
+        except (OSError, UnicodeDecodeError):
+            return False
+        return text == MARK or not text and set(os.listdir(self.staging)) <= {MARKER}
+
+    def _open(self, resume: bool, overwrite: bool):
+        if self._swap.is_pending:
+            self._finish_publishing(resume or self._swap.keeps_checkpoints)
+            get_logger().info("the result of the last run is now whole in %s", self.shown)
+        units = ([n for n in os.listdir(self.checkpoints) if n.endswith(".npz")]
+                 if os.path.isdir(self.checkpoints) else [])
+        if units and not resume and not overwrite:
+            raise OutputError(f"'{self.shown}' has {len(units)} finished units of an interrupted "
+                              "run: go on with them by Global.resume=true, or delete them by "
+                              "Global.overwrite=true")
+        sibling = self.save_dir + STAGING
+        if self.staging != sibling and os.path.isdir(sibling) and not os.listdir(sibling):
+            os.rmdir(sibling)  # of a run that was killed as it left
+        self._empty(keep=[CHECKPOINTS] if resume else [])
         os.makedirs(os.path.join(self.staging, CONTENT))
 
-    def _replace(self, content: str):
-        """Move ``content`` into an existing save_dir; only files of a result are replaced."""
-        for name in (SEAL,) + RESULT_NAMES:
-            _remove(os.path.join(self.save_dir, name))
-        for name in sorted(os.listdir(content), key=lambda n: n == SEAL):
-            target = os.path.join(self.save_dir, name)
-            _remove(target)
-            os.rename(os.path.join(content, name), target)
+    def _empty(self, keep: Sequence[str]):
+        for name in os.listdir(self.staging):
+            if name not in (MARKER, *keep):
+                remove(os.path.join(self.staging, name))
 
-
-def _remove(path: str):
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        os.remove(path)
+    def _clear(self, keep: Sequence[str]):
+        """Without its marker it would not be ours any more, so that goes last."""
+        self._empty(keep)
+        if not keep:
+            remove(os.path.join(self.staging, MARKER))
+            os.rmdir(self.staging)

@@ -57,7 +57,7 @@ class UnitReport:
     loss_hard: float
     power: float
     inner: List[InnerLoss] = dataclasses.field(default_factory=list)
-    reused: bool = False
+    restored: bool = False
     note: str = ""
 
     def to_dict(self) -> Dict:
@@ -108,7 +108,7 @@ UNITS_COLUMNS = ("index", "name", "first_module", "last_module", "weights", "par
                  "seconds",
                  "loss_nearest", "loss_soft", "loss_hard", "power", "relative_nearest",
                  "relative_soft",
-                 "relative_hard", "reused", "note")
+                 "relative_hard", "restored", "note")
 
 
 def write_units_csv(path: str, units: Sequence[UnitReport]):

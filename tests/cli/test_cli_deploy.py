@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line of deployment: where it takes its samples from, and what it refuses."""
 import argparse
+import sys
 
 import numpy as np
 import pytest
@@ -11,9 +12,13 @@ from paddle_mrecg.cli import main as cli
 from paddle_mrecg.cli.deploy import _calibration
 from paddle_mrecg.config import Config
 from paddle_mrecg.config.io import save_config
+from paddle_mrecg.deploy.check.runtimes import run_inference
 from paddle_mrecg.deploy.predictor import Predictor
+from paddle_mrecg.errors import ConfigError
+from paddle_mrecg.graph.writer import save_program
+from paddle_mrecg.post.job import quant_post_mrecg
 
-from tests.tiny import tiny_graph
+from tests.tiny import tiny_graph, tiny_quantized, tiny_samples
 
 
 def test_check_takes_fewer_samples_than_a_training_step(tmp_path):
@@ -25,8 +30,62 @@ def test_check_takes_fewer_samples_than_a_training_step(tmp_path):
     config.data.image_dir, config.data.input_shape = str(images), [3, 8, 8]
     config.mrecg.batch_size = 64
     save_config(config, str(tmp_path / "resolved_config.yaml"))
-    samples = _calibration(argparse.Namespace(model_dir=str(tmp_path), num_samples=4), tiny_graph())
+    samples = _calibration(argparse.Namespace(model_dir=str(tmp_path), num_samples=4,
+                                              trust_hooks=False), tiny_graph())
     assert [v.shape for v in samples.values()] == [(4, 3, 8, 8)]
+
+
+def received(folder, section):
+    """A result as others send it, whose settings name code that lies with it."""
+    folder.mkdir()
+    save_program(tiny_quantized(), str(folder / "model"))
+    (folder / "bait.py").write_text("open('run', 'w').close()\ndef load():\n    return []\n")
+    (folder / "resolved_config.yaml").write_text(section)
+    return folder
+
+
+@pytest.mark.parametrize("hook", ["os:system", "bait:load"])
+def test_check_runs_no_code_of_the_result(hook, tmp_path, monkeypatch, capsys):
+    folder = received(tmp_path / "received", f"Data: {{loader: '{hook}'}}")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert cli.main(["check", "."]) == 2
+    error = capsys.readouterr().err
+    assert hook in error and "--inputs" in error and "--trust-hooks" in error
+    assert not (folder / "run").exists()
+    if hook == "bait:load":
+        assert cli.main(["check", ".", "--trust-hooks"]) == 2
+        assert "empty" in capsys.readouterr().err and (folder / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["quant", "plan"])
+@pytest.mark.parametrize("setting", ["Data: {{loader: '{}'}}", "Evaluation: {{evaluator: '{}'}}",
+                                     "Evaluation: {{data: {{loader: '{}'}}}}"])
+def test_a_recipe_with_a_model_runs_no_code(command, setting, tmp_path, monkeypatch, capsys):
+    folder = received(tmp_path / "received", "Global: {model_dir: .}\n"
+                      + setting.format("bait:load"))
+    monkeypatch.chdir(folder)
+    assert cli.main([command, "--config", "resolved_config.yaml"]) == 2
+    assert "--trust-hooks" in capsys.readouterr().err and not (folder / "run").exists()
+    with pytest.raises(ConfigError, match="bait:load"):
+        quant_post_mrecg(config="resolved_config.yaml")
+    assert not (folder / "run").exists()
+
+
+def test_runtimes_import_nothing_from_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    outcome = run_inference(tiny_quantized(), tiny_samples(2))
+    assert not outcome.failure and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("arrays", [dict(image=np.array([None])), dict(image=np.float32(1)),
+                                    dict(image=np.array(["a"]))], ids=["object", "0-d", "text"])
+def test_inputs_that_are_no_numbers_are_one_sentence(arrays, tmp_path, capsys):
+    folder = received(tmp_path / "received", "")
+    np.savez(tmp_path / "x.npz", **arrays)
+    assert cli.main(["check", str(folder), "--inputs", str(tmp_path / "x.npz")]) == 2
+    assert "x.npz" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["export", "--target", "inference"], ["check"]])

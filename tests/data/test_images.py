@@ -184,3 +184,25 @@ def test_models_that_an_image_folder_does_not_fit(folder, inputs, change, words)
 def test_no_source_at_all():
     with pytest.raises(DataError, match="set Data.image_dir or Data.loader, or pass data_loader"):
         open_loader(Data(), [TensorInfo("x", (-1, 3, 4, 4))], 0)
+
+
+@pytest.mark.parametrize("name, pixels", [
+    ("a.png", lambda g: (g * 255).astype(np.uint8)), ("b.png", lambda g: (g * 65535).astype("u2")),
+    ("b.tif", lambda g: (g * 65535).astype("u2")), ("c.tif", lambda g: g.astype(np.float32)),
+    ("d.tif", lambda g: (g * 255).astype(np.float32))])
+def test_pixels_of_more_than_8_bits_are_scaled(name, pixels, tmp_path):
+    gray = np.linspace(0, 1, 64).reshape(8, 8)
+    Image.fromarray(pixels(gray)).save(tmp_path / name)
+    data = Data(crop="resize", mean=[0, 0, 0], std=[1, 1, 1])
+    np.testing.assert_allclose(read_image(tmp_path / name, data, (8, 8)),
+                               np.stack([gray] * 3), atol=1 / 255)
+
+
+def test_pictures_of_an_earlier_result_are_no_images(tmp_path):
+    for place in ("photo.png", "out/oscillation.png", "out/visualdl/x.png", ".partial/x.png"):
+        (tmp_path / place).parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / place)
+    for name in ("report.json", "resolved_config.yaml"):
+        (tmp_path / "out" / name).touch()
+    found = list_images(Data(image_dir=str(tmp_path)))
+    assert [i.path.name for i in found] == ["photo.png"]

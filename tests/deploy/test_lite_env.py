@@ -78,6 +78,59 @@ def test_a_shim_that_does_not_run_is_passed_over(nowhere):
         lite_env.make_env(str(nowhere / "env"))
 
 
+FAKE_PYTHON = """\
+case "$1" in
+    -c) echo 3.7;;
+    -m) mkdir -p "$3/bin"
+        cat >"$3/bin/python" <<'END'
+#!/bin/sh
+{pip}
+END
+        chmod +x "$3/bin/python";;
+esac"""
+# the installed converter names its interpreter by its whole path, as pip's scripts do
+FAKE_PIP = """\
+d=$(dirname "$0"); mkdir -p "$d/../lib/python3.7/site-packages/paddlelite"
+echo "#!$d/python" >"$d/paddle_lite_opt"; chmod +x "$d/paddle_lite_opt\""""
+
+
+def test_an_environment_is_made_and_made_again_where_it_broke(nowhere, monkeypatch):
+    monkeypatch.setenv("PATH", os.defpath)
+    python = str(program(nowhere / "fake", FAKE_PYTHON.format(pip=FAKE_PIP)))
+    folder = nowhere / "env"
+    for _ in range(2):
+        tools = lite_env.make_env(str(folder), python)
+        assert tools == lite_env.LiteTools(str(folder / "bin" / lite_env.OPT),
+                                           str(folder / "bin" / "python"))
+        first = (folder / "bin" / lite_env.OPT).read_text().splitlines()[0]
+        assert first == f"#!{folder}/bin/python"
+        assert [n for n in os.listdir(nowhere) if n.startswith(".")] == []
+        (folder / "bin" / lite_env.OPT).unlink()
+
+
+@pytest.mark.parametrize("content", ["thesis.txt", "pyvenv.cfg", lite_env.MARKER])
+def test_a_folder_of_the_users_is_refused_and_stays(content, nowhere):
+    python = str(program(nowhere / "fake", FAKE_PYTHON.format(pip="exit 1")))
+    (nowhere / "mine").mkdir()
+    (nowhere / "mine" / content).write_text("mine")
+    with pytest.raises(MrecgError, match="is not empty and not an environment.*--dir"):
+        lite_env.make_env(str(nowhere / "mine"), python)
+    assert (nowhere / "mine" / content).read_text() == "mine"
+    (nowhere / "link").symlink_to(nowhere / "mine")
+    with pytest.raises(MrecgError, match="link"):
+        lite_env.make_env(str(nowhere / "link"), python)
+
+
+def test_a_failure_leaves_what_was_there(nowhere, monkeypatch):
+    monkeypatch.setenv("PATH", os.defpath)
+    python = str(program(nowhere / "fake", FAKE_PYTHON.format(pip="echo no network; exit 1")))
+    (nowhere / "env").mkdir()
+    before = sorted(os.listdir(nowhere))
+    with pytest.raises(MrecgError, match="no network"):
+        lite_env.make_env(str(nowhere / "env"), python)
+    assert sorted(os.listdir(nowhere)) == before and os.listdir(nowhere / "env") == []
+
+
 @pytest.mark.slow
 def test_the_environment_converts(tmp_path):
     """Made from a real interpreter; needs the package registry."""

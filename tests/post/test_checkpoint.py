@@ -7,9 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
-from paddle_mrecg.post.checkpoint import Checkpoint, job_digest
+from paddle_mrecg.post.checkpoint import Checkpoint, job_parts
 
-from tests.tiny import tiny_job
+from tests.tiny import tiny_graph, tiny_job
 
 
 @pytest.fixture()
@@ -24,7 +24,7 @@ def saved(tmp_path):
     alphas = {
         "b.w": np.random.default_rng(0).standard_normal(state.codes["b.w"].shape).astype(np.float32)
     }
-    checkpoint = Checkpoint(str(tmp_path / "folder"), "digest")
+    checkpoint = Checkpoint(str(tmp_path / "folder"), {"job": "digest"})
     checkpoint.save("0", state, sorted(state.finished), {"hard": [0.1, 1.0]}, alphas)
     return checkpoint, job.state, state, {"hard": [0.1, 1.0]}, alphas
 
@@ -43,9 +43,9 @@ def test_what_is_loaded_is_what_was_saved(saved):
 
 def test_other_jobs_and_other_units_have_no_file(saved):
     checkpoint, start = saved[:2]
-    assert Checkpoint(checkpoint.folder, "other").load("0", start) is None
+    assert Checkpoint(checkpoint.folder, {"job": "other"}).load("0", start) is None
     assert checkpoint.load("1", start) is None
-    assert Checkpoint(checkpoint.folder + "/nowhere", "digest").load("0", start) is None
+    assert Checkpoint(checkpoint.folder + "/nowhere", {"job": "digest"}).load("0", start) is None
 
 
 @pytest.mark.parametrize("keep", [0, 1, 10, 200, 0.5, 0.9, -1])
@@ -97,14 +97,24 @@ def test_no_temporary_file_stays(saved):
     assert os.listdir(saved[0].folder) == ["unit_0.npz"]
 
 
-def test_digest_knows_settings_parameters_and_samples():
-    settings, params, samples = (dict(a=1, b=2), {"w": np.ones(3, np.float32)},
-                                 {"x": np.zeros((2, 2), np.float32)})
-    digest = job_digest(settings, params, samples)
-    assert digest == job_digest(dict(b=2, a=1), dict(params), dict(samples))
-    others = [job_digest(dict(a=1, b=3), params, samples),
-              job_digest(settings, {"w": params["w"] * 2}, samples),
-              job_digest(settings, {"v": params["w"]}, samples),
-              job_digest(settings, params, {"x": samples["x"] + 1}),
-              job_digest(settings, params, {"x": samples["x"].reshape(1, 4)})]
-    assert len({digest, *others}) == 6
+def test_identity_is_settings_program_parameters_and_samples(tmp_path):
+    settings, samples = dict(MRECG=dict(a=1, b=2)), {"x": np.zeros((2, 2), np.float32)}
+    parts = job_parts(settings, tiny_graph(), samples)
+    assert parts == job_parts(dict(MRECG=dict(b=2, a=1)), tiny_graph(), dict(samples))
+    graphs = [tiny_graph(seed=1), tiny_graph(), tiny_graph()]
+    graphs[1].ops[0].attrs["strides"] = [2, 2]
+    graphs[2].params["other"] = graphs[2].params.pop("a.w")
+    others = [job_parts(dict(MRECG=dict(a=1, b=3)), tiny_graph(), samples),
+              *(job_parts(settings, graph, samples) for graph in graphs),
+              job_parts(settings, tiny_graph(), {"x": samples["x"] + 1}),
+              job_parts(settings, tiny_graph(), {"x": samples["x"].reshape(1, 4)})]
+    assert [sorted(k for k in parts if parts[k] != o[k]) for o in others] == [
+        ["MRECG.b"], ["the model's parameters"], ["the model's program"],
+        ["the model's parameters"], ["the calibration samples"], ["the calibration samples"]]
+
+
+def test_units_of_another_job_are_deleted_and_the_reason_is_told(saved):
+    checkpoint = saved[0]
+    assert checkpoint.discard_others() == [] and os.listdir(checkpoint.folder) == ["unit_0.npz"]
+    other = Checkpoint(checkpoint.folder, {"job": "other"})
+    assert other.discard_others() == ["job"] and os.listdir(checkpoint.folder) == []

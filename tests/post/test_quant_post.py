@@ -11,6 +11,7 @@ import pytest
 from paddle_mrecg.config import MRECG, PRESETS, Config, Global, QuantPost
 from paddle_mrecg.config.io import load_config, save_config
 from paddle_mrecg.deploy.predictor import Predictor
+from paddle_mrecg.post import job as job_module
 from paddle_mrecg.post.job import plan_post, quant_post_mrecg
 from paddle_mrecg.report.report import Report
 from paddle_mrecg.report.result_dir import RESULT_NAMES
@@ -219,3 +220,14 @@ def test_every_way_of_training_runs(extra, model_dir, tmp_path):
                       **extra)
     report = quant_post_mrecg(model_dir, batches(), config, str(tmp_path / "out")).report
     assert report.verification["max_abs_diff"] <= 1e-6 * report.verification["max_abs_output"]
+
+
+@pytest.mark.parametrize("asked", [None, False, True])
+def test_the_process_is_tuned_only_when_asked_for(asked, model_dir, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(job_module, "tune_cpu", lambda enabled: calls.append(enabled) or {})
+    before = dict(os.environ)
+    given = {} if asked is None else {"Global": {"tune_cpu": asked}}
+    quant_post_mrecg(model_dir, batches(), settings(given, preset="nearest", num_iters=0),
+                     str(tmp_path / "out"))
+    assert calls == [bool(asked)] and dict(os.environ) == before

@@ -5,12 +5,19 @@ import os
 import numpy as np
 import pytest
 
+from paddle_mrecg.errors import OutputError
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.post.job import quant_post_mrecg
 from paddle_mrecg.post.walk import Walker
+from paddle_mrecg.report.progress import get_logger
 
 from tests.jobs import batches, content, model_dir, reference, settings  # noqa: F401
 from tests.tiny import tiny_samples
+
+
+def score(predict):
+    """An evaluator named in a config."""
+    return {"ones": 1.0}
 
 
 class CtrlC:
@@ -45,7 +52,7 @@ def test_ctrl_c_leaves_a_usable_program_and_resume_ends_as_if_nothing_happened(f
         assert content(folder) != content(tmp_path / "whole")
     config["Global"]["resume"] = True
     resumed = quant_post_mrecg(model_dir, batches(), config, folder)
-    assert [u.reused for u in resumed.report.units] == [k < finished_units for k in range(3)]
+    assert [u.restored for u in resumed.report.units] == [k < finished_units for k in range(3)]
     assert content(folder) == content(tmp_path / "whole")
     assert (sorted(os.listdir(tmp_path)) == ["out", "whole"]
             and not os.path.exists(os.path.join(folder, ".partial")))
@@ -66,10 +73,42 @@ def test_resume_repeats_the_first_pass_as_well(steps, model_dir, tmp_path, monke
     assert content(folder) == reference
 
 
-def test_resume_with_other_settings_starts_afresh(model_dir, tmp_path, monkeypatch, reference):
+def test_resume_with_other_settings_starts_afresh_and_says_why(model_dir, tmp_path, monkeypatch,
+                                                               reference, caplog):
     folder = str(tmp_path / "out")
     CtrlC(monkeypatch, 4)
     assert quant_post_mrecg(model_dir, batches(), settings({"QuantPost": {"weight_bits": 4}}),
                             folder).interrupted
+    monkeypatch.setattr(get_logger(), "propagate", True)
     quant_post_mrecg(model_dir, batches(), settings({"Global": {"resume": True}}), folder)
     assert content(folder) == reference
+    assert "these have changed: QuantPost.weight_bits" in caplog.text
+
+
+def test_what_does_not_change_results_keeps_finished_units(model_dir, tmp_path, monkeypatch,
+                                                           reference):
+    folder = str(tmp_path / "out")
+    CtrlC(monkeypatch, 5)
+    assert quant_post_mrecg(model_dir, batches(), settings(), folder).interrupted
+    for suffix in ("", ".partial"):
+        os.rename(folder + suffix, str(tmp_path / "moved") + suffix)
+    (tmp_path / "link").symlink_to(model_dir)
+    changed = settings({"Global": {"resume": True, "memory_limit_mb": 64},
+                        "Evaluation": {"evaluator": "tests.post.test_resume:score"},
+                        "Data": {"num_samples": 48}})
+    resumed = quant_post_mrecg(str(tmp_path / "link"), batches(), changed,
+                               os.path.relpath(tmp_path / "moved"))
+    assert resumed.report.units[0].restored
+    assert content(tmp_path / "moved") == reference
+
+
+def test_a_restart_asks_before_it_deletes_finished_units(model_dir, tmp_path, monkeypatch,
+                                                         reference):
+    folder = str(tmp_path / "out")
+    CtrlC(monkeypatch, 5)
+    assert quant_post_mrecg(model_dir, batches(), settings(), folder).interrupted
+    with pytest.raises(OutputError, match="Global.resume=true.*Global.overwrite=true"):
+        quant_post_mrecg(model_dir, batches(), settings(), folder)
+    afresh = quant_post_mrecg(model_dir, batches(), settings({"Global": {"overwrite": True}}),
+                              folder)
+    assert not any(u.restored for u in afresh.report.units) and content(folder) == reference

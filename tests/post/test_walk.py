@@ -205,7 +205,7 @@ def test_replay_gives_the_same_streams_as_the_step_it_repeats(job, tmp_path):
     for name in first.quant_stream.values:
         assert np.array_equal(first.quant_stream.values[name], again.quant_stream.values[name])
         assert np.array_equal(first.float_stream.values[name], again.float_stream.values[name])
-    assert repeated.reused and repeated.hard == result.hard and repeated.kept == result.kept
+    assert repeated.restored and repeated.hard == result.hard and repeated.kept == result.kept
     first.step(units[1], [], QUICK, 25), again.step(units[1], [], QUICK, 25)
     assert frozen(first.state) == frozen(again.state)
 

@@ -2,11 +2,12 @@
 """A result appears as a whole or not at all, and never costs the user a file."""
 import errno
 import os
+import sys
 
 import pytest
 
 from paddle_mrecg.errors import OutputError
-from paddle_mrecg.report.result_dir import ResultDir
+from paddle_mrecg.report.result_dir import MARKER, RESULT_NAMES, STAGING, ResultDir
 
 
 def fill(result, text="new"):
@@ -95,12 +96,150 @@ def test_checkpoints_survive_an_interruption_until_a_result_is_published(tmp_pat
     assert os.listdir(tmp_path) == ["out"] and tree(target) == WHOLE
 
 
-def test_without_resume_checkpoints_are_dropped(tmp_path):
+def test_finished_units_are_deleted_only_when_asked_for(tmp_path):
     target = str(tmp_path / "out")
     with ResultDir(target) as result:
         os.makedirs(result.checkpoints)
-    with ResultDir(target) as result:
+        open(os.path.join(result.checkpoints, "unit_0.npz"), "w").close()
+    with pytest.raises(OutputError, match="1 finished units.*Global.resume.*Global.overwrite"):
+        ResultDir(target)
+    with ResultDir(target, resume=True) as result:
+        assert os.listdir(result.checkpoints) == ["unit_0.npz"]
+    with ResultDir(target, overwrite=True) as result:
         assert not os.path.exists(result.checkpoints)
+
+
+NAMES = [n for n in RESULT_NAMES if n != "visualdl"] + ["visualdl/records.log"]
+
+
+def run_once(target, text, resume=False):
+    """A whole job in small: units, files, publish."""
+    with ResultDir(target, resume=resume) as result:
+        os.makedirs(result.checkpoints, exist_ok=True)
+        with open(os.path.join(result.checkpoints, "unit_0.npz"), "w") as file:
+            file.write(text)
+        for name in NAMES:
+            with open(result.path(*name.split("/")), "w") as file:
+                file.write(text)
+        yield result
+        result.publish()
+
+
+class Killed(BaseException):
+    """The process is dead: no handler of it touches a file any more."""
+
+
+class Death:
+    """From file operation number ``turn`` on, all fail before they do anything, clean-up included:
+    on disk there is what a kill leaves.
+    """
+
+    turn = None
+
+    def __call__(self, event, _):
+        if self.turn is not None and event in OPERATIONS:
+            self.turn -= 1
+            if self.turn < 0:
+                raise Killed
+
+    def kills(self, turn, run):
+        """True if ``run`` had that many operations behind its first step."""
+        try:
+            next(run)
+            self.turn = turn
+            list(run)
+        except Killed:
+            return True
+        finally:
+            self.turn = None
+        return False
+
+
+OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir",
+              "os.scandir", "shutil.rmtree")
+
+
+@pytest.fixture(scope="module")
+def death():
+    death = Death()
+    sys.addaudithook(death)
+    return death
+
+
+def contents(folder):
+    return {name: (folder / name).read_text() for name in tree(folder)
+            if not name.startswith(STAGING)}
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("existing", ["nothing", "result and others"])
+def test_a_kill_at_any_file_operation_of_publish_is_made_good(existing, resume, tmp_path,
+                                                                   death):
+    """Before the point of no return the old result stands, and the next run is told so; behind it
+    the next run first makes the new one whole. The next run may be killed as well.
+    """
+    turn, wholes = 0, 0
+    while True:
+        place = tmp_path / str(turn)
+        target = place / "out"
+        place.mkdir()
+        if existing != "nothing":
+            target.mkdir()
+            list(run_once(str(target), "old"))
+            (target / "thesis.txt").write_text("mine")
+        others = {"thesis.txt": "mine"} if existing == "result and others" else {}
+        if not death.kills(turn, run_once(str(target), "new")):
+            break
+        death.kills(turn % 7, iter_of(lambda: ResultDir(str(target), resume=True)))
+        kept = os.path.isdir(target) and contents(target)
+        try:
+            with ResultDir(str(target), resume=resume) as result:
+                units = os.path.isdir(result.checkpoints)
+                found = contents(target) if target.is_dir() else {}
+        except OutputError as error:  # finished units, and no result yet: as after any interruption
+            assert not resume and "Global.resume" in str(error)
+            found = kept or {}
+            units = True
+        new = found.get("report.json") == "new"
+        wholes += new
+        assert units or new, "neither the result nor the units from which to make it again"
+        text = "new" if new else "old"
+        expected = ({} if not new and existing == "nothing"
+                    else dict.fromkeys(map(os.path.normpath, NAMES), text))
+        assert found == dict(expected, **others)
+        list(run_once(str(target), "newest", resume=True))
+        assert contents(target) == dict(
+            dict.fromkeys(map(os.path.normpath, NAMES), "newest"), **others)
+        assert os.listdir(place) == ["out"] and not (target / STAGING).exists()
+        turn += 1
+    assert turn > 8 and wholes > 4, "too few operations were seen"
+
+
+def iter_of(start):
+    """For ``kills``: the operations of ``start`` are counted from its beginning."""
+    yield
+    start()
+
+
+@pytest.mark.parametrize("marker", [None, "", "another tool"])
+def test_folders_that_look_like_ours_are_refused_and_stay(marker, tmp_path):
+    staging = tmp_path / "out.partial"
+    (staging / "checkpoint").mkdir(parents=True)
+    (staging / "publish.json").write_text("{}")
+    if marker is not None:
+        (staging / MARKER).write_text(marker)
+    before = tree(tmp_path)
+    with pytest.raises(OutputError, match="not ours"):
+        ResultDir(str(tmp_path / "out"))
+    assert tree(tmp_path) == before and (staging / "checkpoint").is_dir()
+
+
+def test_a_report_of_another_tool_does_not_make_a_result(tmp_path):
+    (tmp_path / "report.json").write_text('{"tool": "another"}')
+    (tmp_path / "visualdl").mkdir()
+    with pytest.raises(OutputError, match="not from a finished run"):
+        ResultDir(str(tmp_path))
+    assert tree(tmp_path) == ["report.json"]
 
 
 def test_unusable_places_are_refused_at_once(tmp_path):

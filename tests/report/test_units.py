@@ -15,8 +15,9 @@ def test_line_is_as_documented(make_unit):
 
 
 def test_line_tells_why_a_unit_is_special(make_unit):
-    line = unit_line(make_unit(reused=True, note="op 'multiclass_nms3' is not in the op table"), 8)
-    assert line.endswith("[kept from the first pass; op 'multiclass_nms3' is not in the op table]")
+    note = "op 'multiclass_nms3' is not in the op table"
+    line = unit_line(make_unit(restored=True, note=note), 8)
+    assert line.endswith(f"[restored from the interrupted run; {note}]")
 
 
 def test_csv_has_a_row_per_unit_and_per_inner_block_end(make_unit, tmp_path):

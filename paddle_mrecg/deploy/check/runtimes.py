@@ -88,8 +88,8 @@ def run_lite(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECOND
         with open(path, "wb") as file:
             file.write(model.data)
         found = Outcome(notes=model.changes, rows=model.rows, bytes=len(model.data))
-        return _run([tools.python, lite_predict.__file__, path], folder, feed, graph.outputs,
-                    seconds, repeat, found)
+        return _run([tools.python, os.path.abspath(lite_predict.__file__), path], folder,
+                    feed, graph.outputs, seconds, repeat, found)
 
 
 RUNTIMES: Dict[str, Callable[..., Outcome]] = {"inference": run_inference,
@@ -106,13 +106,13 @@ def _run(command: List[str], folder: str, feed, names: List[str], seconds: int, 
     inputs, outputs = (os.path.join(folder, f"{k}.npz") for k in ("inputs", "outputs"))
     write_arrays(inputs, feed)
     environment = dict(os.environ,
-                       PYTHONPATH=os.pathsep.join(p for p in (_root(), os.environ.get("PYTHONPATH"))
-                                                  if p))
+                       PYTHONPATH=os.pathsep.join([_root()] + _python_path()))
     if command[0] != sys.executable:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     try:
+        # not in the working directory, where the modules of a received result would be found
         done = subprocess.run([*command, inputs, outputs, "--repeat", str(repeat)], env=environment,
-                              timeout=seconds,
+                              timeout=seconds, cwd=folder,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               errors="replace")
     except subprocess.TimeoutExpired:
@@ -134,6 +134,10 @@ def _failure(done) -> str:
     if done.returncode < 0:
         return f"the process was killed by {signal.Signals(-done.returncode).name}"
     return f"exit code {done.returncode}: {lines[-1][:300] if lines else 'no message'}"
+
+
+def _python_path() -> List[str]:
+    return [os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
 
 
 def _root() -> str:

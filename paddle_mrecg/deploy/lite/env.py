@@ -4,6 +4,7 @@
 ``paddlelite`` 2.12, the last release, has wheels for Python 3.6 and 3.7 only: it lives in a virtual
 environment of such an interpreter and is called as a subprocess.
 """
+import contextlib
 import dataclasses
 import glob
 import os
@@ -11,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from typing import List, Optional
 
 from ...errors import MrecgError
@@ -18,6 +20,7 @@ from ...errors import MrecgError
 REQUIREMENTS = ("paddlelite==2.12", "numpy==1.21.6")  # the predictor takes and returns numpy arrays
 OPT = "paddle_lite_opt"
 VARIABLE = "PADDLE_LITE_OPT"
+MARKER, MARK = ".paddle_mrecg", "environment of paddle-mrecg lite-env\n"  # says that it is ours
 SETUP_SECONDS, PROBE_SECONDS = 1200, 60
 
 
@@ -70,12 +73,14 @@ def make_env(directory: str = None, python: str = None) -> LiteTools:
             on PATH, in pyenv or conda.
 
     Raises:
-        MrecgError: no interpreter of that version, or pip fails.
+        MrecgError: no interpreter of that version, pip fails, or ``directory`` holds files that
+            are not of such an environment; it is left as it was.
     """
     directory = directory or default_dir()
     tools = LiteTools(_in_env(directory), _python_beside(_in_env(directory)))
     if tools.python and os.access(tools.opt, os.X_OK):
         return tools
+    _refuse_foreign(directory)
     interpreter = python or _find_python()
     if _version(interpreter) != "3.7":
         raise MrecgError(f"'{interpreter}' is not Python 3.7, the newest that paddlelite 2.12 has "
@@ -84,20 +89,80 @@ def make_env(directory: str = None, python: str = None) -> LiteTools:
     if not sys.platform.startswith("linux"):
         raise MrecgError("paddlelite 2.12 has its x86 wheel for Linux only: run this on Linux or "
                          "in a container")
-    steps = ([interpreter, "-m", "venv", "--clear", directory],
-             [os.path.join(directory, "bin", "python"), "-m", "pip", "install", "--quiet",
-              *REQUIREMENTS])
-    for command in steps:
-        try:
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                  text=True, timeout=SETUP_SECONDS)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise MrecgError(f"`{' '.join(command)}` failed ({error}): see to the "
-                             "network, then run it again") from error
-        if done.returncode:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise MrecgError(f"`{' '.join(command)}` failed: {_last_line(done.stdout)}")
+    with _beside(directory) as place:
+        for command in ([interpreter, "-m", "venv", place],
+                        [os.path.join(place, "bin", "python"), "-m", "pip", "install", "--quiet",
+                         *REQUIREMENTS]):
+            _run(command)
+        _name_place(os.path.join(place, "bin"), place, directory)
     return find_lite(directory)
+
+
+def _refuse_foreign(directory: str):
+    """Only an empty folder, or one that an earlier ``make_env`` made, may be replaced."""
+    if os.path.islink(directory) or os.path.lexists(directory) and not os.path.isdir(directory):
+        raise MrecgError(f"'{directory}' is a file or a link: name a new or an empty folder with "
+                         "--dir")
+    if os.path.isdir(directory) and os.listdir(directory) and not _is_ours(directory):
+        raise MrecgError(f"'{directory}' is not empty and not an environment of `paddle-mrecg "
+                         "lite-env`: name a new or an empty folder with --dir")
+
+
+def _is_ours(directory: str) -> bool:
+    try:
+        with open(os.path.join(directory, MARKER), encoding="utf-8") as file:
+            return file.read() == MARK
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+@contextlib.contextmanager
+def _beside(directory: str):
+    """A new folder next to ``directory`` that takes its place when the block ends well."""
+    parent, name = os.path.split(os.path.abspath(directory))
+    scratch = None
+    try:
+        os.makedirs(parent, exist_ok=True)
+        scratch = tempfile.mkdtemp(prefix=f".{name}.", dir=parent)
+        place = os.path.join(scratch, "new")
+        os.mkdir(place)
+        with open(os.path.join(place, MARKER), "w", encoding="utf-8") as file:
+            file.write(MARK)
+        yield place
+        if os.path.isdir(directory):
+            os.rename(directory, os.path.join(scratch, "old"))
+        os.rename(place, directory)
+    except OSError as error:
+        raise MrecgError(f"'{directory}' cannot be written ({error.strerror or error}): name "
+                         "another folder with --dir") from error
+    finally:
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _run(command: List[str]):
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, errors="replace", timeout=SETUP_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MrecgError(f"`{' '.join(command)}` failed ({error}): see to the "
+                         "network, then run it again") from error
+    if done.returncode:
+        raise MrecgError(f"`{' '.join(command)}` failed: {_last_line(done.stdout)}")
+
+
+def _name_place(scripts: str, old: str, new: str):
+    """Scripts of an environment name its interpreter by its whole path, which has moved."""
+    for path in glob.glob(os.path.join(scripts, "*")):
+        if os.path.islink(path) or not os.path.isfile(path):
+            continue
+        with open(path, "rb") as file:
+            content = file.read()
+        moved = content.replace(os.fsencode(old), os.fsencode(os.path.abspath(new)))
+        # a program's own bytes may hold the path, too, but not with another length
+        if moved != content and b"\0" not in content:
+            with open(path, "wb") as file:
+                file.write(moved)
 
 
 def _find_python() -> str:
