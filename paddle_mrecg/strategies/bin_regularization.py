@@ -227,7 +227,8 @@ def bin_statistics(weight: paddle.Tensor, quanter) -> Dict[str, float]:
         dict: ``bits``, ``weights``, ``occupied`` bins, ``mean_error`` (mean of
             |mean of the bin - level|),
         ``variance`` (mean of the bins' variances), ``distance`` (mean of |weight - level|),
-        ``near`` (share of weights within 0.1 step of their level), ``mse`` (mean square of weight - level, not in steps) and
+        ``near`` (share of weights within 0.1 step of their level), ``mse`` (mean square of
+        weight - level, not in steps) and
         ``loss`` (``bin_reg_loss``).
     """
     step = quanter.step()

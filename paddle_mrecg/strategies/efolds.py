@@ -41,7 +41,8 @@ class Plan:
 
     Attributes:
         growth(list[float]): the term's share of its full weight, 0 to 1, for each step.
-        pulls(list[float]): ``growth * rate / (1 - momentum)`` for each step: 2 lambda / V times
+        pulls(list[float]): ``growth`` times the learning rates with which the gradient of a step
+            acts until the end, ``rate / (1 - momentum)`` where they are equal: 2 lambda / V times
             their sum are the e-folds.
     """
 
@@ -53,10 +54,10 @@ class Plan:
         if kind not in ("SGD", "Momentum"):
             raise ConfigError(f"BinRegularization.efolds cannot plan for {kind}, whose steps are "
                               "not proportional to gradients: use SGD or Momentum, or give lambda")
-        keeps = 1.0 - float(getattr(optimizer, "_momentum", 0.0))
+        momentum = float(getattr(optimizer, "_momentum", 0.0))
         rates = _rates(optimizer, steps, steps_per_lr)
         self.steps, self.growth = steps, [_growth(k / steps, start, growing) for k in range(steps)]
-        self.pulls = [g * r / keeps for g, r in zip(self.growth, rates)]
+        self.pulls = [g * r for g, r in zip(self.growth, _with_momentum(rates, momentum))]
 
     def efolds(self, lambda_: float, bin_size: float, done: int) -> float:
         """Predicted e-folds after ``done`` steps of a bin of that size."""
@@ -72,6 +73,15 @@ def _growth(share: float, start: float, growing: bool) -> float:
     if share < start:
         return 0.0
     return 0.5 * (1.0 - math.cos(math.pi * (share - start) / (1.0 - start))) if growing else 1.0
+
+
+def _with_momentum(rates: List[float], momentum: float) -> List[float]:
+    """A gradient acts in its own step, and ever less in those that follow."""
+    acting, later = [], 0.0
+    for rate in reversed(rates):
+        later = rate + momentum * later
+        acting.append(later)
+    return acting[::-1]
 
 
 def _rates(optimizer, steps: int, steps_per_lr: int) -> List[float]:
