@@ -7,6 +7,7 @@ and keys of the state dict, references that the model keeps, hooks and
 ``isinstance`` all hold, and float checkpoints load.
 """
 import contextlib
+import copy
 import functools
 from typing import Iterator, List, Optional, Tuple
 
@@ -134,6 +135,17 @@ def detach(layer):
                  "convolution"):
         layer._sub_layers.pop(name, None)
         layer.__dict__.pop(name, None)
+
+
+def copied(model) -> nn.Layer:
+    """A deep copy whose parameters keep their names, and which can be traced."""
+    # what recurrent layers flatten their weights into has no memory on a CPU, and cannot be copied
+    shared = {id(flat): flat for layer in model.sublayers(include_self=True)
+              for flat in getattr(layer, "_flat_weight", None) or ()}
+    twin = copy.deepcopy(model, shared)
+    for before, after in zip(model.parameters(), twin.parameters()):
+        after.name = before.name  # a copy is given another
+    return twin
 
 
 def quantizable(model, types: List[str]) -> List[Tuple[str, nn.Layer]]:
