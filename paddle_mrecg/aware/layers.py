@@ -139,12 +139,18 @@ def detach(layer):
 
 def copied(model) -> nn.Layer:
     """A deep copy whose parameters keep their names, and which can be traced."""
-    # what recurrent layers flatten their weights into has no memory on a CPU, and cannot be copied
-    shared = {id(flat): flat for layer in model.sublayers(include_self=True)
-              for flat in getattr(layer, "_flat_weight", None) or ()}
+    # On a CPU recurrent layers keep tensors without memory, which cannot be copied.
+    recurrent = [layer for layer in model.sublayers(include_self=True)
+                 if hasattr(layer, "_dropout_state")]
+    shared = {id(t): t for layer in recurrent
+              for t in (layer._dropout_state, *(getattr(layer, "_flat_weight", None) or ()))}
     twin = copy.deepcopy(model, shared)
     for before, after in zip(model.parameters(), twin.parameters()):
         after.name = before.name  # a copy is given another
+    for layer in twin.sublayers(include_self=True):
+        if hasattr(layer, "_dropout_state"):  # an exporter wants it as it was before any run
+            old = layer._dropout_state
+            layer._dropout_state = layer.create_variable(dtype=old.dtype, name=old.name)
     return twin
 
 

@@ -56,6 +56,26 @@ def test_a_calibration_function_runs_any_number_of_batches(count):
     assert all(np.array_equal(steps_of(got)[n], s) for n, s in steps_of(want).items())
 
 
+class Recurrent(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.rnn = nn.Conv2D(3, 8, 3, padding=1), nn.LSTM(8, 8, direction="bidirect")
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x):
+        return self.head(self.rnn(self.conv(x).mean(2).transpose([0, 2, 1]))[0])
+
+
+@pytest.mark.xfail(paddle.__version__.startswith("3"), strict=True, raises=MrecgError,
+                   reason="Paddle 3 stores the state of an LSTM's dropout with its weights")
+def test_a_recurrent_model_is_exported(tmp_path):
+    paddle.seed(0)
+    model, _ = quant_aware_prepare(Recurrent(), {}, [images()])
+    model(paddle.to_tensor(images())).sum().backward()
+    exported = export_quantized(model, str(tmp_path / "out"), spec(3, 8, 8))
+    assert exported.verification["max_abs_diff"] < 1e-4
+
+
 def test_integer_inputs_are_exported(tmp_path):
     class Words(nn.Layer):
         def __init__(self):
