@@ -8,7 +8,7 @@ from ..config.aware import TrainingConfig
 from ..errors import ConfigError
 from ..strategies.symmetric_pact import Injection, SymmetricPACTQuanter
 from ..strategies.bin_regularization import bin_statistics
-from ..strategies.bin_regularizer import BinRegularizer
+from .bin_regularizer import BinRegularizer
 from .weight_oscillation import Dampening
 from .additions import addition_quanters
 from .fold import FoldedConv

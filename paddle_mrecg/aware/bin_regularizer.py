@@ -8,7 +8,7 @@ import paddle
 from ..config.aware import BinRegularization
 from ..errors import ConfigError
 from ..report.progress import get_logger
-from .bin_regularization import Pull, bin_statistics, inject_pull, total_loss
+from ..strategies.bin_regularization import Pull, bin_statistics, inject_pull, total_loss
 from .efolds import LEAST_SHARE, WEAK, Plan
 
 
