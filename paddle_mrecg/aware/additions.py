@@ -2,7 +2,8 @@
 """Element-wise additions of a model, which are calls and not layers, given quanters of their own.
 
 While the model's ``forward`` runs, ``a + b``, ``a += b``, ``paddle.add`` and ``Tensor.add``
-go through ``intercepted``; at all other times they are Paddle's own. An addition counts when
+of this thread go through ``intercepted``; at all other times, and in other threads, they are
+Paddle's own. An addition counts when
 both operands are floating tensors of the same shape with at least two dimensions and neither
 is a parameter: residual connections, not biases. They are told apart by the order in which
 they run, so this order must not depend on data. A name imported by
@@ -18,7 +19,8 @@ from paddle import nn
 from .layers import mixed_class
 
 _SIDES = ("left", "right", "result")
-_LOCAL = threading.local()
+_LOCAL = threading.local()  # handlers of this thread, the innermost last
+_LOCK, _SAVED, _USERS = threading.Lock(), [], []
 
 
 class QuantizedAdditions:
@@ -73,27 +75,50 @@ def intercepted(add: Callable):
     """Send additions through ``add(original, a, b)`` within this context; what
     ``add`` itself adds is not sent.
     """
+    handlers = vars(_LOCAL).setdefault("handlers", [])
+    handlers.append(add)
+    _install()
+    try:
+        yield
+    finally:
+        handlers.pop()
+        _uninstall()
+
+
+def _install():
+    """Redirect additions of the process, once; threads without a handler add as ever."""
+    with _LOCK:
+        if not _SAVED:
+            _SAVED.extend((owner, name, getattr(owner, name)) for owner, name in _places())
+            for owner, name, original in _SAVED:
+                setattr(owner, name, _redirected(original))
+        _USERS.append(None)
+
+
+def _uninstall():
+    with _LOCK:
+        _USERS.pop()
+        if not _USERS:
+            while _SAVED:
+                setattr(*_SAVED.pop())
+
+
+def _places():
     owners = [paddle.Tensor, paddle.static.Variable,
               getattr(getattr(paddle, "pir", None), "Value", None)]
     places = ([(paddle, "add")]
               + [(o, n) for o in owners if o is not None for n in ("__add__", "__radd__", "add")])
-    saved = [(owner, name, getattr(owner, name)) for owner, name in places if hasattr(owner, name)]
-    for owner, name, original in saved:
-        setattr(owner, name, _redirected(original, add))
-    try:
-        yield
-    finally:
-        for owner, name, original in saved:
-            setattr(owner, name, original)
+    return [(owner, name) for owner, name in places if hasattr(owner, name)]
 
 
-def _redirected(original, add):
+def _redirected(original):
     def addition(x, y, *args, **kwargs):
-        if getattr(_LOCAL, "inside", False) or not _counts(x, y):
+        handlers = getattr(_LOCAL, "handlers", None)
+        if not handlers or getattr(_LOCAL, "inside", False) or not _counts(x, y):
             return original(x, y, *args, **kwargs)
         _LOCAL.inside = True
         try:
-            return add(original, x, y)
+            return handlers[-1](original, x, y)
         finally:
             _LOCAL.inside = False
     return addition

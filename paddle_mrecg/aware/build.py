@@ -14,6 +14,7 @@ from .quanters.lsq import LSQQuanter
 from .quanters.lsq_plus import LSQPlusQuanter
 from ..strategies.symmetric_pact import SymmetricPACTQuanter
 from .quanters.tqt import TQTQuanter
+from .fold import FoldedConv
 from .layers import attach
 
 CONTAINER_BITS = 8
@@ -37,7 +38,7 @@ class Builder:
             weight_bits, activation_bits = layer_bits([name], self.settings, k == 0,
                                                        k == len(layers) - 1)
             attach(layer, self._weight(layer, weight_bits), self.activation(activation_bits),
-                   self._bias())
+                   self._bias(layer))
 
     def activation(self, bits: Optional[int] = None) -> Optional[Quanter]:
         """A quanter for an activation, None where it stays float.
@@ -75,11 +76,12 @@ class Builder:
                                         narrow=bits == CONTAINER_BITS, init=settings.weight_init)
         return self._by_weight[key]
 
-    def _bias(self) -> Optional[Quanter]:
+    def _bias(self, layer) -> Optional[Quanter]:
         """Biases have no trained step: most start at zero, which tells
         nothing about their range.
         """
-        if self.settings.bias_bits is None:
+        without = layer.bias is None and not isinstance(layer, FoldedConv)
+        if self.settings.bias_bits is None or without:
             return None
         return AbsMaxQuanter(role="weight", bits=self.settings.bias_bits,
                              power_of_two=self.settings.weight_quanter == "tqt")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Job 2: quant-aware training in the user's own loop, then a program that computes the same."""
 import contextlib
-import copy
 import dataclasses
 import os
 from typing import Dict, List
@@ -11,7 +10,7 @@ import paddle
 
 from ..config.io import load_training_config
 from ..config.aware import resolved
-from ..errors import ConfigError, DataError, ModelError
+from ..errors import ConfigError, DataError, ModelError, MrecgError
 from .ends import chooses, end_outputs
 from ..deploy.predictor import Predictor
 from .program import check_target, training_graph
@@ -20,12 +19,14 @@ from ..files import write_json
 from ..graph.specs import has_dict, make_eager, map_specs, named_values
 from ..graph.writer import save_program
 from ..grids.quanter import Quanter
+from ..report.progress import get_logger
 from ..report.result_dir import ResultDir
 from ..config.dialect.aware import accept_slim_config
 from .additions import addition_quanters, attach_additions, count_additions
 from .build import Builder, without_skipped
+from .calibration import calibration_runs
 from .fold import FoldedConv, fold_batch_norms
-from .layers import QuantizedLayer, mixed_class, quantizable, quantized_layers
+from .layers import QuantizedLayer, copied, mixed_class, quantizable, quantized_layers
 from .penalty import Penalty
 
 PROGRAM = "model"  # stem of the written program
@@ -43,11 +44,13 @@ def quant_aware_prepare(model, config=None, calibration=None):
         model(paddle.nn.Layer): a float model, trained or not.
         config(str|dict|TrainingConfig, optional): sections QuantAware, BinRegularization and
             SymmetricPACT, or a flat config dict of PaddleSlim's QAT. Default: None, all defaults.
-        calibration(iterable|callable, optional): a few batches, all of which are used and held in
-            memory, from which activation ranges are found, and weight steps from the present
-            weights; each is what the model takes: a tensor or array, a dict of keyword arguments,
+        calibration(iterable|callable, optional): a few batches, a ``paddle.io.DataLoader`` too,
+            all of which are used, one after the other, to find the activation ranges; weight steps
+            come from the present weights. Each is what the model takes: a tensor or array, a
+            dict of keyword arguments,
             or a tuple whose first entry is the input; or a function that is called with the model
-            and runs it. Default: None, the first batch seen decides, with the weights of that
+            and runs it as often as it likes. Default: None, the first batch seen decides, with
+            the weights of that
             moment; hardware-friendly training needs one.
 
     Returns:
@@ -68,45 +71,21 @@ def quant_aware_prepare(model, config=None, calibration=None):
         raise ConfigError("QuantAware.fold_batch_norm and quantize_additions find out how the "
                           "model runs from calibration data; give quant_aware_prepare a "
                           "batch as calibration")
-    batches = None if calibration is None else _runs(model, calibration)
+    first, runs = (None, ()) if calibration is None else calibration_runs(model, calibration)
     builder = Builder(settings, config.symmetric_pact)
     with _evaluating(model):
-        if batches:
-            layers = _in_running_order(layers, batches[0])
+        if first is not None:
+            layers = _in_running_order(layers, first)
             if settings.fold_batch_norm:
-                fold_batch_norms(model, [layer for _, layer in layers], batches[0])
-            additions = count_additions(batches[0]) if settings.quantize_additions else 0
+                fold_batch_norms(model, [layer for _, layer in layers], first)
+            additions = count_additions(first) if settings.quantize_additions else 0
             builder.attach(layers)
             if additions and builder.activation() is not None:
                 attach_additions(model, additions, builder.activation)
-            _calibrate(model, batches)
+            _calibrate(model, runs)
         else:
             builder.attach(layers)
     return model, Penalty(model, dataclasses.replace(config, quant_aware=settings))
-
-
-def _runs(model, calibration) -> List:
-    """Functions that run the model on one batch each and return its outputs as arrays."""
-    def run(call):
-        with paddle.no_grad():
-            return [t.numpy() for t in paddle.utils.flatten(call()) if isinstance(t, paddle.Tensor)]
-
-    def on(batch):
-        if isinstance(batch, dict):
-            return lambda: run(lambda: model(**{k: _tensor(v) for k, v in batch.items()}))
-        batch = batch[0] if isinstance(batch, (list, tuple)) else batch
-        return lambda: run(lambda: model(_tensor(batch)))
-    if callable(calibration):
-        return [lambda: run(lambda: calibration(model))]
-    runs = [on(batch) for batch in calibration]
-    if not runs:
-        raise DataError("calibration holds no batch: give a list of some, or a "
-                        "loader that is not used up")
-    return runs
-
-
-def _tensor(value):
-    return value if isinstance(value, paddle.Tensor) else paddle.to_tensor(value)
 
 
 @contextlib.contextmanager
@@ -129,8 +108,8 @@ def _evaluating(model):
 
 
 def _in_running_order(layers, run):
-    """``layers`` in the order in which they run; those that do not run come where they
-    were declared, at the front.
+    """``layers`` in the order in which they run. Those that do not, such as heads for training
+    only, come second: they are neither the first layer nor the last.
     """
     order: Dict[int, int] = {}
 
@@ -142,12 +121,12 @@ def _in_running_order(layers, run):
     finally:
         for hook in hooks:
             hook.remove()
-    return sorted(layers, key=lambda item: order.get(id(item[1]), -1))
+    return sorted(layers, key=lambda item: order.get(id(item[1]), 0.5))
 
 
-def _calibrate(model, batches):
+def _calibrate(model, runs):
     """Find all grids: of weights at once, of activations from what the float
-    network computes on ``batches``.
+    network computes in ``runs``.
     """
     quanters = {id(q): q for _, layer in quantized_layers(model) for q in layer.quanters()}
     quanters.update((id(q), q) for _, q in addition_quanters(model))
@@ -158,7 +137,7 @@ def _calibrate(model, batches):
             for _, layer in quantized_layers(model):
                 layer.quantized_weight(layer.float_weight())
                 layer.quantized_bias(layer.float_bias())
-            for run in batches:
+            for run in runs:
                 run()
 
 
@@ -180,20 +159,23 @@ def freeze(model) -> paddle.nn.Layer:
     model = model._layers if isinstance(model, paddle.DataParallel) else model
     if not any(quantized_layers(model)):
         raise ModelError("nothing in this model is quantized: call quant_aware_prepare first")
-    frozen = copy.deepcopy(model)
-    for before, after in zip(model.parameters(), frozen.parameters()):
-        after.name = before.name  # a copy is given another
+    frozen = copied(model)
     frozen.eval()
     make_eager(frozen)
     for name, layer in quantized_layers(frozen):
         layer.inject = None
         layer.weight_quanter.ready(layer.float_weight())
         for quanter in layer.quanters():
+            quanter.settle()
             if not quanter.initialized:
                 raise DataError(f"the input of layer '{name}' has not been seen yet, so its range "
                                 "is unknown: run the model on a batch, or give quant_aware_prepare "
                                 "calibration data")
-            quanter.encoding()
+            try:
+                quanter.check_form()
+                quanter.encoding()
+            except MrecgError as error:
+                raise type(error)(f"layer '{name}': {error}") from error
         _freeze(layer)
     for quanter in frozen.sublayers():
         if isinstance(quanter, Quanter):
@@ -230,10 +212,12 @@ class Exported:
             ``outputs`` tensors: the program's outputs, or those of the last quantized layers where
             it ends in an NMS. Differences of one activation step come from values on a rounding
             boundary that fall to either side by the last bit of a sum.
+        dropped(list[str]): quantized layers that run in training only and are not in the program.
     """
 
     save_dir: str
     verification: Dict[str, float]
+    dropped: List[str] = dataclasses.field(default_factory=list)
 
 
 def export_quantized(model, save_dir: str, input_spec, samples=None,
@@ -264,7 +248,9 @@ def export_quantized(model, save_dir: str, input_spec, samples=None,
     """
     frozen = freeze(model)
     samples = map_specs(_random, input_spec) if samples is None else map_specs(np.asarray, samples)
-    graph, encodings = training_graph(frozen, input_spec)
+    graph, encodings, dropped = training_graph(frozen, input_spec)
+    if dropped:
+        get_logger().info("left out, for evaluation does not run them: %s", ", ".join(dropped))
     check_target({n: e for n, e in encodings.items() if n not in graph.params}, target)
     with ResultDir(save_dir) as result:
         prefix = result.path(PROGRAM)
@@ -273,14 +259,17 @@ def export_quantized(model, save_dir: str, input_spec, samples=None,
         verification = _verify(frozen, graph, samples, feed, prefix)
         write_json(result.path("encodings.json"),
                    {name: e.to_dict() for name, e in encodings.items()})
-        write_json(result.path("report.json"), dict(verification=verification))
+        write_json(result.path("report.json"), dict(verification=verification, dropped=dropped))
         result.publish()
-    return Exported(os.fspath(save_dir), verification)
+    return Exported(os.fspath(save_dir), verification, dropped)
 
 
 def _random(spec) -> np.ndarray:
     shape = [n if n is not None and n > 0 else (FREE_SIZE if k else SAMPLES)
              for k, n in enumerate(spec.shape)]
+    if "int" in str(spec.dtype).lower():  # token ids, sizes: 0 and 1 are right for most
+        kind = "int32" if "32" in str(spec.dtype) else "int64"
+        return np.random.default_rng(0).integers(0, 2, shape).astype(kind)
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 

@@ -7,6 +7,7 @@ and keys of the state dict, references that the model keeps, hooks and
 ``isinstance`` all hold, and float checkpoints load.
 """
 import contextlib
+import copy
 import functools
 from typing import Iterator, List, Optional, Tuple
 
@@ -134,6 +135,23 @@ def detach(layer):
                  "convolution"):
         layer._sub_layers.pop(name, None)
         layer.__dict__.pop(name, None)
+
+
+def copied(model) -> nn.Layer:
+    """A deep copy whose parameters keep their names, and which can be traced."""
+    # On a CPU recurrent layers keep tensors without memory, which cannot be copied.
+    recurrent = [layer for layer in model.sublayers(include_self=True)
+                 if hasattr(layer, "_dropout_state")]
+    shared = {id(t): t for layer in recurrent
+              for t in (layer._dropout_state, *(getattr(layer, "_flat_weight", None) or ()))}
+    twin = copy.deepcopy(model, shared)
+    for before, after in zip(model.parameters(), twin.parameters()):
+        after.name = before.name  # a copy is given another
+    for layer in twin.sublayers(include_self=True):
+        if hasattr(layer, "_dropout_state"):  # an exporter wants it as it was before any run
+            old = layer._dropout_state
+            layer._dropout_state = layer.create_variable(dtype=old.dtype, name=old.name)
+    return twin
 
 
 def quantizable(model, types: List[str]) -> List[Tuple[str, nn.Layer]]:

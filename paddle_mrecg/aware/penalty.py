@@ -7,7 +7,8 @@ import paddle
 from ..config.aware import TrainingConfig
 from ..errors import ConfigError
 from ..strategies.symmetric_pact import Injection, SymmetricPACTQuanter
-from ..strategies.bin_regularization import BinRegularizer, bin_statistics
+from ..strategies.bin_regularization import bin_statistics
+from .bin_regularizer import BinRegularizer
 from .weight_oscillation import Dampening
 from .additions import addition_quanters
 from .fold import FoldedConv
@@ -74,6 +75,14 @@ class Penalty:
         for term in (self.bins, self.dampening):
             if term is not None:
                 term.on_epoch(epoch, epochs)
+
+    def plan(self, optimizer, steps: int, steps_per_lr: int = 1):
+        """Tell how the training goes: ``BinRegularization.efolds`` needs it, and
+        ``statistics`` predicts with it; see ``BinRegularizer.plan``.
+        """
+        if self.bins is not None:
+            self._find_grids()
+            self.bins.plan(optimizer, steps, steps_per_lr)
 
     @property
     def gradient_factor(self) -> Union[float, Callable[[], float]]:

@@ -6,7 +6,6 @@ that adds the quanter's number. In the graph each marker becomes the quantizer i
 that were not folded stay ops of their own; a runtime may fold them into the scales.
 """
 import contextlib
-import copy
 from typing import Dict, List, Tuple
 
 import paddle
@@ -16,7 +15,7 @@ from ..graph.from_layer import graph_from_layer
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ..grids.affine import Encoding, quantize
 from .additions import addition_quanters, intercepted
-from .layers import detach, quantized_layers
+from .layers import copied, detach, quantized_layers
 from ..deploy.qdq import QdqBuilder
 
 TARGETS = ("paddle_lite", "simulation")
@@ -24,9 +23,9 @@ TARGETS = ("paddle_lite", "simulation")
 BASE = 4096.0
 
 
-def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding]]:
-    """The graph with int8 weights and explicit activation quantizers, and the
-    encodings of its tensors.
+def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding], List[str]]:
+    """The graph with int8 weights and explicit activation quantizers, the encodings of its
+    tensors, and the names of layers that are not in it, because only training runs them.
 
     An activation that is quantized in several ways gets a copy (``assign``) for every further one,
     so that each tensor has one encoding.
@@ -46,8 +45,13 @@ def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding]]:
     skeleton, stored = _skeleton(frozen, numbers, weights)
     with _marked_additions(frozen, numbers):
         graph = graph_from_layer(skeleton, input_spec)
-    return _Assembler(graph, [q.encoding() for q in quanters.values()],
-                      list(quanters)).assemble(stored)
+    assembler = _Assembler(graph, [q.encoding() for q in quanters.values()], list(quanters))
+    dropped = [name for name, layer in quantized_layers(frozen)
+               if layer.weight.name not in graph.params and name not in assembler.met_names()]
+    for name, layer in quantized_layers(frozen):
+        if name in dropped:
+            stored.pop(layer.weight.name, None)
+    return (*assembler.assemble(stored, dropped), dropped)
 
 
 def check_target(encodings: Dict[str, Encoding], target: str):
@@ -75,9 +79,7 @@ def check_target(encodings: Dict[str, Encoding], target: str):
 
 def _skeleton(frozen, numbers, weights):
     """A float copy of the model with markers; and the encodings of weights by parameter name."""
-    skeleton, stored = copy.deepcopy(frozen), {}
-    for before, after in zip(frozen.parameters(), skeleton.parameters()):
-        after.name = before.name
+    skeleton, stored = copied(frozen), {}
     for name, layer in list(quantized_layers(skeleton)):
         stored[layer.weight.name] = weights[name]
         detach(layer)
@@ -133,7 +135,13 @@ class _Assembler:
         self.table: Dict[str, Encoding] = {}
         self._done: Dict[Tuple, str] = {}  # (tensor, encoding) -> its quantized view
 
-    def assemble(self, stored: Dict[str, Encoding]) -> Tuple[Graph, Dict[str, Encoding]]:
+    def met_names(self) -> List[str]:
+        """Quanters whose marker is in the graph."""
+        numbers = [self._number(op) for op in self.graph.ops]
+        return [self.names[k] for k in numbers if k is not None]
+
+    def assemble(self, stored: Dict[str, Encoding],
+                 dropped: List[str]) -> Tuple[Graph, Dict[str, Encoding]]:
         ops, renamed, met = [], {}, set()
         for op in self.graph.ops:
             op = Op(op.type,
@@ -147,7 +155,8 @@ class _Assembler:
             added, renamed[op.output("Out")] = self._quantizer(op.input("X"),
                                                                self.encodings[number])
             ops += added
-        missing = [self.names[k] for k in range(len(self.names)) if k not in met]
+        missing = [self.names[k] for k in range(len(self.names))
+                   if k not in met and self.names[k] not in dropped]
         if missing:
             raise ModelError("the traced model does not run what training runs: the input of "
                              f"'{missing[0]}' is quantized there and not here; let forward do the "

@@ -84,6 +84,10 @@ class BinRegularization:
     """Pull the weights of every quantization bin onto its level (ICCV 2021)."""
 
     lambda_: float = knob(0.5, "weight of the term in the loss", "lambda", low=0.0)
+    efolds: Optional[float] = knob(None, "instead of lambda: by how many e-folds the term alone "
+                                   "brings the weights of each layer closer to their levels; the "
+                                   "training calls penalty.plan(optimizer, steps)", low=0.0,
+                                   high=20.0)
     schedule: str = knob("S2", "S1: from the start; S2: after `start`, when the steps have "
                          "settled; S3: epochs alternate between training the scales and the "
                          "regularized weights", choices=("S1", "S2", "S3"))

@@ -18,7 +18,8 @@ def check_training_rules(config: TrainingConfig, bad: List[Path]) -> Iterator[Pr
         bad(list[tuple]): paths that have been complained about; rules that read them are not asked.
     """
     complained = {dotted(path[:2]) for path in bad}
-    rules = (_bits, _overrides, _layer_types, _quanters, _hardware, _pact, _schedule, _dampening)
+    rules = (_bits, _overrides, _layer_types, _quanters, _hardware, _pact, _schedule, _efolds,
+             _dampening)
     for problem in (p for rule in rules for p in rule(config)):
         if dotted(problem.path[:2]) not in complained and "QuantAware" not in complained:
             yield problem
@@ -103,6 +104,18 @@ def _schedule(config):
         yield Problem(("BinRegularization", "schedule"),
                       "S3 stops weights by epochs, but those regularized here are products "
                       "of weights and batch norms; use S1 or S2, or fold_batch_norm: false")
+
+
+def _efolds(config):
+    bins = config.bin_regularization
+    if bins is None or bins.efolds is None:
+        return
+    if bins.lambda_ != BinRegularization().lambda_:
+        yield Problem(("BinRegularization", "lambda"), "has no effect with efolds, which finds "
+                      "the weight of each layer; remove one of the two")
+    if bins.schedule == "S3" or (bins.schedule == "S2" and bins.start >= 1):
+        yield Problem(("BinRegularization", "efolds"), "needs schedule S1, or S2 with a start "
+                      "below 1: the share of the training after which the term begins")
 
 
 def _dampening(config):

@@ -70,7 +70,10 @@ class Quanter(BaseQuanter):
         # A float, because moving averages of a state dict (ema of the hosts' trainers)
         # must leave it what it is.
         self.register_buffer("grid", paddle.full([1], _UNKNOWN, "float32"))
+        # What the grid was made for travels with the checkpoint, see check_form.
+        self.register_buffer("form", paddle.to_tensor([float(bits), float(narrow)], "float32"))
         self._state = None  # of the buffer, where it is known
+        self._only_zeros = False  # all that was seen: no range can be found from it
         self.held = False  # a frozen model's ranges follow nothing any more
         self._samples = None  # collects while observing
 
@@ -159,6 +162,8 @@ class Quanter(BaseQuanter):
             self._samples.add(x)
             return x
         self.ready(x)
+        if not self.initialized:
+            return x
         with paddle.amp.auto_cast(enable=False):
             x32 = x if x.dtype == paddle.float32 else x.cast("float32")
             if self._follows():
@@ -205,7 +210,7 @@ class Quanter(BaseQuanter):
         try:
             yield self
             if self._samples.count:
-                self.initialize(self._samples)
+                self._find(self._samples)
         finally:
             self._samples = None
 
@@ -214,7 +219,36 @@ class Quanter(BaseQuanter):
         if not self.initialized:
             samples = Samples(self.axis, whole=self.role == "weight")
             samples.add(x)
+            self._find(samples)
+
+    def _find(self, samples: Samples):
+        """Find the grid, unless there is nothing to find it from: an activation that is all zero,
+        behind a zero gamma, passes unchanged until it is not. (With several processes the grid is
+        found at once in all of them.)
+        """
+        self._only_zeros = (self.role == "activation" and samples.low == samples.high == 0.0
+                            and not _several_processes())
+        if not self._only_zeros:
             self.initialize(samples)
+
+    def settle(self):
+        """A grid for an activation that was zero whenever it was seen."""
+        if self._only_zeros and not self.initialized:
+            self._set_grid(_UNSIGNED if self._given_signed is False else _SIGNED)
+            self._set_step(np.full([self.channels], 1.0 / self.qmax, np.float32))
+
+    def check_form(self):
+        """The checkpoint that was loaded has the grid that the settings ask for.
+
+        Raises:
+            ConfigError: it was trained with other bits.
+        """
+        bits, narrow = (round(v) for v in self.form.numpy().tolist())
+        if (bits, bool(narrow)) != (self.bits, bool(self._narrow)):
+            raise ConfigError(f"the checkpoint was trained with {_described(bits, narrow)}, the "
+                              f"settings ask for {_described(self.bits, self._narrow)}: prepare "
+                              "the model with the settings, QuantAware.skip among them, of the "
+                              "training")
 
     def forget(self):
         """Find the grid again, from what is seen next."""
@@ -240,15 +274,28 @@ class Quanter(BaseQuanter):
 
     def _start(self, samples: Samples):
         """Set the trained parameters from ``samples``; the sign is known."""
-        self._set_step(initial_step(samples, self.spec, self.init))
+        self._set_step(self._awake(initial_step(samples, self.spec, self.init), samples))
+
+    def _awake(self, step: np.ndarray, samples: Samples) -> np.ndarray:
+        """Steps of weights that are all zero, as heads are often started, are those of the other
+        channels, or of weights of variance 1/N: outside a grid of no width no gradient passes.
+        """
+        if self.role != "weight":
+            return step
+        rows = samples.rows()
+        dead = np.abs(rows).max(1) == 0.0
+        if not dead.any():
+            return step
+        usual = step[~dead].mean() if not dead.all() else 1.0 / np.sqrt(rows.shape[1]) / self.qmax
+        return np.where(dead, np.float32(usual), step)
 
     def _set_step(self, step: np.ndarray):
         """Make ``step``, shape ``[channels]``, the present one."""
         raise NotImplementedError
 
     def _agree(self):
-        distributed = paddle.distributed
-        if distributed.is_initialized() and distributed.get_world_size() > 1:
+        if _several_processes():
+            distributed = paddle.distributed
             for tensor in [*self.parameters(), *self.buffers()]:
                 distributed.broadcast(tensor, src=0)
             self._state = None
@@ -262,6 +309,15 @@ class Quanter(BaseQuanter):
     def clip_parameters(self) -> List[paddle.Tensor]:
         """Trained clips (PACT's alpha), which have a learning rate of their own."""
         return []
+
+
+def _several_processes() -> bool:
+    distributed = paddle.distributed
+    return distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def _described(bits: int, narrow) -> str:
+    return f"{bits} bits" + (" without the lowest code" if narrow else "")
 
 
 def weight_axis(layer) -> int:

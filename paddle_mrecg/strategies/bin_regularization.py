@@ -20,13 +20,12 @@ variance; weights beyond the grid belong to the end bins and are pulled inwards.
 A *quanter* here is any layer with ``step()``, ``codes()``, ``qmin``, ``qmax``, ``axis``
 and ``gradient_scale()``.
 """
-from typing import Callable, Dict, Iterable, List, NamedTuple, Tuple, Union
+from typing import Callable, Dict, NamedTuple, Union
 
 import paddle
 from paddle.autograd import PyLayer
 
-from ..config.aware import BinRegularization
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..grids.affine import along_axis
 
 NEAR = 0.1  # a weight this close to its level, in steps, counts as collapsed onto it
@@ -54,16 +53,33 @@ def bin_reg_loss(weight: paddle.Tensor, quanter, unbiased: bool = False,
     Returns:
         Tensor: scalar, float32, at least 0.
     """
-    return _total_loss([(weight, quanter)], unbiased, grad_to_scale)
+    return total_loss([(weight, quanter, Pull(unbiased=unbiased))], grad_to_scale)
 
 
-def _total_loss(pairs, unbiased, grad_to_scale):
-    """The sum of ``bin_reg_loss`` over (weight, quanter), as one node of the autograd graph."""
+class Pull(NamedTuple):
+    """How one layer is pulled.
+
+    ``factor`` multiplies the loss, a number or a function that is asked for it when gradients are
+    computed; bins of fewer than ``least`` weights are pulled as if they had as many.
+    """
+
+    factor: Union[float, Callable[[], float]] = 1.0
+    unbiased: bool = False
+    least: float = 1.0
+
+    def number(self) -> float:
+        """The present factor."""
+        return float(self.factor() if callable(self.factor) else self.factor)
+
+
+def total_loss(rows, grad_to_scale):
+    """The sum of ``bin_reg_loss`` over (weight, quanter, pull), as one node of the autograd graph.
+    """
     # half precision would lose the small shares of full bins
     with paddle.amp.auto_cast(enable=False):
-        weights, steps = ([weight for weight, _ in pairs],
-                          [_step(quanter, grad_to_scale) for _, quanter in pairs])
-        return _BinRegLoss.apply([quanter for _, quanter in pairs], unbiased, *weights, *steps)
+        weights, steps = ([weight for weight, _, _ in rows],
+                          [_step(quanter, grad_to_scale) for _, quanter, _ in rows])
+        return _BinRegLoss.apply([(quanter, pull) for _, quanter, pull in rows], *weights, *steps)
 
 
 def _step(quanter, grad_to_scale):
@@ -84,7 +100,11 @@ def inject(weight: paddle.Tensor, quanter, factor: Union[float, Callable[[], flo
         factor(float or callable): number, or a function that is asked for it
             when gradients are computed.
     """
-    return _Inject.apply(weight, _step(quanter, grad_to_scale), quanter, factor, unbiased)
+    return inject_pull(weight, quanter, Pull(factor, unbiased), grad_to_scale)
+
+
+def inject_pull(weight, quanter, pull: Pull, grad_to_scale: bool):
+    return _Inject.apply(weight, _step(quanter, grad_to_scale), quanter, pull)
 
 
 class _Bins(NamedTuple):
@@ -116,19 +136,20 @@ class _Bins(NamedTuple):
         sums = paddle.bincount(self.bins, weights=values, minlength=self.counts.shape[0])
         return sums.astype("float32") / self.counts.clip(min=1.0)
 
-    def gradient(self, unbiased: bool, factor: float = 1.0) -> paddle.Tensor:
+    def gradient(self, pull: Pull) -> paddle.Tensor:
         """``factor`` dL/dv, flat. L is quadratic in the errors: it is half
         the sum of error * dL/dv.
         """
-        if not unbiased:
-            return self.look_up(2.0 * factor / self.counts.clip(min=1.0)).multiply_(self.error)
+        twice = 2.0 * pull.number()
+        if not pull.unbiased:
+            return self.look_up(twice / self.counts.clip(min=pull.least)).multiply_(self.error)
         # (mean e)^2 + sum (e - mean e)^2 / (V - 1), by one e: 2 (e - mean e / V) /
         # (V - 1); 2 e where V is 1.
-        several, rest = (self.counts > 1.0).astype("float32"), (self.counts - 1.0).clip(min=1.0)
+        several = (self.counts > 1.0).astype("float32")
+        rest = (self.counts - 1.0).clip(min=pull.least)
         shift = self.mean(self.error) * several / (self.counts.clip(min=1.0) * rest)
-        return self.look_up(2.0 * factor
-                            / rest).multiply_(self.error).subtract_(self.look_up(2.0 * factor
-                                                                                 * shift))
+        return self.look_up(twice / rest).multiply_(self.error).subtract_(
+            self.look_up(twice * shift))
 
     def step_gradient(self, gradient, shape, quanter) -> paddle.Tensor:
         """dL/ds from dL/dv of a weight of that shape, [1] or [channels], with LSQ's factor."""
@@ -157,13 +178,13 @@ def _times(x, factor):
 class _BinRegLoss(PyLayer):
 
     @staticmethod
-    def forward(ctx, quanters, unbiased, *weights_and_steps):
-        count = len(quanters)
+    def forward(ctx, rules, *weights_and_steps):
+        count = len(rules)
         weights, steps = weights_and_steps[:count], weights_and_steps[count:]
         ctx.gradients, losses = [None] * (2 * count), []
-        for k, (weight, step, quanter) in enumerate(zip(weights, steps, quanters)):
+        for k, (weight, step, (quanter, pull)) in enumerate(zip(weights, steps, rules)):
             bins = _Bins.of(weight, step, quanter)
-            gradient = bins.gradient(unbiased)
+            gradient = bins.gradient(pull)
             losses.append(paddle.matmul(bins.error, gradient))
             ctx.gradients[k] = None if weight.stop_gradient else gradient.reshape(weight.shape)
             ctx.gradients[count + k] = (None if step.stop_gradient
@@ -180,130 +201,22 @@ class _BinRegLoss(PyLayer):
 class _Inject(PyLayer):
 
     @staticmethod
-    def forward(ctx, weight, step, quanter, factor, unbiased):
+    def forward(ctx, weight, step, quanter, pull):
         ctx.save_for_backward(weight, step)
-        ctx.rule = quanter, factor, unbiased
+        ctx.rule = quanter, pull
         return weight.clone()
 
     @staticmethod
     def backward(ctx, grad):
         weight, step = ctx.saved_tensor()
-        quanter, factor, unbiased = ctx.rule
+        quanter, pull = ctx.rule
         with paddle.amp.auto_cast(enable=False):
             bins = _Bins.of(weight, step, quanter)
-            added = bins.gradient(unbiased, float(factor() if callable(factor) else factor))
+            added = bins.gradient(pull)
             by_step = (None if step.stop_gradient
                        else bins.step_gradient(added, weight.shape, quanter))
             return (None if weight.stop_gradient
                     else grad + _as(added, grad.dtype).reshape(grad.shape), by_step)
-
-
-class Phase(NamedTuple):
-    """What an epoch does."""
-
-    regularize: bool
-    train_weights: bool = True
-    train_scales: bool = True
-
-
-def phase_of(settings: BinRegularization, epoch: int, epochs: int) -> Phase:
-    """What the schedule does in ``epoch``, 0 to ``epochs - 1``.
-
-    * S1: bin regularization from the start.
-    * S2, the paper's choice: from ``start`` on, when the steps have settled; bins that
-      move pull to wrong levels.
-    * S3: epochs 0, 2, ... train the scales and not the quantized weights; 1, 3, ... the weights,
-      with bin regularization, and not the scales. The task's loss is there in all epochs, and what
-      is not quantized (biases, batch norms) always trains.
-    """
-    if settings.schedule == "S3":
-        odd = epoch % 2 == 1
-        return Phase(regularize=odd, train_weights=odd, train_scales=not odd)
-    start = 0 if settings.schedule == "S1" else settings.start
-    return Phase(epoch >= (round(start * epochs) if start < 1 else start))
-
-
-class BinRegularizer:
-    """Bin regularization of a model's quantized weights.
-
-    Either add ``loss()`` to the training loss, or quantize ``inject(weight, quanter)`` instead of
-    every weight. What rests in schedule S3 is marked ``stop_gradient``; a ``DataParallel`` model
-    then needs ``find_unused_parameters=True``.
-
-    Args:
-        layers(iterable of (str, Layer)): quantized layers by name, with ``weight``,
-            ``weight_quanter`` and ``activation_quanter`` (None where the input stays float).
-        settings(BinRegularization): the section of the config.
-
-    Attributes:
-        gradient_factor(float or callable): factor on what ``inject`` adds. With a loss scale and
-            ``k`` accumulated batches per optimizer step it is ``scale / k``, e.g.
-            ``lambda: float(scaler.state_dict()["scale"]) / k``.
-    """
-
-    def __init__(self, layers: Iterable[Tuple[str, paddle.nn.Layer]], settings: BinRegularization):
-        self.layers, self.settings = list(layers), settings
-        # unknown before the first on_epoch
-        self.phase = Phase(True) if settings.schedule == "S1" else None
-        self._options = dict(unbiased=settings.unbiased, grad_to_scale=settings.grad_to_scale)
-        self.gradient_factor: Union[float, Callable[[], float]] = 1.0
-        quanters = [q for _, layer in self.layers
-                    for q in (layer.weight_quanter, layer.activation_quanter) if q is not None]
-        self._weights = [layer.weight for _, layer in self.layers if not layer.weight.stop_gradient]
-        self._scales = [p for q in quanters for p in q.parameters() if not p.stop_gradient]
-
-    def on_epoch(self, epoch: int, epochs: int):
-        """To be called before every epoch, 0 to ``epochs - 1``."""
-        self.phase = phase_of(self.settings, epoch, epochs)
-        for tensors, trains in ((self._weights, self.phase.train_weights),
-                                (self._scales, self.phase.train_scales)):
-            for tensor in tensors:
-                tensor.stop_gradient = not trains
-
-    @property
-    def active(self) -> bool:
-        """Whether the schedule has bin regularization on.
-
-        Raises:
-            ConfigError: ``on_epoch`` has not been called, and the schedule depends on it.
-        """
-        if self.phase is None:
-            raise ConfigError(f"bin regularization with schedule {self.settings.schedule} must "
-                              "know the epoch: call on_epoch(epoch, epochs) before every epoch, or "
-                              "choose schedule S1")
-        return self.phase.regularize and self.settings.lambda_ > 0
-
-    def loss(self) -> paddle.Tensor:
-        """``lambda`` times the sum of ``bin_reg_loss`` over the layers, a scalar;
-        0 while it is not active.
-        """
-        if not self.active:
-            return paddle.zeros([], "float32")
-        return _total_loss([(layer.weight, layer.weight_quanter) for _, layer in self.layers],
-                           **self._options) * self.settings.lambda_
-
-    def inject(self, weight: paddle.Tensor, quanter) -> paddle.Tensor:
-        """``weight`` with the gradient of ``loss()`` added in backward; to be called
-        wherever it is quantized.
-
-        A layer that runs several times in one forward pass would be regularized as
-        often: call it once there.
-        """
-        if not paddle.is_grad_enabled() or not self.active:
-            return weight
-        return inject(weight, quanter, self._injected_factor, **self._options)
-
-    def _injected_factor(self) -> float:
-        factor = self.gradient_factor
-        return self.settings.lambda_ * (factor() if callable(factor) else factor)
-
-    @paddle.no_grad()
-    def statistics(self) -> List[Dict]:
-        """One row per layer: how far its weights have collapsed onto their
-        levels; see ``bin_statistics``.
-        """
-        return [dict(layer=name, **bin_statistics(layer.weight, layer.weight_quanter))
-                for name, layer in self.layers]
 
 
 @paddle.no_grad()
@@ -313,8 +226,9 @@ def bin_statistics(weight: paddle.Tensor, quanter) -> Dict[str, float]:
     Returns:
         dict: ``bits``, ``weights``, ``occupied`` bins, ``mean_error`` (mean of
             |mean of the bin - level|),
-        ``variance`` (mean of the bins' variances), ``near`` (share of weights within 0.1
-        step of their level), ``mse`` (mean square of weight - level, not in steps) and
+        ``variance`` (mean of the bins' variances), ``distance`` (mean of |weight - level|),
+        ``near`` (share of weights within 0.1 step of their level), ``mse`` (mean square of
+        weight - level, not in steps) and
         ``loss`` (``bin_reg_loss``).
     """
     step = quanter.step()
@@ -325,6 +239,7 @@ def bin_statistics(weight: paddle.Tensor, quanter) -> Dict[str, float]:
     spread = bins.mean((error - bins.look_up(mean)).square())
     count = occupied.sum()
     values = dict(mean_error=mean.abs().sum() / count, variance=spread.sum() / count,
+                  distance=error.abs().mean(),
                   near=(error.abs() <= NEAR).astype("float32").mean(),
                   mse=bins.error.square().mean(),
                   loss=bin_reg_loss(weight, quanter))

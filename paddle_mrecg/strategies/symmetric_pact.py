@@ -15,7 +15,6 @@ from typing import Callable, Union
 import numpy as np
 import paddle
 from paddle.autograd import PyLayer
-from paddle.quantization.factory import quanter
 
 from ..errors import ConfigError
 from ..grids.quanter import SMALLEST_STEP, Quanter
@@ -41,7 +40,6 @@ class Injection:
     factor: Union[float, Callable[[], float]] = 1.0
 
 
-@quanter("SymmetricPACT")
 class SymmetricPACTQuanter(Quanter):
     """``clip(x, -alpha, alpha)`` on the grid ``alpha / qmax``: codes ``-qmax .. qmax``,
     ``0 .. qmax`` where nothing is negative.

@@ -9,7 +9,7 @@ import paddle
 import pytest
 from paddle import nn
 
-from paddle_mrecg.errors import ConfigError, ModelError
+from paddle_mrecg.errors import ConfigError
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.aware.job import export_quantized, freeze, quant_aware_prepare, quantized_layers
@@ -174,7 +174,7 @@ def test_a_target_refuses_what_it_cannot_run(small, tmp_path):
                              target="paddle_lite").verification["max_abs_diff"] < 1e-5)
 
 
-def test_a_model_that_evaluates_otherwise_is_an_error(tmp_path):
+def test_layers_for_training_only_are_left_out_and_named(tmp_path):
     class Auxiliary(nn.Layer):
         def __init__(self):
             super().__init__()
@@ -184,9 +184,12 @@ def test_a_model_that_evaluates_otherwise_is_an_error(tmp_path):
             return self.main(x) + self.extra(x) if self.training else self.main(x)
     model, _ = quant_aware_prepare(Auxiliary())
     model(paddle.randn([2, 4]))
-    with pytest.raises(ModelError, match="'extra' is quantized there and not here"):
-        export_quantized(model, str(tmp_path / "out"),
-                         [paddle.static.InputSpec([None, 4], "float32", "x")])
+    exported = export_quantized(model, str(tmp_path / "out"),
+                                [paddle.static.InputSpec([None, 4], "float32", "x")])
+    assert exported.dropped == ["extra"]
+    assert exported.verification["max_abs_diff"] < 1e-5
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert report["dropped"] == ["extra"]
 
 
 @pytest.mark.slow

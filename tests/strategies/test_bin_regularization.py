@@ -11,8 +11,8 @@ from paddle_mrecg.errors import ConfigError
 from paddle_mrecg.aware.quanters.lsq import LSQQuanter
 from paddle_mrecg.aware.quanters.tqt import TQTQuanter
 from paddle_mrecg.grids import affine
-from paddle_mrecg.strategies.bin_regularization import (BinRegularizer, bin_reg_loss,
-                                                        bin_statistics, inject, phase_of)
+from paddle_mrecg.strategies.bin_regularization import bin_reg_loss, bin_statistics, inject
+from paddle_mrecg.aware.bin_regularizer import BinRegularizer, phase_of
 
 BITS = (2, 3, 4, 8)
 

@@ -69,6 +69,8 @@ class Trainer:
         parameters = network.parameters() if penalty is None else penalty.parameter_groups()
         self._optimizer = paddle.optimizer.Momentum(self._rate, recipe.momentum, parameters,
                                                     weight_decay=recipe.weight_decay)
+        if penalty is not None:
+            penalty.plan(self._optimizer, recipe.epochs * len(self._sampler))
         self._average = WeightAverage(network, recipe.ema_decay) if recipe.ema_decay else None
         self.rows: List[Dict] = []
         self.best = -1.0

@@ -4,14 +4,12 @@ PaddleSlim's plain training uses.
 """
 import numpy as np
 import paddle
-from paddle.quantization.factory import quanter
 
 from ...grids.quanter import SMALLEST_STEP, Quanter
 from ...grids.samples import Samples
 from ...grids.fake_quantize import FakeQuantize, Grid, power_of_two
 
 
-@quanter("AbsMax")
 class AbsMaxQuanter(Quanter):
     """``step = abs-max / qmax``: a weight's present one, an activation's moving
     average over training batches.

@@ -2,13 +2,11 @@
 """Learned step size quantization (LSQ, Esser et al., arXiv 1902.08153)."""
 import numpy as np
 import paddle
-from paddle.quantization.factory import quanter
 
 from ...grids.quanter import SMALLEST_STEP, Quanter
 from ...grids.fake_quantize import FakeQuantize, Grid
 
 
-@quanter("LSQ")
 class LSQQuanter(Quanter):
     """Fake quantizer that trains its step.
 

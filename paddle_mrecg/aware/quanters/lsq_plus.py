@@ -2,7 +2,6 @@
 """Learned step and offset for activations (LSQ+, Bhalgat et al., arXiv 2004.09576)."""
 import numpy as np
 import paddle
-from paddle.quantization.factory import quanter
 
 from ...errors import ConfigError
 from ...grids.affine import QuantSpec
@@ -12,7 +11,6 @@ from ...grids.fake_quantize import FakeQuantize, Grid
 from .lsq import LSQQuanter
 
 
-@quanter("LSQPlus")
 class LSQPlusQuanter(LSQQuanter):
     """LSQ with a trained offset, for activations such as those of swish whose small negative
     part a signed grid wastes.

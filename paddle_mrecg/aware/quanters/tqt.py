@@ -5,13 +5,11 @@ import math
 import numpy as np
 import paddle
 from paddle.autograd import PyLayer
-from paddle.quantization.factory import quanter
 
 from ...grids.quanter import Quanter
 from ...grids.fake_quantize import FakeQuantize, Grid, power_of_two
 
 
-@quanter("TQT")
 class TQTQuanter(Quanter):
     """Fake quantizer whose step is a power of two, so that a device rescales by shifting.
 

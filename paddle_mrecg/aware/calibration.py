@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of a model on calibration data, whatever form that data has."""
+import itertools
+from typing import Callable, Iterable, List, Tuple
+
+import numpy as np
+import paddle
+
+from ..errors import DataError
+
+
+class _Stop(BaseException):
+    """Ends a calibration function after the model's first call; no Exception, for those are
+    often caught.
+    """
+
+
+def calibration_runs(model, calibration) -> Tuple[Callable, Iterable[Callable]]:
+    """A run of the model on the first batch, once, and runs on all of them, to be made in order.
+
+    A run returns the model's outputs as arrays. Batches are taken one by one, so a data loader
+    needs no more memory than for one of them.
+
+    Args:
+        model(paddle.nn.Layer): what is run.
+        calibration(iterable|callable): see ``quant_aware_prepare``.
+
+    Raises:
+        DataError: there is not one batch.
+    """
+    if callable(calibration) and not hasattr(calibration, "__iter__"):
+        return _first_call(model, calibration), [lambda: _run(lambda: calibration(model))]
+    batches = iter(calibration)
+    try:
+        first = next(batches)
+    except StopIteration:
+        raise DataError("calibration holds no batch: give a list of some, or a "
+                        "loader that is not used up") from None
+    rest = (_on(model, batch) for batch in batches)
+    return _on(model, first), itertools.chain([_on(model, first)], rest)
+
+
+def _run(call) -> List[np.ndarray]:
+    with paddle.no_grad():
+        return [t.numpy() for t in paddle.utils.flatten(call()) if isinstance(t, paddle.Tensor)]
+
+
+def _on(model, batch) -> Callable:
+    if isinstance(batch, dict):
+        return lambda: _run(lambda: model(**{k: _tensor(v) for k, v in batch.items()}))
+    batch = batch[0] if isinstance(batch, (list, tuple)) else batch
+    return lambda: _run(lambda: model(_tensor(batch)))
+
+
+def _first_call(model, function) -> Callable:
+    """The model's first call within ``function``; the function itself where it makes none."""
+    seen, before = [], vars(model).get("forward")
+
+    def stop(*args, **kwargs):
+        seen.append((args, kwargs))
+        raise _Stop()
+    model.forward = stop
+    try:
+        with paddle.no_grad():
+            function(model)
+    except _Stop:
+        pass
+    finally:
+        del model.forward
+        if before is not None:
+            model.forward = before
+    if not seen:
+        return lambda: _run(lambda: function(model))
+    args, kwargs = seen[0]
+    return lambda: _run(lambda: model(*args, **kwargs))
+
+
+def _tensor(value):
+    return value if isinstance(value, paddle.Tensor) else paddle.to_tensor(value)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How strongly bin regularization pulls, said in e-folds instead of lambda.
+
+The gradient of the term on a weight is ``2 lambda e / V``: ``e`` its distance to its level, ``V``
+the weights in its bin. With learning rates ``r_t`` and momentum ``m`` it alone shrinks the
+distance by the factor ``exp(-n)``, with
+
+    n = 2 lambda sum(r_t) / ((1 - m) V)   e-folds.
+
+V runs from 2 to tens of thousands, so one lambda for all layers closes small layers long before
+large ones move, and a short training ends before anything has moved. With ``efolds`` given, each
+layer gets the lambda for which ``n`` is the wanted number at the end of training. V is then the
+layer's mean, weights divided by occupied bins; the lambda grows from 0 along a cosine.
+"""
+import copy
+import math
+from typing import List
+
+from paddle.optimizer.lr import LRScheduler
+
+from ..errors import ConfigError
+
+WEAK = 0.3  # e-folds below which the term hardly moves a weight
+# A bin with few weights would be pulled as many times harder than the layer's mean, up to
+# thousands, and momentum makes it swing: no bin counts less than this share of the mean.
+LEAST_SHARE = 0.1
+
+
+class Plan:
+    """The learning rates of a training, step by step, and how the term grows in it.
+
+    Args:
+        optimizer(paddle.optimizer.Optimizer): SGD or Momentum, before its first step.
+        steps(int): optimizer steps of the whole training.
+        start(float): share of the steps before the term begins.
+        growing(bool): from 0 along a cosine, else at full weight at once.
+        steps_per_lr(int): optimizer steps between two steps of the learning rate's scheduler.
+
+    Raises:
+        ConfigError: no steps, or an optimizer whose steps are not proportional to gradients.
+
+    Attributes:
+        growth(list[float]): the term's share of its full weight, 0 to 1, for each step.
+        pulls(list[float]): ``growth`` times the learning rates with which the gradient of a step
+            acts until the end, ``rate / (1 - momentum)`` where they are equal: 2 lambda / V times
+            their sum are the e-folds.
+    """
+
+    def __init__(self, optimizer, steps: int, start: float, growing: bool, steps_per_lr: int = 1):
+        if steps < 1 or steps_per_lr < 1:
+            raise ConfigError(f"a training of {steps} steps, {steps_per_lr} for each learning "
+                              "rate: both must be at least 1")
+        kind = type(optimizer).__name__
+        if kind not in ("SGD", "Momentum"):
+            raise ConfigError(f"BinRegularization.efolds cannot plan for {kind}, whose steps are "
+                              "not proportional to gradients: use SGD or Momentum, or give lambda")
+        momentum = float(getattr(optimizer, "_momentum", 0.0))
+        rates = _rates(optimizer, steps, steps_per_lr)
+        self.steps, self.growth = steps, [_growth(k / steps, start, growing) for k in range(steps)]
+        self.pulls = [g * r for g, r in zip(self.growth, _with_momentum(rates, momentum))]
+
+    def efolds(self, lambda_: float, bin_size: float, done: int) -> float:
+        """Predicted e-folds after ``done`` steps of a bin of that size."""
+        return 2.0 * lambda_ * sum(self.pulls[:done]) / bin_size
+
+    def lambda_for(self, efolds: float, bin_size: float) -> float:
+        """The full weight of the term for that number of e-folds at the end of training."""
+        total = sum(self.pulls)
+        return efolds * bin_size / (2.0 * total) if total else 0.0
+
+
+def _growth(share: float, start: float, growing: bool) -> float:
+    if share < start:
+        return 0.0
+    return 0.5 * (1.0 - math.cos(math.pi * (share - start) / (1.0 - start))) if growing else 1.0
+
+
+def _with_momentum(rates: List[float], momentum: float) -> List[float]:
+    """A gradient acts in its own step, and ever less in those that follow."""
+    acting, later = [], 0.0
+    for rate in reversed(rates):
+        later = rate + momentum * later
+        acting.append(later)
+    return acting[::-1]
+
+
+def _rates(optimizer, steps: int, steps_per_lr: int) -> List[float]:
+    """The learning rate of each step, from a copy of the optimizer's scheduler."""
+    scheduler = optimizer._learning_rate
+    if not isinstance(scheduler, LRScheduler):
+        return [float(optimizer.get_lr())] * steps
+    scheduler, rates = copy.deepcopy(scheduler), []
+    for step in range(steps):
+        if step and step % steps_per_lr == 0:
+            scheduler.step()
+        rates.append(float(scheduler()))
+    return rates
