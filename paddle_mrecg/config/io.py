@@ -50,8 +50,7 @@ def load_config(source=None, overrides=()) -> Config:
 
 
 def load_training_config(source=None, overrides=()) -> TrainingConfig:
-    """``load_config`` for the quant-aware job: sections QuantAware,
-    BinRegularization and SymmetricPACT.
+    """``load_config`` for the quant-aware job: QuantAware and the sections next to it.
 
     Args: and raises as ``load_config``; ``source`` may be a TrainingConfig.
 
@@ -149,13 +148,13 @@ def read_sections(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem
             text = file.read()
         raw, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"config file '{source}' cannot be read ({reason}); give "
                           "the path of a YAML file") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"config file '{source}'{at} is no valid YAML "
+        raise ConfigError(f"config file '{source}'{at} is not valid YAML "
                           f"({getattr(error, 'problem', None) or error}); check indentation, "
                           "colons and quotes there") from error
     if raw is None:
@@ -198,7 +197,7 @@ def apply_overrides(raw: Dict, lines: Dict[Path, int], overrides, resolved: bool
         try:
             value = yaml.safe_load(value)
         except yaml.YAMLError:
-            problems.append(Problem(keys, f"value '{value}' is no valid YAML; quote it"))
+            problems.append(Problem(keys, f"value '{value}' is not valid YAML; quote it"))
             continue
         problems += _put(raw, keys, value)
         lines[keys] = 0  # stands in no file any more
@@ -218,7 +217,7 @@ def _put(raw: Dict, keys: Path, value) -> List[Problem]:
             raw[key] = {}
         raw = raw[key]
         if not isinstance(raw, dict):
-            return [Problem(keys, f"{dotted(keys[:depth + 1])} is no mapping, so nothing inside it "
+            return [Problem(keys, f"{dotted(keys[:depth + 1])} is not a mapping, so nothing in it "
                             "can be set; give the whole value")]
     raw[keys[-1]] = value
     return []

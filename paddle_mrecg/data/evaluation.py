@@ -75,7 +75,7 @@ def classification_metrics(predict: Predict, batches: Iterable,
         with NaN or infinity among its scores is a miss.
 
     Raises:
-        DataError: no sample, labels outside of the classes, or outputs that are no scores.
+        DataError: no sample, labels outside the classes, or outputs that are not scores.
 
     Examples:
         >>> scores = np.eye(6, dtype="float32")
@@ -113,7 +113,7 @@ def checked_scores(scores, name: str) -> Dict[str, float]:
     """What an evaluator returned, as numbers.
 
     Raises:
-        DataError: it is no mapping of names to numbers.
+        DataError: it is not a mapping of names to numbers.
     """
     try:
         return {str(k): float(v) for k, v in dict(scores).items()}

@@ -19,7 +19,7 @@ RESULT_NAMES = ("model.pdmodel", "model.pdiparams", "encodings.json", "units.csv
                 "resolved_config.yaml",
                 "oscillation.png", "visualdl", "report.json")
 SEAL = "report.json"  # leaves first and arrives last: where it is, the result is whole
-# a directory with MARKER (says that it is ours, and locks it), CONTENT and CHECKPOINTS
+# a directory with MARKER (marks it as this package's, and locks it), CONTENT and CHECKPOINTS
 STAGING = ".partial"
 MARKER, CONTENT, CHECKPOINTS = ".paddle_mrecg", "result", "checkpoint"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -115,7 +115,7 @@ class ResultDir:
                               "choose another Global.save_dir") from error
 
     def _refuse_foreign(self):
-        """A model.pdmodel beside no report.json was not written by us: never replace it."""
+        """Never replace a model.pdmodel without a report.json: another program wrote it."""
         found = [n for n in RESULT_NAMES if os.path.lexists(os.path.join(self.save_dir, n))]
         if found and SEAL not in found:
             raise OutputError(f"save_dir '{self.shown}' already has a '{found[0]}' that is not "
@@ -130,8 +130,8 @@ class ResultDir:
 
     def _open(self, resume: bool):
         if os.path.exists(self.staging) and not os.path.exists(os.path.join(self.staging, MARKER)):
-            raise OutputError(f"'{self.staging}' is in the way and is not ours: move it or choose "
-                              "another Global.save_dir")
+            raise OutputError(f"'{self.staging}' was not written by paddle_mrecg: move it or "
+                              "choose another Global.save_dir")
         os.makedirs(self.staging, exist_ok=True)
         self._lock = open(os.path.join(self.staging, MARKER), "a", encoding="utf-8")
         if fcntl:
