@@ -155,7 +155,7 @@ class _Reader:
         self._names[op["O"][0]["%"]] = self._names[op["I"][0]["%"]][attributes(op)["index"]]
         return None
 
-    # Constants: kept as values for folding, and as tensors in case that somebody reads them. ---
+    # Constants: kept as values for folding, and as tensors in case an op reads them. ---
 
     def _read_full(self, _, op):
         attrs, out = attributes(op), op["O"][0]
@@ -284,7 +284,7 @@ def _rename(graph, table):
 
 
 def _alive(graph):
-    """The ops that an output depends on; folding leaves constants that nobody reads."""
+    """The ops that an output depends on; folding leaves constants that nothing reads."""
     wanted, kept = set(graph.outputs), []
     for op in reversed(graph.ops):
         if wanted.intersection(op.output_names):

@@ -19,7 +19,7 @@ def as_list(names):
 
 
 def tensor_info(name, kind) -> TensorInfo:
-    """Shape and type of a value; what is no dense tensor has neither."""
+    """Shape and type of a value; neither for anything but a dense tensor."""
     if not kind["#"].endswith("t_dtensor"):
         return TensorInfo(name)
     return TensorInfo(name, tuple(kind["D"][1]), _TYPES.get(kind["D"][0]["#"], "float32"))

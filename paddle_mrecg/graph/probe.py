@@ -35,7 +35,7 @@ class Probe:
         constants(dict[str, np.ndarray]): values of the ``constant`` tensors.
         unreached(dict[Op, str]): ops that cannot run in dygraph, and why;
             their results have no kind.
-        unsupported(list[Op]): those of them that are no follow-up of another.
+        unsupported(list[Op]): those of them that do not merely follow from another.
     """
 
     shapes: Dict[str, Tuple[int, ...]] = dataclasses.field(default_factory=dict)
