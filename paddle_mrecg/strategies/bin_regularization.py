@@ -77,7 +77,7 @@ def inject(weight: paddle.Tensor, quanter, factor: Union[float, Callable[[], flo
     """``weight`` unchanged, but its gradient becomes that of the loss plus
     ``factor * bin_reg_loss(weight)``.
 
-    To be quantized in the place of ``weight``, once per forward pass; the other
+    Quantize the result instead of ``weight``, once per forward pass; the other
     arguments are ``bin_reg_loss``'s.
 
     Args:
@@ -103,7 +103,7 @@ class _Bins(NamedTuple):
         bins = (flat - low).astype("int32")  # counted in half the time of int64
         try:
             counts = paddle.bincount(bins, minlength=high - low + 1).astype("float32")
-        except ValueError as error:  # a weight that is no number has no bin
+        except ValueError as error:  # a weight that is NaN has no bin
             raise DataError("a weight or its step is NaN: the training diverged; "
                             "lower the learning rate") from error
         return cls(flat,
@@ -299,9 +299,7 @@ class BinRegularizer:
 
     @paddle.no_grad()
     def statistics(self) -> List[Dict]:
-        """One row per layer: how far its weights have collapsed onto their
-        levels; see ``bin_statistics``.
-        """
+        """One row per layer: how close weights are to their levels; see ``bin_statistics``."""
         return [dict(layer=name, **bin_statistics(layer.weight, layer.weight_quanter))
                 for name, layer in self.layers]
 
