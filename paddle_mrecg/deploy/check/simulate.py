@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference: a quantized program op by op, with the definition of each quantizer and
-float arithmetic between.
-"""
+"""The reference: a quantized program run op by op, with each quantizer's definition."""
 from typing import Dict, List, Mapping, Sequence
 
 import numpy as np
