@@ -107,9 +107,7 @@ def test_an_error_during_the_run_leaves_nothing(model_dir, tmp_path):
 
 
 def _with_unsupported(graph, behind):
-    """Insert an op that dygraph cannot run, which Paddle Inference can,
-    behind tensor ``behind``.
-    """
+    """Insert an op behind ``behind`` that Paddle Inference can run and dygraph cannot."""
     info = graph.tensors[behind]
     copy = graph.tensors["copied"] = TensorInfo("copied", info.shape)
     for op in graph.ops:
