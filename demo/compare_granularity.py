@@ -169,9 +169,7 @@ def summary(args) -> int:
 
 
 def _keep_common_measures(runs):
-    """Drop what only some cells of a comparison have: a mean over other seeds than its
-    neighbours' would mislead.
-    """
+    """Drop seeds that only some cells have: means over different seeds do not compare."""
     compared = {}
     for run in runs:
         compared.setdefault(tuple(run["setting"][k] for k in ("model", "bits", "budget")),

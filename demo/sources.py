@@ -48,7 +48,7 @@ def model_dir(name: str) -> str:
 
 def shared_data(inside: str) -> Path:
     """A folder of the optional measuring data: ``$MRECG_SHARED_DATA`` or
-    ``../shared/data`` beside the repository.
+    ``../shared/data`` next to the repository.
 
     Raises:
         Absent: the folder is not there.

@@ -128,7 +128,7 @@ def _is_amd() -> bool:
 
 
 def seed_everything(seed: int):
-    """Seed numpy's and Paddle's global generators; ours are seeded where they are made."""
+    """Seed the global generators of numpy and Paddle; this package seeds its own elsewhere."""
     import numpy as np
     import paddle
     np.random.seed(seed)

@@ -6,7 +6,7 @@ class MrecgError(Exception):
     """Base of every error whose cure lies with the user.
 
     The message is one sentence: what happened where, what was expected, what
-    to do. Anything that is not a ``MrecgError`` is a bug of ours.
+    to do. Anything that is not a ``MrecgError`` is a bug in this package.
     """
 
 

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantized layers of a few lines: what the training strategies ask of
-the real ones, and no more.
-"""
+"""Minimal quantized layers: only what the training strategies need of the real ones."""
 import numpy as np
 import paddle
 

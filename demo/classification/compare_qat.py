@@ -73,7 +73,7 @@ def cells(network: str):
 
 
 def method_config(network: str, bits: str, method: str):
-    """The checked config of a cell of ours."""
+    """The checked config of a cell that this package trains."""
     from paddle_mrecg.config.io import load_training_config
     stem, overrides = METHODS[method]
     weight_bits, activation_bits = bits[1], bits[3]
@@ -117,8 +117,8 @@ class Grid:
             return trainer.fit(resume=True, visualdl=False)
 
     def float_weights(self, network: str, seed: int) -> Path:
-        """Weights of the float network, trained where they are not there;
-        their score lies beside them.
+        """Weights of the float network, trained if they do not exist yet;
+        their score is stored next to them.
         """
         from demo.classification.training import checkpoint, networks
         from paddle_mrecg.compat import seed_everything
@@ -235,7 +235,7 @@ def summary(args) -> int:
     draw(runs, Path(args.results).parent)
     # these stay in the cells
     table = [{k: v for k, v in run.items() if k not in ("curves", "layers")} for run in runs]
-    for run in table:  # a grid runs for hours beside other work: its seconds compare nothing
+    for run in table:  # a grid runs for hours next to other work: its seconds mean little
         run["measured"] = {k: v for k, v in run["measured"].items() if k != "seconds"}
     path = results.save_results(args.results, "python demo/classification/compare_qat.py run",
                                 table, found)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of compare_qat.py: curves, accuracy by bits, and PACT's alphas. Colours as in
-paddle_mrecg.report.pictures.
-"""
+"""Pictures of compare_qat.py: curves, accuracy by bits, and PACT's alphas."""
 import statistics
 from pathlib import Path
 from typing import Dict, List

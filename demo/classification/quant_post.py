@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantize a classification network after training and score it: float,
-nearest rounding, reconstructed.
+"""Quantize a trained classification network; score it float, rounded and reconstructed.
 
     python demo/classification/quant_post.py --model cifar_resnet20 \\
         --config_path configs/classification/cifar_resnet20_mrecg_w4a4.yaml \\

@@ -59,8 +59,7 @@ def decode_head(output: np.ndarray, head: Head,
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, overlap: float,
              keep: int = 100) -> Detections:
-    """Non-maximum suppression class by class, a box being a candidate for every
-    class above ``threshold``.
+    """Non-maximum suppression per class; a box counts for each class above ``threshold``.
 
     Paddle's own operator does the work: it comes with every Paddle this project runs on, while
     OpenCV's needs a build for the numpy that is installed.

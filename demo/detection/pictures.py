@@ -15,7 +15,7 @@ SHOWN = 0.3  # smallest score of a box that is drawn
 
 
 class Shape(NamedTuple):
-    """An outline [N, 2] in pixels, what stands beside it, and a number that chooses its colour."""
+    """An outline [N, 2] in pixels, the text next to it, and a number that chooses its colour."""
 
     outline: np.ndarray
     label: str

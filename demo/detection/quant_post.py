@@ -32,7 +32,7 @@ def load(args):
 
 
 def draw(args, model_dir: str, result) -> Path:
-    """``detections.png`` beside the quantized program."""
+    """``detections.png`` next to the quantized program."""
     from paddle_mrecg.deploy.predictor import Predictor
     from paddle_mrecg.graph.load import load_graph
     from paddle_mrecg.graph.writer import save_program

@@ -3,7 +3,7 @@
 
 Needs a clone of PaddleOCR (tried with 2.8, its requirements installed). Text lines are rendered on
 the spot, the released weights are put into PaddleOCR's network, and
-deploy/slim/quantization/quant.py and export_model.py run for three methods: with nothing of ours
+deploy/slim/quantization/quant.py and export_model.py run for three methods: without our sections
 switched on (8 bits, PaddleOCR's PACT), and with the two strategy files of configs/ocr. The
 exported programs are scored on held-out lines. PaddleOCR shuffles without a seed, so runs differ:
 --repeats says by how much.
@@ -40,9 +40,7 @@ SETS = {"train": ("calibration", 1000), "test": ("calibration", 2000)}
 
 
 def render_data(folder: Path, counts):
-    """Lines of both directions as images, and PaddleOCR's label files
-    ``train.txt`` and ``test.txt``.
-    """
+    """Images of lines in both directions, and PaddleOCR's ``train.txt`` and ``test.txt``."""
     from demo.quickstart.render import line
     folder.mkdir(parents=True, exist_ok=True)
     for name, count in counts.items():
@@ -103,7 +101,7 @@ def released_checkpoint(paddleocr: Path, architecture, target: Path):
 
 def run_host(paddleocr: Path, script: str, strategy, config: Path, options, log: Path):
     """One script of PaddleOCR through ``paddle-mrecg run``, which without sections of
-    ours switches nothing on.
+    our sections switches nothing on.
 
     Raises:
         MrecgError: it failed; the message ends with the log's last line.

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of a released inference model, put back into the network that a host trains: a start
-for quant-aware training.
+"""Start a host's quant-aware training from the weights of a released inference model.
 
 Released models are often inference programs only; their training checkpoints are a download away,
 or not to be had. The parameters are the same numbers: layers run in the order of the program's ops,

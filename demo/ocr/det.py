@@ -17,8 +17,8 @@ FOLDER = "ocr/ic15_det_test"  # of the measuring data: img/NAME.jpg, gt/gt_NAME.
 # applied to BGR as they stand, as PP-OCR does
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LONG_SIDE, MULTIPLE = 960, 32
-IGNORED = "###"  # the text of words that nobody can read
-SMALLEST = 3  # pixels of the map: a narrower region is no text
+IGNORED = "###"  # the text of illegible words
+SMALLEST = 3  # pixels of the map: a narrower region is not text
 
 
 class Word(NamedTuple):
@@ -37,9 +37,7 @@ class Tally(NamedTuple):
 
 
 def preprocess(image: Image.Image, long_side: int = LONG_SIDE) -> np.ndarray:
-    """float32 [3, H, W], normalised BGR; sides rounded to multiples of 32 after
-    shrinking to ``long_side``.
-    """
+    """float32 [3, H, W], normalised BGR; shrunk to ``long_side``, sides multiples of 32."""
     scale = min(1.0, long_side / max(image.size))
     width, height = (max(MULTIPLE, int(round(side * scale / MULTIPLE)) * MULTIPLE)
                      for side in image.size)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a recipe of configs/slim through PaddleSlim's AutoCompression (ACT), with
-our strategies registered.
+"""Run a recipe of configs/slim through AutoCompression (ACT) with our strategies.
 
 Everything below the section Global is what AutoCompression reads. Global belongs to this script:
 which model, and which functions give the data and the score. A recipe runs twice, with our sections
 and without them (MRECG: with nearest rounding instead; training: PaddleSlim's own), so that the
-table says what they add. There is no selection on the evaluation data: what is scored is the last
+table says what they add. Nothing is selected on the evaluation data: what is scored is the last
 program, as Paddle Inference runs it.
 
     python demo/slim/act.py --config_path configs/slim/ppocr_cls_act_mrecg_w4a8.yaml \\
@@ -103,7 +102,7 @@ def float_model(settings) -> Path:
 
     Raises:
         sources.Absent: the demo's package or weights are not here.
-        ModelError: there are no such files.
+        ModelError: the files do not exist.
     """
     from paddle_mrecg.errors import ModelError
     name, own = settings["model_dir"], layers()
@@ -147,7 +146,7 @@ def compress(recipe, model_dir: Path, save_dir: Path, seed: int):
 
 
 def measure(recipe, model_dir: Path, save_dir: Path, seed: int):
-    """Scores in percent of the float model, of the recipe without ours and of the recipe,
+    """Scores in percent of the float model, of the recipe without our sections and with them,
     by the evaluator's metric.
     """
     from paddle_mrecg.data.hooks import call_hook

@@ -24,9 +24,7 @@ _LOCK, _SAVED, _USERS = threading.Lock(), [], []
 
 
 class QuantizedAdditions:
-    """Mixed into the class of the model: quantizes inputs and result of its k-th
-    addition with ``additions[k]``.
-    """
+    """Model mixin: ``additions[k]`` quantizes the inputs and result of the k-th addition."""
 
     def forward(self, *args, **kwargs):
         hidden = self._sub_layers.pop("additions")  # nn.Sequential would run it

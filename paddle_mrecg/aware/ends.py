@@ -21,8 +21,8 @@ from ..deploy.verify import values_in_program
 
 
 def chooses(graph: Graph) -> bool:
-    """The program has an op that is no function of numbers to numbers: one outside
-    the op table, as an NMS is.
+    """The program has an op that does not map numbers to numbers: one outside
+    the op table, such as an NMS.
     """
     return any(op.type not in SUPPORTED and not is_quantize_op(op.type) for op in graph.ops)
 
@@ -56,8 +56,8 @@ def end_outputs(frozen, graph: Graph, samples, feed,
 
 
 def _end_tensors(graph: Graph) -> Dict[str, List[str]]:
-    """Weight -> output tensors, one per use, of the quantized layers behind
-    which there is no other one.
+    """Weight -> output tensors, one per use, of the quantized layers that
+    no other quantized layer follows.
     """
     weight_of = {op.output("Y"): op.input("X") for op in weight_dequantizers(graph)}
     consumers, producers, behind, ends = graph.consumers(), graph.producers(), set(), {}

@@ -75,7 +75,7 @@ def refuse_tracing():
 @contextlib.contextmanager
 def as_float(model):
     """Within this context quantized layers of ``model`` are float ones, for
-    who only looks at its graph.
+    code that only looks at the graph.
     """
     classes = [(layer, type(layer)) for _, layer in quantized_layers(model)]
     for layer, cls in classes:
@@ -94,7 +94,7 @@ def shadowed(layer, **tensors):
     """Within this context attributes of ``layer`` are ``tensors``: the float layer's
     own ``forward`` reads those.
     """
-    # a bias of None is no parameter
+    # a bias of None is not a parameter
     before = {name: layer.__dict__[name] for name in tensors if name in layer.__dict__}
     layer.__dict__.update(tensors)
     try:
@@ -155,9 +155,7 @@ def copied(model) -> nn.Layer:
 
 
 def quantizable(model, types: List[str]) -> List[Tuple[str, nn.Layer]]:
-    """Layers that compute as the types of that name do: these themselves, and subclasses
-    with the same ``forward``.
-    """
+    """Layers of the named types, and of subclasses that keep their ``forward``."""
     forwards = {LAYER_TYPES[name].forward for name in types}
     return [(name, layer) for name, layer in model.named_sublayers(include_self=True)
             if type(layer).forward in forwards]

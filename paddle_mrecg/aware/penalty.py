@@ -67,9 +67,7 @@ class Penalty:
         return paddle.add_n(terms) if terms else paddle.zeros([], "float32")
 
     def on_epoch(self, epoch: int, epochs: int):
-        """To be called before every epoch, 0 to ``epochs - 1``: moves the schedules of bin
-        regularization and dampening.
-        """
+        """Call before every epoch, 0 to ``epochs - 1``: moves the penalties' schedules."""
         if not 0 <= epoch < epochs:
             raise ConfigError(f"epoch {epoch} of {epochs}: epochs count from 0 to epochs - 1")
         for term in (self.bins, self.dampening):

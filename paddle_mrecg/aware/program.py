@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a frozen quant-aware model to the graph of its quantized program.
 
-The float network is traced with a marker in the place of every activation quanter: a ``scale`` op
+The float network is traced with a marker instead of every activation quanter: a ``scale`` op
 that adds the quanter's number. In the graph each marker becomes the quantizer itself. Batch norms
 that were not folded stay ops of their own; a runtime may fold them into the scales.
 """

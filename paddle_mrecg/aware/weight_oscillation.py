@@ -3,7 +3,7 @@
 
 With straight-through gradients many weights settle at the edge between two
 levels and jump from one to the other at every few steps; batch norms then
-track statistics of a network that never stands still. Three remedies, each usable by itself:
+track statistics of a network that never stands still. Three remedies, each usable alone:
 
 * ``Dampening``: a loss that pulls weights to the middle of their bin. Unlike bin regularization it
   sums over weights, not bins, leaves clipped weights alone and does not train the steps.
@@ -148,9 +148,7 @@ class FreezingState(paddle.nn.Layer):
         self.register_buffer("frozen", paddle.zeros(codes.shape, "bool"))
 
     def update(self, codes: paddle.Tensor, momentum: float, threshold: float):
-        """Note the codes after one optimizer step; freeze what oscillates more often than
-        ``threshold`` (0: nothing).
-        """
+        """Note the codes after a step; freeze what oscillates above ``threshold`` (0: nothing)."""
         codes = paddle.where(self.frozen, self.codes.astype("float32"), codes)
         change = paddle.sign(codes - self.codes.astype("float32"))
         direction = self.direction.astype("float32")
@@ -169,7 +167,7 @@ class FreezingState(paddle.nn.Layer):
 class IterativeFreezing(paddle.nn.Layer):
     """Freezes weights that oscillate at the level where they have been most of the time.
 
-    Its state is in buffers: save ``state_dict()`` beside the optimizer's, and load it to resume.
+    Its state is in buffers: save ``state_dict()`` with the optimizer's, and load it to resume.
 
     Args:
         layers(iterable of (str, Layer)): quantized layers, with ``weight`` and ``weight_quanter``;
@@ -228,9 +226,7 @@ class IterativeFreezing(paddle.nn.Layer):
 
     @paddle.no_grad()
     def step(self):
-        """To be called after every step of the optimizer: look for oscillations,
-        and put frozen weights back.
-        """
+        """Call after every step of the optimizer: tracks oscillations, restores frozen weights."""
         for name, layer in self._layers:
             state, quanter, weight = self.states[name], layer.weight_quanter, layer.weight
             state.update(quanter.codes(weight), self.momentum, self.now)
@@ -239,9 +235,7 @@ class IterativeFreezing(paddle.nn.Layer):
             weight.set_value(paddle.where(state.frozen, level.astype(weight.dtype), weight))
 
     def statistics(self) -> List[Dict]:
-        """One row per layer: share of the weights that are ``frozen``, and that were
-        ``oscillating`` above ``end``.
-        """
+        """One row per layer: share of weights ``frozen``, and ``oscillating`` above ``end``."""
         def share(mask):
             return float(mask.astype("float32").mean())
         return [dict(layer=name, frozen=share(state.frozen),
@@ -266,7 +260,7 @@ def reestimate_batch_norm(model: paddle.nn.Layer, batches: Iterable, count: int 
 
     Raises:
         ModelError: the network has no batch norm.
-        DataError: there is no batch.
+        DataError: ``batches`` is empty.
     """
     forward = (forward
                or (lambda model, batch: model(batch[0] if isinstance(batch, (list, tuple))
@@ -274,8 +268,8 @@ def reestimate_batch_norm(model: paddle.nn.Layer, batches: Iterable, count: int 
     norms = [layer for layer in model.sublayers(include_self=True)
              if isinstance(layer, BATCH_NORMS) and not layer._use_global_stats]
     if not norms:
-        raise ModelError("there is no batch norm whose statistics could be estimated "
-                         "again; leave this step out")
+        raise ModelError("the network has no batch norm whose statistics could be "
+                         "estimated again; leave this step out")
     before = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
     momenta, seen = [norm._momentum for norm in norms], 0
     try:

@@ -50,7 +50,7 @@ def run(args) -> int:
         print(describe(call, strategies))
         return OK
     with contextlib.suppress(ImportError):
-        import cv2  # noqa: F401  before Paddle 2.6, beside whose zlib it crashes
+        import cv2  # noqa: F401  before Paddle 2.6: loaded after its zlib, it crashes
     import_paddle()
     from ..hosts.run import run_script
     run_script(call, strategies, args.watch)
@@ -61,7 +61,7 @@ def add_commands(commands) -> None:
     """Add ``run`` to the parser of ``paddle-mrecg``."""
     command = add_command(commands, "run", run, RUN)
     command.add_argument("--strategy", metavar="FILE",
-                         help="YAML file of our sections, beside those in the script's own file")
+                         help="YAML file of our sections, added to those in the script's own file")
     command.add_argument("--watch", metavar="DIR",
                          help="keep what training does to the weights: bins.csv, bins.png, "
                               "VisualDL curves")

@@ -55,8 +55,7 @@ def load_config(source=None, overrides=()) -> Config:
 
 
 def load_training_config(source=None, overrides=()) -> TrainingConfig:
-    """``load_config`` for the quant-aware job: sections QuantAware,
-    BinRegularization and SymmetricPACT.
+    """``load_config`` for the quant-aware job: QuantAware and the sections next to it.
 
     Args: and raises as ``load_config``; ``source`` may be a TrainingConfig.
 
@@ -167,7 +166,7 @@ def read_sections(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"config file '{source}'{at} is no valid YAML "
+        raise ConfigError(f"config file '{source}'{at} is not valid YAML "
                           f"({getattr(error, 'problem', None) or error}); check indentation, "
                           "colons and quotes there") from error
     except UNPARSABLE as error:
@@ -247,7 +246,7 @@ def _put(raw: Dict, keys: Path, value) -> List[Problem]:
             raw[key] = {}
         raw = raw[key]
         if not isinstance(raw, dict):
-            return [Problem(keys, f"{dotted(keys[:depth + 1])} is no mapping, so nothing inside it "
+            return [Problem(keys, f"{dotted(keys[:depth + 1])} is not a mapping, so nothing in it "
                             "can be set; give the whole value")]
     raw[keys[-1]] = value
     return []

@@ -25,8 +25,8 @@ class Global:
 
     model_dir: Optional[str] = knob(None,
                                     "directory or file prefix of the exported inference model")
-    model_filename: Optional[str] = knob(None, "program file inside model_dir; found by itself "
-                                         "when there is only one")
+    model_filename: Optional[str] = knob(None, "program file inside model_dir; found "
+                                         "automatically when there is only one")
     params_filename: Optional[str] = knob(None, "combined parameter file; empty for "
                                           "one file per parameter")
     save_dir: str = knob("output/quantized",
@@ -141,7 +141,7 @@ class QuantPost:
 
 
 def _from_preset(cls):
-    """``cls(preset=name, ...)`` starts from ``PRESETS[name]``; what is given beside it wins."""
+    """``cls(preset=name, ...)`` starts from ``PRESETS[name]``; what else is given wins."""
     plain_init = cls.__init__
 
     @functools.wraps(plain_init)
@@ -157,7 +157,7 @@ def _from_preset(cls):
 class MRECG:
     """Granularity (which modules are joined) and reconstruction (how a unit is trained).
 
-    ``preset`` chooses the starting values; keys given beside it win.
+    ``preset`` chooses the starting values; keys given next to it win.
     """
 
     preset: str = knob("mrecg", "named starting values",
@@ -209,7 +209,8 @@ class MRECG:
                                         "per layer, instead of round_weight: "
                                         "follows the loss's scale", low=0.0)
     inner_weight: float = knob(0.0, "joined units: weight of the relative errors at the inner "
-                               "block ends, beside that of the output; 0 as in the paper", low=0.0)
+                               "block ends, added to that of the output; 0 as in the paper",
+                               low=0.0)
     warm_up: float = knob(0.2, "share of the steps before the rounding term sets in", low=0.0,
                           high=1.0)
     beta_start: float = knob(20.0, "exponent of the rounding term after warm-up", "b", low=1.0)

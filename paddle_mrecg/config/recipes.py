@@ -43,7 +43,7 @@ def recipe_text(name: str) -> str:
         name(str): as ``recipes`` gives it; its folder, or a suffix ``.yaml``, may be there or not.
 
     Raises:
-        ConfigError: there is no such recipe.
+        ConfigError: the recipe does not exist.
     """
     known = recipes()
     short = {path.stem: path for path in known.values()}

@@ -57,8 +57,8 @@ def did_you_mean(word, choices) -> str:
 
 
 def nearly(word, choices) -> str:
-    """The choice that ``word`` is a slip of, or nothing: stricter than ``did_you_mean``, for it
-    may be somebody else's word.
+    """The choice that ``word`` is a slip of, or nothing: stricter than ``did_you_mean``,
+    because the word may belong to another program.
     """
     lower = {choice.lower(): choice for choice in choices}
     return lower.get("".join(difflib.get_close_matches(str(word).lower(), lower, 1, SLIP)), "")

@@ -15,7 +15,7 @@ def field_default(cls, name: str):
 
 
 def check_activation_bits(section: str, settings, lite: bool, cure: str) -> Iterator[Problem]:
-    """Activation bits that are no bits at all, or that the target does not enforce;
+    """Activation bits outside the known range, or bits that the target does not enforce;
     unset ones (None) are fine.
     """
     given = [((section, key), getattr(settings, key)) for key in ACTIVATION_BITS]

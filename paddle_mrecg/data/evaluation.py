@@ -76,7 +76,7 @@ def classification_metrics(predict: Predict, batches: Iterable,
         with NaN or infinity among its scores is a miss.
 
     Raises:
-        DataError: no sample, labels outside of the classes, or outputs that are no scores.
+        DataError: no sample, labels outside the classes, or outputs that are not scores.
 
     Examples:
         >>> scores = np.eye(6, dtype="float32")
@@ -114,7 +114,7 @@ def checked_scores(scores, name: str) -> Dict[str, float]:
     """What an evaluator returned, as numbers.
 
     Raises:
-        DataError: it is no mapping of names to numbers.
+        DataError: it is not a mapping of names to numbers.
     """
     if not isinstance(scores, collections.abc.Mapping) or not scores:
         raise DataError(f"evaluator '{name}' must return a mapping of metric names to numbers, "

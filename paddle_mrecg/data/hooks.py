@@ -17,7 +17,7 @@ def find_hook(text: str) -> Callable:
     """The function that ``module:function`` names; modules in the working directory are found too.
 
     Raises:
-        DataError: there is no such module or function, or importing it fails.
+        DataError: the module or function does not exist, or importing it fails.
     """
     name, _, attribute = text.partition(":")
     here = os.getcwd()

@@ -27,7 +27,7 @@ def list_images(data: Data) -> List[Item]:
     """
     folder = Path(data.image_dir) if data.image_dir is not None else None
     if folder is not None and not folder.is_dir():
-        raise DataError(f"image_dir '{folder}' is no folder: give the folder of the images")
+        raise DataError(f"image_dir '{folder}' is not a folder: give the folder of the images")
     if data.label_file is not None:
         return _read_label_file(Path(data.label_file), folder)
     results = {p.parent for p in folder.rglob("report.json")
@@ -53,8 +53,9 @@ def _read_label_file(file: Path, folder: Optional[Path]) -> List[Item]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise DataError(f"label_file '{file}' cannot be read ({reason})") from error
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise DataError(f"label_file '{file}' cannot be read ({reason}); give the "
+                        "path of a UTF-8 text file") from error
     items = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -63,8 +64,8 @@ def _read_label_file(file: Path, folder: Optional[Path]) -> List[Item]:
                           else _split_last_space(line.strip()))
         path = (folder or file.parent) / name.strip()
         if not path.is_file():
-            raise DataError(f"label_file '{file}', line {number}: there is no file '{path}'; paths "
-                            "are relative to image_dir, or to the label file without one")
+            raise DataError(f"label_file '{file}', line {number}: file '{path}' does not exist; "
+                            "paths are relative to image_dir, or to the label file without one")
         items.append(Item(path, label.strip() or None))
     if not items:
         raise DataError(f"label_file '{file}' is empty: give lines `path label`")
@@ -80,7 +81,7 @@ def class_number(item: Item) -> int:
     """The label as a class index.
 
     Raises:
-        DataError: there is none, or it is no whole number.
+        DataError: there is none, or it is not a whole number.
     """
     try:
         return int(item.label)

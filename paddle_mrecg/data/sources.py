@@ -89,9 +89,7 @@ class ImageBatches:
 
 
 class HookBatches:
-    """Batches of a ``module:function``, which is called anew for every
-    pass; see ``open_loader``.
-    """
+    """Batches of a ``module:function``, called anew for every pass; see ``open_loader``."""
 
     def __init__(self, data: Data, inputs: Sequence[TensorInfo], labelled: bool, section: str):
         self.data, self.inputs, self.labelled, self.section = data, inputs, labelled, section

@@ -47,7 +47,7 @@ class QdqBuilder:
         stored = codes - shift
         if (stored.min() < -128 or stored.max() > 127
             or not np.array_equal(stored, np.round(stored))):
-            # ours to guarantee, never the user's fault
+            # an internal error, never the user's fault
             raise AssertionError(f"codes of {name} are not int8 integers")
         graph.params[name] = stored.astype(np.int8)
         graph.tensors[name] = TensorInfo(name, codes.shape, "int8")

@@ -4,7 +4,7 @@ what the program computes.
 
 Programs of this package need only the last; those that Paddle's quantization API or PaddleSlim
 wrote need more. Each function changes a graph in place and returns what it did as a sentence, or an
-empty string. The measured symptom without a rewrite stands beside it.
+empty string. Each docstring states the symptom measured without the rewrite.
 """
 from typing import List, Sequence
 

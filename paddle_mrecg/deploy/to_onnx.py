@@ -110,7 +110,7 @@ def _weight(op: Op, graph: Graph) -> _Weight:
 
 
 def _paddle2onnx(prefix: str, path: str):
-    """Convert in a process of its own, for it aborts on what it does not know."""
+    """Convert in a separate process, because paddle2onnx aborts on what it does not know."""
     try:
         done = subprocess.run([sys.executable, "-c", _CONVERT, prefix, path, str(OPSET)],
                               stdout=subprocess.PIPE,

@@ -14,9 +14,7 @@ from .predictor import Predictor
 from .rewrites import needed_ops
 
 def differences(pairs: Iterable[Tuple[np.ndarray, np.ndarray]]) -> Dict[str, float]:
-    """``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` of the worst pair of
-    (simulated, written) tensors.
-    """
+    """Differences of the worst (simulated, written) pair, and its largest absolute output."""
     worst = largest = mean = 0.0
     for simulated, written in pairs:
         difference = np.abs(simulated.astype(np.float64) - written)

@@ -45,9 +45,7 @@ class Liveness:
         self.allowed = [r == 0 for r in refused]
 
     def bypassing(self, first: int, stop: int) -> int:
-        """Activations alive before op ``first`` and at ``stop`` that no op between
-        reads, ``first`` excepted.
-        """
+        """Activations alive before ``first`` and at ``stop`` that no op between them reads."""
         return sum(born <= first and positions[-1] >= stop
                    and not any(first < p < stop for p in positions)
                    for born, positions in self._spans)
@@ -129,7 +127,7 @@ class Cutter:
         return pieces
 
     def _first(self, start: int) -> int:
-        """The first op from ``start`` on that is no constant."""
+        """The first op from ``start`` on that is not a constant."""
         return next((p for p in range(start, self.end) if not self.probe.is_constant(self.ops[p])),
                     start)
 

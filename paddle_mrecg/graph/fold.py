@@ -3,7 +3,7 @@
 
 What is folded: batch norm, per-channel and scalar multiplications and
 additions by parameters (PP-OCRv4's learnable affine blocks), ``scale`` and
-``Bias`` inputs, when they follow a convolution or a matrix product that nobody
+``Bias`` inputs, when they follow a convolution or a matrix product that nothing
 else reads. Every tensor that remains keeps its value, except that the result
 of a folded convolution, before its bias, is scaled like its weight.
 """

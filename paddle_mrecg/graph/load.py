@@ -29,7 +29,7 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None,
         model_filename(str, optional): program file inside ``model_dir``; needed only when
             several would do. Default: None.
         params_filename(str, optional): combined parameter file inside ``model_dir``. Default: None,
-            found by itself; the directory holds one file per parameter when there is none.
+            found automatically; the directory holds one file per parameter when there is none.
         allow_quantized(bool, optional): accept a program with quantize / dequantize ops, to look at
             a result. Default: False.
 

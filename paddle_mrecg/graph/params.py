@@ -28,7 +28,7 @@ class _Truncated(Exception):
 
 
 class _NotATensor(Exception):
-    """The bytes at hand are no tensor record."""
+    """The bytes at hand are not a tensor record."""
 
 
 def read_combined(path: str, expected: Mapping[str, TensorInfo],

@@ -262,7 +262,7 @@ def _drop_by_products(graph):
 
 
 def _alive(graph):
-    """The ops that an output depends on; folding leaves constants that nobody reads."""
+    """The ops that an output depends on; folding leaves constants that nothing reads."""
     wanted, kept = set(graph.outputs), []
     for op in reversed(graph.ops):
         if wanted.intersection(op.output_names):

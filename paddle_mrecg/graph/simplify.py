@@ -85,7 +85,7 @@ def _is_scalar(graph, name):
 
 
 def merge_scales(graph: Graph) -> None:
-    """Merge a ``scale`` into the one before it when nobody else reads what is between."""
+    """Merge a ``scale`` into the one before it when nothing else reads the value between."""
     producers, readers = graph.producers(), graph.consumers()
     kept = []
     for op in graph.ops:

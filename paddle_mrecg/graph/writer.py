@@ -135,7 +135,7 @@ def _add_tensor(block, name, shape, dtype, persistable=False, is_input=False):
 
 
 def _with_by_products(block, op, names):
-    """The op with the outputs that Paddle insists on although nobody reads them."""
+    """The op with the outputs that Paddle insists on although nothing reads them."""
     slots = BY_PRODUCTS.get(op.type, ())
     missing = [s for s in slots if s not in op.outputs and s not in _NEVER_WRITTEN]
     if not missing:

@@ -88,7 +88,7 @@ class Encoding:
 
     Raises:
         DataError: wrong shape, a scale that is not finite, positive and
-            invertible in float32, or a zero point that is no code of the grid.
+            invertible in float32, or a zero point that is not a code of the grid.
 
     Examples:
         >>> spec = QuantSpec(2, signed=False, symmetric=False)

@@ -118,8 +118,7 @@ def _score(rows, scale, zero, spec, weights, norm):
 
 
 def kl_threshold(counts: np.ndarray, levels: int) -> float:
-    """The clipping threshold of least information loss, as a share of the histogram
-    (TensorRT's calibration).
+    """The clipping threshold of least information loss (TensorRT), as a share.
 
     Args:
         counts(array): histogram of magnitudes, first bin at 0.

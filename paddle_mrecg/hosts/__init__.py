@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our strategies inside the training and slim scripts of PaddleOCR, PaddleDetection
-and PaddleClas, unchanged.
+"""Our strategies in unchanged scripts of PaddleOCR, PaddleDetection and PaddleClas.
 
 ``paddle-mrecg run SCRIPT ...`` reads our sections from the host's own YAML file (``sections.py``),
 puts them behind the calls of PaddleSlim that the script makes (``switches.py``), tells the

@@ -11,7 +11,7 @@ OVERRIDE_OPTIONS = ("-o", "--opt", "--override")
 
 
 class Call(NamedTuple):
-    """A script of a host, or of somebody else's.
+    """A script of a host, or any other script.
 
     Attributes:
         script(str): path of the script.
@@ -52,7 +52,7 @@ class Call(NamedTuple):
 
 
 def call_of(script: str, arguments: List[str]) -> Call:
-    """Recognise the host by its package beside or above the script."""
+    """Recognise the host by its package next to or above the script."""
     directory = os.path.dirname(os.path.abspath(script))
     while True:
         for host in HOSTS:

@@ -24,7 +24,7 @@ def install(patches, switches):
     def quantize_model(config, model, mode="train"):
         if not (config.get("Slim") or {}).get("quant"):
             switches.refuse(f"PaddleClas quantizes only what its config asks for: add `{SWITCH}` "
-                            "beside our sections")
+                            "next to our sections")
         if mode == "train" and config.get("EMA"):
             switches.refuse("EMA: PaddleClas copies the model before its quanters have seen a "
                             "batch; leave the section out")

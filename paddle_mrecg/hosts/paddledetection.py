@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PaddleDetection: ``tools/train.py``, ``eval.py``, ``export_model.py`` and
-``post_quant.py`` with ``--slim_config``.
-"""
+"""PaddleDetection's scripts: train, eval, export_model, post_quant with ``--slim_config``."""
 import copy
 import functools
 

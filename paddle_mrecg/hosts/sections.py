@@ -2,7 +2,7 @@
 """Our sections in a host's YAML file: found, put together with the strategy file, and
 checked before anything runs.
 
-A host reads its own sections and ignores the rest, so ours can stand beside them in the same file,
+A host reads its own sections and ignores the rest, so ours can be added to the same file,
 under the same names as everywhere: QuantAware, BinRegularization, Dampening, SymmetricPACT for its
 training, QuantPost, MRECG, Data for its post-training scripts.
 """
@@ -66,7 +66,7 @@ def examine(script: str, arguments: List[str],
     """A call of a script and its strategies, checked; nothing of the host is imported.
 
     Args:
-        script(str): path of a Python script, of a host's or anybody's.
+        script(str): path of a Python script, of a host or any other.
         arguments(list[str]): its arguments.
         strategy(str, optional): a YAML file of our sections, for what the host's own file
             does not hold. Default: None.
@@ -134,7 +134,7 @@ def host_sections(path: str) -> Dict[str, Any]:
     """Top-level entries of a host's YAML file, those of its ``_BASE_`` files included.
 
     Raises:
-        ConfigError: the file is no YAML.
+        ConfigError: the file is not YAML.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -157,15 +157,15 @@ def host_sections(path: str) -> Dict[str, Any]:
 
 
 def _misspelled(name, source: str) -> List[str]:
-    """A host ignores what it does not know, so a section of ours with a slip in its name
-    would be lost without a word.
+    """A host ignores what it does not know, so one of our sections with a misspelled name
+    would be dropped silently.
     """
     near = nearly(name, IN_HOST_FILES)
     return [f"{source}: unknown section {name}. Did you mean '{near}'?"] if near else []
 
 
 def _override(found: Dict, sources: Dict[str, str], overrides: Iterable[str]) -> List[str]:
-    """The host's own ``-o Section.key=value``, where the section is ours."""
+    """The host's own ``-o Section.key=value``, where the section is one of ours."""
     problems, ours = [], []
     for text in overrides:
         name = text.partition("=")[0].split(".")[0]

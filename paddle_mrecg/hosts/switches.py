@@ -64,7 +64,7 @@ class Switches:
         return [qat.penalty for qat in self._models if qat.penalty is not None]
 
     def _note(self, epoch: int, penalty: Penalty) -> List[Dict]:
-        """The statistics of the bins, where somebody wants them."""
+        """The statistics of the bins, where they are wanted."""
         rows = penalty.statistics() if penalty.bins is not None or self._watch is not None else []
         if self._watch is not None and _is_first_process():
             self._watch.note(epoch, penalty, rows)

@@ -15,8 +15,7 @@ PICTURE, CURVES = "bins.png", "visualdl"
 
 
 class Watch:
-    """Files in a folder, renewed before every epoch and at the end: ``bins.csv``,
-    ``bins.png``, VisualDL records.
+    """Writes ``bins.csv``, ``bins.png`` and VisualDL records, per epoch and at the end.
 
     Args:
         folder(str): made when it is missing.

@@ -77,7 +77,7 @@ def coarse_inputs(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray],
 
     Args:
         graph(Graph): the folded graph.
-        scheme(Scheme): who is quantized.
+        scheme(Scheme): what is quantized.
         samples(dict): input name -> a few samples.
         encodings(dict): the grids of ``activation_encodings``.
     """

@@ -2,7 +2,7 @@
 """Cheap random element masks for QDrop (arXiv 2203.05740, section 4.2).
 
 Fresh random numbers for every element of every activation cost more than the
-convolution beside them. A pool of bits is drawn once; a mask is a window of it
+convolution that reads them. A pool of bits is drawn once; a mask is a window of it
 at a random offset, and on a CPU the window is a view, not a copy.
 """
 import numpy as np

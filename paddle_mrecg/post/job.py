@@ -189,7 +189,7 @@ class Job:
 
     def _measure_modules(self):
         """First pass of the data-dependent policies: a short reconstruction
-        of every module by itself.
+        of each module separately.
         """
         settings = self.config.mrecg
         iters = int(round(settings.num_iters * settings.first_pass_ratio))

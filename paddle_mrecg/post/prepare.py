@@ -79,8 +79,9 @@ def read_model(model, config: Config) -> Graph:
     if isinstance(model, os.PathLike):
         model = os.fspath(model)
     if not isinstance(model, str):
-        raise ModelError(f"a {type(model).__name__} is no model: pass a directory, a file prefix "
-                         "or the pair (layer, input_spec) with a list of paddle.static.InputSpec")
+        raise ModelError(f"a {type(model).__name__} is not a model: pass a directory, a file "
+                         "prefix or the pair (layer, input_spec) with a list of "
+                         "paddle.static.InputSpec")
     return load_graph(model, config.global_.model_filename, config.global_.params_filename)
 
 

@@ -43,9 +43,7 @@ class Scheme:
         return op.type in WEIGHT_SLOTS and op.input(WEIGHT_SLOTS[op.type][1]) in self.weights
 
     def quantized_view(self, ops: List[Op]) -> List[Op]:
-        """``ops`` with a ``fake_quantize`` pseudo-op before the first reader of
-        each quantized activation.
-        """
+        """``ops`` with a ``fake_quantize`` before the first reader of a quantized activation."""
         view, done = [], set()
         for op in ops:
             renamed = {}

@@ -69,8 +69,7 @@ def _positions(shape) -> int:
 
 
 def measure(problem: UnitProblem, state: NetworkState, weights=None):
-    """Loss of every output and inner target over all samples, nothing dropped, plus the
-    unit's quantized outputs.
+    """Losses of outputs and inner targets over all samples, and the quantized outputs.
 
     Args:
         problem(UnitProblem): inputs and targets.

@@ -5,7 +5,7 @@ from typing import Dict, List, Sequence
 from ..config import MRECG
 from .units import UnitReport
 
-NOTICEABLE = 0.01  # relative loss below which nobody would look further
+NOTICEABLE = 0.01  # relative loss below which no advice is needed
 UNDECIDED = 1.3  # hard over soft loss: rounding hard cost nearly a third
 UNTRAINED = 0.7  # trained over nearest loss: a unit that learns ends at a small part of it
 LARGE = 0.1  # relative loss of which the network's outputs will show something

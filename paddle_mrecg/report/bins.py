@@ -63,7 +63,7 @@ class BinHistory:
         resume(bool, optional): go on with the files that are there. Default: False.
 
     Raises:
-        DataError: ``resume``, and ``bins.npz`` is there but is not ours.
+        DataError: ``resume``, and ``bins.npz`` is there but is not a history of bins.
 
     Examples:
         .. code-block:: python
@@ -117,7 +117,7 @@ class BinHistory:
         """What ``bins_picture`` draws of one layer.
 
         Raises:
-            DataError: there is no such layer.
+            DataError: the layer does not exist.
         """
         if layer not in self._counts:
             raise DataError(f"no layer '{layer}' in the history of bins; there are "
@@ -153,7 +153,7 @@ class BinHistory:
                 for k, (name, epochs) in enumerate(zip(header["layers"], header["epochs"])):
                     self._counts[name] = dict(zip(epochs, file[f"counts_{k}"]))
         except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"'{path}' is no history of bins; remove it, or start "
+            raise DataError(f"'{path}' is not a history of bins; remove it, or start "
                             "without resume") from error
 
 
@@ -195,8 +195,8 @@ def bins_picture(path: str, panels: Sequence[BinPanel],
                  title: str = "Weights gathering on their levels"):
     """The paper's picture: histograms of the weights, one ridge per epoch, the first on top.
 
-    Every ridge has its own height; the share of weights within 0.1 step of a level stands beside
-    it. Of long trainings evenly spaced epochs are shown, the first and the last among them.
+    Every ridge has its own height; the share of weights within 0.1 step of a level is printed
+    next to it. Of long trainings evenly spaced epochs are shown, the first and the last among them.
 
     Args:
         path(str): PNG to write.

@@ -27,8 +27,8 @@ def oscillation_picture(path: str, curves: Sequence[Curve],
 
     Left the loss itself (log scale), right the loss as a share of the float
     output's power. The units of the last curve are shaded where they join
-    modules; hollow markers show the inner block ends, which a joined unit does
-    not train and whose error the flat run would hide.
+    modules; hollow markers show the inner block ends, which a joined unit trains
+    only with ``MRECG.inner_weight`` and whose error the flat run would hide.
 
     Args:
         path(str): PNG to write.

@@ -15,8 +15,8 @@ from ..files import write_text
 
 @dataclasses.dataclass
 class InnerLoss:
-    """The output of a module inside a joined unit: nobody trains it, and the
-    plotted curve would hide it.
+    """The output of a module inside a joined unit. Only ``MRECG.inner_weight`` trains on
+    it, and the plotted curve would hide it.
     """
 
     module: int
@@ -112,8 +112,7 @@ UNITS_COLUMNS = ("index", "name", "first_module", "last_module", "weights", "par
 
 
 def write_units_csv(path: str, units: Sequence[UnitReport]):
-    """One row per unit, followed by one row per inner block end of a joined unit
-    (``index`` like ``3.1``).
+    """One row per unit, then one per inner block end of it (``index`` like ``3.1``).
 
     Args:
         path(str): file to write, replaced as a whole.
@@ -133,7 +132,7 @@ def write_units_csv(path: str, units: Sequence[UnitReport]):
                        loss_nearest=inner.loss_nearest, loss_hard=inner.loss_hard,
                        power=inner.power,
                        relative_nearest=inner.relative_nearest, relative_hard=inner.relative_hard,
-                       note="inside a joined unit, not trained")
+                       note="inner end of a joined unit")
             writer.writerow({c: _cell(v) for c, v in row.items()})
     write_text(path, text.getvalue())
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``AutoCompression`` (ACT) with sections MRECG, BinRegularization and
-SymmetricPACT beside PaddleSlim's own.
+"""``AutoCompression`` (ACT) with the sections MRECG, BinRegularization
+and SymmetricPACT in addition to PaddleSlim's own.
 
 * ``QuantPost`` + ``MRECG``: the post-training job, on every version of Paddle.
 * ``QuantAware`` + ``Distillation`` + ``BinRegularization`` and / or ``SymmetricPACT``: PaddleSlim's
@@ -61,9 +61,7 @@ class MrecgCompression:
         return self.result
 
     def _evaluate(self, callback):
-        """ACT's metric of the final model: ``callback(executor, program, feed
-        names, fetch variables)``.
-        """
+        """ACT's metric of the final model: ``callback(executor, program, feeds, fetches)``."""
         with static_mode(), old_ir():
             executor = paddle.static.Executor(paddle.CPUPlace())
             program, feeds, fetches = paddle.static.load_inference_model(self.result.prefix,

@@ -3,7 +3,7 @@
 
 PaddleSlim drops sections that it does not know, and of unknown keys it names one at a time in a
 traceback. Where one of our sections stands, every mistake of the file is therefore found here.
-Nothing in this file imports Paddle by itself: the names of PaddleSlim's keys come from its classes,
+Nothing in this file imports Paddle directly: the names of PaddleSlim's keys come from its classes,
 which are imported when a recipe is checked.
 """
 import copy
@@ -54,7 +54,7 @@ def load_recipe(source, overrides: Iterable[str] = ()) -> Dict[str, Any]:
 
     Raises:
         ConfigError: with everything that is wrong: sections and keys that neither PaddleSlim nor we
-            know, sections that do not go together, and values of ours.
+            know, sections that do not go together, and wrong values of our settings.
     """
     sections, lines, problems = read_sections(source, ACT_SECTIONS)
     problems += apply_overrides(sections, lines, overrides, resolved=False)
@@ -88,9 +88,7 @@ def training_keys(sections: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _wrong_names(sections: Dict[str, Any]) -> Iterator[Problem]:
-    """Sections with a slip in their name, keys that are nobody's, and
-    keys that PaddleSlim needs.
-    """
+    """Misspelled sections, unknown keys, and missing keys that PaddleSlim needs."""
     from paddleslim.auto_compression import strategy_config
     known = (*ACT_SECTIONS, "Global", *OURS)
     for name, value in sections.items():
@@ -136,7 +134,7 @@ def _contradictions(sections: Dict[str, Any]) -> Iterator[Problem]:
             yield Problem((training,),
                           "act while training; give the sections QuantAware and Distillation too")
         elif {"QuantPost", "HyperParameterOptimization"} <= set(sections):
-            yield Problem((training,), "PaddleSlim does not train beside QuantPost and "
+            yield Problem((training,), "PaddleSlim does not train next to QuantPost and "
                           "HyperParameterOptimization; leave those out")
         if "SymmetricPACT" in sections and sections.get("QuantAware", {}).get("use_pact"):
             yield Problem(("SymmetricPACT",), "replaces QuantAware.use_pact; leave one of them out")
@@ -159,7 +157,8 @@ def _wrong_post(sections: Dict[str, Any]) -> Iterator[Problem]:
     for key in sections.get("Global", {}):
         near = nearly(key, GLOBAL_KEYWORDS)  # others are keys of that script
         if near and key not in GLOBAL_KEYWORDS:
-            yield Problem(("Global", key), f"is no setting of ours. Did you mean '{near}'?")
+            yield Problem(("Global", key),
+                          f"is not a setting of paddle_mrecg. Did you mean '{near}'?")
 
 
 def _wrong_training(sections: Dict[str, Any]) -> List[Problem]:

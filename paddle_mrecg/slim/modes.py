@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paddle's process-wide modes, entered and left again, and its static
-programs, read without surprises.
-"""
+"""Enter and leave Paddle's process-wide modes, and read its static programs."""
 import contextlib
 from typing import List
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replace attributes of somebody else's modules and classes, and put every one of them back."""
+"""Replace attributes of third-party modules and classes, and put every one of them back."""
 import functools
 import sys
 import types
@@ -8,7 +8,7 @@ from typing import Any, Callable, List, NamedTuple, Tuple
 from ..report.progress import get_logger
 
 ABSENT = object()  # the owner had no such attribute
-STATE = "_paddle_mrecg"  # attribute of an object of PaddleSlim's that ours stands behind
+STATE = "_paddle_mrecg"  # attribute of a PaddleSlim object: what of ours does its work
 
 
 class Patch(NamedTuple):
@@ -47,16 +47,16 @@ class Patches:
         _swap(original, replacement)
 
     def restore(self):
-        """Put everything back, last first; an attribute that somebody else has
-        replaced since is left to them.
+        """Put everything back, last first; an attribute that other code has
+        replaced since is left as it is.
         """
-        while self.functions:  # modules that imported ours while it was there hold it, too
+        while self.functions:  # modules that imported the replacement hold it, too
             original, replacement = self.functions.pop()
             _swap(replacement, original)
         while self.table:
             owner, name, original, replacement = self.table.pop()
             if vars(owner).get(name, ABSENT) is not replacement:
-                get_logger().warning("%s.%s has been replaced by somebody else since: it stays",
+                get_logger().warning("other code has replaced %s.%s since: it is left as it is",
                                      owner.__name__, name)
             elif original is ABSENT:
                 delattr(owner, name)

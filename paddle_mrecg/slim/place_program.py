@@ -11,8 +11,7 @@ REPORTS = ".mrecg"  # suffix of the folder with the report and everything else
 
 
 def quantize_to(prefix: str, model, batches, sections: Sections, evaluator=None) -> Result:
-    """Write ``<prefix>.pdmodel`` and ``<prefix>.pdiparams``, as PaddleSlim does, and the whole
-    result in ``<prefix>.mrecg``.
+    """Write ``<prefix>.pdmodel`` and ``.pdiparams``, and the whole result in ``<prefix>.mrecg``.
 
     Args:
         prefix(str): directory and stem of the two files; existing ones are
@@ -31,7 +30,7 @@ def quantize_to(prefix: str, model, batches, sections: Sections, evaluator=None)
 
 
 def reports_of(prefix: str) -> str:
-    """The folder beside ``prefix`` that takes the whole result; its parent is made.
+    """The folder next to ``prefix`` that takes the whole result; its parent is made.
 
     Raises:
         OutputError: the parent cannot be made.

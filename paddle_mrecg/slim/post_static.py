@@ -81,7 +81,7 @@ def quant_static_mrecg(executor=None, model_dir=None, quantize_model_path=None, 
         model_dir(str): directory of the float model.
         quantize_model_path(str): directory of the result.
         sections(dict, optional): all settings, in place of those in ``given``. Default: None.
-        **given: PaddleSlim's other arguments, and ours.
+        **given: PaddleSlim's other arguments, and our settings.
 
     Returns:
         paddle_mrecg.Result: its ``save_dir`` holds the report.

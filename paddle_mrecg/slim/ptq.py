@@ -54,7 +54,8 @@ class MrecgPTQ:
         done, batch norms are folded.
         """
         if not isinstance(model, paddle.nn.Layer):
-            raise ModelError(f"a {type(model).__name__} is no paddle.nn.Layer")
+            raise ModelError(f"a {type(model).__name__} is not a paddle.nn.Layer: pass the "
+                             "float network")
         model = model if inplace else copy.deepcopy(model)
         self.samples, self.count = [], 0
         self._hook = model.register_forward_pre_hook(self._remember)
@@ -71,8 +72,7 @@ class MrecgPTQ:
         self.count += len(next(iter(first.values())) if isinstance(first, dict) else first)
 
     def save_quantized_model(self, model, path, input_spec=None):
-        """Reconstruct on the remembered inputs and save ``<path>.pdmodel``
-        and ``<path>.pdiparams``.
+        """Reconstruct on the remembered inputs; save ``<path>.pdmodel`` and ``.pdiparams``.
 
         Raises:
             DataError: the model has not been called since ``quantize``; and
@@ -98,7 +98,7 @@ def ptq_sections(**given):
             least error (our ``mse``).
         weight_quantizer(str, optional): PerChannelAbsmaxQuantizer or AbsmaxQuantizer (per
             tensor). Default: per channel.
-        **given: settings of PaddleSlim (of the quantizer's constructor too) and ours by name.
+        **given: settings by name, of PaddleSlim (its quantizer's too) and of this package.
 
     Raises:
         ConfigError: a setting is unknown or wrong.
@@ -110,8 +110,8 @@ def ptq_sections(**given):
 
 
 def _copied(value):
-    """An input of a model as arrays of our own: a tensor, or a dict of what a detector takes; what
-    is no tensor is left out.
+    """An input of a model, copied into arrays: a tensor, or the dict that a detector takes;
+    values that are not tensors are left out.
     """
     if isinstance(value, dict):
         return {key: _copied(v) for key, v in value.items() if hasattr(v, "shape")}
@@ -124,8 +124,8 @@ def _spec(array):
 
 
 def install(patches):
-    """Replace three methods of PaddleSlim's class, in place: whoever imported
-    the class has the new ones.
+    """Replace three methods of PaddleSlim's class, in place: modules that
+    imported the class see the new ones.
     """
     from paddleslim.dygraph.quant import PTQ
 

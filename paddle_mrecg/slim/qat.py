@@ -46,7 +46,8 @@ class MrecgQAT:
         batch that it is called with.
         """
         if not isinstance(model, paddle.nn.Layer):
-            raise ModelError(f"a {type(model).__name__} is no paddle.nn.Layer")
+            raise ModelError(f"a {type(model).__name__} is not a paddle.nn.Layer: pass the "
+                             "float network")
         model = model if inplace else copy.deepcopy(model)
         model, self.penalty = quant_aware_prepare(model, self.settings)
         self._learning_rates(model)
@@ -66,8 +67,7 @@ class MrecgQAT:
                     parameter.regularizer = paddle.regularizer.L2Decay(0.0)
 
     def save_quantized_model(self, model, path, input_spec=None) -> Exported:
-        """Freeze and save ``<path>.pdmodel`` and ``<path>.pdiparams``; encodings and report
-        go into ``<path>.mrecg``.
+        """Freeze; save ``<path>.pdmodel`` and ``.pdiparams``, and reports in ``<path>.mrecg``.
 
         Args:
             model(paddle.nn.Layer): what ``quantize`` returned, a layer around it, or part of it.
@@ -103,7 +103,7 @@ def qat_settings(config, **layers):
     """
     given = [name for name, layer in layers.items() if layer is not None]
     if given:
-        raise ConfigError(f"{' and '.join(given)} cannot stand beside our strategies in config; "
+        raise ConfigError(f"{' and '.join(given)} cannot be combined with strategies in config; "
                           "give one of the two")
     sections = training_sections(config)
     sections["QuantAware"].setdefault("penalty_mode", "injection")
@@ -113,8 +113,8 @@ def qat_settings(config, **layers):
 
 
 def install(patches):
-    """Replace three methods of PaddleSlim's class, in place: whoever imported
-    the class has the new ones.
+    """Replace three methods of PaddleSlim's class, in place: modules that
+    imported the class see the new ones.
     """
     from paddleslim.dygraph.quant import QAT
 
@@ -137,10 +137,10 @@ def install(patches):
 
 
 class _Penalty:
-    """``qat.penalty`` of a ``QAT`` of ours: ``paddle_mrecg``'s Penalty, None before ``quantize``.
+    """``qat.penalty`` of a ``QAT`` with our strategies: a ``Penalty``, None before ``quantize``.
 
-    PaddleSlim's own objects have no such attribute, and subclasses of
-    somebody's may give themselves one.
+    PaddleSlim's own objects have no such attribute, and a user's
+    subclasses may give themselves one.
     """
 
     def __get__(self, qat, owner=None):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The switch: which names of PaddleSlim understand ours after ``register()``.
+"""The switch: which functions of PaddleSlim understand our names after ``register()``.
 
 PaddleSlim has no place where a third party's strategy could be announced, so
 some of its functions and methods are replaced by ones that look for our names in

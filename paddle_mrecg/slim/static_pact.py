@@ -141,9 +141,7 @@ def _range(value, settings: SymmetricPACT) -> float:
 
 
 def follow_learning_rate(program):
-    """Let the alphas' optimizer read the learning rate variable of the network's
-    optimizer, schedule included.
-    """
+    """Let the alphas follow the learning rate and schedule of the network's optimizer."""
     optimizers = optimizer_ops(program)
     own = {op.input("Param")[0]: op for op in optimizers if op.input("Param")[0].endswith(SUFFIX)}
     network = [op.input("LearningRate")[0] for op in optimizers if op.input("Param")[0] not in own]

@@ -92,7 +92,7 @@ def _quant_aware(original, given: Dict[str, Any], settings: TrainingConfig, cali
 def _add_pact(given: Dict[str, Any], settings: SymmetricPACT, loader):
     """Calibrate, and fill in PaddleSlim's arguments for a function of the user's."""
     if given.get("act_preprocess_func") is not None:
-        raise ConfigError("act_preprocess_func cannot stand beside activation_preprocess_type: "
+        raise ConfigError("act_preprocess_func cannot be combined with activation_preprocess_type: "
                           f"{CLIP}; give one of the two")
     calibration = dict(given.get("calib_config") or {})
     loader = calibration.pop("data_loader", loader)

@@ -93,7 +93,7 @@ def inject(weight: paddle.Tensor, quanter, factor: Union[float, Callable[[], flo
     """``weight`` unchanged, but its gradient becomes that of the loss plus
     ``factor * bin_reg_loss(weight)``.
 
-    To be quantized in the place of ``weight``, once per forward pass; the other
+    Quantize the result instead of ``weight``, once per forward pass; the other
     arguments are ``bin_reg_loss``'s.
 
     Args:
@@ -123,7 +123,7 @@ class _Bins(NamedTuple):
         bins = (flat - low).astype("int32")  # counted in half the time of int64
         try:
             counts = paddle.bincount(bins, minlength=high - low + 1).astype("float32")
-        except ValueError as error:  # a weight that is no number has no bin
+        except ValueError as error:  # a weight that is NaN has no bin
             raise DataError("a weight or its step is NaN: the training diverged; "
                             "lower the learning rate") from error
         return cls(flat,

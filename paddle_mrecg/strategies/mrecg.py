@@ -40,7 +40,7 @@ from ..graph.graph import Graph, Op, weight_name
 from ..graph.partition import Module, Plan, join, short_number
 
 # Joined units end at 0.88 to 1.00 times the loss that their last module reached alone (figure 6 of
-# the paper, digitised). So a predicted drop of a few percent is no evidence of a peak, and joining
+# the paper, digitised). So a predicted drop of a few percent is not evidence of a peak, and joining
 # gains about 4 % per join.
 PEAK_TOLERANCE = 0.05
 JOIN_GAIN = 0.96
@@ -71,7 +71,7 @@ def make_plan(graph: Graph, modules: List[Module], config: MRECG, bits: Dict[str
         Plan: the units, with the numbers they were chosen by and a reason each.
 
     Raises:
-        ConfigError: ``config.units`` is no partition of the modules.
+        ConfigError: ``config.units`` is not a partition of the modules.
     """
     policy, scores = config.granularity, None
     top_k = len(modules) // 4 if config.top_k is None else config.top_k
@@ -102,7 +102,7 @@ def make_plan(graph: Graph, modules: List[Module], config: MRECG, bits: Dict[str
 
 
 def singles(count: int) -> Groups:
-    """Every module by itself: ``layer`` (AdaRound) and ``block`` (BRECQ, QDrop)."""
+    """Every module as a unit of its own: ``layer`` (AdaRound) and ``block`` (BRECQ, QDrop)."""
     return [(k, k) for k in range(count)]
 
 

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One of several processes that train the residual network together;
-test_data_parallel.py launches it.
-"""
+"""A process of a data-parallel training; test_data_parallel.py launches several."""
 import sys
 from pathlib import Path
 

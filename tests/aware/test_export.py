@@ -208,7 +208,7 @@ def test_a_real_network(tmp_path):
     want = model(x).numpy()
     export_quantized(model, str(tmp_path / "out"), spec(32))
     got = Predictor(str(tmp_path / "out" / "model"))([x.numpy()])[0]
-    # a few of 10^5 activations fall beside a boundary
+    # a few of 10^5 activations fall on the other side of a boundary
     assert np.abs(got - want).mean() < 1e-2 * np.abs(want).max()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory that symmetric PACT keeps for the backward pass, beside
+"""Memory that symmetric PACT keeps for the backward pass, next to
 PaddleSlim's PACT and no clip at all.
 
 Run: ``python tests/benchmarks/bench_pact.py [--batch 8 --size 64 --width 0.5]``. MobileNetV3-small

@@ -134,9 +134,9 @@ def test_a_bad_value_hides_no_other_problem_and_causes_none():
 
 
 @pytest.mark.parametrize("text, words", [
-    ("MRECG: [1", ["line 1", "no valid YAML"]),
+    ("MRECG: [1", ["line 1", "not valid YAML"]),
     ("- a\n- b\n", ["must hold the sections"]),
-    ("MRECG: !!python/object/apply:os.getcwd []\n", ["no valid YAML"]),
+    ("MRECG: !!python/object/apply:os.getcwd []\n", ["not valid YAML"]),
 ])
 def test_a_file_that_is_no_config(tmp_path, text, words):
     path = tmp_path / "c.yaml"
@@ -148,7 +148,7 @@ def test_a_file_that_is_no_config(tmp_path, text, words):
 def test_a_file_that_is_not_there_or_no_text(tmp_path):
     assert "No such file" in problems_of(str(tmp_path / "absent.yaml"))[0]
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
-    assert "no UTF-8 text" in problems_of(str(tmp_path / "b.yaml"))[0]
+    assert "not UTF-8 text" in problems_of(str(tmp_path / "b.yaml"))[0]
     assert "a config is a YAML file" in problems_of([1])[0]
 
 
@@ -223,8 +223,8 @@ def test_overrides_win_and_reach_nested_values():
 @pytest.mark.parametrize("override, words", [
     ("num_iters=3", ["Section.key=value"]),
     ("MRECG.num_iters", ["Section.key=value"]),
-    ("MRECG.num_iters=[1", ["no valid YAML"]),
-    ("MRECG.num_iters.x=1", ["is no mapping"]),
+    ("MRECG.num_iters=[1", ["not valid YAML"]),
+    ("MRECG.num_iters.x=1", ["is not a mapping"]),
     ("MRCEG.num_iters=1", ["unknown section"]),
 ])
 def test_bad_overrides(override, words):

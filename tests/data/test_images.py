@@ -122,11 +122,11 @@ def test_label_files_of_both_kinds(folder):
 
 
 @pytest.mark.parametrize("change, words", [
-    (dict(image_dir="absent"), "is no folder"),
+    (dict(image_dir="absent"), "is not a folder"),
     (dict(image_dir="empty"), "holds no image"),
     (dict(label_file="absent.txt"), "cannot be read"),
     (dict(label_file="blank.txt"), "is empty"),
-    (dict(label_file="wrong.txt"), "line 2: there is no file"),
+    (dict(label_file="wrong.txt"), "line 2: file '.*' does not exist"),
 ])
 def test_folders_and_label_files_that_are_no_use(folder, change, words):
     (folder / "empty").mkdir()

@@ -79,7 +79,7 @@ def recorded(tmp_path, path, *words):
     code = act.main(["--config_path", path, "--save_dir", str(tmp_path / "out"), "--results",
                      str(tmp_path / "r.json"), *words])
     assert code == 0 and (tmp_path / "net" / "inference.pdmodel").read_bytes() == before, (
-        "the float model is somebody else's")
+        "the float model is not ours")
     return json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
 
 

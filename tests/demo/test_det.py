@@ -154,7 +154,7 @@ def test_the_float_network_finds_what_opencv_finds(text_maps):
 def test_words_are_those_of_opencv_and_pyclipper(text_maps):
     try:
         from rapidocr_paddle.ch_ppocr_det.utils import DBPostProcess
-    except ImportError as error:  # on Python 3.13 OpenCV for numpy 1 beside numpy 2, too
+    except ImportError as error:  # on Python 3.13 OpenCV for numpy 1 with numpy 2, too
         pytest.skip(str(error))
     process = DBPostProcess(thresh=0.3, box_thresh=0.6, unclip_ratio=1.5)
     from shapely.geometry import Polygon

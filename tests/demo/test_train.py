@@ -52,7 +52,7 @@ def test_float_then_quantized(tmp_path, few_digits, repository, monkeypatch):
     (["--model", "resnet17"], "resnet18"),
     (["--data", "no_such_folder"], "train/ and val/"),
     (["--epochs", "0"], "epochs 0: must be at least 1"),
-    (["--init", "no_such_file"], "no checkpoint"),
+    (["--init", "no_such_file"], "does not exist"),
     (["QuantAware.weight_bits=4"], "--config_path"),
     (["--config_path", LSQ, "QuantAware.weigth_bits=4"], "weight_bits"),
     (["--num_train", "5000"], "1437 training images"),

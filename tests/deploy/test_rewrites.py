@@ -22,9 +22,7 @@ FEED = {"image": tiny_samples()["image"][:4]}
 
 
 def as_the_factory_writes(graph):
-    """Float codes, one scale per weight, scale variables of their own: what
-    paddle.quantization's convert leaves.
-    """
+    """Float codes, one scale per weight, separate scale variables, as paddle.quantization."""
     producers = graph.producers()
     for op in [op for op in graph.ops if op.type == "dequantize_linear"]:
         name = op.input("X")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sections of ours in a host's YAML file: what is found, and every mistake at
+"""Our sections in a host's YAML file: what is found, and every mistake at
 once before anything runs.
 """
 import pytest
@@ -26,7 +26,7 @@ def test_a_script_of_nobodys(tmp_path):
     config = tmp_path / "c.yml"
     config.write_text("BinRegularization: {}\n")
     call, strategies = examine(str(script), ["-c", str(config)])
-    # nobody tells it the epochs
+    # the host does not tell it the epochs
     assert call.host is None and strategies.training.bin_regularization.schedule == "S1"
     assert examine(CLAS, ["-c", str(config)])[1].training.bin_regularization.schedule == "S2"
 
@@ -87,7 +87,7 @@ MISTAKES = {
                             "QuantAware.penalty_mode has no effect, penalties are injected"),
     "what needs calibration": ("QuantAware: {fold_batch_norm: true}", [],
                                "needs calibration data before training"),
-    "a penalty in a loss that nobody adds": ("Dampening: {}", [], "is a term of the loss only"),
+    "a penalty in a loss that is never added": ("Dampening: {}", [], "is a term of the loss only"),
     "no YAML": ("a: [", [], "cannot be read"),
 }
 

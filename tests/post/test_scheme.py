@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is quantized, and how finely."""
+"""What is quantized, and how finely."""
 import pytest
 
 from paddle_mrecg.config import Override, QuantPost

@@ -246,7 +246,7 @@ def test_unusable_places_are_refused_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "model").mkdir()
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "model.pdmodel").write_text("float model of somebody")
+    (tmp_path / "other" / "model.pdmodel").write_text("float model of a user")
     for place, words in (("file", "is a file"), ("file/below", "cannot be written"),
                          ("model", "float model"),
                          ("other", "not from a finished run")):
@@ -260,7 +260,7 @@ def test_unusable_places_are_refused_at_once(tmp_path):
 def test_foreign_staging_directory_is_refused(tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match="not ours"):
+    with pytest.raises(OutputError, match="not written by paddle_mrecg"):
         ResultDir(str(tmp_path / "out"))
     assert tree(tmp_path) == [os.path.join("out.partial", "thesis.txt")]
 

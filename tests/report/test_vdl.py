@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VisualDL records are written when it works, and nobody notices much when it does not."""
+"""VisualDL records are written when it works; when it does not, the run goes on."""
 import sys
 import types
 

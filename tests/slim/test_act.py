@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AutoCompression: our sections in its YAML, beside distillation and the rest."""
+"""AutoCompression: our sections in its YAML, with distillation and the rest."""
 import copy
 
 import numpy as np
@@ -106,7 +106,7 @@ def test_mistakes_are_errors(config, message, float_dir, tmp_path, registered):
 
 @pytest.mark.host
 def test_paddleslim_drops_unknown_sections_silently():
-    """Why ours are read before it sees them."""
+    """The reason for reading our sections before PaddleSlim sees them."""
     from paddleslim.auto_compression.config_helpers import extract_strategy_config
     assert extract_strategy_config({"QuantAwre": {}, "MRECG": {}}) is None
 

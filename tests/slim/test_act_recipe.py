@@ -106,7 +106,7 @@ def test_sections_of_the_script_around_it_pass():
     (dict(TRAINING, BinRegularization={"schedule": "S2"}),
      ["BinRegularization: a static program knows no epochs"]),
     (dict(TRAINING, QuantPost={}, HyperParameterOptimization={}),
-     ["PaddleSlim does not train beside"]),
+     ["PaddleSlim does not train next to"]),
     ({"BinRegularization": {}, "TrainConfig": {}}, ["BinRegularization: act while training"]),
 ])
 def test_one_mistake_gives_one_problem_that_names_it(source, words):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""quant_post_static and quant_recon_static: ours behind a switch,
+"""quant_post_static and quant_recon_static: our job behind a switch,
 PaddleSlim's otherwise, to the bit.
 """
 import os

@@ -10,7 +10,7 @@ import pytest
 import paddle
 import paddle_mrecg
 import paddleslim
-import paddleslim.quant.quanters  # noqa: F401  registration imports it, which is no change
+import paddleslim.quant.quanters  # noqa: F401  registration imports it, which changes nothing
 from paddle_mrecg.slim import patches, registration
 from paddleslim.quant import quant_post_static  # a second reference, as user code has it
 

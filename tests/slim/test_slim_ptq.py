@@ -92,7 +92,7 @@ def test_other_calls_are_bit_identical(tmp_path):
 
 
 def test_inputs_in_a_dict(tmp_path, registered):
-    """As PaddleDetection calls its models; what is no input of the program is left out."""
+    """As PaddleDetection calls its models; what is not an input of the program is left out."""
     paddle.seed(0)
     ptq = PTQ(round_type="mrecg", **FAST)
     model = DictNet()

@@ -127,7 +127,7 @@ def test_mistakes_are_errors(config, message, registered):
 
 
 def test_layers_of_the_user_cannot_stand_beside(registered):
-    with pytest.raises(ConfigError, match="act_preprocess cannot stand beside"):
+    with pytest.raises(ConfigError, match="act_preprocess cannot be combined with"):
         QAT(CONFIGS["lsq"], None, paddle.nn.ReLU)
 
 

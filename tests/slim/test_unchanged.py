@@ -51,7 +51,7 @@ def both(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("level", [None, "layer-wise", "region-wise", "MRECG", 3])
 def test_quant_recon_static_is_given_exactly_what_came(level):
-    """PaddleSlim's own is no reference to compare with: its dropout makes every run another one."""
+    """PaddleSlim's own cannot serve as the reference: its dropout makes every run differ."""
     def original(executor, model_dir, recon_level="layer-wise", **rest):
         return executor, model_dir, recon_level, rest
 

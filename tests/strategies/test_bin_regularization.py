@@ -42,7 +42,7 @@ def paper(weight, codes, step, unbiased=False):
 
 
 def both(bits, axis=None, unbiased=False, gradient_scale=1.0, make_quanter=None):
-    """(value, dL/dv, dL/ds) of ours and of the paper's definition."""
+    """(value, dL/dv, dL/ds) of this package and of the paper's definition."""
     value, step = weights(bits)
     steps = (step * np.random.default_rng(1).uniform(0.8, 1.2, 16).astype(np.float32) if axis == 0
              else step)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """State of a training on disk: written as a whole or not at all.
 
-The files are ``paddle.save``'s, which are pickles: load none from somebody whom you do not trust.
+The files are ``paddle.save``'s, which are pickles: load them only from sources that you trust.
 """
 import io
 import os
@@ -30,7 +30,7 @@ def load(path: str):
         DataError: no such file, or it is none of Paddle's.
     """
     if not os.path.isfile(path):
-        raise DataError(f"there is no checkpoint '{path}'")
+        raise DataError(f"checkpoint '{path}' does not exist; give the path of one")
     try:
         return paddle.load(os.fspath(path))
     except Exception as error:  # whatever unpickling a foreign or damaged file raises

@@ -71,8 +71,8 @@ class ImageFolder(io.Dataset):
     def __init__(self, root: Path, side: int):
         super().__init__()
         if not Path(root).is_dir():
-            raise DataError(f"'{root}' is no folder: a data folder holds train/ and val/ with one "
-                            "folder per class")
+            raise DataError(f"'{root}' is not a folder: a data folder holds train/ and val/ with "
+                            "one folder per class")
         try:
             listing = DatasetFolder(str(root), extensions=IMAGE_SUFFIXES)
         except (RuntimeError, FileNotFoundError) as error:

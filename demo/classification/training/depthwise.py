@@ -30,8 +30,8 @@ def fast_depthwise(enabled: bool = True):
     """Within this context, and on a CPU only, dynamic-graph depthwise convolutions on
     small maps take the fast way.
 
-    All layers of the process are covered, whoever wrote them, because they all end in one function
-    of Paddle that is replaced and put back. Export outside of it.
+    All layers of the process are covered, including third-party ones, because they all end in one
+    function of Paddle that is replaced and put back. Export outside of it.
 
     Args:
         enabled(bool, optional): False changes nothing. Default: True.

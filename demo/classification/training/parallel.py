@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes, started with
-``python -m paddle.distributed.launch --nproc_per_node N``; one is no special case.
+"""Several processes, or one, started with
+``python -m paddle.distributed.launch --nproc_per_node N``.
 """
 import os
 from typing import List

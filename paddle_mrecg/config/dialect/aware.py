@@ -12,7 +12,7 @@ OWN_ACTIVATION_TYPES = ("lsq", "lsq_plus", "tqt")
 CLIP = "SymmetricPACT"
 OWN_SECTIONS = {"bin_regularization": "BinRegularization", "symmetric_pact": "SymmetricPACT"}
 
-# Two settings of ours for one of PaddleSlim's: which quanter, and one step
+# Two settings here for one of PaddleSlim's: which quanter, and one step
 # per tensor or per channel.
 WEIGHT_TYPES = {"lsq": ("lsq", False), "channel_wise_lsq": ("lsq", True), "tqt": ("tqt", False),
                 "abs_max": ("abs_max", False), "channel_wise_abs_max": ("abs_max", True)}
@@ -53,7 +53,7 @@ def names_ours(config) -> bool:
 
 def training_sections(config: Dict[str, Any]) -> Sections:
     """Sections of the quant-aware job for a config dict of PaddleSlim; keys of our section
-    QuantAware may stand beside.
+    QuantAware may be among them.
 
     Raises:
         ConfigError: with everything that is unknown or has no counterpart.

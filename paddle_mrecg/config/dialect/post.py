@@ -13,7 +13,7 @@ OP_TYPES = To("QuantPost", "quantizable_op_type")
 QDQ_ONLY = ("the result always has quantize_linear / dequantize_linear ops (PaddleSlim's "
             "onnx_format=True)")
 
-# Settings of PaddleSlim -> ours.
+# Settings of PaddleSlim -> settings of this package.
 POST = {
     "weight_bits": To("QuantPost", "weight_bits"),
     "activation_bits": To("QuantPost", "activation_bits"),
@@ -56,15 +56,15 @@ POST = {
     "cache_dir": Ignored("deprecated in PaddleSlim"),
 }
 
-# Names of ours that mean something else in PaddleSlim's functions.
+# Names of our settings that mean something else in PaddleSlim's functions.
 RENAMED = {"batch_size": "mrecg_batch_size"}
 GLOBAL_KEYWORDS = ("target", "seed", "memory_limit_mb", "tune_cpu", "visualdl", "resume",
                    "overwrite")
 
 
 def our_keywords() -> Dict[str, Tuple[str, str]]:
-    """Keyword -> (section, key) of every setting of ours that PaddleSlim's
-    functions take beside their own.
+    """Keyword -> (section, key) of each of our settings that PaddleSlim's
+    functions take in addition to their own.
     """
     keywords = {name: ("Global", name) for name in GLOBAL_KEYWORDS}
     keywords["num_samples"] = ("Data", "num_samples")
@@ -76,7 +76,7 @@ def our_keywords() -> Dict[str, Tuple[str, str]]:
 
 
 def post_sections(given: Dict[str, Any]) -> Sections:
-    """Sections of the post-training job for arguments of PaddleSlim's functions and ours, mixed.
+    """Sections of the post-training job for arguments of PaddleSlim and of this package, mixed.
 
     Raises:
         ConfigError: with everything that is unknown or has no counterpart.

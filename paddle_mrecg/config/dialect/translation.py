@@ -41,7 +41,7 @@ def translate(given: Dict[str, Any], table: Dict[str, Rule], sections: Optional[
     Args:
         given(dict): PaddleSlim's names and the user's values.
         table(dict): name -> ``To``, ``Only`` or ``Ignored``.
-        sections(dict, optional): sections given beside; a setting named there and in ``given``
+        sections(dict, optional): sections given as well; a setting named there and in ``given``
             is an error. Default: None.
         known(iterable, optional): further names to suggest for an unknown one. Default: ().
 
@@ -95,5 +95,5 @@ def _put(sections: Sections, rule: To, value) -> str:
 
 
 def is_slim_config(config, table: Dict[str, Rule]) -> bool:
-    """A mapping with settings of PaddleSlim on its top level, where ours has sections."""
+    """A mapping with settings of PaddleSlim on its top level, where this package has sections."""
     return isinstance(config, dict) and bool(set(config) & set(table))

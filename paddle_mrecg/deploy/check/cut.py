@@ -4,7 +4,7 @@ judged on the same input.
 
 A whole run says little about where runtimes part: one activation that rounds the other way changes
 everything behind it. In the cut program each quantized activation is an output of the layer before
-and a new input of those behind, so one run compares every layer by itself.
+and a new input of those behind, so one run compares every layer separately.
 """
 import dataclasses
 from typing import Dict, List, Tuple

@@ -109,7 +109,7 @@ def check(graph: Graph, feed: Mapping[str, np.ndarray], runtimes: Sequence[str] 
     """
     unknown = sorted(set(runtimes) - set(RUNTIMES))
     if unknown:
-        raise ConfigError(f"no runtime '{unknown[0]}': choose of {', '.join(RUNTIMES)}")
+        raise ConfigError(f"no runtime '{unknown[0]}': choose one of {', '.join(RUNTIMES)}")
     points = cut_points(graph)
     ends = [n for n in graph.outputs if n in points]
     if not points or not any("quantize" in op.type for op in graph.ops):
@@ -151,7 +151,7 @@ def _arm_table(graph: Graph):
 
 
 def _judge(job: _Job, name: str) -> RuntimeFinding:
-    """One runtime: a whole run, then every layer by itself."""
+    """One runtime: a whole run, then every layer separately."""
     whole = RUNTIMES[name](job.graph, job.feed, job.seconds)
     if whole.outputs is None:
         return _not_run(name, whole)

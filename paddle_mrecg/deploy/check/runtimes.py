@@ -81,7 +81,7 @@ def run_lite(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECOND
     except MrecgError as error:
         return Outcome(failure=str(error))
     if not tools.python:
-        return Outcome(failure=f"{tools.opt} has no predictor beside it: run "
+        return Outcome(failure=f"{tools.opt} has no predictor next to it: run "
                                "`paddle-mrecg lite-env`")
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model.nb")

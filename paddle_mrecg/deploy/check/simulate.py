@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference: a quantized program op by op, with the definition of each quantizer and
-float arithmetic between.
-"""
+"""The reference: a quantized program run op by op, with each quantizer's definition."""
 from typing import Dict, List, Mapping, Sequence
 
 import numpy as np
@@ -37,7 +35,7 @@ def simulate(graph: Graph, feed: Mapping[str, np.ndarray], fetch: Sequence[str],
             values.update(_run(op, values, quantized))
             for name in wanted & set(op.output_names) & set(values):
                 found[name] = values[name].numpy()
-            # feature maps are large: forget what nobody reads any more
+            # feature maps are large: forget what nothing reads any more
             for name in set(op.input_names):
                 readers[name] -= 1
                 if not readers[name] and name not in graph.params:

@@ -82,9 +82,7 @@ def _is_negated(dequantize: Op, graph: Graph, readers) -> bool:
 
 
 def _refuse_unsigned(graph: Graph):
-    """Weights that are dequantized while the activation beside them is not
-    quantized by ``quantize_linear``.
-    """
+    """Refuse dequantized weights whose activation ``quantize_linear`` does not quantize."""
     producers = graph.producers()
     wrong = [op for op in graph.ops
              if op.type in WEIGHT_SLOTS and _is_simulated(op, graph, producers)]

@@ -41,8 +41,7 @@ def default_dir() -> str:
 
 
 def find_lite(directory: str = None) -> LiteTools:
-    """The converter: ``$PADDLE_LITE_OPT``, else PATH, else the environment of
-    ``paddle-mrecg lite-env``.
+    """The converter: ``$PADDLE_LITE_OPT``, else PATH, else ``paddle-mrecg lite-env``.
 
     Args:
         directory(str, optional): look into this environment only. Default: None.

@@ -3,7 +3,7 @@
 
 Ops keep the names, slots and attributes of ProgramDesc; an attribute that is
 missing takes the default of Paddle's op. Inference semantics throughout: batch
-norm uses its running statistics, dropout only scales. By-products that nobody
+norm uses its running statistics, dropout only scales. By-products that nothing
 reads at inference (``XShape``, ``Mask``, ``SavedMean``, ...) are not produced.
 """
 from . import activation, conv, create, elementwise, linear, norm, pool, reduce, shape, window

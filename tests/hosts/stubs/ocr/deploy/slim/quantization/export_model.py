@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As PaddleOCR's deploy/slim/quantization/export_model.py: no clip beside the
+"""As PaddleOCR's deploy/slim/quantization/export_model.py: no clip next to the
 config, and no ``input_spec``.
 """
 import paddle

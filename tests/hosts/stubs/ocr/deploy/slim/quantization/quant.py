@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """As PaddleOCR's deploy/slim/quantization/quant.py: the class is imported by name, a clip of its
-own stands beside the config.
+own is passed with the config.
 """
 import paddle
 from paddleslim.dygraph.quant import QAT
