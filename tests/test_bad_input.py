@@ -152,26 +152,14 @@ def _with_unsupported(graph, behind):
     return graph
 
 
-def test_an_unsupported_op_in_the_middle_leaves_what_follows_float(tmp_path):
-    result = quant_post_mrecg(_with_unsupported(tiny_graph(), "c.relu"), batches(), settings(),
-                              str(tmp_path / "out"))
-    assert set(result.report.weights) == {"a.w", "b.w", "c.w"}
-    assert (set(result.report.float_tensors) == {"d.w", "fc.w"}
-            and "lrn" in result.report.float_tensors["d.w"])
-    assert np.isfinite(Predictor(result.prefix)(tiny_samples(4))[0]).all()
-
-
-def test_an_unsupported_op_at_the_end_changes_nothing_before_it(tmp_path):
+@pytest.mark.parametrize("behind", ["image", "c.relu", "d.relu"])
+def test_an_op_that_only_the_executor_runs_may_stand_anywhere(behind, tmp_path):
     graph = tiny_graph()
     graph.outputs.append("d.relu")
-    result = quant_post_mrecg(_with_unsupported(graph, "d.relu"), batches(), settings(),
+    result = quant_post_mrecg(_with_unsupported(graph, behind), batches(), settings(),
                               str(tmp_path / "out"))
-    assert (set(result.report.weights) == {"a.w", "b.w", "c.w", "d.w"}
-            and result.plan.modules[-1].outputs == ["d.relu"])
+    assert set(result.report.weights) == {"a.w", "b.w", "c.w", "d.w", "fc.w"}
+    assert not result.report.float_tensors
     checked = result.report.verification
-    assert checked["outputs"] and checked["max_abs_diff"] <= 1e-6 * checked["max_abs_output"], (
-        "compared where possible")
-
-
-def test_an_unsupported_op_before_everything_is_refused(tmp_path):
-    _refused(ModelError, "lrn", tmp_path, _with_unsupported(tiny_graph(), "image"), batches())
+    assert checked["outputs"] and checked["max_abs_diff"] <= 1e-5 * checked["max_abs_output"]
+    assert np.isfinite(Predictor(result.prefix)(tiny_samples(4))[0]).all()

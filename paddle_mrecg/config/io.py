@@ -160,7 +160,7 @@ def read_sections(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem
             raise ValueError(f"it is longer than {MOST_CHARACTERS} characters")
         raw, tree = _parsed(text)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"config file '{source}' cannot be read ({reason}); give "
                           "the path of a YAML file") from error
     except yaml.YAMLError as error:
@@ -226,7 +226,7 @@ def apply_overrides(raw: Dict, lines: Dict[Path, int], overrides, resolved: bool
         try:
             value = _parsed(value)[0]
         except (yaml.YAMLError, *UNPARSABLE):
-            problems.append(Problem(keys, f"value '{value}' is no valid YAML; quote it"))
+            problems.append(Problem(keys, f"value '{value}' is not valid YAML; quote it"))
             continue
         problems += _put(raw, keys, value)
         lines[keys] = 0  # stands in no file any more

@@ -44,16 +44,16 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None,
     read = read_pir if program.endswith(".json") else read_program
     try:
         graph = read(program, params, allow_quantized)
+        _check_connected(graph)
+        _check_writable(graph)
+        free_batch(graph)
+        _complete_batch_norms(graph)
+        return graph
     except (MrecgError, KeyboardInterrupt):
         raise
     except Exception as error:  # whatever a few wrong bytes bring about
         raise ModelError(f"{program} or its parameters are damaged ({type(error).__name__}: "
                          f"{str(error)[:200]}): export the model again") from error
-    _check_connected(graph)
-    _check_writable(graph)
-    free_batch(graph)
-    _complete_batch_norms(graph)
-    return graph
 
 
 def _complete_batch_norms(graph):

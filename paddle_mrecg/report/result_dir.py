@@ -159,7 +159,7 @@ class ResultDir:
         marker = os.path.join(self.staging, MARKER)
         while True:
             if os.path.lexists(self.staging) and not self._is_ours():
-                raise OutputError(f"'{self.staging}' is in the way and is not ours: move it or "
+                raise OutputError(f"'{self.staging}' was not written by paddle_mrecg: move it or "
                                   "choose another Global.save_dir")
             os.makedirs(self.staging, exist_ok=True)
             lock = open(marker, "a", encoding="utf-8")

@@ -66,8 +66,6 @@ class Recurrent(nn.Layer):
         return self.head(self.rnn(self.conv(x).mean(2).transpose([0, 2, 1]))[0])
 
 
-@pytest.mark.xfail(paddle.__version__.startswith("3"), strict=True, raises=MrecgError,
-                   reason="Paddle 3 stores the state of an LSTM's dropout with its weights")
 def test_a_recurrent_model_is_exported(tmp_path):
     paddle.seed(0)
     model, _ = quant_aware_prepare(Recurrent(), {}, [images()])

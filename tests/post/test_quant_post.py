@@ -228,6 +228,6 @@ def test_the_process_is_tuned_only_when_asked_for(asked, model_dir, tmp_path, mo
     monkeypatch.setattr(job_module, "tune_cpu", lambda enabled: calls.append(enabled) or {})
     before = dict(os.environ)
     given = {} if asked is None else {"Global": {"tune_cpu": asked}}
-    quant_post_mrecg(model_dir, batches(), settings(given, preset="nearest", num_iters=0),
+    quant_post_mrecg(model_dir, batches(), settings(given, preset="none", num_iters=0),
                      str(tmp_path / "out"))
     assert calls == [bool(asked)] and dict(os.environ) == before

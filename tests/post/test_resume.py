@@ -85,30 +85,32 @@ def test_resume_with_other_settings_starts_afresh_and_says_why(model_dir, tmp_pa
     assert "these have changed: QuantPost.weight_bits" in caplog.text
 
 
-def test_what_does_not_change_results_keeps_finished_units(model_dir, tmp_path, monkeypatch,
-                                                           reference):
-    folder = str(tmp_path / "out")
-    CtrlC(monkeypatch, 5)
-    assert quant_post_mrecg(model_dir, batches(), settings(), folder).interrupted
+def test_what_does_not_change_results_keeps_finished_units(model_dir, tmp_path, monkeypatch):
+    folder, whole = str(tmp_path / "out"), str(tmp_path / "whole")
+    config = settings(granularity="block")
+    quant_post_mrecg(model_dir, batches(), config, whole)
+    CtrlC(monkeypatch, 2)
+    assert quant_post_mrecg(model_dir, batches(), config, folder).interrupted
     for suffix in ("", ".partial"):
         os.rename(folder + suffix, str(tmp_path / "moved") + suffix)
     (tmp_path / "link").symlink_to(model_dir)
     changed = settings({"Global": {"resume": True, "memory_limit_mb": 64},
                         "Evaluation": {"evaluator": "tests.post.test_resume:score"},
-                        "Data": {"num_samples": 48}})
+                        "Data": {"num_samples": 48}}, granularity="block")
     resumed = quant_post_mrecg(str(tmp_path / "link"), batches(), changed,
                                os.path.relpath(tmp_path / "moved"))
     assert resumed.report.units[0].restored
-    assert content(tmp_path / "moved") == reference
+    assert content(tmp_path / "moved") == content(whole)
 
 
-def test_a_restart_asks_before_it_deletes_finished_units(model_dir, tmp_path, monkeypatch,
-                                                         reference):
-    folder = str(tmp_path / "out")
-    CtrlC(monkeypatch, 5)
-    assert quant_post_mrecg(model_dir, batches(), settings(), folder).interrupted
+def test_a_restart_asks_before_it_deletes_finished_units(model_dir, tmp_path, monkeypatch):
+    folder, whole = str(tmp_path / "out"), str(tmp_path / "whole")
+    config = settings(granularity="block")
+    quant_post_mrecg(model_dir, batches(), config, whole)
+    CtrlC(monkeypatch, 2)
+    assert quant_post_mrecg(model_dir, batches(), config, folder).interrupted
     with pytest.raises(OutputError, match="Global.resume=true.*Global.overwrite=true"):
-        quant_post_mrecg(model_dir, batches(), settings(), folder)
-    afresh = quant_post_mrecg(model_dir, batches(), settings({"Global": {"overwrite": True}}),
-                              folder)
-    assert not any(u.restored for u in afresh.report.units) and content(folder) == reference
+        quant_post_mrecg(model_dir, batches(), config, folder)
+    config = settings({"Global": {"overwrite": True}}, granularity="block")
+    afresh = quant_post_mrecg(model_dir, batches(), config, folder)
+    assert not any(u.restored for u in afresh.report.units) and content(folder) == content(whole)

@@ -229,7 +229,7 @@ def test_folders_that_look_like_ours_are_refused_and_stay(marker, tmp_path):
     if marker is not None:
         (staging / MARKER).write_text(marker)
     before = tree(tmp_path)
-    with pytest.raises(OutputError, match="not ours"):
+    with pytest.raises(OutputError, match="not written by paddle_mrecg"):
         ResultDir(str(tmp_path / "out"))
     assert tree(tmp_path) == before and (staging / "checkpoint").is_dir()
 
