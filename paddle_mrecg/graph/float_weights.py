@@ -46,4 +46,4 @@ def _reason(op: Op, name: str, graph: Graph) -> str:
     if weight_name(op, graph) is None:
         axes = graph.params[name].ndim
         return f"a weight of {axes} axes of '{op.type}' has no axis to scale along"
-    return f"op '{op.type}' is not among those to quantize"
+    return "QuantPost.skip or quantizable_op_type leaves it out, or another op reads it too"

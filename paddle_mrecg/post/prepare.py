@@ -10,6 +10,7 @@ from typing import Dict, List
 from ..config import Config
 from ..data import calibration_samples
 from ..errors import ModelError
+from ..graph.float_weights import float_weights
 from ..graph.fold import fold
 from ..graph.from_layer import graph_from_layer
 from ..graph.graph import Graph, weight_name
@@ -102,7 +103,8 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     weights = calibrate.weight_encodings(graph, scheme, config.quant_post)
     few = {n: v[:PROBE_SAMPLES] for n, v in samples.items()}
     found = probe(graph, few)
-    float_tensors = _leave_unreached_float(graph, scheme, found)
+    unreached = _leave_unreached_float(graph, scheme, found)
+    float_tensors = {**float_weights(graph, scheme.weights), **unreached}
     layers = modules_of(graph, found, scheme.is_quantized, granularity="layer")
     observed = min(config.quant_post.num_observe, len(next(iter(samples.values()))))
     with Progress("Calibration", -(-observed // MEASURE_CHUNK)) as bar:

@@ -16,7 +16,7 @@ from ..deploy.predictor import Predictor
 from .program import qdq_graph, verify
 from ..files import write_json
 from ..graph.writer import save_program
-from ..report.advice import advice, coarse_advice
+from ..report.advice import advice, coarse_advice, float_note
 from ..report.pictures import oscillation_picture
 from ..report.progress import get_logger
 from ..report.report import Report
@@ -141,7 +141,8 @@ def _report(job, tuned: Dict) -> Report:
     report.samples = dict(calibration=len(next(iter(network.samples.values()))))
     report.status = "interrupted" if job.interrupted else "complete"
     report.cpu_tuning = tuned
-    report.notes += coarse_advice(job.prepared.coarse) + advice(report.units, config.mrecg)
+    report.notes += float_note(report.float_tensors) + coarse_advice(job.prepared.coarse)
+    report.notes += advice(report.units, config.mrecg)
     return report
 
 

@@ -59,6 +59,22 @@ def coarse_advice(coarse: Dict[str, float]) -> List[str]:
             f"{'them' if len(names) > 1 else 'it'} float: QuantPost.skip=[{', '.join(names)}]"]
 
 
+def float_note(float_tensors: Dict[str, str], most: int = 5) -> List[str]:
+    """A sentence on the weights that stay float, with the reasons of the first ``most``.
+
+    Args:
+        float_tensors(dict): weight -> reason.
+        most(int, optional): how many to name. Default: 5.
+    """
+    if not float_tensors:
+        return []
+    named = [f"{name} ({reason})" for name, reason in list(float_tensors.items())[:most]]
+    rest = len(float_tensors) - len(named)
+    count = f"{len(float_tensors)} weight{'s' * (len(float_tensors) > 1)}"
+    more = f", and {rest} more in report.json" if rest else ""
+    return [f"{count} stay{'s' * (len(float_tensors) == 1)} float: {', '.join(named)}{more}"]
+
+
 def _count(units) -> str:
     return f"{len(units)} unit{'s' * (len(units) != 1)}"
 

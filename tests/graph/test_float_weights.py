@@ -21,4 +21,4 @@ def test_every_float_weight_has_a_reason_and_a_share():
     assert all("20.0% of all weights" in reason for reason in found.values())
     for name, words in (("c", "conv3d"), ("r", "rnn"), ("stack", "3 axes"), ("left", "first")):
         assert words in found[name]
-    assert "not among" in float_weights(graph)["q"]
+    assert "QuantPost.skip" in float_weights(graph)["q"]

@@ -4,7 +4,7 @@ import re
 
 from paddle_mrecg.config import MRECG
 from paddle_mrecg.config.io import load_config
-from paddle_mrecg.report.advice import advice as advice_on
+from paddle_mrecg.report.advice import advice as advice_on, float_note
 from paddle_mrecg.report.advice import coarse_advice
 from paddle_mrecg.report.units import UnitReport
 
@@ -61,3 +61,11 @@ def test_coarse_inputs_are_named_worst_first_as_the_command_line_takes_them():
     assert "57 %" in sentence
     setting = sentence[sentence.index("QuantPost.skip="):]
     assert load_config(None, [setting]).quant_post.skip == ["b.w", "a.w"]
+
+
+def test_weights_that_stay_float_are_named():
+    assert float_note({}) == []
+    assert float_note({"w": "why"}) == ["1 weight stays float: w (why)"]
+    many = float_note({f"w{k}": "why" for k in range(7)})[0]
+    assert many.startswith("7 weights stay float: w0 (why), ") and many.endswith(
+        "w4 (why), and 2 more in report.json")
