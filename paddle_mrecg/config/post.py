@@ -239,14 +239,14 @@ PRESETS: Dict[str, Dict[str, Any]] = {
     # MRECG (arXiv 2303.11906) on QDrop with the expanded batch: the defaults above.
     "mrecg": dict(),
     # Two CPU cores and minutes. The solve has done most; 60 steps from its codes equal 300 from the
-    # float weights (ResNet-20, W2A4). Few steps, so large ones (a rounding variable must travel about
-    # 2.4 to settle; with 3e-2 many do not, and rounding them hard at the end costs half of what was
-    # gained; and none that a first pass settled would leave again), no dropping, and a joined unit
-    # costs what its modules would cost alone. The large step grows from a tenth, and the rounding
-    # term follows the loss's gradient: from the float weights, without the first, MobileNetV1's last
-    # blocks diverge at W4A8, without the second, its few depthwise weights stay undecided (1 % top-1
-    # instead of 73). Few samples too: targets at the inner block ends and at the peaks keep joined
-    # units from overfitting.
+    # float weights (ResNet-20, W2A4). Few steps, so large ones (a rounding variable must travel
+    # about 2.4 to settle; with 3e-2 many do not, and rounding them hard at the end costs half of
+    # what was gained; and none that a first pass settled would leave again), no dropping, and a
+    # joined unit costs what its modules would cost alone. The large step grows from a tenth, and
+    # the rounding term follows the loss's gradient: from the float weights, without the first,
+    # MobileNetV1's last blocks diverge at W4A8, without the second, its few depthwise weights stay
+    # undecided (1 % top-1 instead of 73). Few samples too: targets at the inner block ends and at
+    # the peaks keep joined units from overfitting.
     "fast": dict(num_iters=60, batch_size=32, rounding_lr=0.2, rounding_lr_start=0.1,
                  round_weight_relative=30.0,
                  keep_prob=1.0, scale_lr=1e-3, warm_start=False, iters_scaling="per_unit",

@@ -52,7 +52,7 @@ def test_a_config_dict_of_paddleslim_is_accepted_beside_sections():
                                              "MRECG": {"preset": "fast"}}))
     assert (config.quant_post.weight_bits == 4
             and config.quant_post.quantizable_op_type == ["conv2d"])
-    assert config.mrecg.num_iters == 300
+    assert config.mrecg.num_iters == 60
 
 
 @pytest.mark.parametrize("config", [None, {}, {"MRECG": {}}, "file.yaml"])
