@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a finished run leaves behind: the program, checked and scored, and the report beside it."""
+"""What a finished run leaves behind: the program, checked and scored, and its report."""
 import math
 import os
 import tempfile

@@ -124,7 +124,7 @@ def run_op(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tens
 
 def _by_table(op, values):
     function, slots = _TABLE.get(op.type, (None, ()))
-    if function is None or not set(op.outputs).issubset(slots):  # or somebody reads a by-product
+    if function is None or not set(op.outputs).issubset(slots):  # or a by-product is read
         return _by_function(op, values)
     result = function(Call(op, values))
     outputs = {}
