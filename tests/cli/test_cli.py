@@ -137,7 +137,7 @@ def test_validate(capsys, config_file, tmp_path):
     code, out, _ = run(capsys, "validate", config_file, "MRECG.preset=fast", "--resolved",
                        str(resolved))
     assert (code, out) == (0, f"{config_file}: valid\n")
-    assert yaml.safe_load(resolved.read_text(encoding="utf-8"))["MRECG"]["num_iters"] == 300
+    assert yaml.safe_load(resolved.read_text(encoding="utf-8"))["MRECG"]["num_iters"] == 60
     assert run(capsys, "validate", str(resolved))[0] == 0
     assert run(capsys, "validate", config_file, "MRECG.preset=quick")[0] == 2
     assert run(capsys, "validate", str(tmp_path / "absent.yaml"))[0] == 2
