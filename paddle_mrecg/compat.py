@@ -35,6 +35,20 @@ def old_ir():
         yield
 
 
+@contextlib.contextmanager
+def static_mode():
+    """Build and run programs inside an eager program."""
+    import paddle
+    if not paddle.in_dynamic_mode():
+        yield
+        return
+    paddle.enable_static()
+    try:
+        yield
+    finally:
+        paddle.disable_static()
+
+
 def framework_pb2():
     """Paddle's protobuf module of ProgramDesc; protobuf's version warnings are silenced."""
     with warnings.catch_warnings():

@@ -45,6 +45,11 @@ def write_json(path: str, value: Any):
     write_text(path, json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def csv_cell(value):
+    """A value as a cell of a table: floats with six digits."""
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
 def plain(value: Any) -> Any:
     """Dicts, lists, strings and numbers only."""
     if isinstance(value, dict):

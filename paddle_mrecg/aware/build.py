@@ -5,7 +5,7 @@ from typing import Dict, List, Optional, Tuple
 from paddle import nn
 
 from ..config.layer_bits import is_skipped, layer_bits, unmatched_patterns
-from ..config.aware import QuantAware, SymmetricPACT
+from ..config.aware import QuantAware, SymmetricPACTSettings
 from ..config.shared_rules import FLOAT_BITS
 from ..errors import ConfigError, ModelError
 from .quanters.abs_max import AbsMaxQuanter
@@ -28,7 +28,7 @@ class Builder:
         pact(SymmetricPACT): of the clips; None where none are asked for.
     """
 
-    def __init__(self, settings: QuantAware, pact: Optional[SymmetricPACT]):
+    def __init__(self, settings: QuantAware, pact: Optional[SymmetricPACTSettings]):
         self.settings, self.pact = settings, pact
         self._by_weight: Dict[int, Quanter] = {}
 

@@ -9,7 +9,7 @@ from ..errors import ConfigError
 from ..strategies.symmetric_pact import Injection, SymmetricPACTQuanter
 from ..strategies.bin_regularization import bin_statistics
 from .bin_regularizer import BinRegularizer
-from .weight_oscillation import Dampening
+from .weight_oscillation import DampeningLoss
 from .additions import addition_quanters
 from .fold import FoldedConv
 from .layers import quantized_layers
@@ -49,7 +49,7 @@ class Penalty:
                                          _Folded(layer) if isinstance(layer, FoldedConv) else layer)
                                         for name, layer in layers], config.bin_regularization)
         given = config.dampening
-        self.dampening = given and Dampening(layers, given.weight, given.start, given.reduction)
+        self.dampening = given and DampeningLoss(layers, given.weight, given.start, given.reduction)
         self._injection = Injection(enabled=self.settings.penalty_mode == "injection")
         for quanter in self._clips:
             quanter.injection = self._injection

@@ -5,8 +5,8 @@ With straight-through gradients many weights settle at the edge between two
 levels and jump from one to the other at every few steps; batch norms then
 track statistics of a network that never stands still. Three remedies, each usable alone:
 
-* ``Dampening``: a loss that pulls weights to the middle of their bin. Unlike bin regularization it
-  sums over weights, not bins, leaves clipped weights alone and does not train the steps.
+* ``DampeningLoss``: a loss that pulls weights to the middle of their bin. Unlike bin regularization
+  it sums over weights, not bins, leaves clipped weights alone and does not train the steps.
 * ``IterativeFreezing``: weights that oscillate too often are fixed at the level where they
   have been most of the time.
 * ``reestimate_batch_norm``: statistics of the network as it is now, before evaluation and export.
@@ -84,7 +84,7 @@ class _Dampening(PyLayer):
         return (error * (grad * ctx.factor)).astype(ctx.dtype)
 
 
-class Dampening:
+class DampeningLoss:
     """The dampening loss of a model, with a weight that grows along a cosine.
 
     Args:
@@ -96,7 +96,7 @@ class Dampening:
     Examples:
         .. code-block:: python
 
-            dampening = Dampening(quantized_layers(model), weight=1e-3)
+            dampening = DampeningLoss(quantized_layers(model), weight=1e-3)
             for epoch in range(epochs):
                 dampening.on_epoch(epoch, epochs)
                 for x, y in loader:
@@ -212,7 +212,7 @@ class IterativeFreezing(paddle.nn.Layer):
         if folded:
             raise ModelError(f"the weight of layer '{folded[0]}' is quantized as a product with "
                              "its batch norm and cannot be frozen; set QuantAware.fold_batch_norm: "
-                             "false, or use Dampening")
+                             "false, or use dampening")
         self.states = paddle.nn.LayerDict(
             {
                 name: FreezingState(layer.weight_quanter.codes(layer.weight))

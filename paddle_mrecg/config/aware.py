@@ -111,7 +111,7 @@ class Dampening:
 
 
 @dataclasses.dataclass
-class SymmetricPACT:
+class SymmetricPACTSettings:
     """Learned clip of every quantized activation: clip(x, -alpha, alpha); the section,
     even if empty, is the switch.
     """
@@ -135,7 +135,7 @@ class TrainingConfig:
     quant_aware: QuantAware = dataclasses.field(default_factory=QuantAware)
     bin_regularization: Optional[BinRegularization] = None
     dampening: Optional[Dampening] = None
-    symmetric_pact: Optional[SymmetricPACT] = None
+    symmetric_pact: Optional[SymmetricPACTSettings] = None
 
     def __post_init__(self):
         settings, pact = self.quant_aware, self.symmetric_pact
@@ -143,7 +143,7 @@ class TrainingConfig:
             self.quant_aware = settings = dataclasses.replace(settings,
                                                               activation_quanter="symmetric_pact")
         if pact is None and settings.activation_quanter == "symmetric_pact":
-            self.symmetric_pact = pact = SymmetricPACT()
+            self.symmetric_pact = pact = SymmetricPACTSettings()
         if pact is not None and pact.init is None:
             self.symmetric_pact = dataclasses.replace(pact,
                                                       init="percentile" if settings.activation_bits

@@ -6,8 +6,8 @@ from typing import Iterator, List
 
 from .schema import Path, Problem, dotted
 from .shared_rules import check_activation_bits, check_overrides, check_types, field_default
-from .aware import (LAYER_TYPES, BinRegularization, QuantAware, SymmetricPACT, TrainingConfig,
-                    resolved)
+from .aware import (LAYER_TYPES, BinRegularization, QuantAware, SymmetricPACTSettings,
+                    TrainingConfig, resolved)
 
 
 def check_training_rules(config: TrainingConfig, bad: List[Path]) -> Iterator[Problem]:
@@ -90,7 +90,7 @@ def _pact(config):
         yield Problem(("SymmetricPACT",), f"has no effect with activation_quanter {quanter}; set "
                       "QuantAware.activation_quanter: symmetric_pact or remove the section")
     for key, init in (("momentum", "abs_max"), ("percentile", "percentile")):
-        if getattr(pact, key) != field_default(SymmetricPACT, key) and pact.init != init:
+        if getattr(pact, key) != field_default(SymmetricPACTSettings, key) and pact.init != init:
             yield Problem(("SymmetricPACT", key),
                           f"has no effect with init {pact.init}; remove it or set init: {init}")
 

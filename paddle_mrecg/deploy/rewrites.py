@@ -176,7 +176,7 @@ def float_where_wrong(graph: Graph) -> str:
                 views[name] = new[-1].output_names[0]
                 ops += [*new[:2], _as_addition(new[2], graph), new[3]]
             op.inputs[data] = [views[name]]
-            op.inputs[weight] = [_float_weight(producers[op.input(weight)], graph)]
+            op.inputs[weight] = [_dequantized_param(producers[op.input(weight)], graph)]
         ops.append(op)
     graph.ops = ops
     graph.ops = needed_ops(graph, graph.outputs)
@@ -231,8 +231,18 @@ def dequantized_weight(dequantize: Op, graph: Graph) -> np.ndarray:
     return codes.astype(np.float32) * (scale.astype(np.float32) / qmax)
 
 
-def _float_weight(dequantize: Op, graph: Graph) -> str:
+def _dequantized_param(dequantize: Op, graph: Graph) -> str:
     return add_param(graph, f"{dequantize.input('X')}.float", dequantized_weight(dequantize, graph))
+
+
+def stored_parameter(name: str, graph: Graph, producers) -> str:
+    """The parameter behind a weight input, through quantizers; empty without one."""
+    while name not in graph.params:
+        op = producers.get(name)
+        if op is None or not op.input("X"):
+            return ""
+        name = op.input("X")
+    return name
 
 
 def needed_ops(graph: Graph, names: Sequence[str]) -> List[Op]:

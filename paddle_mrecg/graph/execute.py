@@ -6,7 +6,7 @@ from typing import Dict, List, Sequence
 
 import numpy as np
 
-from ..compat import old_ir
+from ..compat import old_ir, static_mode
 from .graph import Graph
 from .writer import program_desc
 
@@ -23,7 +23,7 @@ class GraphExecutor:
         import paddle
         self._fetch_names = list(fetch_names)
         view = Graph(graph.ops, graph.tensors, graph.params, graph.inputs, [], graph.source)
-        with _static_mode():
+        with static_mode(), old_ir():
             self._program = paddle.static.Program.parse_from_string(_without_feed(view))
             self._executor = paddle.static.Executor(paddle.CPUPlace())
             self._scope = paddle.static.Scope()
@@ -33,7 +33,7 @@ class GraphExecutor:
     def run(self, feed: Dict[str, np.ndarray]) -> List[np.ndarray]:
         """The values of ``fetch_names`` for ``feed`` (input name -> array)."""
         import paddle
-        with _static_mode(), paddle.static.scope_guard(self._scope):
+        with static_mode(), old_ir(), paddle.static.scope_guard(self._scope):
             return [np.array(v) for v in self._executor.run(self._program, feed=feed,
                                                             fetch_list=self._fetch_names)]
 
@@ -55,21 +55,3 @@ def _without_feed(graph):
     del block.vars[:]
     block.vars.extend(variables)
     return program.SerializeToString()
-
-
-class _static_mode:
-    """Old-IR static mode inside the block; the caller's mode afterwards."""
-
-    def __enter__(self):
-        import paddle
-        self._was_dynamic = paddle.in_dynamic_mode()
-        self._guard = old_ir()
-        self._guard.__enter__()
-        if self._was_dynamic:
-            paddle.enable_static()
-
-    def __exit__(self, *exc_info):
-        import paddle
-        if self._was_dynamic:
-            paddle.disable_static()
-        return self._guard.__exit__(*exc_info)

@@ -53,6 +53,13 @@ class Samples:
         else:
             self._kept.append(_thinned(rows))
 
+    def average_abs_max(self, momentum: float) -> float:
+        """Moving average of the batches' abs-max, from the first one on."""
+        average = self.abs_max[0]
+        for value in self.abs_max[1:]:
+            average = momentum * average + (1.0 - momentum) * value
+        return average
+
     def rows(self) -> np.ndarray:
         """``[channels, values]``, one row without axis."""
         rows = np.concatenate(self._kept, axis=1)

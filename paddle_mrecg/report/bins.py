@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..errors import DataError
-from ..files import plain, write_bytes, write_text
+from ..files import csv_cell, plain, write_bytes, write_text
 from .pictures import DPI, GREY, TEXT, TITLE, save_figure
 from .vdl import VisualDLWriter
 
@@ -135,7 +135,7 @@ class BinHistory:
         names, text, data = list(self._counts), io.StringIO(), io.BytesIO()
         writer = csv.DictWriter(text, BIN_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: _cell(row[key]) for key in BIN_COLUMNS} for row in self.rows)
+        writer.writerows({key: csv_cell(row[key]) for key in BIN_COLUMNS} for row in self.rows)
         header = dict(rows=self.rows, ranges=self._ranges, layers=names,
                       epochs=[list(self._counts[n]) for n in names])
         np.savez(data, header=np.frombuffer(json.dumps(plain(header)).encode(), np.uint8),
@@ -155,10 +155,6 @@ class BinHistory:
         except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"'{path}' is not a history of bins; remove it, or start "
                             "without resume") from error
-
-
-def _cell(value):
-    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 @dataclasses.dataclass

@@ -10,7 +10,7 @@ import io
 import math
 from typing import Dict, List, Sequence
 
-from ..files import write_text
+from ..files import csv_cell, write_text
 
 
 @dataclasses.dataclass
@@ -125,7 +125,7 @@ def write_units_csv(path: str, units: Sequence[UnitReport]):
     writer = csv.DictWriter(text, UNITS_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for unit in units:
-        writer.writerow({c: _cell(getattr(unit, c)) for c in UNITS_COLUMNS})
+        writer.writerow({c: csv_cell(getattr(unit, c)) for c in UNITS_COLUMNS})
         for k, inner in enumerate(unit.inner):
             row = dict(index=f"{unit.index}.{k}", name=inner.name, first_module=inner.module,
                        last_module=inner.module,
@@ -133,9 +133,5 @@ def write_units_csv(path: str, units: Sequence[UnitReport]):
                        power=inner.power,
                        relative_nearest=inner.relative_nearest, relative_hard=inner.relative_hard,
                        note="inner end of a joined unit")
-            writer.writerow({c: _cell(v) for c, v in row.items()})
+            writer.writerow({c: csv_cell(v) for c, v in row.items()})
     write_text(path, text.getvalue())
-
-
-def _cell(value):
-    return f"{value:.6g}" if isinstance(value, float) else value

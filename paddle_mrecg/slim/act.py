@@ -13,11 +13,10 @@ from typing import Any, Dict
 import paddle
 import yaml
 
-from ..compat import old_ir, paddle_version
+from ..compat import old_ir, paddle_version, static_mode
 from ..errors import ConfigError
 from ..report.progress import get_logger
 from .act_recipe import OURS, TRAINING, load_recipe, post_arguments, training_keys
-from .modes import static_mode
 from .patches import STATE, ours_or
 from .post_static import quant_static_mrecg
 

@@ -23,19 +23,6 @@ def dynamic_mode():
         paddle.enable_static()
 
 
-@contextlib.contextmanager
-def static_mode():
-    """Build and run programs inside an eager program."""
-    if not paddle.in_dynamic_mode():
-        yield
-        return
-    paddle.enable_static()
-    try:
-        yield
-    finally:
-        paddle.disable_static()
-
-
 def refuse_pir(what: str):
     """PaddleSlim's static passes read ProgramDesc only.
 

@@ -27,9 +27,11 @@ class SignedFactory(QuanterFactory):
     Examples:
         .. code-block:: python
 
-            paddle_mrecg.register() from paddleslim.quant.quanters import LSQ, SymmetricPACT config
-            = QuantConfig(activation=SymmetricPACT(), weight=LSQ(role="weight", bits=4,
-            per_channel=True)) model = paddle.quantization.QAT(config).quantize(model)
+            paddle_mrecg.register()
+            from paddleslim.quant.quanters import LSQ, SymmetricPACT
+            weight = LSQ(role="weight", bits=4, per_channel=True)
+            config = QuantConfig(activation=SymmetricPACT(), weight=weight)
+            model = paddle.quantization.QAT(config).quantize(model)
     """
 
     layer_class = None

@@ -13,7 +13,7 @@ import numpy as np
 import paddle
 from paddle.base.layer_helper import LayerHelper
 
-from ..config.aware import SymmetricPACT
+from ..config.aware import SymmetricPACTSettings
 from ..data.batches import as_feed
 from ..errors import DataError
 from ..graph.graph import WEIGHT_SLOTS
@@ -24,7 +24,7 @@ SMALLEST = 1e-10
 CALIBRATION_BATCHES = 10
 
 
-def symmetric_pact(alphas: Dict[str, float], settings: SymmetricPACT) -> Callable:
+def symmetric_pact(alphas: Dict[str, float], settings: SymmetricPACTSettings) -> Callable:
     """The callable for ``act_preprocess_func``: ``clip(x, -alpha, alpha)`` with a
     trained alpha per tensor.
 
@@ -80,7 +80,7 @@ class _DecayOfAlpha(paddle.regularizer.WeightDecayRegularizer):
 
 
 def activation_ranges(executor, program, loader: Iterable, op_types: List[str],
-                      settings: SymmetricPACT,
+                      settings: SymmetricPACTSettings,
                       batch_nums: int = CALIBRATION_BATCHES) -> Dict[str, float]:
     """Moving averages over batches of abs-max (or of a percentile of |x|) of
     everything that quantized ops read.
@@ -134,7 +134,7 @@ def _activations(op, block) -> List[str]:
     return [n for n in op.input(slots[0]) if not block.var(n).persistable] if slots else []
 
 
-def _range(value, settings: SymmetricPACT) -> float:
+def _range(value, settings: SymmetricPACTSettings) -> float:
     magnitude = np.abs(np.asarray(value))
     return float(magnitude.max() if settings.init == "abs_max"
                  else np.quantile(magnitude, settings.percentile))

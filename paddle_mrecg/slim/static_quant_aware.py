@@ -11,7 +11,7 @@ import paddle
 from ..compat import op_proto
 from ..config.io import load_training_config
 from ..config.schema import did_you_mean
-from ..config.aware import SymmetricPACT, TrainingConfig
+from ..config.aware import SymmetricPACTSettings, TrainingConfig
 from ..errors import ConfigError, DataError
 from .modes import refuse_pir
 from .static_bins import add_bin_regularization
@@ -89,7 +89,7 @@ def _quant_aware(original, given: Dict[str, Any], settings: TrainingConfig, cali
     return (program, *rest) if rest else program
 
 
-def _add_pact(given: Dict[str, Any], settings: SymmetricPACT, loader):
+def _add_pact(given: Dict[str, Any], settings: SymmetricPACTSettings, loader):
     """Calibrate, and fill in PaddleSlim's arguments for a function of the user's."""
     if given.get("act_preprocess_func") is not None:
         raise ConfigError("act_preprocess_func cannot be combined with activation_preprocess_type: "

@@ -91,9 +91,7 @@ class SymmetricPACTQuanter(Quanter):
         if self.init == "percentile":
             alpha = float(np.quantile(np.abs(samples.rows()), self.percentile))
         else:
-            alpha = samples.abs_max[0]
-            for value in samples.abs_max[1:]:
-                alpha = self.momentum * alpha + (1.0 - self.momentum) * value
+            alpha = samples.average_abs_max(self.momentum)
         self._set_step(np.array([alpha], np.float32) / np.float32(self.qmax))
 
     def _set_step(self, step):

@@ -5,7 +5,7 @@ import paddle
 import pytest
 
 from paddle_mrecg.errors import ConfigError, DataError, ModelError
-from paddle_mrecg.aware.weight_oscillation import (Dampening, IterativeFreezing, cosine,
+from paddle_mrecg.aware.weight_oscillation import (DampeningLoss, IterativeFreezing, cosine,
                                                    dampening_loss, reestimate_batch_norm)
 
 # Dampening ----------------------------------------------------------------------------------------
@@ -37,7 +37,7 @@ def test_unknown_reduction(make_quanter):
 def test_dampening_grows_along_a_cosine(make_layer, make_quanter):
     layers = [(name, make_layer(np.full([2, 3], 0.04, np.float32), make_quanter(0.1, 3)))
               for name in "ab"]
-    dampening = Dampening(layers, weight=2.0, start=0.25)
+    dampening = DampeningLoss(layers, weight=2.0, start=0.25)
     assert float(dampening.loss()) == 0.0
     values = []
     for epoch in range(9):

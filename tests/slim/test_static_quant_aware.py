@@ -8,7 +8,7 @@ import pytest
 import paddle
 import paddle_mrecg
 from paddle_mrecg.compat import old_ir
-from paddle_mrecg.config.aware import SymmetricPACT
+from paddle_mrecg.config.aware import SymmetricPACTSettings
 from paddle_mrecg.errors import ConfigError, DataError
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.slim.modes import optimizer_ops
@@ -71,7 +71,7 @@ def bin_gradient(weight, step):
 def test_symmetric_pact_starts_from_calibration_and_learns(make_net, registered):
     net = make_net()
     ranges = activation_ranges(net.executor, net.main, BATCHES, ["conv2d"],
-                               SymmetricPACT(init="abs_max"))
+                               SymmetricPACTSettings(init="abs_max"))
     assert len(ranges) == 2
     expected = 0.0
     for k, batch in enumerate(BATCHES):
@@ -99,7 +99,7 @@ def test_every_alpha_decays_by_its_own_value(make_net, registered):
                           calib_config={"data_loader": [{"x": images(8) * 50}]},
                           return_program=True)
     ranges = activation_ranges(net.executor, net.test, [{"x": images(8) * 50}], ["conv2d"],
-                               SymmetricPACT(init="abs_max"))
+                               SymmetricPACTSettings(init="abs_max"))
     net.step(program)  # nothing reaches alphas of 50 times the data: only decay moves them
     for name, alpha in ranges.items():
         shift = net.value(next(p.name for p in program.all_parameters()

@@ -46,9 +46,7 @@ class AbsMaxQuanter(Quanter):
         if self.role == "weight":
             super()._start(samples)
             return
-        average = samples.abs_max[0]
-        for value in samples.abs_max[1:]:
-            average = self.momentum * average + (1.0 - self.momentum) * value
+        average = samples.average_abs_max(self.momentum)
         self.abs_max.set_value(np.array([average], np.float32))
 
     def _set_step(self, step):

@@ -11,7 +11,7 @@ from typing import Dict, List, Tuple
 
 import numpy as np
 
-from ..rewrites import needed_ops
+from ..rewrites import needed_ops, stored_parameter
 from ...graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ...graph.simplify import drop_unused
 from .simulate import reachable
@@ -95,12 +95,6 @@ def _layer(name: str, graph: Graph, producers) -> Layer:
     weights = []
     for op in graph.ops:
         if op in ops and op.type in WEIGHT_SLOTS:
-            stored = _stored(op.input(WEIGHT_SLOTS[op.type][1]), graph, producers)
+            stored = stored_parameter(op.input(WEIGHT_SLOTS[op.type][1]), graph, producers)
             weights += [stored] if stored else []
     return Layer(name, [op for op in graph.ops if op in ops], weights)
-
-
-def _stored(name: str, graph: Graph, producers) -> str:
-    while name not in graph.params and name in producers:
-        name = producers[name].input("X")
-    return name if name in graph.params else ""

@@ -5,6 +5,7 @@ from typing import Dict, List
 
 from ...compat import framework_pb2
 from ...graph.graph import WEIGHT_SLOTS, Graph, Op
+from ..rewrites import stored_parameter
 
 KERNEL = "__@kernel_type_attr@__"
 _KINDS = {*WEIGHT_SLOTS, "depthwise_conv2d_transpose", "fc"}
@@ -66,20 +67,10 @@ def float_reasons(graph: Graph) -> Dict[str, str]:
     for op in graph.ops:
         if op.type in WEIGHT_SLOTS:
             data, weight = (op.input(slot) for slot in WEIGHT_SLOTS[op.type][:2])
-            stored = _stored(weight, graph, producers)
-            if stored:
+            stored = stored_parameter(weight, graph, producers)
+            if stored and graph.params[stored].ndim >= 2:
                 reasons[stored] = _reason(data, weight, graph, producers)
     return reasons
-
-
-def _stored(name, graph, producers):
-    """The parameter behind a weight input."""
-    while name not in graph.params:
-        op = producers.get(name)
-        if op is None or not op.input("X"):
-            return None
-        name = op.input("X")
-    return name if graph.params[name].ndim >= 2 else None
 
 
 def _reason(data: str, weight: str, graph: Graph, producers: Dict[str, Op]) -> str:
