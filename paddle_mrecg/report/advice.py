@@ -26,7 +26,7 @@ def advice(units: Sequence[UnitReport], settings: MRECG) -> List[str]:
                  and u.relative_hard > NOTICEABLE]
     sentences = []
     if worse:
-        sentences.append(f"{_count(worse)} stayed at nearest rounding, which was better there: "
+        sentences.append(f"{_count(worse)} kept the rounding that it began with, which was better: "
                          f"{_names(worse)}")
     if thrown:
         growing = "MRECG.rounding_lr_start=0.1, " if settings.rounding_lr_start > 0.1 else ""

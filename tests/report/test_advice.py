@@ -36,7 +36,7 @@ def test_undecided_roundings_get_a_heavier_term():
 def test_units_that_stayed_at_nearest_rounding_are_named_first():
     first, second = advice([unit("a", 50.0, 60.0, 50.0, note="training made the output worse; "
                                                              "nearest rounding stays")])
-    assert ("stayed at nearest rounding, which was better there: a" in first
+    assert ("kept the rounding that it began with, which was better: a" in first
             and "rounding_lr_start" in second)
 
 
