@@ -75,7 +75,7 @@ def print_table(records, save_dirs):
                      measured["nearest"],
                      measured["MRECG"], measured.get("recovered %", "–")))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    print("\naccuracy in percent; recovered: share of nearest rounding's loss that MRECG won back")
+    print("\naccuracy in percent; recovered: share won back of what nearest + bias loses")
     for row in rows:
         print("  ".join(text.ljust(width) if i < 2 else text.rjust(width)
                         for i, (text, width) in enumerate(zip(row, widths))))
