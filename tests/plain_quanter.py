@@ -49,3 +49,12 @@ class PlainLinear(paddle.nn.Layer):
 
     def forward(self, x):
         return paddle.matmul(x, self.weight_quanter(self.inject(self.weight, self.weight_quanter)))
+
+
+def weights(bits, shape=(16, 8, 3, 3), seed=0):
+    """Normal weights over 1.3 times the grid's range: some are clipped, some bins
+    of 8 bits hold one or none.
+    """
+    step = 0.3 / 2**(bits - 1)
+    return (np.random.default_rng(seed).normal(size=shape).astype(np.float32) * np.float32(0.13),
+            step)

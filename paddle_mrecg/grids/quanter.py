@@ -18,7 +18,8 @@ from paddle.quantization import BaseQuanter
 
 from ..errors import ConfigError
 from .affine import Encoding, QuantSpec, along_axis
-from .samples import Samples, initial_step
+from .processes import several, take_from_first
+from .samples import Samples, awake, initial_step, weight_axis
 from .fake_quantize import Grid, codes_of
 
 ROLES = ("activation", "weight")
@@ -227,7 +228,7 @@ class Quanter(BaseQuanter):
         found at once in all of them.)
         """
         self._only_zeros = (self.role == "activation" and samples.low == samples.high == 0.0
-                            and not _several_processes())
+                            and not several())
         if not self._only_zeros:
             self.initialize(samples)
 
@@ -270,35 +271,18 @@ class Quanter(BaseQuanter):
         self._set_grid(_SIGNED if signed else _UNSIGNED)
         with paddle.no_grad():
             self._start(samples)
-        self._agree()
+        if several():
+            take_from_first([*self.parameters(), *self.buffers()])
+            self._state = None
 
     def _start(self, samples: Samples):
         """Set the trained parameters from ``samples``; the sign is known."""
-        self._set_step(self._awake(initial_step(samples, self.spec, self.init), samples))
-
-    def _awake(self, step: np.ndarray, samples: Samples) -> np.ndarray:
-        """Steps of weights that are all zero, as heads are often started, are those of the other
-        channels, or of weights of variance 1/N: outside a grid of no width no gradient passes.
-        """
-        if self.role != "weight":
-            return step
-        rows = samples.rows()
-        dead = np.abs(rows).max(1) == 0.0
-        if not dead.any():
-            return step
-        usual = step[~dead].mean() if not dead.all() else 1.0 / np.sqrt(rows.shape[1]) / self.qmax
-        return np.where(dead, np.float32(usual), step)
+        step = initial_step(samples, self.spec, self.init)
+        self._set_step(awake(step, samples, self.qmax) if self.role == "weight" else step)
 
     def _set_step(self, step: np.ndarray):
         """Make ``step``, shape ``[channels]``, the present one."""
         raise NotImplementedError
-
-    def _agree(self):
-        if _several_processes():
-            distributed = paddle.distributed
-            for tensor in [*self.parameters(), *self.buffers()]:
-                distributed.broadcast(tensor, src=0)
-            self._state = None
 
     # What trains ----------------------------------------------------------------------------------
 
@@ -311,17 +295,5 @@ class Quanter(BaseQuanter):
         return []
 
 
-def _several_processes() -> bool:
-    distributed = paddle.distributed
-    return distributed.is_initialized() and distributed.get_world_size() > 1
-
-
 def _described(bits: int, narrow) -> str:
     return f"{bits} bits" + (" without the lowest code" if narrow else "")
-
-
-def weight_axis(layer) -> int:
-    """The output-channel axis of a layer's weight: 0 of a convolution, 1 of a
-    transposed one and of Linear.
-    """
-    return 1 if isinstance(layer, (paddle.nn.Linear, paddle.nn.Conv2DTranspose)) else 0

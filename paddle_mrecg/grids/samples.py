@@ -117,3 +117,23 @@ def initial_range(samples: Samples, spec: QuantSpec, init: str) -> Tuple[np.ndar
     # not the ends: among so few values the largest of all would count many times over
     rows = samples.rows()
     return mse_range(rows, rows.min(1), rows.max(1), spec, shrinks=_SHRINKS, norm=2.0)
+
+
+def awake(step: np.ndarray, samples: Samples, qmax: int) -> np.ndarray:
+    """``step`` of weights, ``[channels]``, with a width for channels whose weights are all zero,
+    as heads are often started: the other channels' mean, or that of weights of variance 1/N.
+    Outside a grid of no width no gradient passes.
+    """
+    rows = samples.rows()
+    dead = np.abs(rows).max(1) == 0.0
+    if not dead.any():
+        return step
+    usual = step[~dead].mean() if not dead.all() else 1.0 / np.sqrt(rows.shape[1]) / qmax
+    return np.where(dead, np.float32(usual), step)
+
+
+def weight_axis(layer) -> int:
+    """The output-channel axis of a layer's weight: 0 of a convolution, 1 of a
+    transposed one and of Linear.
+    """
+    return 1 if isinstance(layer, (paddle.nn.Linear, paddle.nn.Conv2DTranspose)) else 0

@@ -5,6 +5,7 @@ PaddleSlim's plain training uses.
 import numpy as np
 import paddle
 
+from ...grids import processes
 from ...grids.quanter import SMALLEST_STEP, Quanter
 from ...grids.samples import Samples
 from ...grids.fake_quantize import FakeQuantize, Grid, power_of_two
@@ -39,7 +40,7 @@ class AbsMaxQuanter(Quanter):
             now = x.detach().abs().max(axes).reshape([self.channels])
             if self.role == "activation":
                 now = (self.abs_max * self.momentum
-                       + _mean_over_processes(now) * (1.0 - self.momentum))
+                       + processes.mean(now) * (1.0 - self.momentum))
             self.abs_max.set_value(now)
 
     def _start(self, samples: Samples):
@@ -56,11 +57,3 @@ class AbsMaxQuanter(Quanter):
         spec = self.spec
         return FakeQuantize.apply(x, self.step(), None, None,
                                   Grid(spec.qmin, spec.qmax, self.axis, margin=0.5))
-
-
-def _mean_over_processes(value):
-    distributed = paddle.distributed
-    if distributed.is_initialized() and distributed.get_world_size() > 1:
-        distributed.all_reduce(value)
-        value = value / distributed.get_world_size()
-    return value
