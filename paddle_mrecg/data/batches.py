@@ -3,13 +3,15 @@
 integer array, and check them.
 """
 import collections.abc
-from typing import Any, Dict, Iterable, Iterator, List, Sequence
+import math
+from typing import Any, Dict, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from ..errors import DataError
 from ..graph.graph import TensorInfo
 from .hooks import users_code
+from .store import ActivationStore, StoredArray
 
 Feed = Dict[str, np.ndarray]
 
@@ -84,7 +86,8 @@ def _batches_of(loader: Iterable) -> Iterator:
         yield from loader
 
 
-def collect_samples(loader: Iterable, inputs: Sequence[TensorInfo], num_samples: int) -> Feed:
+def collect_samples(loader: Iterable, inputs: Sequence[TensorInfo], num_samples: int,
+                    store: ActivationStore = None) -> Dict[str, StoredArray]:
     """The first samples of a loader in one array per input.
 
     Args:
@@ -92,6 +95,7 @@ def collect_samples(loader: Iterable, inputs: Sequence[TensorInfo], num_samples:
         inputs(list[TensorInfo]): the model's inputs.
         num_samples(int): at most this many are taken; the loader is not asked for
             more batches than needed.
+        store(ActivationStore, optional): holds the samples. Default: None, all stay in memory.
 
     Returns:
         dict: input name -> array ``[N, ...]``.
@@ -99,23 +103,29 @@ def collect_samples(loader: Iterable, inputs: Sequence[TensorInfo], num_samples:
     Raises:
         DataError: see ``as_batches``; or the loader is empty, or its samples differ in size.
     """
-    parts: Dict[str, List[np.ndarray]] = {i.name: [] for i in inputs}
+    store = store or ActivationStore(math.inf)
+    samples: Dict[str, StoredArray] = {}
     count = 0
     for feed in as_batches(loader, inputs):
+        stop = min(count + len(next(iter(feed.values()))), num_samples)
         for name, value in feed.items():
-            if parts[name] and parts[name][0].shape[1:] != value.shape[1:]:
+            if name not in samples:
+                samples[name] = store.allocate((num_samples, *value.shape[1:]), value.dtype, True)
+            first = samples[name].shape[1:]
+            if first != value.shape[1:]:
                 raise DataError(f"sample {count} of input '{name}' has shape "
-                                f"{_shape(value.shape[1:])}, the first one "
-                                f"{_shape(parts[name][0].shape[1:])}: calibration needs one size; "
-                                "resize or pad to it")
-            parts[name].append(value[:num_samples - count])
-        count += min(len(value), num_samples - count)
+                                f"{_shape(value.shape[1:])}, the first one {_shape(first)}: "
+                                "calibration needs one size; resize or pad to it")
+            samples[name][count:stop] = value[:stop - count]
+        count = stop
         if count == num_samples:
             break
     if not count:
         raise DataError("the calibration data is empty: the loader gave no sample (a generator "
                         "that was used before is empty, too)")
-    return {name: np.concatenate(values) for name, values in parts.items()}
+    for array in samples.values():
+        array.cut(count)
+    return samples
 
 
 def _array(value, name: str) -> np.ndarray:

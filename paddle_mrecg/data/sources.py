@@ -7,13 +7,15 @@ import numpy as np
 from ..config import Config, Data
 from ..errors import DataError
 from ..graph.graph import Graph, TensorInfo
-from .batches import Feed, as_batches, collect_samples
+from .batches import as_batches, collect_samples
 from .hooks import call_hook
 from .images import class_number, list_images, read_image
+from .store import ActivationStore, StoredArray
 from .views import add_views
 
 
-def calibration_samples(graph: Graph, data_loader, config: Config) -> Feed:
+def calibration_samples(graph: Graph, data_loader, config: Config,
+                        store: ActivationStore = None) -> Dict[str, StoredArray]:
     """Calibration samples of every input of a graph.
 
     Args:
@@ -21,6 +23,7 @@ def calibration_samples(graph: Graph, data_loader, config: Config) -> Feed:
         data_loader(iterable|None): the user's batches, or None for what ``Data`` describes.
         config(Config): ``Data.num_samples`` limits them, ``Data.views`` multiplies them,
             ``Global.seed`` draws them.
+        store(ActivationStore, optional): holds them. Default: None, all stay in memory.
 
     Returns:
         dict: input name -> array ``[N, ...]``.
@@ -31,8 +34,8 @@ def calibration_samples(graph: Graph, data_loader, config: Config) -> Feed:
     inputs = [graph.tensors[n] for n in graph.inputs]
     loader = (open_loader(config.data, inputs, config.global_.seed) if data_loader is None
               else data_loader)
-    samples = collect_samples(loader, inputs, config.data.num_samples)
-    samples = add_views(samples, config.data.views, config.data.mirror, config.global_.seed)
+    samples = collect_samples(loader, inputs, config.data.num_samples, store)
+    samples = add_views(samples, config.data.views, config.data.mirror, config.global_.seed, store)
     count, needed = len(next(iter(samples.values()))), config.mrecg.batch_size
     if config.mrecg.num_iters and count < needed:
         raise DataError(f"{count} calibration samples are too few: one training step draws "

@@ -4,15 +4,19 @@
 Reconstruction fits the calibration images better than others, and the more so the fewer there are;
 copies close part of that gap for the price of the steps that see them.
 """
+import math
+from typing import Dict
+
 import numpy as np
 
 from ..errors import DataError
-from .batches import Feed
+from .store import ROWS, ActivationStore, StoredArray
 
 REACH = 8  # a copy moves by up to this part of a side: 4 of 32 pixels, 28 of 224
 
 
-def add_views(samples: Feed, views: int, mirror: bool, seed: int) -> Feed:
+def add_views(samples: Dict[str, StoredArray], views: int, mirror: bool, seed: int,
+              store: ActivationStore = None) -> Dict[str, StoredArray]:
     """Samples followed by ``views - 1`` changed copies of each.
 
     Args:
@@ -21,6 +25,7 @@ def add_views(samples: Feed, views: int, mirror: bool, seed: int) -> Feed:
         views(int): how often each sample appears, 1 or more.
         mirror(bool): mirror half of the copies, left to right.
         seed(int): draws moves and mirrors, the same ones for all inputs of a sample.
+        store(ActivationStore, optional): holds the result. Default: None, all stays in memory.
 
     Returns:
         dict: input name -> array ``[N * views, ...]``, the given samples first.
@@ -35,14 +40,20 @@ def add_views(samples: Feed, views: int, mirror: bool, seed: int) -> Feed:
         raise DataError("Data.views needs images, and no input has the shape [N, C, H, "
                         "W]: set Data.views: 1")
     rng = np.random.default_rng([seed, views])
-    count = len(samples[images[0]])
-    parts = {name: [value] for name, value in samples.items()}
-    for _ in range(views - 1):
-        moves = rng.uniform(-1.0, 1.0, (count, 2))
-        mirrored = rng.random(count) < (0.5 if mirror else 0.0)
+    count, store = len(samples[images[0]]), store or ActivationStore(math.inf)
+    result = {name: store.allocate((count * views, *value.shape[1:]), value.dtype, True)
+              for name, value in samples.items()}
+    for view in range(views):
+        if view:
+            moves = rng.uniform(-1.0, 1.0, (count, 2))
+            mirrored = rng.random(count) < (0.5 if mirror else 0.0)
         for name, value in samples.items():
-            parts[name].append(_moved(value, moves, mirrored) if name in images else value)
-    return {name: np.concatenate(values) for name, values in parts.items()}
+            for start in range(0, count, ROWS):
+                rows = slice(start, min(start + ROWS, count))
+                change = view and name in images
+                result[name][view * count + start:view * count + rows.stop] = _moved(
+                    value[rows], moves[rows], mirrored[rows]) if change else value[rows]
+    return result
 
 
 def _moved(images: np.ndarray, moves: np.ndarray, mirrored: np.ndarray) -> np.ndarray:

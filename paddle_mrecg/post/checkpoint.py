@@ -15,6 +15,7 @@ from .network_state import NetworkState
 
 UNREADABLE = (OSError, KeyError, TypeError, AttributeError, ValueError, EOFError,
               zipfile.BadZipFile)
+_DIGESTED = 64  # rows at a time
 
 
 class Checkpoint:
@@ -124,5 +125,7 @@ def _digest(arrays: Dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
-        digest.update(np.ascontiguousarray(arrays[name]).data)
+        array = arrays[name] if arrays[name].ndim else arrays[name].reshape(1)
+        for start in range(0, len(array), _DIGESTED):
+            digest.update(np.ascontiguousarray(array[start:start + _DIGESTED]).data)
     return digest.hexdigest()

@@ -57,10 +57,19 @@ def importance(graph: Graph, ops, names: List[str], samples: Dict[str, np.ndarra
                 result[name] = store.allocate((count,) + squared.shape[1:])
             result[name][start:start + chunk] = squared
     for array in result.values():
-        array /= max(float(array.mean()), 1e-30)
-        np.clip(array, 0.0, CLIP, out=array)
-        array /= max(float(array.mean()), 1e-30)
+        _normalize(array, chunk)
     return result
+
+
+def _normalize(array, chunk: int):
+    """Mean 1, no value above CLIP times the mean, and mean 1 again."""
+    parts = [slice(start, start + chunk) for start in range(0, len(array), chunk)]
+    for limit in (np.inf, CLIP):
+        for part in parts:
+            array[part] = np.minimum(array[part], np.float32(limit))
+        mean = sum(float(array[part].sum(dtype=np.float64)) for part in parts) / array.size
+        for part in parts:
+            array[part] = array[part] / np.float32(max(mean, 1e-30))
 
 
 def _projected(output: paddle.Tensor, rng) -> paddle.Tensor:

@@ -4,7 +4,10 @@ from typing import Dict, List, Optional
 
 import numpy as np
 
+from ..data.store import StoredArray
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, channel_axis, weight_name
+
+_CHUNK = 64  # samples summed up at a time
 
 
 def bias_of(op: Op, graph: Graph, consumers: Dict[str, List[Op]]) -> Optional[str]:
@@ -52,10 +55,13 @@ def add_missing_biases(graph: Graph, is_quantized):
     graph.ops = ops
 
 
-def channel_means(op: Op, values: np.ndarray) -> np.ndarray:
+def channel_means(op: Op, values: StoredArray) -> np.ndarray:
     """Mean of a layer's output over samples and positions, float64 ``[channels]``."""
     axis = _output_axis(op) % values.ndim
-    return values.mean(tuple(k for k in range(values.ndim) if k != axis), dtype=np.float64)
+    others = tuple(k for k in range(values.ndim) if k != axis)
+    total = sum(values[start:start + _CHUNK].sum(others, dtype=np.float64)
+                for start in range(0, len(values), _CHUNK))
+    return total / (values.size // values.shape[axis])
 
 
 def _may_have_bias(op: Op, graph: Graph, consumers) -> bool:

@@ -95,7 +95,8 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     clock = Clock()
     float_graph = read_model(model, config)
     graph = fold(float_graph)
-    samples = calibration_samples(graph, data_loader, config)
+    store = ActivationStore(config.global_.memory_limit_mb)
+    samples = calibration_samples(graph, data_loader, config, store)
     clock.lap("read")
     scheme = build_scheme(graph, config.quant_post, config.global_.target)
     if config.quant_post.bias_correction:
@@ -116,8 +117,7 @@ def prepare(model, data_loader, config: Config) -> Prepared:
         graph, found, scheme.is_quantized)
     reached = [op for op in graph.ops if op not in found.unreached]
     network = Network(graph, scheme, reached, found.constants, samples,
-                      ActivationStore(config.global_.memory_limit_mb), config.global_.seed,
-                      biases=biases_of(graph, scheme.is_quantized)
+                      store, config.global_.seed, biases=biases_of(graph, scheme.is_quantized)
                       if config.quant_post.bias_correction else {})
     clock.lap("calibrate")
     return Prepared(config, float_graph, network, layers, modules, state, float_tensors, coarse,

@@ -22,7 +22,7 @@ def ramp(count=3):
 
 def test_the_given_samples_come_first_and_unchanged():
     x = ramp()
-    views = add_views({"x": x}, 4, True, seed=0)["x"]
+    views = np.asarray(add_views({"x": x}, 4, True, seed=0)["x"])
     assert views.shape == (12, 3, SIDE, SIDE) and np.array_equal(views[:3], x)
     # each copy is of its own sample
     assert np.array_equal(views[:, 2, 0, 0], np.tile(np.arange(3), 4))
@@ -35,7 +35,7 @@ def test_one_view_changes_nothing():
 
 @pytest.mark.parametrize("mirror", (False, True))
 def test_copies_are_moved_by_up_to_an_eighth(mirror):
-    views = add_views({"x": ramp(40)}, 2, mirror, seed=1)["x"][40:]
+    views = np.asarray(add_views({"x": ramp(40)}, 2, mirror, seed=1)["x"])[40:]
     reach = SIDE // REACH
     rows = views[:, 0, SIDE // 2, 0] - SIDE // 2
     columns = views[:, 1, 0, SIDE // 2] - (SIDE // 2 if not mirror else 0)
@@ -48,7 +48,7 @@ def test_copies_are_moved_by_up_to_an_eighth(mirror):
 
 def test_the_border_is_reflected():
     x = ramp(40)
-    views = add_views({"x": x}, 2, False, seed=1)["x"][40:]
+    views = np.asarray(add_views({"x": x}, 2, False, seed=1)["x"])[40:]
     # content moved down by two rows
     down = next(v for v in views if v[0, SIDE // 2, 0] == SIDE // 2 - 2)
     assert down[0, :4, 0].tolist() == [2, 1, 0, 1]

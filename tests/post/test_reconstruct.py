@@ -192,7 +192,7 @@ def test_squared_gradients_estimate_the_fisher_diagonal_of_a_softmax():
     p = np.exp(logits - logits.max())
     p /= p.sum()
     analytic = p * (1 - p)  # of the Fisher matrix diag(p) - p p' of the logits
-    assert found.mean(0) == pytest.approx(analytic / analytic.mean(), rel=0.08)
+    assert np.asarray(found).mean(0) == pytest.approx(analytic / analytic.mean(), rel=0.08)
 
 
 def test_importance_has_mean_one_and_no_weight_where_nothing_depends_on_it():
@@ -202,10 +202,10 @@ def test_importance_has_mean_one_and_no_weight_where_nothing_depends_on_it():
                        network.store, seed=0)
     blocked = _float(job, "c.add") < 0
     assert {n: v.shape[0] for n, v in found.items()} == {"a.sum": 48, "c.relu": 48}
-    for array in found.values():
+    for array in map(np.asarray, found.values()):
         assert array.mean() == pytest.approx(1.0, rel=1e-4) and array.min() >= 0
-    before_relu = importance(network.graph, network.reached, ["c.add"], network.samples,
-                             network.store, seed=0)["c.add"]
+    before_relu = np.asarray(importance(network.graph, network.reached, ["c.add"], network.samples,
+                                        network.store, seed=0)["c.add"])
     assert blocked.any() and not before_relu[blocked].any() and before_relu[~blocked].mean() > 1
 
 
