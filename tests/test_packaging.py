@@ -144,7 +144,7 @@ def test_an_unknown_recipe_is_one_sentence_and_exit_code_2(capsys, name, near):
     code, out, err = run(capsys, name)
     assert code == 2 and not out and err.count("\n") == 1
     assert (
-        f"there is no recipe '{name}'" in err
+        f"no recipe is named '{name}'" in err
         and f"Did you mean '{near}'?" in err
         and "--recipe` lists all" in err
     )

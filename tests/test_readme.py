@@ -87,9 +87,13 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def here(place, monkeypatch):
-    """We are in ``place``, ``fast`` takes three steps, and what a block switches on is undone."""
+    """We are in ``place``, with the settings in the file that they name; ``fast`` takes three
+    steps, and what a block switches on is undone.
+    """
     monkeypatch.chdir(place)
     monkeypatch.setitem(PRESETS["fast"], "num_iters", 3)
+    for code in blocks(ENGLISH, "yaml"):
+        (place / re.match(r"# (\S+)\n", code)[1]).write_text(code, encoding="utf-8")
     before = set(sys.modules)
     yield place
     paddle_mrecg.unregister()
@@ -110,9 +114,7 @@ def test_python_blocks_run(name, here):
 
 
 def test_commands_run(here, capsys):
-    """The settings are written to the file that they name, then the lines run in their order."""
-    for code in blocks(ENGLISH, "yaml"):
-        (here / re.match(r"# (\S+)\n", code)[1]).write_text(code, encoding="utf-8")
+    """The lines run in their order."""
     ran = 0
     for words in commands(ENGLISH):
         if words[0] != "paddle-mrecg":
@@ -175,7 +177,7 @@ def test_both_languages_have_the_same_code():
     languages = [
         [language for language, _ in BLOCK.findall(read(name))] for name in (ENGLISH, CHINESE)
     ]
-    assert languages[0] == languages[1] and len(languages[0]) >= 9
+    assert languages[0] == languages[1] and len(languages[0]) >= 8
     for ours, theirs in zip(blocks(ENGLISH, "python"), blocks(CHINESE, "python")):
         assert ast.dump(ast.parse(ours)) == ast.dump(ast.parse(theirs))
     for ours, theirs in zip(blocks(ENGLISH, "yaml"), blocks(CHINESE, "yaml")):
@@ -244,4 +246,4 @@ def test_departures_of_preset_fast_are_complete():
 
 
 def test_the_readme_stays_short():
-    assert len(read(ENGLISH).splitlines()) <= 190
+    assert len(read(ENGLISH).splitlines()) <= 165

@@ -53,7 +53,7 @@ def recipe_text(name: str) -> str:
     if path is None:
         choices = known if "/" in wanted else short
         raise ConfigError(
-            f"there is no recipe '{name}'.{did_you_mean(wanted, choices)} "
+            f"no recipe is named '{name}'.{did_you_mean(wanted, choices)} "
             "`paddle-mrecg config --recipe` lists all"
         )
     return path.read_text(encoding="utf-8")
