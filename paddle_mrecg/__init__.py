@@ -50,6 +50,7 @@ _PUBLIC = {  # name -> module
     "quant_post_mrecg": "post.job",
     "plan_post": "post.job",
     "Result": "post.job",
+    "analyze": "analysis.job",
     "quant_aware_prepare": "aware.job",
     "freeze": "aware.job",
     "export_quantized": "aware.job",

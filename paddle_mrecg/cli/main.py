@@ -10,7 +10,7 @@ from typing import List, Optional
 from .. import __version__
 from ..config.schema import ALL_SECTIONS
 from ..errors import MrecgError
-from . import deploy, hosts, post, settings
+from . import analysis, deploy, hosts, post, settings
 from .commands import INTERRUPTED, OK, USER_ERROR
 
 DESCRIPTION = """\
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"paddle-mrecg {__version__}")
     commands = root.add_subparsers(metavar="COMMAND", required=True,
                                    title="commands (COMMAND --help tells more)")
-    for module in (post, settings, deploy, hosts):
+    for module in (post, analysis, settings, deploy, hosts):
         module.add_commands(commands)
     return root
 

@@ -34,7 +34,7 @@ examples:
 
 def quant(args) -> int:
     """Quantize a model and report what it cost."""
-    config = _complete_config(args)
+    config = complete_config(args)
     import_paddle(config.global_.tune_cpu)
     from ..post.job import quant_post_mrecg
     result = quant_post_mrecg(config=config)
@@ -48,7 +48,7 @@ def quant(args) -> int:
 
 def plan(args) -> int:
     """Show which modules would be joined."""
-    config = _complete_config(args)
+    config = complete_config(args)
     import_paddle(config.global_.tune_cpu)
     from ..files import write_json
     from ..post.job import plan_post
@@ -74,7 +74,7 @@ def add_commands(commands) -> None:
                          help="where to save the plan (default SAVE_DIR.plan.json)")
 
 
-def _complete_config(args):
+def complete_config(args):
     """The config with everything that a run without Python arguments needs.
 
     Raises:

@@ -8,7 +8,7 @@ import numpy as np
 from ..config import Data, Evaluation
 from ..errors import DataError
 from ..graph.graph import TensorInfo
-from .hooks import call_hook
+from .hooks import call_hook, users_code
 from .sources import open_loader
 
 Predict = Callable[[Dict[str, np.ndarray]], List[np.ndarray]]
@@ -108,6 +108,13 @@ def classification_metrics(predict: Predict, batches: Iterable,
     if not count:
         raise DataError("the evaluation data is empty: the loader gave no sample")
     return {f"top{k}": n / count for k, n in hits.items()}
+
+
+def scores_of(predict: Predict, evaluator: Callable) -> Dict[str, float]:
+    """What ``evaluator`` says of a program; raises DataError, see ``checked_scores``."""
+    with users_code("the evaluator"):
+        scores = evaluator(predict)
+    return checked_scores(scores, getattr(evaluator, "__name__", "evaluator"))
 
 
 def checked_scores(scores, name: str) -> Dict[str, float]:

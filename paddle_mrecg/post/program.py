@@ -62,7 +62,7 @@ def verify(network, state: NetworkState, prefix: str) -> Dict[str, float]:
     """
     feed = {n: v[:VERIFIED_SAMPLES] for n, v in network.samples.items()}
     runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)
-    names = _ends(runner, network.graph)
+    names = ends(runner, network.graph)
     simulate = runner.numpy(runner.run_quantized, names, weights=state.parameters(runner),
                             quantizers=state.quantizers(runner.activations))
     simulated = simulate(feed)
@@ -72,7 +72,7 @@ def verify(network, state: NetworkState, prefix: str) -> Dict[str, float]:
                 outputs=len(names))
 
 
-def _ends(runner: UnitRunner, graph: Graph) -> List[str]:
+def ends(runner: UnitRunner, graph: Graph) -> List[str]:
     """The graph's outputs that the runner computes, else the tensors that none of its ops reads."""
     produced = [n for op in runner.ops for n in op.output_names]
     outputs = [n for n in graph.outputs if n in produced]

@@ -6,8 +6,7 @@ import tempfile
 from typing import Callable, Dict
 
 from ..config.io import config_to_dict, save_config
-from ..data.evaluation import checked_scores
-from ..data.hooks import users_code
+from ..data.evaluation import scores_of
 from ..errors import DataError
 from .network_state import NetworkState
 from .solved_rounding import rounded_layers
@@ -50,9 +49,7 @@ def score_float(job, result_dir, evaluator: Callable) -> Dict[str, float]:
 def _scores(job, stage: str, prefix: str, evaluator: Callable) -> Dict[str, float]:
     graph = job.prepared.network.graph
     predict = Predictor(prefix, [graph.tensors[n] for n in graph.inputs])
-    with users_code("the evaluator"):
-        scores = evaluator(predict)
-    scores = checked_scores(scores, getattr(evaluator, "__name__", "evaluator"))
+    scores = scores_of(predict, evaluator)
     get_logger().info("%s: %s", stage, ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
     return scores
 

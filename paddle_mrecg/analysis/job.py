@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``analyze``: rank the layers of a model by what their quantization does to its output."""
+import contextlib
+import copy
+import os
+import tempfile
+import time
+from typing import Callable, Dict, Tuple
+
+import numpy as np
+
+from ..compat import seed_everything, tune_cpu
+from ..config import Config
+from ..config.dialect.post import accept_slim_config
+from ..config.io import load_config
+from ..data import collect_samples, open_loader
+from ..data.evaluation import make_evaluator, scores_of
+from ..data.hooks import refuse_foreign_hooks
+from ..deploy.predictor import Predictor
+from ..errors import ConfigError
+from ..graph.writer import save_program
+from ..post.prepare import Prepared, prepare, read_model
+from ..post.program import qdq_graph
+from ..post.scheme import Scheme
+from ..report.progress import Progress, duration, get_logger
+from .causes import explain
+from .findings import Findings
+from .isolated import isolated_rounding
+from .sensitivity import LayerEffect, Sensitivity
+
+SAMPLES, CALIBRATION = 8, 32  # what the errors are measured on; what grids and roundings come from
+
+
+def analyze(model=None, data_loader=None, config=None, save_dir: str = None,
+            evaluator: Callable = None, samples: int = SAMPLES) -> Findings:
+    """Measure what every layer's quantization does to the network's output.
+
+    Every layer is quantized alone, and left float alone: weights, activations, both. The network
+    runs once; each of these runs starts at its layer. The cost is about that of 3 float and 3
+    quantized passes per layer over ``samples`` inputs, and is logged before it is spent.
+
+    Args:
+        model(str|tuple, optional): as in ``quant_post_mrecg``.
+        data_loader(iterable, optional): batches of inputs. Default: the ``Data`` section.
+        config(str|dict|Config, optional): bits, observers and what to skip, as for
+            ``quant_post_mrecg``; reconstruction is not run. Default: all defaults.
+        save_dir(str, optional): where sensitivity.csv, .json, .png and suggested.yaml go.
+            Default: None, nothing is written.
+        evaluator(callable, optional): ``evaluator(predict) -> {metric: value}``; run once for the
+            float network and once for every layer. Default: None, no metric.
+        samples(int, optional): inputs on which errors are measured. Default: 8.
+
+    Returns:
+        Findings: the layers, ranked, with causes and suggestions.
+
+    Raises:
+        ConfigError, ModelError, DataError, OutputError: with one sentence that names the cure.
+    """
+    path, config = config, load_config(accept_slim_config(config))
+    if isinstance(path, (str, os.PathLike)):
+        refuse_foreign_hooks(config, path)
+    if samples < 1:
+        raise ConfigError(f"samples is {samples}: give at least 1")
+    tune_cpu(bool(config.global_.tune_cpu))
+    seed_everything(config.global_.seed)
+    begin = time.perf_counter()
+    prepared, measured = prepare_to_measure(model, data_loader, config, samples)
+    with contextlib.closing(prepared.network.store):
+        alone = isolated_rounding(prepared)
+        findings = _measure(prepared, alone, measured)
+        if evaluator:
+            _score_each(prepared, alone, findings, evaluator)
+    findings.seconds = time.perf_counter() - begin
+    if save_dir:
+        findings.save(save_dir)
+    return findings
+
+
+def evaluator_of(config: Config):
+    """What the ``Evaluation`` section describes.
+
+    Raises:
+        ConfigError: it describes nothing.
+    """
+    evaluator = make_evaluator(config.evaluation, config.global_.seed)
+    if evaluator is None:
+        raise ConfigError("no evaluator: set Evaluation.data or Evaluation.evaluator, or leave out "
+                          "--metric")
+    return evaluator
+
+
+def prepare_to_measure(model, data_loader, config: Config,
+                       samples: int) -> Tuple[Prepared, Dict[str, np.ndarray]]:
+    """A job without reconstruction, and inputs that it has not seen.
+
+    Args:
+        model, data_loader: see ``analyze``.
+        config(Config): not changed.
+        samples(int): inputs to keep apart; where there are fewer than twice as many, all serve
+            both purposes.
+
+    Returns:
+        tuple: the prepared job, and input name -> ``[samples, ...]``.
+    """
+    config = copy.deepcopy(config)
+    config.mrecg.granularity, config.mrecg.num_iters, config.data.views = "layer", 0, 1
+    config.data.num_samples = min(config.data.num_samples, CALIBRATION + samples)
+    graph = read_model(model, config)
+    inputs = [graph.tensors[n] for n in graph.inputs]
+    loader = (open_loader(config.data, inputs, config.global_.seed) if data_loader is None
+              else data_loader)
+    found = collect_samples(loader, inputs, config.data.num_samples)
+    count = len(next(iter(found.values())))
+    rest = count - samples if count >= 2 * samples else count
+    measured = {n: v[-samples:] for n, v in found.items()}
+    return prepare(graph, {n: v[:rest] for n, v in found.items()}, config), measured
+
+
+def _measure(prepared: Prepared, alone, measured) -> Findings:
+    sensitivity = Sensitivity(prepared.network, alone, measured)
+    count = len(next(iter(measured.values())))
+    get_logger().info("sensitivity: %d layers, 6 runs each on %d samples, will take about %s",
+                      len(sensitivity.layers), count, duration(sensitivity.seconds()))
+    passes = -(-count // sensitivity.chunk)
+    with Progress("Sensitivity", len(sensitivity.layers) * passes, "layer") as bar:
+        layers = sensitivity.measure(bar.update)
+    explain(layers, prepared.graph, alone, sensitivity.inputs)
+    return Findings(layers, sensitivity.whole, sensitivity.outputs, count)
+
+
+def _score_each(prepared: Prepared, alone, findings: Findings, evaluator: Callable):
+    """The task's metric with each layer alone quantized."""
+    graph, log = prepared.network.graph, get_logger()
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = os.path.join(folder, "model")
+
+        def score(scheme_graph):
+            save_program(scheme_graph, prefix)
+            return scores_of(Predictor(prefix, [graph.tensors[n] for n in graph.inputs]), evaluator)
+
+        begin = time.perf_counter()
+        findings.float_metric = score(prepared.float_graph)
+        each = time.perf_counter() - begin
+        log.info("metric: %d evaluations will take about %s", len(findings.layers),
+                 duration(1.5 * each * len(findings.layers)))
+        with Progress("Metric", len(findings.layers), "layer") as bar:
+            for effect in findings.layers:
+                effect.metric = score(qdq_graph(graph, *only_layer(prepared, alone, effect)))
+                bar.update()
+
+
+def only_layer(prepared: Prepared, alone, effect: LayerEffect):
+    """Scheme and state of the network with one layer quantized.
+
+    Args:
+        prepared(Prepared): the job.
+        alone(NetworkState): of ``isolated_rounding``.
+        effect(LayerEffect): the layer.
+    """
+    scheme, name, read = prepared.network.scheme, effect.weight, effect.activation
+    kept = Scheme({name: scheme.weights[name]},
+                  {n: s for n, s in scheme.activations.items() if n == read},
+                  scheme.quantize_shared)
+    state = alone.copy()
+    state.weight_encodings = {name: alone.weight_encodings[name]}
+    state.codes = {name: alone.codes[name]}
+    bias = prepared.network.biases.get(name)
+    state.biases = {n: v for n, v in alone.biases.items() if n == bias}
+    return kept, state
