@@ -151,6 +151,8 @@ def test_analyze_ranks_scores_and_writes(model_dir, tmp_path):  # noqa: F811
     pasted = load_config(str(tmp_path / "out" / "suggested.yaml"))  # it is a config
     named = [o.pattern for o in pasted.quant_post.overrides] + pasted.quant_post.skip
     assert named and named == [e.weight for e in found.suggested()]
+    assert all(o.weight_bits == 8 for o in pasted.quant_post.overrides)
+    assert not pasted.quant_post.skip  # at 3 bits it is the weights that hurt
 
 
 def test_what_to_paste_makes_the_output_better(model_dir, tmp_path):  # noqa: F811
@@ -173,3 +175,16 @@ def test_no_samples_is_an_error(model_dir, samples, cure):  # noqa: F811
 def test_an_evaluator_without_scores_is_an_error(model_dir):  # noqa: F811
     with pytest.raises(DataError, match="must return a mapping"):
         paddle_mrecg.analyze(model_dir, batches(), settings(), evaluator=lambda predict: 3.0)
+
+
+def test_each_layer_is_rounded_as_if_the_others_were_float():
+    def of(bits):
+        config = load_config(dict(QuantPost=dict(weight_bits=3, first_layer_weight_bits=bits)))
+        prepared, _ = prepare_to_measure(tiny_graph(), tiny_samples(28), config, 12)
+        return isolated_rounding(prepared)
+    coarse, fine = of(2), of(8)
+    assert not np.array_equal(coarse.codes["a.w"], fine.codes["a.w"])
+    for name in ("b.w", "c.w", "d.w", "fc.w"):
+        assert np.array_equal(coarse.codes[name], fine.codes[name]), name
+    changed = {n for n in fine.biases if not np.array_equal(coarse.biases[n], fine.biases[n])}
+    assert changed == {"a.b"}

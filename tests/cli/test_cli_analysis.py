@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``paddle-mrecg analyze``: what it prints, where it writes, what it refuses."""
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from paddle_mrecg.cli import main as cli
+from tests.jobs import model_dir  # noqa: F401
+
+
+@pytest.fixture
+def config_file(tmp_path, model_dir):  # noqa: F811
+    """Twelve images for the tiny network."""
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        pixels = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8).repeat(2, 0).repeat(2, 1)
+        Image.fromarray(pixels).save(tmp_path / f"{k}.png")
+    (tmp_path / "labels.txt").write_text("".join(f"{k}.png {k % 4}\n" for k in range(12)),
+                                         encoding="utf-8")
+    sections = {"Global": {"model_dir": model_dir, "save_dir": str(tmp_path / "out")},
+                "Data": {"image_dir": str(tmp_path)}, "QuantPost": {"weight_bits": 3}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
+    return str(tmp_path / "c.yaml")
+
+
+def run(capsys, *argv):
+    code = cli.main(list(argv))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_it_says_how_long_ranks_and_names_the_files(capsys, config_file, tmp_path):
+    code, out, err = run(capsys, "analyze", "--config", config_file, "--samples", "4")
+    assert code == 0 and "5 layers, 6 runs each on 4 samples, will take about" in err
+    head = next(line for line in out.splitlines() if "layer" in line)
+    assert all(title in head for title in ("weights", "activ.", "both", "if float", "cause"))
+    assert "put into the config" in out and f"{tmp_path}/out.analysis/sensitivity.csv" in out
+    assert (tmp_path / "out.analysis" / "suggested.yaml").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_metric_scores_every_layer(capsys, config_file, tmp_path):
+    code, out, _ = run(capsys, "analyze", "--config", config_file, "--metric", "--output",
+                       str(tmp_path / "a"),
+                       f"Evaluation.data={{image_dir: {tmp_path}, label_file: "
+                       f"{tmp_path / 'labels.txt'}}}")
+    found = json.loads((tmp_path / "a" / "sensitivity.json").read_text(encoding="utf-8"))
+    assert code == 0 and "top1 change" in out
+    assert set(found["float_metric"]) == {"top1", "top5"}
+    assert all(set(e["metric"]) == {"top1", "top5"} for e in found["layers"])
+
+
+@pytest.mark.parametrize("arguments, cure", [
+    (["--metric"], "no evaluator: set Evaluation.data"), (["--samples", "0"], "at least 1")])
+def test_mistakes_are_one_sentence(capsys, config_file, arguments, cure):
+    code, out, err = run(capsys, "analyze", "--config", config_file, *arguments)
+    last = err.splitlines()[-1]
+    assert (code, out) == (2, "") and last.startswith("paddle-mrecg: ") and cure in last
