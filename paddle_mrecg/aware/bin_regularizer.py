@@ -6,7 +6,7 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, 
 import paddle
 
 from ..config.aware import BinRegularization
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..report.progress import get_logger
 from ..strategies.bin_regularization import Pull, bin_statistics, inject_pull, total_loss
 from .efolds import LEAST_SHARE, WEAK, Plan
@@ -140,9 +140,16 @@ class BinRegularizer:
         factors = [self._lambdas[k] * self._grown(k) for k in range(len(self.layers))]
         if not active or not any(factors):
             return paddle.zeros([], "float32")
-        return total_loss([(layer.weight, layer.weight_quanter, self._pull(k, factors[k]))
-                           for k, (_, layer) in enumerate(self.layers)],
-                          self.settings.grad_to_scale)
+        try:
+            return total_loss([(layer.weight, layer.weight_quanter, self._pull(k, factors[k]))
+                               for k, (_, layer) in enumerate(self.layers)],
+                              self.settings.grad_to_scale)
+        except DataError as error:
+            raise DataError(f"layer '{self._first_nan()}': {error}") from error
+
+    def _first_nan(self) -> str:
+        return next(name for name, layer in self.layers for values in
+                    (layer.weight, layer.weight_quanter.step()) if not values.isfinite().all())
 
     def inject(self, weight: paddle.Tensor, quanter) -> paddle.Tensor:
         """``weight`` with the gradient of ``loss()`` added in backward; to be called

@@ -39,6 +39,11 @@ class Builder:
                                                        k == len(layers) - 1)
             attach(layer, self._weight(layer, weight_bits), self.activation(activation_bits),
                    self._bias(layer))
+            for what, quanter in (("weight", layer.weight_quanter),
+                                  ("input", layer.activation_quanter),
+                                  ("bias", layer.bias_quanter)):
+                if quanter is not None:
+                    quanter.place = f"{what} of layer '{name}'"
 
     def activation(self, bits: Optional[int] = None) -> Optional[Quanter]:
         """A quanter for an activation, None where it stays float.

@@ -56,6 +56,8 @@ class FoldedConv:
 
     def forward(self, x):
         quantized = isinstance(self, QuantizedLayer)
+        if quantized:
+            self.begin()
         if quantized and self.activation_quanter is not None:
             x = self.activation_quanter(x)
         weight, bias = self.folded(*(self._batch_statistics(x) if self._uses_batch()

@@ -2,43 +2,32 @@
 """Job 2: quant-aware training in the user's own loop, then a program that computes the same."""
 import contextlib
 import dataclasses
-import os
-from typing import Dict, List
+from typing import Dict
 
-import numpy as np
 import paddle
 
-from ..config.io import load_training_config
 from ..config.aware import resolved
-from ..errors import ConfigError, DataError, ModelError, MrecgError
-from .ends import chooses, end_outputs
-from ..deploy.predictor import Predictor
-from .program import check_target, training_graph
-from ..deploy.verify import differences
-from ..files import write_json
-from ..graph.specs import has_dict, make_eager, map_specs, named_values
-from ..graph.writer import save_program
-from ..grids.quanter import Quanter
-from ..report.progress import get_logger
-from ..report.result_dir import ResultDir
 from ..config.dialect.aware import accept_slim_config
+from ..config.io import load_training_config
+from ..errors import ConfigError, ModelError
 from .additions import addition_quanters, attach_additions, count_additions
 from .build import Builder, without_skipped
 from .calibration import calibration_runs
-from .fold import FoldedConv, fold_batch_norms
-from .layers import QuantizedLayer, copied, mixed_class, quantizable, quantized_layers
+from .export import Exported, export_quantized  # noqa: F401  the job's other two steps
+from .fold import fold_batch_norms
+from .freeze import freeze  # noqa: F401
+from .layers import quantizable, quantized_layers
+from .loading import LoadWatch
 from .penalty import Penalty
-
-PROGRAM = "model"  # stem of the written program
-# batch and free sides of the random input that an exported program is checked on
-SAMPLES, FREE_SIZE = 2, 32
 
 
 def quant_aware_prepare(model, config=None, calibration=None):
     """Make a float model quantize its weights and activations, in place.
 
     Names of parameters and keys of the state dict stay, so float checkpoints load before and after;
-    the quanters' state is saved with the rest.
+    after, weight steps are found again from the new weights and activation ranges from the next
+    batch. The quanters' state is saved with the rest. The optimizer is made afterwards, from
+    ``penalty.parameter_groups()``: an earlier one does not train the steps.
 
     Args:
         model(paddle.nn.Layer): a float model, trained or not.
@@ -85,7 +74,15 @@ def quant_aware_prepare(model, config=None, calibration=None):
             _calibrate(model, runs)
         else:
             builder.attach(layers)
+    _watch_loading(model)
     return model, Penalty(model, dataclasses.replace(config, quant_aware=settings))
+
+
+def _watch_loading(model):
+    layers = [layer for _, layer in quantized_layers(model)]
+    watch = LoadWatch(model, layers)
+    for layer in layers:
+        layer.loads = watch
 
 
 @contextlib.contextmanager
@@ -139,148 +136,3 @@ def _calibrate(model, runs):
                 layer.quantized_bias(layer.float_bias())
             for run in runs:
                 run()
-
-
-def freeze(model) -> paddle.nn.Layer:
-    """A copy for deployment: weights and biases lie on their grids, batch norms that were
-    folded are gone for good.
-
-    Steps are those of training to the last bit, every weight is an integer times its step, and the
-    copy computes what the model computes in evaluation mode.
-
-    Args:
-        model(paddle.nn.Layer): a prepared model, trained or not;
-            ``paddle.DataParallel`` is unwrapped.
-
-    Raises:
-        ModelError: nothing is quantized.
-        DataError: a step is NaN or infinite, or a grid has seen no data yet.
-    """
-    model = model._layers if isinstance(model, paddle.DataParallel) else model
-    if not any(quantized_layers(model)):
-        raise ModelError("nothing in this model is quantized: call quant_aware_prepare first")
-    frozen = copied(model)
-    frozen.eval()
-    make_eager(frozen)
-    for name, layer in quantized_layers(frozen):
-        layer.inject = None
-        layer.weight_quanter.ready(layer.float_weight())
-        for quanter in layer.quanters():
-            quanter.settle()
-            if not quanter.initialized:
-                raise DataError(f"the input of layer '{name}' has not been seen yet, so its range "
-                                "is unknown: run the model on a batch, or give quant_aware_prepare "
-                                "calibration data")
-            try:
-                quanter.check_form()
-                quanter.encoding()
-            except MrecgError as error:
-                raise type(error)(f"layer '{name}': {error}") from error
-        _freeze(layer)
-    for quanter in frozen.sublayers():
-        if isinstance(quanter, Quanter):
-            quanter.held = True
-    return frozen
-
-
-def _freeze(layer):
-    """Put weight and bias of one layer on their grids."""
-    with paddle.no_grad():
-        weight, bias = layer.float_weight(), layer.float_bias()
-        weight, bias = layer.quantized_weight(weight), layer.quantized_bias(bias)
-    # another layer may share the weight, which now lies on the grid
-    layer.weight_quanter.held = True
-    if isinstance(layer, FoldedConv):
-        base = layer.float_class.float_class
-        layer.__class__ = mixed_class(QuantizedLayer, base)
-        layer.batch_norm = layer.convolution = None
-        if layer.bias is None:
-            layer.bias = layer.create_parameter([weight.shape[0]], is_bias=True)
-    layer.weight.set_value(weight)
-    if bias is not None:
-        layer.bias.set_value(bias)
-
-
-@dataclasses.dataclass
-class Exported:
-    """What ``export`` wrote.
-
-    Args:
-        save_dir(str): the directory.
-        verification(dict): ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` between the
-            frozen model and the program in Paddle Inference, over ``samples`` inputs and
-            ``outputs`` tensors: the program's outputs, or those of the last quantized layers where
-            it ends in an NMS. Differences of one activation step come from values on a rounding
-            boundary that fall to either side by the last bit of a sum.
-        dropped(list[str]): quantized layers that run in training only and are not in the program.
-    """
-
-    save_dir: str
-    verification: Dict[str, float]
-    dropped: List[str] = dataclasses.field(default_factory=list)
-
-
-def export_quantized(model, save_dir: str, input_spec, samples=None,
-                     target: str = "simulation") -> Exported:
-    """Freeze a model and write it as a program of ``quantize_linear`` / ``dequantize_linear``, as
-    the post-training job does.
-
-    Writes ``model.pdmodel`` and ``model.pdiparams`` (weights as int8 codes), ``encodings.json`` and
-    ``report.json``, all of them or none, and compares the program with the model.
-
-    Args:
-        model(paddle.nn.Layer): a prepared model, or what ``freeze`` returned.
-        save_dir(str): directory of the result.
-        input_spec(list[paddle.static.InputSpec]): one per input, the first dimension free; dicts of
-            specs where the model takes dicts.
-        samples(list[array], optional): one array per input, or dict of them, to compare on.
-            Default: None, normally distributed ones.
-        target(str, optional): 'paddle_lite' refuses grids that its int8 kernels do not
-            have. Default: 'simulation'.
-
-    Returns:
-        Exported: where, and how far model and program differ.
-
-    Raises:
-        ModelError: nothing is quantized, or the model cannot be exported.
-        ConfigError: ``target`` cannot run an activation's grid.
-        OutputError: ``save_dir`` cannot be written.
-    """
-    frozen = freeze(model)
-    samples = map_specs(_random, input_spec) if samples is None else map_specs(np.asarray, samples)
-    graph, encodings, dropped = training_graph(frozen, input_spec)
-    if dropped:
-        get_logger().info("left out, for evaluation does not run them: %s", ", ".join(dropped))
-    check_target({n: e for n, e in encodings.items() if n not in graph.params}, target)
-    with ResultDir(save_dir) as result:
-        prefix = result.path(PROGRAM)
-        save_program(graph, prefix)
-        feed = named_values(input_spec, samples) if has_dict(input_spec) else samples
-        verification = _verify(frozen, graph, samples, feed, prefix)
-        write_json(result.path("encodings.json"),
-                   {name: e.to_dict() for name, e in encodings.items()})
-        write_json(result.path("report.json"), dict(verification=verification, dropped=dropped))
-        result.publish()
-    return Exported(os.fspath(save_dir), verification, dropped)
-
-
-def _random(spec) -> np.ndarray:
-    shape = [n if n is not None and n > 0 else (FREE_SIZE if k else SAMPLES)
-             for k, n in enumerate(spec.shape)]
-    if "int" in str(spec.dtype).lower():  # token ids, sizes: 0 and 1 are right for most
-        kind = "int32" if "32" in str(spec.dtype) else "int64"
-        return np.random.default_rng(0).integers(0, 2, shape).astype(kind)
-    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-
-
-def _verify(frozen, graph, samples, feed, prefix) -> Dict[str, float]:
-    """``samples`` as the model takes them, ``feed`` as the program does."""
-    tensors = map_specs(paddle.to_tensor, samples)
-    if chooses(graph):
-        pairs = list(end_outputs(frozen, graph, tensors, feed, prefix))
-    else:
-        with paddle.no_grad():
-            outputs = paddle.utils.flatten(frozen(*tensors))
-        pairs = list(zip((t.numpy() for t in outputs), Predictor(prefix)(feed)))
-    count = len(next(iter(feed.values())) if isinstance(feed, dict) else feed[0])
-    return dict(differences(pairs), samples=count, outputs=len(pairs))

@@ -15,8 +15,11 @@ import paddle
 from paddle import nn
 
 from ..errors import ModelError
+from ..grids.form import is_loading
 
-LAYER_TYPES = {"Conv2D": nn.Conv2D, "Conv2DTranspose": nn.Conv2DTranspose, "Linear": nn.Linear}
+LAYER_TYPES = {"Conv2D": nn.Conv2D, "Conv2DTranspose": nn.Conv2DTranspose, "Linear": nn.Linear,
+               "Conv1D": nn.Conv1D}
+_OWN = ("weight_quanter", "activation_quanter", "bias_quanter", "inject", "loads")
 
 
 class QuantizedLayer:
@@ -28,7 +31,13 @@ class QuantizedLayer:
         bias_quanter(Quanter or None): quantizes the bias.
         inject(callable or None): ``(weight, weight_quanter) -> weight`` before the weight is
             quantized; adds gradients.
+        loads(LoadWatch or None): is told of checkpoints.
     """
+
+    def _state_dict_impl(self, *args, **kwargs):
+        if self.loads is not None and is_loading(args, kwargs):
+            self.loads.note(self)
+        return super()._state_dict_impl(*args, **kwargs)
 
     def float_weight(self) -> paddle.Tensor:
         """What ``weight_quanter`` quantizes."""
@@ -39,11 +48,17 @@ class QuantizedLayer:
         return self.bias
 
     def forward(self, x, *args, **kwargs):
-        refuse_tracing()
+        self.begin()
         x = x if self.activation_quanter is None else self.activation_quanter(x)
         with shadowed(self, weight=self.quantized_weight(self.float_weight()),
                       bias=self.quantized_bias(self.float_bias())):
             return super().forward(x, *args, **kwargs)
+
+    def begin(self):
+        """What comes before a forward pass."""
+        refuse_tracing()
+        if self.loads is not None:
+            self.loads.settle()
 
     def quantized_weight(self, weight):
         if self.inject is not None:
@@ -122,7 +137,7 @@ def attach(layer, weight_quanter, activation_quanter=None, bias_quanter=None):
     layer.weight_quanter, layer.activation_quanter, layer.bias_quanter = (weight_quanter,
                                                                           activation_quanter,
                                                                           bias_quanter)
-    layer.inject = None
+    layer.inject = layer.loads = None
 
 
 def detach(layer):
@@ -131,8 +146,7 @@ def detach(layer):
     """
     while hasattr(type(layer), "float_class"):
         layer.__class__ = type(layer).float_class
-    for name in ("weight_quanter", "activation_quanter", "bias_quanter", "inject", "batch_norm",
-                 "convolution"):
+    for name in (*_OWN, "batch_norm", "convolution"):
         layer._sub_layers.pop(name, None)
         layer.__dict__.pop(name, None)
 

@@ -13,6 +13,7 @@ from .weight_oscillation import DampeningLoss
 from .additions import addition_quanters
 from .fold import FoldedConv
 from .layers import quantized_layers
+from .step_watch import StepWatch
 
 
 class Penalty:
@@ -50,6 +51,8 @@ class Penalty:
                                         for name, layer in layers], config.bin_regularization)
         given = config.dampening
         self.dampening = given and DampeningLoss(layers, given.weight, given.start, given.reduction)
+        # at a rate of 0 steps are meant to rest
+        self._steps = StepWatch(model) if self.settings.scale_lr > 0 else None
         self._injection = Injection(enabled=self.settings.penalty_mode == "injection")
         for quanter in self._clips:
             quanter.injection = self._injection
@@ -58,7 +61,13 @@ class Penalty:
                 layer.inject = self.bins.inject
 
     def __call__(self) -> paddle.Tensor:
-        """The penalty at the present parameters, a scalar; 0 in mode ``injection``."""
+        """The penalty at the present parameters, a scalar; 0 in mode ``injection``.
+
+        Raises:
+            DataError: a step has become NaN or infinite; says of which layer.
+        """
+        if self._steps is not None:
+            self._steps.count()
         if self._injection.enabled:
             return paddle.zeros([], "float32")
         self._find_grids()
@@ -70,6 +79,8 @@ class Penalty:
         """Call before every epoch, 0 to ``epochs - 1``: moves the penalties' schedules."""
         if not 0 <= epoch < epochs:
             raise ConfigError(f"epoch {epoch} of {epochs}: epochs count from 0 to epochs - 1")
+        if self._steps is not None:
+            self._steps.look()
         for term in (self.bins, self.dampening):
             if term is not None:
                 term.on_epoch(epoch, epochs)
@@ -108,6 +119,8 @@ class Penalty:
     def _find_grids(self):
         """Bins need steps: those of weights that no batch has passed yet are found now."""
         for _, layer in self._layers:
+            if layer.loads is not None:
+                layer.loads.settle()
             # asked first: a folded layer computes its weight
             if not layer.weight_quanter.initialized:
                 layer.weight_quanter.ready(layer.float_weight())

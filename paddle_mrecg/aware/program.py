@@ -15,6 +15,7 @@ from ..graph.from_layer import graph_from_layer
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ..grids.affine import Encoding, quantize
 from .additions import addition_quanters, intercepted
+from .conv1d import as_two_dimensional
 from .layers import copied, detach, quantized_layers
 from ..deploy.qdq import QdqBuilder
 
@@ -45,6 +46,7 @@ def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding], List
     skeleton, stored = _skeleton(frozen, numbers, weights)
     with _marked_additions(frozen, numbers):
         graph = graph_from_layer(skeleton, input_spec)
+    as_two_dimensional(graph, stored)
     assembler = _Assembler(graph, [q.encoding() for q in quanters.values()], list(quanters))
     dropped = [name for name, layer in quantized_layers(frozen)
                if layer.weight.name not in graph.params and name not in assembler.met_names()]

@@ -12,7 +12,7 @@ from .post import Override, knob
 
 WEIGHT_QUANTERS = ("lsq", "tqt", "abs_max")
 ACTIVATION_QUANTERS = ("lsq", "lsq_plus", "tqt", "symmetric_pact", "abs_max")
-LAYER_TYPES = ("Conv2D", "Conv2DTranspose", "Linear")
+LAYER_TYPES = ("Conv2D", "Conv2DTranspose", "Linear", "Conv1D")
 
 
 @dataclasses.dataclass

@@ -16,8 +16,9 @@ import numpy as np
 import paddle
 from paddle.quantization import BaseQuanter
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from .affine import Encoding, QuantSpec, along_axis
+from .form import arrived, check_form, expect, form_of, is_loading
 from .processes import several, take_from_first
 from .samples import Samples, awake, initial_step, weight_axis
 from .fake_quantize import Grid, codes_of
@@ -65,16 +66,17 @@ class Quanter(BaseQuanter):
         self.axis = weight_axis(layer) if per_channel else None
         self.channels = layer.weight.shape[self.axis] if per_channel else 1
         self._narrow = narrow
-        given = True if signed is None and role == "weight" else signed
-        self._given_signed = given
+        self._given_signed = given = True if signed is None and role == "weight" else signed
         QuantSpec(bits, given is not False, True, narrow=narrow)  # complains about bits and narrow
         # A float, because moving averages of a state dict (ema of the hosts' trainers)
         # must leave it what it is.
         self.register_buffer("grid", paddle.full([1], _UNKNOWN, "float32"))
         # What the grid was made for travels with the checkpoint, see check_form.
-        self.register_buffer("form", paddle.to_tensor([float(bits), float(narrow)], "float32"))
+        self.register_buffer("form", form_of(bits, narrow))
         self._state = None  # of the buffer, where it is known
         self._only_zeros = False  # all that was seen: no range can be found from it
+        self._awaited = False  # a checkpoint is being loaded
+        self.place = role  # in the model, for messages
         self.held = False  # a frozen model's ranges follow nothing any more
         self._samples = None  # collects while observing
 
@@ -98,7 +100,15 @@ class Quanter(BaseQuanter):
         into them or hands them out.
         """
         self._state = None
+        if is_loading(args, kwargs):  # a checkpoint with this quanter brings the sign back
+            expect(self.form)
+            self._awaited = True
         return super()._state_dict_impl(*args, **kwargs)
+
+    def was_loaded(self) -> bool:
+        """A checkpoint with this quanter has been loaded since this was asked last."""
+        awaited, self._awaited = self._awaited, False
+        return arrived(self.form) and awaited
 
     @property
     def signed(self) -> bool:
@@ -154,13 +164,11 @@ class Quanter(BaseQuanter):
     # Quantization ---------------------------------------------------------------------------------
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """``x`` on the grid, in its own type (float16 under AMP; computed in float32).
-
-        Args:
-            x(Tensor): a weight or an activation of any shape.
+        """``x``, of any shape, on the grid, in its own type (float16 under AMP; computed in
+        float32).
         """
         if self._samples is not None:
-            self._samples.add(x)
+            self._look(self._samples, x)
             return x
         self.ready(x)
         if not self.initialized:
@@ -219,8 +227,14 @@ class Quanter(BaseQuanter):
         """Find the grid from ``x``, unless it has been found."""
         if not self.initialized:
             samples = Samples(self.axis, whole=self.role == "weight")
-            samples.add(x)
+            self._look(samples, x)
             self._find(samples)
+
+    def _look(self, samples: Samples, x: paddle.Tensor):
+        try:
+            samples.add(x)
+        except DataError as error:
+            raise DataError(f"{self.place}: {error}") from error
 
     def _find(self, samples: Samples):
         """Find the grid, unless there is nothing to find it from: an activation that is all zero,
@@ -239,17 +253,8 @@ class Quanter(BaseQuanter):
             self._set_step(np.full([self.channels], 1.0 / self.qmax, np.float32))
 
     def check_form(self):
-        """The checkpoint that was loaded has the grid that the settings ask for.
-
-        Raises:
-            ConfigError: it was trained with other bits.
-        """
-        bits, narrow = (round(v) for v in self.form.numpy().tolist())
-        if (bits, bool(narrow)) != (self.bits, bool(self._narrow)):
-            raise ConfigError(f"the checkpoint was trained with {_described(bits, narrow)}, the "
-                              f"settings ask for {_described(self.bits, self._narrow)}: prepare "
-                              "the model with the settings, QuantAware.skip among them, of the "
-                              "training")
+        """See ``form.check_form``."""
+        check_form(self.form, form_of(self.bits, self._narrow))
 
     def forget(self):
         """Find the grid again, from what is seen next."""
@@ -293,7 +298,3 @@ class Quanter(BaseQuanter):
     def clip_parameters(self) -> List[paddle.Tensor]:
         """Trained clips (PACT's alpha), which have a learning rate of their own."""
         return []
-
-
-def _described(bits: int, narrow) -> str:
-    return f"{bits} bits" + (" without the lowest code" if narrow else "")

@@ -12,6 +12,7 @@ from paddle import nn
 from paddle_mrecg.aware.job import export_quantized, quant_aware_prepare
 from paddle_mrecg.aware.layers import quantized_layers
 from paddle_mrecg.errors import MrecgError
+from paddle_mrecg.graph.load import load_graph
 
 
 def images(count=8, seed=0):
@@ -167,3 +168,50 @@ def test_additions_of_another_thread_stay_float():
     model.gate = gate
     assert np.array_equal(model(x).numpy(), alone)
     assert np.array_equal(seen[0], a.numpy() + b.numpy())
+
+
+def normed(norm):
+    return nn.Sequential(norm(nn.Conv2D(3, 8, 3, padding=1)), nn.BatchNorm2D(8), nn.ReLU(),
+                         norm(nn.Conv2D(8, 4, 1)))
+
+
+LAYERS = {
+    "Conv1D": (lambda: nn.Sequential(nn.Conv1D(3, 8, 3, padding=1), nn.ReLU(),
+                                     nn.Conv1D(8, 8, 3, groups=8),
+                                     nn.Conv1D(8, 4, 1, padding=1, padding_mode="reflect")), 1),
+    "depthwise transposed": (lambda: nn.Sequential(
+        nn.Conv2D(3, 8, 3), nn.ReLU(), nn.Conv2DTranspose(8, 8, 2, stride=2, groups=8),
+        nn.Conv2DTranspose(8, 6, 2, groups=2)), 2),
+    "weight norm": (lambda: normed(nn.utils.weight_norm), 2),
+    "spectral norm": (lambda: normed(nn.utils.spectral_norm), 2),
+}
+
+
+@pytest.mark.parametrize("friendly", [False, True])
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_layers_train_and_are_exported(name, friendly, tmp_path):
+    paddle.seed(0)
+    make, ndim = LAYERS[name]
+    x = images() if ndim == 2 else images()[..., 0]
+    config = {"QuantAware": {"hardware_friendly": friendly}}
+    model, penalty = quant_aware_prepare(make(), config, [x])
+    count = len(list(quantized_layers(model)))
+    sgd = paddle.optimizer.SGD(0.01, parameters=penalty.parameter_groups())
+    model.train()
+    before = [q.step().numpy() for _, layer in quantized_layers(model) for q in layer.quanters()]
+    for _ in range(2):
+        (model(paddle.to_tensor(x)).square().mean() + penalty()).backward()
+        sgd.step()
+        sgd.clear_grad()
+    model.eval()
+    after = [q.step().numpy() for _, layer in quantized_layers(model) for q in layer.quanters()]
+    assert friendly or any(not np.array_equal(a, b) for a, b in zip(before, after))
+    exported = export_quantized(model, str(tmp_path / "out"), spec(3, *[8] * ndim))
+    largest = exported.verification["max_abs_output"]
+    assert exported.verification["max_abs_diff"] < 1e-5 * max(1.0, largest)
+    graph = load_graph(str(tmp_path / "out"), allow_quantized=True)
+    assert sum(value.dtype == np.int8 for value in graph.params.values()) == count
+    quantized = {op.output("Y") for op in graph.ops if op.type == "dequantize_linear"}
+    padded = 1 if name == "Conv1D" else 0  # reflection stands between quantizer and convolution
+    read = [op for op in graph.ops if "conv2d" in op.type and op.input("Input") in quantized]
+    assert friendly or len(read) == count - padded

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A frozen model written as a program, and the two compared."""
+import dataclasses
+import os
+from typing import Dict, List
+
+import numpy as np
+import paddle
+
+from ..deploy.predictor import Predictor
+from ..deploy.verify import differences
+from ..files import write_json
+from ..graph.specs import has_dict, map_specs, named_values
+from ..graph.writer import save_program
+from ..report.progress import get_logger
+from ..report.report import FORMAT_VERSION
+from ..report.result_dir import ResultDir
+from .ends import chooses, end_outputs
+from .freeze import freeze
+from .program import check_target, training_graph
+
+PROGRAM = "model"  # stem of the written program
+# batch and free sides of the random input that an exported program is checked on
+SAMPLES, FREE_SIZE = 2, 32
+
+
+@dataclasses.dataclass
+class Exported:
+    """What ``export`` wrote.
+
+    Args:
+        save_dir(str): the directory.
+        verification(dict): ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` between the
+            frozen model and the program in Paddle Inference, over ``samples`` inputs and
+            ``outputs`` tensors: the program's outputs, or those of the last quantized layers where
+            it ends in an NMS. Differences of one activation step come from values on a rounding
+            boundary that fall to either side by the last bit of a sum.
+        dropped(list[str]): quantized layers that run in training only and are not in the program.
+    """
+
+    save_dir: str
+    verification: Dict[str, float]
+    dropped: List[str] = dataclasses.field(default_factory=list)
+
+
+def export_quantized(model, save_dir: str, input_spec, samples=None,
+                     target: str = "simulation") -> Exported:
+    """Freeze a model and write it as a program of ``quantize_linear`` / ``dequantize_linear``, as
+    the post-training job does.
+
+    Writes ``model.pdmodel`` and ``model.pdiparams`` (weights as int8 codes), ``encodings.json`` and
+    ``report.json``, all of them or none, and compares the program with the model.
+
+    Args:
+        model(paddle.nn.Layer): a prepared model, or what ``freeze`` returned.
+        save_dir(str): directory of the result.
+        input_spec(list[paddle.static.InputSpec]): one per input, the first dimension free; dicts of
+            specs where the model takes dicts.
+        samples(list[array], optional): one array per input, or dict of them, to compare on.
+            Default: None, normally distributed ones.
+        target(str, optional): 'paddle_lite' refuses grids that its int8 kernels do not
+            have. Default: 'simulation'.
+
+    Returns:
+        Exported: where, and how far model and program differ.
+
+    Raises:
+        ModelError: nothing is quantized, or the model cannot be exported.
+        ConfigError: ``target`` cannot run an activation's grid.
+        OutputError: ``save_dir`` cannot be written.
+    """
+    frozen = freeze(model)
+    samples = map_specs(_random, input_spec) if samples is None else map_specs(np.asarray, samples)
+    graph, encodings, dropped = training_graph(frozen, input_spec)
+    if dropped:
+        get_logger().info("left out, for evaluation does not run them: %s", ", ".join(dropped))
+    check_target({n: e for n, e in encodings.items() if n not in graph.params}, target)
+    with ResultDir(save_dir) as result:
+        prefix = result.path(PROGRAM)
+        save_program(graph, prefix)
+        feed = named_values(input_spec, samples) if has_dict(input_spec) else samples
+        verification = _verify(frozen, graph, samples, feed, prefix)
+        write_json(result.path("encodings.json"),
+                   {name: e.to_dict() for name, e in encodings.items()})
+        write_json(result.path("report.json"), dict(format_version=FORMAT_VERSION,
+                                                    verification=verification, dropped=dropped))
+        result.publish()
+    return Exported(os.fspath(save_dir), verification, dropped)
+
+
+def _random(spec) -> np.ndarray:
+    shape = [n if n is not None and n > 0 else (FREE_SIZE if k else SAMPLES)
+             for k, n in enumerate(spec.shape)]
+    if "int" in str(spec.dtype).lower():  # token ids, sizes: 0 and 1 are right for most
+        kind = "int32" if "32" in str(spec.dtype) else "int64"
+        return np.random.default_rng(0).integers(0, 2, shape).astype(kind)
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def _verify(frozen, graph, samples, feed, prefix) -> Dict[str, float]:
+    """``samples`` as the model takes them, ``feed`` as the program does."""
+    tensors = map_specs(paddle.to_tensor, samples)
+    if chooses(graph):
+        pairs = list(end_outputs(frozen, graph, tensors, feed, prefix))
+    else:
+        with paddle.no_grad():
+            outputs = paddle.utils.flatten(frozen(*tensors))
+        pairs = list(zip((t.numpy() for t in outputs), Predictor(prefix)(feed)))
+    count = len(next(iter(feed.values())) if isinstance(feed, dict) else feed[0])
+    return dict(differences(pairs), samples=count, outputs=len(pairs))

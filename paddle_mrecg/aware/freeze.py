@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained model as it will run: weights and biases on their grids, nothing that trains left."""
+import paddle
+
+from ..errors import DataError, ModelError, MrecgError
+from ..graph.specs import make_eager
+from ..grids.quanter import Quanter
+from .fold import FoldedConv
+from .layers import QuantizedLayer, copied, mixed_class, quantized_layers
+from .norms import keep_weight
+
+
+def freeze(model) -> paddle.nn.Layer:
+    """A copy for deployment: weights and biases lie on their grids, batch norms that were
+    folded are gone for good.
+
+    Steps are those of training to the last bit, every weight is an integer times its step, and the
+    copy computes what the model computes in evaluation mode.
+
+    Args:
+        model(paddle.nn.Layer): a prepared model, trained or not;
+            ``paddle.DataParallel`` is unwrapped.
+
+    Raises:
+        ModelError: nothing is quantized.
+        DataError: a step is NaN or infinite, or a grid has seen no data yet.
+    """
+    model = model._layers if isinstance(model, paddle.DataParallel) else model
+    if not any(quantized_layers(model)):
+        raise ModelError("nothing in this model is quantized: call quant_aware_prepare first")
+    frozen = copied(model)
+    frozen.eval()
+    for layer in frozen.sublayers(include_self=True):
+        keep_weight(layer)
+    make_eager(frozen)
+    for name, layer in quantized_layers(frozen):
+        if layer.loads is not None:
+            layer.loads.settle()
+        layer.inject = layer.loads = None
+        layer.weight_quanter.ready(layer.float_weight())
+        for quanter in layer.quanters():
+            quanter.settle()
+            if not quanter.initialized:
+                raise DataError(f"the input of layer '{name}' has not been seen yet, so its range "
+                                "is unknown: run the model on a batch, or give quant_aware_prepare "
+                                "calibration data")
+            try:
+                quanter.check_form()
+                quanter.encoding()
+            except MrecgError as error:
+                raise type(error)(f"layer '{name}': {error}") from error
+        _freeze(layer)
+    for quanter in frozen.sublayers():
+        if isinstance(quanter, Quanter):
+            quanter.held = True
+    return frozen
+
+
+def _freeze(layer):
+    """Put weight and bias of one layer on their grids."""
+    with paddle.no_grad():
+        weight, bias = layer.float_weight(), layer.float_bias()
+        weight, bias = layer.quantized_weight(weight), layer.quantized_bias(bias)
+    # another layer may share the weight, which now lies on the grid
+    layer.weight_quanter.held = True
+    if isinstance(layer, FoldedConv):
+        base = layer.float_class.float_class
+        layer.__class__ = mixed_class(QuantizedLayer, base)
+        layer.batch_norm = layer.convolution = None
+        if layer.bias is None:
+            layer.bias = layer.create_parameter([weight.shape[0]], is_bias=True)
+    layer.weight.set_value(weight)
+    if bias is not None:
+        layer.bias.set_value(bias)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Float checkpoints that are loaded into a model after ``quant_aware_prepare``.
+
+They bring weights and no steps, so those found at ``prepare`` belong to other weights. Paddle has
+no hook for loading. It asks every layer for its tensors before it sets them, so what they held is
+noted there, and compared when the model is used next.
+"""
+from typing import List
+
+import numpy as np
+import paddle
+
+from ..report.progress import get_logger
+from .additions import addition_quanters
+
+_LOOKED_AT = 64  # values of a weight: a checkpoint that changes none of them is the same one
+
+
+class LoadWatch:
+    """Finds grids again whose weights were replaced and whose steps were not.
+
+    Args:
+        model(paddle.nn.Layer): a prepared model.
+        layers(list[Layer]): its quantized layers.
+    """
+
+    def __init__(self, model, layers: List[paddle.nn.Layer]):
+        self._layers = layers
+        self._quanters = list({id(q): q for layer in layers for q in layer.quanters()}.values())
+        self._additions = [q for _, q in addition_quanters(model)]
+        self._before = {}  # position of a layer -> some of its weights before it was loaded
+
+    def note(self, layer):
+        """``layer`` is about to be loaded."""
+        k = next(k for k, other in enumerate(self._layers) if other is layer)
+        if k in self._before:  # loaded again before it was used
+            self.settle()
+        self._before[k] = _some_weights(layer)
+
+    def settle(self):
+        """Find out what was loaded since, and let grids be found again that do not belong to it."""
+        if not self._before:
+            return
+        before, self._before = self._before, {}
+        missed = {id(q) for q in (*self._quanters, *self._additions) if not q.was_loaded()}
+        stale = [self._layers[k] for k, values in before.items()
+                 if id(self._layers[k].weight_quanter) in missed
+                 and not np.array_equal(values, _some_weights(self._layers[k]))]
+        if not stale:
+            return
+        again = [layer.weight_quanter for layer in stale]
+        again += [q for q in (*self._quanters, *self._additions)
+                  if q.role == "activation" and id(q) in missed]
+        if any(q.initialized for q in again):
+            get_logger().info("a float checkpoint was loaded after quant_aware_prepare: steps of "
+                              "weights are found again from it, ranges of activations from the "
+                              "next batch; load it before, to calibrate on more")
+        for quanter in again:
+            quanter.forget()
+
+
+def _some_weights(layer) -> np.ndarray:
+    values = [p.flatten() for name, p in layer._parameters.items()
+              if p is not None and name != "bias"]
+    return np.concatenate([v[::max(1, v.shape[0] // _LOOKED_AT)].numpy() for v in values]
+                          or [np.zeros(0)])
