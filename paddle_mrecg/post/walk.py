@@ -44,27 +44,26 @@ class UnitResult:
     unit: Unit
     iterations: int
     seconds: float
-    nearest: Loss
+    start: Loss  # before training
     soft: Loss
     hard: Loss
-    inner: List[tuple]  # (module, nearest Loss, hard Loss) at the inner block ends of a joined unit
+    inner: List[tuple]  # (module, start Loss, hard Loss) at the inner block ends of a joined unit
     alphas: Dict[str, np.ndarray]
-    kept: bool  # False when nearest rounding was better and stayed
+    kept: bool  # False when the start was better and stayed
     restored: bool = False  # from an interrupted run
 
     def to_dict(self) -> Dict:
         """The numbers, JSON-able; the reverse is ``from_dict``."""
         pack = dataclasses.astuple
         return dict(iterations=self.iterations, seconds=self.seconds, kept=self.kept,
-                    nearest=pack(self.nearest),
-                    soft=pack(self.soft), hard=pack(self.hard),
+                    start=pack(self.start), soft=pack(self.soft), hard=pack(self.hard),
                     inner=[(m.index, pack(a), pack(b)) for m, a, b in self.inner])
 
     @classmethod
     def from_dict(cls, unit: Unit, entry: Dict, alphas) -> "UnitResult":
         modules = {m.index: m for m in unit.modules}
         inner = [(modules[m], Loss(*a), Loss(*b)) for m, a, b in entry["inner"]]
-        return cls(unit, entry["iterations"], entry["seconds"], Loss(*entry["nearest"]),
+        return cls(unit, entry["iterations"], entry["seconds"], Loss(*entry["start"]),
                    Loss(*entry["soft"]),
                    Loss(*entry["hard"]), inner, alphas, entry["kept"], restored=True)
 
@@ -91,7 +90,7 @@ class Walker:
             unit(Unit): the next unit.
             later(list[Unit]): the units after it; they say what stays alive.
             settings(MRECG): the section of the config.
-            iters(int): optimizer steps; 0 leaves nearest rounding.
+            iters(int): optimizer steps; 0 leaves the unit as it is.
             alphas(dict, optional): rounding variables to start from. Default: None.
             on_step(callable, optional): called with (trainer, step, loss). Default: None.
         """

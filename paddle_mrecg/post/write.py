@@ -150,7 +150,7 @@ def unit_report(index: int, result: UnitResult, params: Dict) -> UnitReport:
     return UnitReport(index, unit.name, unit.modules[0].index, [m.name for m in unit.modules],
                       len(unit.weights),
                       sum(params[n].size for n in unit.weights), result.iterations, result.seconds,
-                      result.nearest.error, result.soft.error, result.hard.error, result.hard.power,
+                      result.start.error, result.soft.error, result.hard.error, result.hard.power,
                       [InnerLoss(m.index, m.name, a.error, b.error, b.power)
                        for m, a, b in result.inner],
                       restored=result.restored, note=note)

@@ -21,7 +21,7 @@ def advice(units: Sequence[UnitReport], settings: MRECG) -> List[str]:
     trained = [u for u in units if u.iterations]
     worse = [u for u in trained if u.note]
     thrown = [u for u in trained
-              if u.note or (u.loss_hard > UNTRAINED * u.loss_nearest and u.relative_hard > LARGE)]
+              if u.note or (u.loss_hard > UNTRAINED * u.loss_start and u.relative_hard > LARGE)]
     undecided = [u for u in trained if u not in thrown and u.loss_hard > UNDECIDED * u.loss_soft
                  and u.relative_hard > NOTICEABLE]
     sentences = []

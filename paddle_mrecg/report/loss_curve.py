@@ -47,7 +47,7 @@ class Curve:
 
     @classmethod
     def of_units(cls, label: str, units: Sequence[UnitReport], loss: str = "loss_hard") -> "Curve":
-        """The curve of finished units; ``loss`` is the field: loss_hard or loss_nearest."""
+        """The curve of finished units; ``loss`` is the field: loss_hard or loss_start."""
         curve = cls(label, [], [], [], [])
         for unit in units:
             curve.modules += range(unit.first_module, unit.last_module + 1)

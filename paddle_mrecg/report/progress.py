@@ -121,7 +121,7 @@ def unit_line(unit: UnitReport, total: int) -> str:
             0.0149, relative 1.2 %) 41 s``.
     """
     width = len(str(total))
-    line = (f"{unit.index + 1:{width}d}/{total} {unit.name}  loss {unit.loss_nearest:.4g} -> "
+    line = (f"{unit.index + 1:{width}d}/{total} {unit.name}  loss {unit.loss_start:.4g} -> "
             f"{unit.loss_hard:.4g} (soft {unit.loss_soft:.4g}, relative "
             f"{100 * unit.relative_hard:.2g} %)  {duration(unit.seconds)}")
     notes = ((["restored from the interrupted run"] if unit.restored else [])

@@ -14,7 +14,7 @@ from .loss_curve import Curve
 from .progress import duration
 from .units import UnitReport
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # Keys of Report.metrics and columns of the table, from the float program to the written one.
 STAGES = ("float", "nearest", "nearest_bias", "solved", "quantized")
 DISTRIBUTIONS = ("paddlepaddle", "paddlepaddle-gpu", "paddleslim", "numpy", "paddle-mrecg")

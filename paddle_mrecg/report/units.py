@@ -2,7 +2,7 @@
 """What happened to one unit, and the table of all units.
 
 Losses are ||y - y_fp||^2 summed over channels, mean over samples and space
-(engine/reconstruct.py), measured on all calibration samples with nothing dropped.
+(post/unit_loss.py), measured on all calibration samples with nothing dropped.
 """
 import csv
 import dataclasses
@@ -21,13 +21,13 @@ class InnerLoss:
 
     module: int
     name: str
-    loss_nearest: float
+    loss_start: float
     loss_hard: float
     power: float
 
     @property
-    def relative_nearest(self) -> float:
-        return relative(self.loss_nearest, self.power)
+    def relative_start(self) -> float:
+        return relative(self.loss_start, self.power)
 
     @property
     def relative_hard(self) -> float:
@@ -38,10 +38,10 @@ class InnerLoss:
 class UnitReport:
     """One reconstructed unit.
 
-    ``loss_nearest`` is the unit with nearest rounding behind the reconstructed
-    units before it (the quantized stream), so that nearest and hard differ by
-    this unit's training alone. ``power`` is the float output's mean square in
-    the losses' norm.
+    ``loss_start`` is the unit before its training, with solved or nearest codes as the
+    job has it, behind the reconstructed units before it (the quantized stream), so that
+    start and hard differ by this unit's training alone. ``power`` is the float output's
+    mean square in the losses' norm.
     """
 
     index: int
@@ -52,7 +52,7 @@ class UnitReport:
     params: int
     iterations: int
     seconds: float
-    loss_nearest: float
+    loss_start: float
     loss_soft: float
     loss_hard: float
     power: float
@@ -62,10 +62,10 @@ class UnitReport:
 
     def to_dict(self) -> Dict:
         """All fields and the relative losses."""
-        inner = [dict(dataclasses.asdict(i), relative_nearest=i.relative_nearest,
+        inner = [dict(dataclasses.asdict(i), relative_start=i.relative_start,
                       relative_hard=i.relative_hard)
                  for i in self.inner]
-        return dict(dataclasses.asdict(self), inner=inner, relative_nearest=self.relative_nearest,
+        return dict(dataclasses.asdict(self), inner=inner, relative_start=self.relative_start,
                     relative_soft=self.relative_soft, relative_hard=self.relative_hard)
 
     @classmethod
@@ -81,8 +81,8 @@ class UnitReport:
         return self.first_module + len(self.modules) - 1
 
     @property
-    def relative_nearest(self) -> float:
-        return relative(self.loss_nearest, self.power)
+    def relative_start(self) -> float:
+        return relative(self.loss_start, self.power)
 
     @property
     def relative_soft(self) -> float:
@@ -106,7 +106,7 @@ def relative(loss: float, power: float) -> float:
 
 UNITS_COLUMNS = ("index", "name", "first_module", "last_module", "weights", "params", "iterations",
                  "seconds",
-                 "loss_nearest", "loss_soft", "loss_hard", "power", "relative_nearest",
+                 "loss_start", "loss_soft", "loss_hard", "power", "relative_start",
                  "relative_soft",
                  "relative_hard", "restored", "note")
 
@@ -129,9 +129,9 @@ def write_units_csv(path: str, units: Sequence[UnitReport]):
         for k, inner in enumerate(unit.inner):
             row = dict(index=f"{unit.index}.{k}", name=inner.name, first_module=inner.module,
                        last_module=inner.module,
-                       loss_nearest=inner.loss_nearest, loss_hard=inner.loss_hard,
+                       loss_start=inner.loss_start, loss_hard=inner.loss_hard,
                        power=inner.power,
-                       relative_nearest=inner.relative_nearest, relative_hard=inner.relative_hard,
+                       relative_start=inner.relative_start, relative_hard=inner.relative_hard,
                        note="inner end of a joined unit")
             writer.writerow({c: csv_cell(v) for c, v in row.items()})
     write_text(path, text.getvalue())

@@ -50,7 +50,7 @@ class VisualDLWriter:
 
     def unit(self, unit: UnitReport):
         """End losses over the units: the oscillation curve, x = unit."""
-        for tag in ("loss_nearest", "loss_soft", "loss_hard", "relative_hard", "seconds"):
+        for tag in ("loss_start", "loss_soft", "loss_hard", "relative_hard", "seconds"):
             self.scalar(f"units/{tag}", getattr(unit, tag), unit.index)
 
     def scalar(self, tag: str, value: float, step: int):

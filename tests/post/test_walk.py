@@ -61,7 +61,7 @@ def test_a_unit_that_gets_worse_stays_at_nearest_rounding(job):
     rejected = [r for r in walker.results if not r.kept]
     assert rejected
     for result in rejected:
-        assert result.hard == result.nearest
+        assert result.hard == result.start
         for name in result.unit.weights:
             assert np.array_equal(walker.state.codes[name], job.state.codes[name])
     assert walker.state.finished >= {n for r in rejected for n in r.unit.weights}, (
@@ -71,12 +71,12 @@ def test_a_unit_that_gets_worse_stays_at_nearest_rounding(job):
 def test_reconstruction_beats_nearest_rounding_in_every_kept_unit(job):
     walker = walk(job, job.units((0, 2)), iters=100)
     result = walker.results[0]
-    assert result.kept and result.hard.error < 0.8 * result.nearest.error
+    assert result.kept and result.hard.error < 0.8 * result.start.error
 
 
 def test_no_steps_is_nearest_rounding(job):
     walker = walk(job, job.units(), iters=0)
-    assert all(r.kept and r.hard == r.nearest == r.soft for r in walker.results)
+    assert all(r.kept and r.hard == r.start == r.soft for r in walker.results)
     assert frozen(walker.state) == frozen(job.state, walker.state.finished)
 
 

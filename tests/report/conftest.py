@@ -26,7 +26,7 @@ def figure_6():
 def _make_unit(**changes):
     fields = dict(index=2, name="layer2.0+layer2.1", first_module=4,
                   modules=["layer2.0", "layer2.1"], weights=5,
-                  params=1234, iterations=600, seconds=41.2, loss_nearest=0.0412, loss_soft=0.0149,
+                  params=1234, iterations=600, seconds=41.2, loss_start=0.0412, loss_soft=0.0149,
                   loss_hard=0.0157,
                   power=1.3, inner=[InnerLoss(4, "layer2.0", 0.09, 0.05, 2.0)])
     return UnitReport(**dict(fields, **changes))
