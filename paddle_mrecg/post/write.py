@@ -139,7 +139,7 @@ def _report(job, tuned: Dict) -> Report:
     report.status = "interrupted" if job.interrupted else "complete"
     report.cpu_tuning = tuned
     report.notes += float_note(report.float_tensors) + coarse_advice(job.prepared.coarse)
-    report.notes += advice(report.units, config.mrecg)
+    report.notes += advice(report.units, config.mrecg, config.quant_post.rounding == "solve")
     return report
 
 

@@ -7,21 +7,23 @@ from .units import UnitReport
 
 NOTICEABLE = 0.01  # relative loss below which no advice is needed
 UNDECIDED = 1.3  # hard over soft loss: rounding hard cost nearly a third
-UNTRAINED = 0.7  # trained over nearest loss: a unit that learns ends at a small part of it
+UNTRAINED = 0.7  # trained over nearest loss: a unit that learns ends at a small part of that
 LARGE = 0.1  # relative loss of which the network's outputs will show something
 
 
-def advice(units: Sequence[UnitReport], settings: MRECG) -> List[str]:
+def advice(units: Sequence[UnitReport], settings: MRECG, solved: bool = False) -> List[str]:
     """One sentence per thing that went wrong in training, with its cure.
 
     Args:
         units(list[UnitReport]): as trained; those that were not are passed over.
         settings(MRECG): what they were trained with; nothing is advised that is there already.
+        solved(bool, optional): training began at solved codes, to which it can add little: only
+            a unit that it made worse went wrong. Default: False, at nearest rounding.
     """
     trained = [u for u in units if u.iterations]
     worse = [u for u in trained if u.note]
-    thrown = [u for u in trained
-              if u.note or (u.loss_hard > UNTRAINED * u.loss_start and u.relative_hard > LARGE)]
+    thrown = [u for u in trained if u.relative_hard > LARGE and
+              (u.note or (not solved and u.loss_hard > UNTRAINED * u.loss_start))]
     undecided = [u for u in trained if u not in thrown and u.loss_hard > UNDECIDED * u.loss_soft
                  and u.relative_hard > NOTICEABLE]
     sentences = []
@@ -30,8 +32,11 @@ def advice(units: Sequence[UnitReport], settings: MRECG) -> List[str]:
                          f"{_names(worse)}")
     if thrown:
         growing = "MRECG.rounding_lr_start=0.1, " if settings.rounding_lr_start > 0.1 else ""
-        sentences.append(f"training hardly helped {_count(thrown)} ({_names(thrown)}): the steps "
-                         "are too large for many inputs per output, or too few; try "
+        found = ("found nothing better than the solved rounding in" if solved
+                 else "gained little over nearest rounding in")
+        sentences.append(f"training {found} {_count(thrown)} ({_names(thrown)}), whose error is "
+                         "large: the steps are too large for many inputs per output, or too few; "
+                         "try "
                          f"{growing}MRECG.rounding_lr={settings.rounding_lr / 2:g}, or "
                          f"MRECG.num_iters={2 * settings.num_iters}")
     if undecided:

@@ -40,6 +40,19 @@ def test_units_that_stayed_at_nearest_rounding_are_named_first():
             and "rounding_lr_start" in second)
 
 
+def test_from_solved_codes_a_small_gain_is_no_failure():
+    gained = unit("b", 91.0, 86.0, 86.5)
+    assert advice_on([gained], MRECG(num_iters=300), solved=True) == []
+    worse = unit("c", 91.0, 86.0, 91.0, note="training made the output worse")
+    _, sentence = advice_on([gained, worse], MRECG(num_iters=300), solved=True)
+    assert "nothing better than the solved rounding in 1 unit (c)" in sentence
+
+
+def test_a_rejected_unit_whose_error_is_small_needs_no_other_steps():
+    small = unit("a", 5.0, 6.0, 5.0, note="training made the output worse")
+    assert len(advice([small])) == 1
+
+
 def test_what_is_set_already_is_not_advised():
     thrown, = advice([unit("b", 91.0, 86.0, 86.5)], rounding_lr_start=0.1)
     assert ("rounding_lr_start" not in thrown and "MRECG.rounding_lr=0.1" in thrown
