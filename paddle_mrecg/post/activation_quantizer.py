@@ -14,7 +14,6 @@ import paddle
 from ..errors import ConfigError
 from ..grids.affine import Encoding
 from ..grids.fake_quantize import FakeQuantize, Grid
-from .drop import DropMask
 
 CLIPS = ("none", "symmetric_pact")
 _SMALLEST = 1e-10
@@ -29,8 +28,6 @@ class ActivationQuantizer:
         clip(str, optional): 'none' trains the scale by LSQ; 'symmetric_pact'
             trains a clip alpha that sets the scale, and replaces a grid with a
             zero point by a symmetric one of the same reach. Default: 'none'.
-        mask(DropMask, optional): source of QDrop's masks; made when it is
-            needed and missing. Default: None.
         grad_scale(float, optional): factor on the gradient of the scale; LSQ
             and QDrop's code use 1/sqrt(values * qmax), MQBench's QDrop 1. Default: 1.0.
 
@@ -45,13 +42,12 @@ class ActivationQuantizer:
     """
 
     def __init__(self, encoding: Encoding, learn: bool = False, clip: str = "none",
-                 mask: Optional[DropMask] = None,
                  grad_scale: float = 1.0):
         if encoding.spec.axis is not None:
             raise ConfigError("activations are quantized per tensor; use an encoding without axis")
         if clip not in CLIPS:
             raise ConfigError(f"unknown activation clip '{clip}'; choose one of {', '.join(CLIPS)}")
-        self.learn, self.mask = learn, mask
+        self.learn = learn
         clips = learn and clip == "symmetric_pact"
         self._encoding = _symmetric(encoding) if clips else encoding
         spec = self._encoding.spec
@@ -66,25 +62,19 @@ class ActivationQuantizer:
         """The trainable scale or alpha, shape ``[1]``; empty when nothing is learned."""
         return [self.parameter] if self.learn else []
 
-    def __call__(self, x: paddle.Tensor, keep_prob: float = 1.0,
+    def __call__(self, x: paddle.Tensor, mask: Optional[paddle.Tensor] = None,
                  float_x: paddle.Tensor = None) -> paddle.Tensor:
         """Quantize ``x``.
 
         Args:
             x(Tensor): float32, any shape.
-            keep_prob(float, optional): probability that an element is
-                quantized (QDrop); the others take ``float_x``. Default: 1.0.
+            mask(Tensor, optional): same shape, zeros and ones; elements under a zero take
+                ``float_x`` (QDrop). Default: None, all are quantized.
             float_x(Tensor, optional): same shape as ``x``. Default: None, ``x`` itself.
         """
-        mask = self._draw(x.shape, keep_prob) if keep_prob < 1.0 else None
         step = self._positive() if self.learn else float(self._encoding.scale)
         return FakeQuantize.apply(x, step, None, float(self._encoding.zero_point), self._grid, mask,
                                   float_x)
-
-    def _draw(self, shape, keep_prob):
-        if self.mask is None or self.mask.keep_prob != keep_prob:
-            self.mask = DropMask(keep_prob)
-        return self.mask.draw(shape)
 
     def _positive(self) -> paddle.Tensor:
         """The parameter, made positive again where an optimizer pushed it below zero."""

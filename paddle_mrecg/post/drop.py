@@ -50,6 +50,27 @@ class DropMask:
         start = int(self._rng.integers(size - count + 1))
         return self._pool[start:start + count].reshape(shape)
 
-    def mix(self, quantized: paddle.Tensor, float_x: paddle.Tensor) -> paddle.Tensor:
-        """``quantized`` where the mask is one, ``float_x`` elsewhere; differentiable in both."""
-        return float_x + self.draw(quantized.shape) * (quantized - float_x)
+
+class StepMasks:
+    """The masks of one training step: one per tensor, however many ops read it.
+
+    A shortcut and a convolution that read the same tensor see the same elements quantized, as in
+    QDrop, where the tensor itself is mixed once.
+
+    Args:
+        source(DropMask): draws each tensor's mask when its first reader asks.
+    """
+
+    def __init__(self, source: DropMask):
+        self._source, self._masks = source, {}
+
+    def of(self, name: str, shape) -> paddle.Tensor:
+        """The mask of tensor ``name``, of ``shape``."""
+        if name not in self._masks:
+            self._masks[name] = self._source.draw(shape)
+        return self._masks[name]
+
+
+def mix(quantized: paddle.Tensor, float_x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
+    """``quantized`` where the mask is one, ``float_x`` elsewhere; differentiable in both."""
+    return float_x + mask * (quantized - float_x)

@@ -48,7 +48,7 @@ class UnitTrainer:
                  seed: int):
         self.problem, self.state, self.settings = problem, state, settings
         self.rng = np.random.default_rng(seed)
-        self.mask = DropMask(settings.keep_prob, seed) if settings.keep_prob < 1 else None
+        self.drop = DropMask(settings.keep_prob, seed) if settings.keep_prob < 1 else None
         runner = problem.runner
         self.rounding = {n: SoftRounding(params[n], state.weight_encodings[n],
                                          state.codes[n] if n in state.solved else None,
@@ -61,7 +61,7 @@ class UnitTrainer:
         learn = settings.scale_lr > 0 or settings.activation_clip == "symmetric_pact"
         self.quantizers = {n: ActivationQuantizer(state.activation_encodings[n],
                                                   learn=learn and n not in state.finished,
-                                                  clip=settings.activation_clip, mask=self.mask)
+                                                  clip=settings.activation_clip)
                            for n in runner.activations}
         depthwise = any(op.type == "depthwise_conv2d" for op in runner.ops)
         absolute = settings.round_weight_depthwise if depthwise else settings.round_weight
@@ -122,19 +122,19 @@ class UnitTrainer:
                 [schedule for schedule, _ in jobs])
 
     def _loss(self, beta) -> paddle.Tensor:
-        problem, keep = self.problem, self.settings.keep_prob
+        problem = self.problem
         size = min(self.settings.batch_size, problem.quant_stream.num_samples)
         index = self.rng.integers(problem.quant_stream.num_samples, size=size)
         feed = _tensors(problem.quant_stream.batch(problem.inputs, index))
-        float_feed = (_tensors(problem.float_stream.batch(problem.inputs, index)) if keep < 1
+        float_feed = (_tensors(problem.float_stream.batch(problem.inputs, index)) if self.drop
                       else None)
         weights = dict(self.frozen, **self.biases)
         for name, rounding in self.rounding.items():
             # the rounding term's gradient comes along
             weights[name] = rounding.soft(self.round_weight[name], beta)
         fetch = problem.outputs + list(self.inner_weights)
-        output = problem.runner.run_quantized(feed, fetch, weights, self.quantizers, keep_prob=keep,
-                                              float_feed=float_feed, mask=self.mask)
+        output = problem.runner.run_quantized(feed, fetch, weights, self.quantizers,
+                                              drop=self.drop, float_feed=float_feed)
         loss = None
         for name in problem.outputs:
             importance = problem.importance and paddle.to_tensor(problem.importance[name][index])

@@ -7,6 +7,7 @@ import paddle
 
 from ..graph.graph import QUANTIZED, WEIGHT_SLOTS, Graph, Op
 from ..graph.ops import run_op
+from .drop import DropMask, StepMasks, mix
 from .scheme import FAKE_QUANTIZE, Scheme
 
 
@@ -46,8 +47,7 @@ class UnitRunner:
         return {name: values[name] for name in fetch}
 
     def run_quantized(self, feed, fetch, weights: Mapping[str, paddle.Tensor], quantizers: Mapping,
-                      keep_prob: float = 1.0, float_feed: Mapping[str, paddle.Tensor] = None,
-                      mask=None):
+                      drop: DropMask = None, float_feed: Mapping[str, paddle.Tensor] = None):
         """The quantized network on ``feed``.
 
         Args:
@@ -55,28 +55,28 @@ class UnitRunner:
             fetch(list[str]): tensors to return.
             weights(dict): dequantized weights, soft or hard.
             quantizers(dict): activation name -> ActivationQuantizer.
-            keep_prob(float, optional): QDrop's probability that an element is
-                quantized. Default: 1.0.
+            drop(DropMask, optional): draws one mask per tensor, whose elements under a
+                zero stay float (QDrop). Default: None, everything is quantized.
             float_feed(dict, optional): the float stream's values of the same
                 tensors; dropped elements of the unit's input take these
                 (QDrop, section 4.2). Default: None, the quantized stream's.
-            mask(DropMask, optional): draws the elements that readers without
-                a quantizer take from the quantized stream. Default: None.
         """
         values = dict(self.fixed, **feed)
         values.update(weights)
-        if float_feed:
+        masks = StepMasks(drop) if drop else None
+        if masks and float_feed:
             for name in [n for n in self.direct_inputs if n in feed]:
-                values[name] = mask.mix(feed[name], float_feed[name])
+                values[name] = mix(feed[name], float_feed[name],
+                                   masks.of(name, feed[name].shape))
         for op in self.quantized_ops:
             if op.type != FAKE_QUANTIZE:
                 values.update(run_op(op, values))
                 continue
             name = op.input("X")
-            alternative = float_feed.get(name) if float_feed else None
-            values[name + QUANTIZED] = quantizers[name](feed.get(name, values[name]),
-                                                        keep_prob=keep_prob,
-                                                        float_x=alternative)
+            x = feed.get(name, values[name])
+            values[name + QUANTIZED] = quantizers[name](
+                x, mask=masks and masks.of(name, x.shape),
+                float_x=float_feed.get(name) if float_feed else None)
         return {name: values[name] for name in fetch}
 
     def numpy(self, method, fetch, **kwargs):

@@ -66,8 +66,8 @@ def bench_activation(shape, bits, keep):
                          stop_gradient=False)
     grad = paddle.to_tensor(np.random.default_rng(1).normal(size=shape).astype(np.float32))
     spec = QuantSpec(bits, True, True)
-    quantizer = ActivationQuantizer(Encoding(spec, 3.0 / spec.qmax, 0), learn=True,
-                                    mask=DropMask(keep))
+    quantizer = ActivationQuantizer(Encoding(spec, 3.0 / spec.qmax, 0), learn=True)
+    drop = DropMask(keep) if keep < 1 else None
     scale = quantizer.parameter
 
     def plain():
@@ -81,7 +81,7 @@ def bench_activation(shape, bits, keep):
         scale.clear_gradient()
 
     def fused():
-        quantizer(x, keep_prob=keep).backward(grad)
+        quantizer(x, drop and drop.draw(x.shape)).backward(grad)
         x.clear_gradient()
         scale.clear_gradient()
 

@@ -6,7 +6,7 @@ import pytest
 
 from paddle_mrecg.errors import ConfigError, DataError
 from paddle_mrecg.grids.affine import Encoding, QuantSpec, fake_quantize
-from paddle_mrecg.post.drop import DropMask
+from paddle_mrecg.post.drop import DropMask, mix
 from paddle_mrecg.post.activation_quantizer import ActivationQuantizer
 
 ENCODINGS = [Encoding(QuantSpec(bits, True, True), 0.3, 0) for bits in (2, 4, 8)]
@@ -161,15 +161,15 @@ def test_without_gradients():
 
 def test_dropping_mixes_with_the_float_input_and_splits_the_gradient():
     encoding = Encoding(QuantSpec(2, True, True), 1.0, 0)
-    mask = DropMask(0.5, seed=1)
-    quantizer = ActivationQuantizer(encoding, mask=mask)
+    drop = DropMask(0.5, seed=1)
+    quantizer = ActivationQuantizer(encoding)
     x = np.random.default_rng(3).uniform(-4, 4, size=(50, 40)).astype(np.float32)
     other = x + 100.0
-    y = quantizer(paddle.to_tensor(x), keep_prob=0.5, float_x=paddle.to_tensor(other)).numpy()
+    y = quantizer(paddle.to_tensor(x), drop.draw(x.shape), paddle.to_tensor(other)).numpy()
     kept = np.abs(y) < 50
     np.testing.assert_allclose(y, np.where(kept, fake_quantize(x, encoding), other), atol=1e-4)
     assert 0.45 < kept.mean() < 0.55
-    y, dx = run(quantizer, x, np.ones_like(x), keep_prob=0.5)
+    y, dx = run(quantizer, x, np.ones_like(x), mask=drop.draw(x.shape))
     quantized = np.abs(y - x) > 1e-6
     outside = (np.rint(x) < -2) | (np.rint(x) > 1)
     np.testing.assert_allclose(dx, np.where(quantized & outside, 0.0, 1.0), atol=1e-6)
@@ -181,14 +181,14 @@ def test_gradients_under_dropping_equal_those_of_the_written_out_mix(clip):
     x, other, grad = (rng.uniform(-4, 4, size=(30, 40)).astype(np.float32) for _ in range(3))
     results = []
     for fused in (True, False):
-        mask = DropMask(0.5, seed=1)
+        mask = DropMask(0.5, seed=1).draw(x.shape)
         quantizer = ActivationQuantizer(Encoding(QuantSpec(2, True, True), 1.0, 0), learn=True,
-                                        clip=clip, mask=mask)
+                                        clip=clip)
         tensors = [paddle.to_tensor(v, stop_gradient=False) for v in (x, other)]
         if fused:
-            y = quantizer(tensors[0], keep_prob=0.5, float_x=tensors[1])
+            y = quantizer(tensors[0], mask, tensors[1])
         else:
-            y = mask.mix(quantizer(tensors[0]), tensors[1])
+            y = mix(quantizer(tensors[0]), tensors[1], mask)
         y.backward(paddle.to_tensor(grad))
         results.append([y.numpy()] + [t.grad.numpy() for t in (*tensors, quantizer.parameter)])
     for ours, plain in zip(*results):

@@ -5,7 +5,7 @@ import paddle
 import pytest
 
 from paddle_mrecg.errors import ConfigError
-from paddle_mrecg.post.drop import DropMask
+from paddle_mrecg.post.drop import DropMask, StepMasks, mix
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.9, 1.0])
@@ -53,7 +53,7 @@ def test_mix_takes_each_element_from_one_side():
     mask = DropMask(0.25, seed=1)
     a, b = paddle.full([100, 100], 3.0), paddle.full([100, 100], -1.0)
     a.stop_gradient = b.stop_gradient = False
-    mixed = mask.mix(a, b)
+    mixed = mix(a, b, mask.draw(a.shape))
     mixed.sum().backward()
     taken = mixed.numpy() == 3.0
     assert np.array_equal(a.grad.numpy(), taken) and np.array_equal(b.grad.numpy(), ~taken)
@@ -64,3 +64,12 @@ def test_mix_takes_each_element_from_one_side():
 def test_bad_probability(keep):
     with pytest.raises(ConfigError, match="keep_prob"):
         DropMask(keep)
+
+
+def test_readers_of_one_tensor_share_its_mask_and_steps_do_not():
+    source = DropMask(0.5, seed=2)
+    masks = StepMasks(source)
+    first, again, other = (masks.of(n, [40, 50]).numpy() for n in ("a", "a", "b"))
+    assert np.array_equal(first, again)
+    assert 0.4 < np.mean(first == other) < 0.6
+    assert 0.4 < np.mean(first == StepMasks(source).of("a", [40, 50]).numpy()) < 0.6

@@ -9,7 +9,7 @@ import pytest
 from paddle_mrecg.post.checkpoint import Checkpoint
 from paddle_mrecg.config import MRECG
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
-from paddle_mrecg.post.drop import DropMask
+from paddle_mrecg.post.drop import DropMask, mix
 from paddle_mrecg.post.reconstruct import UnitTrainer
 from paddle_mrecg.post.unit_loss import array_loss
 from paddle_mrecg.post.scheme import FAKE_QUANTIZE
@@ -111,7 +111,7 @@ def trained_alphas(job, unit, settings, seed=0, on_float_activations=False):
 class LeavesFloat:
     """An activation quantizer that does not quantize."""
 
-    def __call__(self, x, keep_prob, float_x):
+    def __call__(self, x, mask, float_x):
         return x
 
     def parameters(self):
@@ -132,16 +132,35 @@ def test_dropped_elements_come_from_the_float_stream():
     shape = (4,) + tuple(job.network.graph.tensors["a.relu"].shape[1:])
     float_x, quant_x = (paddle.to_tensor(rng.standard_normal(shape).astype(np.float32))
                         for _ in range(2))
-    mask = DropMask(0.0, 0)
     quantizers = job.state.quantizers(runner.activations)
-    for quantizer in quantizers.values():
-        quantizer.mask = mask
     weights = {n: runner.fixed[n] for n in runner.weights}
     dropped = runner.run_quantized({"a.relu": quant_x}, unit.outputs, weights, quantizers,
-                                   keep_prob=0.0,
-                                   float_feed={"a.relu": float_x}, mask=mask)
+                                   DropMask(0.0, 0), float_feed={"a.relu": float_x})
     expected = runner.run({"a.relu": float_x}, unit.outputs)
     assert np.allclose(dropped["c.relu"].numpy(), expected["c.relu"].numpy(), atol=1e-6)
+
+
+def test_shortcut_and_convolution_see_the_same_elements_quantized():
+    """Where the quantizer changes nothing, both read one mixed tensor, so that the unit gives what
+    the float network gives for it."""
+    job = tiny_job(target="paddle_lite", weight_bits=8, activation_bits=8)
+    unit = job.units()[1]
+    runner = UnitRunner(job.network.graph, unit.ops(job.network.graph), job.network.scheme,
+                        job.network.constants)
+    assert "a.relu" in runner.direct_inputs and "a.relu" in runner.activations
+    shape = (4,) + tuple(job.network.graph.tensors["a.relu"].shape[1:])
+    float_x, quant_x = (paddle.to_tensor(np.full(shape, v, np.float32)) for v in (1.0, -1.0))
+    read = []
+    quantizers = {n: lambda x, mask, float_x: read.append((mask, float_x)) or
+                  (x if mask is None or float_x is None else mix(x, float_x, mask))
+                  for n in runner.activations}
+    weights = {n: runner.fixed[n] for n in runner.weights}
+    result = runner.run_quantized({"a.relu": quant_x}, unit.outputs, weights, quantizers,
+                                  DropMask(0.5, 3), float_feed={"a.relu": float_x})
+    mixed = mix(quant_x, float_x, next(mask for mask, other in read if other is not None))
+    assert 0.2 < float(mixed.mean() + 1) / 2 < 0.8
+    expected = runner.run({"a.relu": mixed}, unit.outputs)
+    assert np.allclose(result["c.relu"].numpy(), expected["c.relu"].numpy(), atol=1e-5)
 
 
 def test_inner_losses_of_joined_units_are_those_of_the_inner_tensors(job):
