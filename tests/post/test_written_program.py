@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The check at the end of every run sees what is wrong with a program."""
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from paddle_mrecg.post.program import qdq_graph
-from paddle_mrecg.post.program import VERIFIED_SAMPLES, verify
+from paddle_mrecg.post.program import VERIFIED_SAMPLES, ends, verify
 from paddle_mrecg.graph.graph import Op, TensorInfo
 from paddle_mrecg.graph.writer import save_program
 
@@ -54,3 +56,14 @@ def test_outputs_that_dygraph_cannot_compute_are_left_out(tmp_path):
     job.network.reached = [op for op in graph.ops if op.type != "p_norm"]
     found = verified(job, tmp_path)
     assert found["outputs"] == 1 and found["max_abs_diff"] <= 1e-6
+
+
+def test_what_stands_in_front_of_a_selection_is_compared():
+    """One box more or less, for a score that fell to the other side, is not a wrong program."""
+    ops = [Op("relu", {"X": ["x"]}, {"Out": ["boxes"]}), Op("tanh", {"X": ["x"]}, {"Out": ["z"]}),
+           Op("multiclass_nms3", {"BBoxes": ["boxes"], "Scores": ["z"]}, {"Out": ["found"]}),
+           Op("scale", {"X": ["found"]}, {"Out": ["scaled"]})]
+    graph = SimpleNamespace(outputs=["scaled"])
+    assert ends(SimpleNamespace(ops=ops), graph) == ["boxes", "z"]
+    graph.outputs.append("z")
+    assert ends(SimpleNamespace(ops=ops), graph) == ["z"]
