@@ -132,6 +132,10 @@ class QuantPost:
                                            "activation read the quantized one too; unset: False "
                                            "for paddle_lite (its additions are "
                                            "float), True for simulation")
+    equalize: str = knob("none", "scale channels of layers' inputs so that one step serves them "
+                         "all, where the outputs gain: fold (into weights alone, free of charge), "
+                         "auto (also by multiplications in front of depthwise convolutions that "
+                         "gain much), or none", choices=("none", "fold", "auto"))
     rounding: str = knob("solve", "how weights are rounded before any reconstruction: by a linear "
                          "solve for the input that each layer will get, or to nearest",
                          choices=("solve", "nearest"))

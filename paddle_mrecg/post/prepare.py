@@ -19,6 +19,7 @@ from ..graph.partition import Module, modules_of
 from ..graph.probe import probe
 from ..report.progress import Progress, get_logger
 from . import calibrate
+from .equalize import Equalized, equalize
 from .layer_biases import add_missing_biases, biases_of
 from .network_state import NetworkState
 from .unit_loss import MEASURE_CHUNK
@@ -48,7 +49,8 @@ class Prepared:
 
     ``state`` is the network with nearest rounding; ``layers`` and ``modules`` cut it into
     single layers and into what reconstruction joins; ``float_tensors`` maps
-    weights that stay float to the reason, ``coarse`` is what ``calibrate.coarse_inputs`` found.
+    weights that stay float to the reason, ``coarse`` is what ``calibrate.coarse_inputs`` found,
+    ``equalized`` what ``QuantPost.equalize`` did.
     """
 
     config: Config
@@ -59,6 +61,7 @@ class Prepared:
     state: NetworkState
     float_tensors: Dict[str, str]
     coarse: Dict[str, float]
+    equalized: List[Equalized]
     clock: Clock
 
     @property
@@ -101,11 +104,13 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     scheme = build_scheme(graph, config.quant_post, config.global_.target)
     if config.quant_post.bias_correction:
         add_missing_biases(graph, scheme.is_quantized)
-    weights = calibrate.weight_encodings(graph, scheme, config.quant_post)
     few = {n: v[:PROBE_SAMPLES] for n, v in samples.items()}
     found = probe(graph, few)
     unreached = _leave_unreached_float(graph, scheme, found)
     float_tensors = {**float_weights(graph, scheme.weights), **unreached}
+    equalized = _equalize(graph, scheme, found, samples, config)
+    clock.lap("equalize")
+    weights = calibrate.weight_encodings(graph, scheme, config.quant_post)
     layers = modules_of(graph, found, scheme.is_quantized, granularity="layer")
     observed = min(config.quant_post.num_observe, len(next(iter(samples.values()))))
     with Progress("Calibration", -(-observed // MEASURE_CHUNK)) as bar:
@@ -121,7 +126,18 @@ def prepare(model, data_loader, config: Config) -> Prepared:
                       if config.quant_post.bias_correction else {})
     clock.lap("calibrate")
     return Prepared(config, float_graph, network, layers, modules, state, float_tensors, coarse,
-                    clock)
+                    equalized, clock)
+
+
+def _equalize(graph: Graph, scheme, found, samples, config: Config) -> List[Equalized]:
+    mode = config.quant_post.equalize
+    if mode == "none" or not scheme.activations:
+        return []
+    observed = {n: v[:config.quant_post.num_observe] for n, v in samples.items()}
+    done, inserted = equalize(graph, scheme, observed, mode, config.global_.seed)
+    for product, name in inserted.items():
+        found.kind[product], found.shapes[product] = found.kind[name], found.shapes[name]
+    return done
 
 
 def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:

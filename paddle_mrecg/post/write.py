@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a finished run leaves behind: the program, checked and scored, and its report."""
+import dataclasses
 import math
 import os
 import tempfile
@@ -15,7 +16,7 @@ from ..deploy.predictor import Predictor
 from .program import qdq_graph, verify
 from ..files import write_json
 from ..graph.writer import save_program
-from ..report.advice import advice, coarse_advice, float_note
+from ..report.advice import advice, coarse_advice, equalized_note, float_note
 from ..report.pictures import oscillation_picture
 from ..report.progress import get_logger
 from ..report.report import Report
@@ -138,7 +139,9 @@ def _report(job, tuned: Dict) -> Report:
     report.samples = dict(calibration=len(next(iter(network.samples.values()))))
     report.status = "interrupted" if job.interrupted else "complete"
     report.cpu_tuning = tuned
-    report.notes += float_note(report.float_tensors) + coarse_advice(job.prepared.coarse)
+    report.equalized = [dataclasses.asdict(e) for e in job.prepared.equalized]
+    report.notes += float_note(report.float_tensors) + equalized_note(report.equalized)
+    report.notes += coarse_advice(job.prepared.coarse, config.quant_post.equalize)
     report.notes += advice(report.units, config.mrecg, config.quant_post.rounding == "solve")
     return report
 

@@ -48,20 +48,39 @@ def advice(units: Sequence[UnitReport], settings: MRECG, solved: bool = False) -
     return sentences
 
 
-def coarse_advice(coarse: Dict[str, float]) -> List[str]:
+def coarse_advice(coarse: Dict[str, float], equalize: str) -> List[str]:
     """A sentence on depthwise convolutions whose input eight bits cannot hold, with the cure.
 
     Args:
         coarse(dict): weight -> noise over signal in a channel of its input, of
-            ``engine.calibrate.coarse_inputs``.
+            ``post.calibrate.coarse_inputs``.
+        equalize(str): ``QuantPost.equalize``; ``auto`` is the better cure.
     """
     if not coarse:
         return []
     names = sorted(coarse, key=coarse.get, reverse=True)
     return [f"one 8-bit step is too coarse for the input of {len(names)} depthwise "
             f"convolution{'s' * (len(names) > 1)}, whose channels differ too much in size "
-            f"(rounding noise is {100 * coarse[names[0]]:.0f} % of the worst one's signal); leave "
-            f"{'them' if len(names) > 1 else 'it'} float: QuantPost.skip=[{', '.join(names)}]"]
+            f"(rounding noise is {100 * coarse[names[0]]:.0f} % of the worst one's signal); "
+            + ("scale the channels: QuantPost.equalize=auto" if equalize != "auto" else
+               f"leave {'them' if len(names) > 1 else 'it'} float: "
+               f"QuantPost.skip=[{', '.join(names)}]")]
+
+
+def equalized_note(equalized: List[Dict]) -> List[str]:
+    """A sentence on inserted multiplications, which cost time on a device.
+
+    Args:
+        equalized(list[dict]): ``Report.equalized``.
+    """
+    inserted = [entry for entry in equalized if entry["way"] == "multiply"]
+    if not inserted:
+        return []
+    worst = max(inserted, key=lambda entry: entry["before"])
+    return [f"{len(inserted)} multiplication{'s' * (len(inserted) > 1)} by constants inserted in "
+            f"front of depthwise convolutions: at {worst['layers'][0]} the error of the output "
+            f"falls from {100 * worst['before']:.1f} to {100 * worst['after']:.2f} % of its power; "
+            "QuantPost.equalize=fold does without"]
 
 
 def float_note(float_tensors: Dict[str, str], most: int = 5) -> List[str]:

@@ -34,6 +34,9 @@ class Report:
             ``per_channel`` or ``per_tensor``.
         activations(dict): activation name -> ``dict(bits=, signed=)``.
         float_tensors(dict): weight or op output that stays float -> why.
+        equalized(list[dict]): channels that were scaled: ``layers``, ``way`` (``fold`` or
+            ``multiply``), the layers' relative errors ``before`` and ``after``, ``ratio`` of the
+            largest factor to the smallest.
         seconds(dict): stage -> duration.
         sizes(dict): ``float_file``, ``quantized_file`` (from ``file_sizes``) and
             ``codes`` (from ``code_sizes``).
@@ -52,6 +55,7 @@ class Report:
     weights: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     activations: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     float_tensors: Dict[str, str] = dataclasses.field(default_factory=dict)
+    equalized: List[Dict] = dataclasses.field(default_factory=list)
     seconds: Dict[str, float] = dataclasses.field(default_factory=dict)
     sizes: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     verification: Dict[str, float] = dataclasses.field(default_factory=dict)

@@ -69,8 +69,11 @@ def test_advised_settings_are_accepted():
 
 
 def test_coarse_inputs_are_named_worst_first_as_the_command_line_takes_them():
-    assert coarse_advice({}) == []
-    sentence, = coarse_advice({"a.w": 0.2, "b.w": 0.57})
+    assert coarse_advice({}, "none") == []
+    sentence, = coarse_advice({"a.w": 0.2, "b.w": 0.57}, "none")
+    setting = sentence[sentence.index("QuantPost.equalize="):]
+    assert load_config(None, [setting]).quant_post.equalize == "auto"
+    sentence, = coarse_advice({"a.w": 0.2, "b.w": 0.57}, "auto")
     assert "57 %" in sentence
     setting = sentence[sentence.index("QuantPost.skip="):]
     assert load_config(None, [setting]).quant_post.skip == ["b.w", "a.w"]
