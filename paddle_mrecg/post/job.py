@@ -152,6 +152,7 @@ class Job:
         self._stored = set()
         self.first_pass: List[UnitResult] = []
         self.results: List[UnitResult] = []
+        self.curves: Dict[int, List] = {}  # unit -> (step, loss) at some of its steps
         self.plan: Optional[Plan] = None
         self.interrupted = False
 
@@ -259,9 +260,12 @@ class Job:
 
         def on_step(trainer, step, loss):
             bar.update()
+            shown = step % every == 0 or step == iters - 1
+            if shown:
+                self.curves.setdefault(index, []).append([step, float(loss)])
             if not self.config.global_.visualdl:
                 return
-            if step % every == 0 or step == iters - 1:
+            if shown:
                 self.board.step(index, step, float(loss),
                                 beta=annealed_beta(step, iters, trainer.settings),
                                 settled=trainer.settled())

@@ -4,22 +4,24 @@ import dataclasses
 import math
 import os
 import tempfile
-from typing import Callable, Dict
+from typing import Callable, Dict, List
 
 from ..config.io import config_to_dict, save_config
 from ..data.evaluation import scores_of
 from ..errors import DataError
+from .layer_errors import layer_errors
 from .network_state import NetworkState
 from .solved_rounding import rounded_layers
 from .walk import UnitResult
-from ..deploy.predictor import Predictor
+from ..deploy.predictor import Predictor, last_line
 from .program import qdq_graph, verify
 from ..files import write_json
 from ..graph.writer import save_program
 from ..report.advice import advice, coarse_advice, equalized_note, float_note
+from ..report.layers import LayerReport
 from ..report.pictures import oscillation_picture
 from ..report.progress import get_logger
-from ..report.report import Report
+from ..report.report import Report, peak_memory
 from ..report.sizes import code_sizes, file_sizes
 from ..report.units import InnerLoss, UnitReport, write_units_csv
 
@@ -73,6 +75,8 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict,
     report = _report(job, tuned)
     report.verification = verify(network, job.state, quantized)
     prepared.clock.lap("export and verify")
+    report.layers = _layers(network, job.state)
+    prepared.clock.lap("measure layers")
     with tempfile.TemporaryDirectory(dir=result_dir.staging) as scratch:
         float_program = os.path.join(scratch, "float")
         save_program(prepared.float_graph, float_program)
@@ -89,10 +93,20 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict,
                             codes=code_sizes(job.state.codes,
                                              {n: s.bits
                                               for n, s in network.scheme.weights.items()}))
-    report.seconds = dict(prepared.clock.laps)
+    report.seconds, report.peak_memory = dict(prepared.clock.laps), peak_memory()
     _write_files(job, report, result_dir)
     get_logger().info("result in %s\n%s", result_dir.shown, report.table())
     return report
+
+
+def _layers(network, state: NetworkState) -> List[LayerReport]:
+    """Errors of the layers; a result is whole without them, so nothing here may end a job."""
+    try:
+        return layer_errors(network, state)
+    except Exception as error:  # whatever a rare op makes of one sample
+        get_logger().warning("the report does not rank the layers, for they cannot be run one by "
+                             "one: %s", last_line(error))
+        return []
 
 
 def _baseline_states(job) -> Dict[str, NetworkState]:
@@ -129,6 +143,8 @@ def _report(job, tuned: Dict) -> Report:
     config, network, state = job.config, job.prepared.network, job.state
     report = Report(seed=config.global_.seed, config=config_to_dict(config))
     report.units = [unit_report(k, r, network.graph.params) for k, r in enumerate(job.results)]
+    for unit in report.units:
+        unit.curve = job.curves.get(unit.index, [])
     report.first_pass = [unit_report(k, r, network.graph.params)
                          for k, r in enumerate(job.first_pass)]
     scale = "per_channel" if config.quant_post.weight_per_channel else "per_tensor"

@@ -8,8 +8,14 @@ import platform
 import sys
 from typing import Any, Dict, List, Optional
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 from ..errors import DataError
 from ..files import write_json
+from .layers import LayerReport
 from .loss_curve import Curve
 from .progress import duration
 from .units import UnitReport
@@ -30,6 +36,7 @@ class Report:
         units(list[UnitReport]): the reconstructed units in order.
         first_pass(list[UnitReport]): the single modules that data-dependent
             joining measured; may be empty.
+        layers(list[LayerReport]): error of every quantized layer by itself, in execution order.
         weights(dict): weight name -> ``dict(bits=, scale=)``, scale being
             ``per_channel`` or ``per_tensor``.
         activations(dict): activation name -> ``dict(bits=, signed=)``.
@@ -38,6 +45,8 @@ class Report:
             ``multiply``), the layers' relative errors ``before`` and ``after``, ``ratio`` of the
             largest factor to the smallest.
         seconds(dict): stage -> duration.
+        peak_memory(int): largest resident set of the process, in bytes; 0 when unknown.
+        speed(dict): runtime -> ``deploy.speed.compare_speed``'s figures; empty if not measured.
         sizes(dict): ``float_file``, ``quantized_file`` (from ``file_sizes``) and
             ``codes`` (from ``code_sizes``).
         verification(dict): ``max_abs_diff`` and ``max_abs_output`` of simulation against
@@ -52,11 +61,14 @@ class Report:
     metrics: Dict[str, Dict[str, float]] = dataclasses.field(default_factory=dict)
     units: List[UnitReport] = dataclasses.field(default_factory=list)
     first_pass: List[UnitReport] = dataclasses.field(default_factory=list)
+    layers: List[LayerReport] = dataclasses.field(default_factory=list)
     weights: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     activations: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     float_tensors: Dict[str, str] = dataclasses.field(default_factory=dict)
     equalized: List[Dict] = dataclasses.field(default_factory=list)
     seconds: Dict[str, float] = dataclasses.field(default_factory=dict)
+    peak_memory: int = 0
+    speed: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     sizes: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     verification: Dict[str, float] = dataclasses.field(default_factory=dict)
     samples: Dict[str, int] = dataclasses.field(default_factory=dict)
@@ -116,6 +128,7 @@ class Report:
         report = cls(**{k: v for k, v in entry.items() if k in known})
         report.units = [UnitReport.from_dict(u) for u in report.units]
         report.first_pass = [UnitReport.from_dict(u) for u in report.first_pass]
+        report.layers = [LayerReport.from_dict(layer) for layer in report.layers]
         return report
 
     def save(self, path: str):
@@ -215,6 +228,14 @@ def installed_versions() -> Dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             pass
     return found
+
+
+def peak_memory() -> int:
+    """Largest resident set of this process so far, in bytes; 0 where the system does not tell."""
+    if resource is None:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def device_name() -> str:

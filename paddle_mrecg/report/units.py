@@ -41,7 +41,7 @@ class UnitReport:
     ``loss_start`` is the unit before its training, with solved or nearest codes as the
     job has it, behind the reconstructed units before it (the quantized stream), so that
     start and hard differ by this unit's training alone. ``power`` is the float output's
-    mean square in the losses' norm.
+    mean square in the losses' norm. ``curve`` holds (step, loss of its batch) at some steps.
     """
 
     index: int
@@ -59,6 +59,7 @@ class UnitReport:
     inner: List[InnerLoss] = dataclasses.field(default_factory=list)
     restored: bool = False
     note: str = ""
+    curve: List[List[float]] = dataclasses.field(default_factory=list)
 
     def to_dict(self) -> Dict:
         """All fields and the relative losses."""
