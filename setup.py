@@ -24,6 +24,7 @@ INSTALL_REQUIRES = [
     "tqdm",
     "pillow",
     "matplotlib",
+    "jinja2",  # report.html, with names escaped by the engine
     "rapidfuzz",  # "did you mean" in messages about the config
     "protobuf>=3.20.2",  # ProgramDesc is read and written with Paddle's own generated classes
     "visualdl>=2.5",
@@ -101,7 +102,9 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["paddle_mrecg", "paddle_mrecg.*"]),
-    package_data={"paddle_mrecg.graph": ["*.json"]},
+    package_data={"paddle_mrecg.graph": ["*.json"],
+                  "paddle_mrecg.report": ["words.yaml"],
+                  "paddle_mrecg.report.page": ["*.html", "*.css", "*.js"]},
     python_requires=">=3.9,<3.13",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

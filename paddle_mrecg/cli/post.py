@@ -10,7 +10,8 @@ from .commands import INTERRUPTED, OK, OVERRIDES, add_command, make_parent
 QUANT = """\
 Writes into Global.save_dir, as a whole or not at all: model.pdmodel and model.pdiparams (int8
 weights), encodings.json (bits and scale of every tensor), report.json, units.csv, plan.json,
-resolved_config.yaml, oscillation.png (loss per block with and without joining) and VisualDL logs.
+resolved_config.yaml, oscillation.png (loss per block with and without joining), VisualDL logs, and
+report.html, which shows all of it on one page, in English and Chinese, without a network.
 
 examples:
   paddle-mrecg quant --config my.yaml

@@ -82,11 +82,12 @@ def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = 
         refuse_foreign_hooks(config, path)
     if save_dir:
         config.global_.save_dir = save_dir
+    if isinstance(model, (str, os.PathLike)):
+        config.global_.model_dir = os.fspath(model)  # resolved_config.yaml and the report name it
     tuned = tune_cpu(bool(config.global_.tune_cpu))
     seed_everything(config.global_.seed)
     evaluator = evaluator or make_evaluator(config.evaluation, config.global_.seed)
-    source = model if isinstance(model, (str, os.PathLike)) else config.global_.model_dir
-    inputs = [os.fspath(source)] if source else []
+    inputs = [config.global_.model_dir] if config.global_.model_dir else []
     with ResultDir(config.global_.save_dir, config.global_.resume, inputs,
                    config.global_.overwrite) as result_dir:
         job = Job(prepare(model, data_loader, config), result_dir)

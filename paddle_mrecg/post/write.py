@@ -19,10 +19,12 @@ from ..files import write_json
 from ..graph.writer import save_program
 from ..report.advice import advice, coarse_advice, equalized_note, float_note
 from ..report.layers import LayerReport
+from ..report.page.html import write_page
 from ..report.pictures import oscillation_picture
 from ..report.progress import get_logger
 from ..report.report import Report, peak_memory
 from ..report.sizes import code_sizes, file_sizes
+from ..report.summary import summary_text
 from ..report.units import InnerLoss, UnitReport, write_units_csv
 
 PROGRAM = "model"  # stem of the written program
@@ -95,7 +97,8 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict,
                                               for n, s in network.scheme.weights.items()}))
     report.seconds, report.peak_memory = dict(prepared.clock.laps), peak_memory()
     _write_files(job, report, result_dir)
-    get_logger().info("result in %s\n%s", result_dir.shown, report.table())
+    get_logger().info("result in %s\n%s\n\n%s", result_dir.shown, summary_text(report),
+                      report.table())
     return report
 
 
@@ -136,6 +139,7 @@ def _write_files(job, report: Report, result_dir):
                                         for n, e in table.items()})
     write_units_csv(path("units.csv"), report.units)
     oscillation_picture(path("oscillation.png"), report.curves())
+    write_page(path("report.html"), report)
     report.save(path("report.json"))
 
 

@@ -177,14 +177,14 @@ class Report:
         for label, key in (("float", "float_file"), ("quantized", "quantized_file")):
             if key in self.sizes:
                 size = self.sizes[key]
-                lines.append(f"{label + ' model':<16}{_bytes(size['bytes']):>11}"
-                             f"{_bytes(size['zipped']):>11} zipped")
+                lines.append(f"{label + ' model':<16}{size_text(size['bytes']):>11}"
+                             f"{size_text(size['zipped']):>11} zipped")
         if "codes" in self.sizes:
             codes = self.sizes["codes"]
-            lines.append(f"{'weight codes':<16}{_bytes(codes['int8']):>11}"
-                         f"{_bytes(codes['zipped']):>11} zipped"
-                         f"{_bytes(codes['entropy_coded']):>11} ideally coded   "
-                         f"(float32 {_bytes(codes['float32'])})")
+            lines.append(f"{'weight codes':<16}{size_text(codes['int8']):>11}"
+                         f"{size_text(codes['zipped']):>11} zipped"
+                         f"{size_text(codes['entropy_coded']):>11} ideally coded   "
+                         f"(float32 {size_text(codes['float32'])})")
         return lines if len(lines) > 1 else []
 
     def _cost_lines(self) -> List[str]:
@@ -211,7 +211,8 @@ def _number(value, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.4f}"
 
 
-def _bytes(count: int) -> str:
+def size_text(count: int) -> str:
+    """Bytes with a unit, three digits or so: ``500 B``, ``1.40 MB``."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.2f} {unit}"

@@ -18,7 +18,8 @@ except ImportError:  # Windows: two runs into one directory are not noticed ther
 # user's and is never touched. The first leaves first and arrives last: where it
 # is, the result is whole.
 RESULT_NAMES = ("report.json", "model.pdmodel", "model.pdiparams", "encodings.json", "units.csv",
-                "plan.json", "resolved_config.yaml", "oscillation.png", "visualdl")
+                "plan.json", "resolved_config.yaml", "oscillation.png", "report.html",
+                "visualdl")
 SEAL = RESULT_NAMES[0]
 # a directory with MARKER (says that it is ours, and locks it), CONTENT and CHECKPOINTS
 STAGING = ".partial"

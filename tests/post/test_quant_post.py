@@ -41,6 +41,23 @@ def test_every_promised_file_is_there_and_nothing_else(finished):
         "no staging directory stays")
 
 
+def test_the_page_shows_this_result(finished):
+    result, folder = finished
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "agreement" in text and "fc.w" in text and folder.name in text
+    assert [layer.name for layer in result.report.layers] == ["a.w", "b.w", "c.w", "d.w", "fc.w"]
+    assert all(len(unit.curve) > 1 for unit in result.report.units) and result.report.peak_memory
+
+
+def test_a_job_ends_well_without_page_and_layers(model_dir, tmp_path, monkeypatch):
+    """What only explains the result is a warning when it fails."""
+    monkeypatch.setattr("paddle_mrecg.post.write.layer_errors", lambda *_: 1 / 0)
+    monkeypatch.setattr("paddle_mrecg.report.page.html.page", lambda *_: 1 / 0)
+    result = quant_post_mrecg(model_dir, batches(), settings(preset="none"), str(tmp_path / "out"))
+    assert result.report.layers == [] and os.path.exists(result.prefix + ".pdmodel")
+    assert not os.path.exists(tmp_path / "out" / "report.html")
+
+
 def test_report_says_what_was_done(finished):
     result, folder = finished
     report = json.loads((folder / "report.json").read_text())

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""report.html: the whole result on one page that needs no network."""

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every string is there in both languages with the same braces, and every one is used."""
+import re
+from pathlib import Path
+
+import pytest
+
+import paddle_mrecg.report
+from paddle_mrecg.config import MRECG
+from paddle_mrecg.report.advice import advice, coarse_advice, equalized_note, float_note
+from paddle_mrecg.report.words import LANGUAGES, phrase, table, translated
+
+FOLDER = Path(paddle_mrecg.report.__file__).parent
+BRACES = re.compile(r"\{(\w+)\}")
+HANZI = re.compile("[\u3001-\u9fff\uff08-\uff1b]")  # and full-width marks
+
+
+def test_both_languages_say_the_same():
+    assert LANGUAGES == ("en", "zh")
+    for english, chinese in [*table()["words"].values(), *table()["sentences"]]:
+        assert english and chinese
+        assert not HANZI.search(english), english
+        assert HANZI.search(chinese) or chinese == english, chinese
+        assert set(BRACES.findall(chinese)) <= set(BRACES.findall(english)), chinese
+    for key, (english, chinese) in table()["words"].items():
+        assert sorted(BRACES.findall(english)) == sorted(BRACES.findall(chinese)), key
+
+
+def test_every_word_is_used():
+    text = "".join(p.read_text(encoding="utf-8") for p in sorted(FOLDER.rglob("*"))
+                   if p.suffix in (".py", ".html"))
+    parts = [(key, key) for key in table()["words"]]
+    parts += [(key, key[len(start):]) for key, _ in parts
+              for start in ("to_", "histogram_caption_") if key.startswith(start)]
+    used = {key for key, part in parts if f'"{part}"' in text}
+    assert set(table()["words"]) == used, set(table()["words"]) - used
+
+
+def test_a_phrase_in_a_phrase_is_in_the_same_language():
+    score = phrase("sum_score", stage=phrase("nearest"), value="7")
+    assert score.text("en") == "nearest 7" and score.text("zh") == "就近取整 7"
+
+
+def test_every_advice_is_known_in_chinese(make_unit):
+    worse = make_unit(note="training made the output worse; the rounding before it stays")
+    thrown = make_unit(loss_hard=0.04, power=0.1, note=worse.note)
+    undecided = make_unit(loss_soft=0.005, loss_hard=0.0157, power=0.1)
+    notes = [note for units in ([worse], [thrown], [undecided], [worse, thrown, undecided])
+             for solved in (False, True)
+             for note in advice(units, MRECG(preset="fast"), solved)]
+    for equalize in ("auto", "fold"):
+        notes += coarse_advice({"a": 0.3}, equalize) + coarse_advice({"a": 1, "b": 1}, equalize)
+    notes += float_note({"a": "behind unsupported op (x)"})
+    notes += equalized_note([dict(way="multiply", before=0.3, after=0.1, layers=["a"])])
+    notes += float_note(dict.fromkeys("abcdefg", "r"))
+    assert len(notes) > 8 and worse.note
+    for note in notes + [worse.note]:
+        assert HANZI.search(translated(note) or ""), note
+    assert "MRECG.num_iters=120" in translated(advice([undecided], MRECG(preset="fast"))[0])
+
+
+@pytest.mark.parametrize("sentence", ["", "something new", "read twice"])
+def test_what_is_not_known_stays_as_it_is(sentence):
+    assert translated(sentence) is None
