@@ -137,8 +137,13 @@ def codes_of(x: paddle.Tensor, step: Number, zero: Optional[Number], grid: Grid)
 
 
 def power_of_two(exponent: paddle.Tensor) -> paddle.Tensor:
-    """Exactly 2 to an integer power; Paddle's own ``pow`` is off by the last bit for some."""
-    return paddle.to_tensor(np.exp2(exponent.numpy()).astype(np.float32), place=exponent.place)
+    """Exactly 2 to an integer power, without leaving the device: the exponent's bits of a float.
+
+    Paddle's own ``pow`` is off by the last bit for some. Powers below 2**-126 become 2**-126, those
+    above 2**127 become 2**127.
+    """
+    bits = (paddle.clip(exponent.detach(), -126.0, 127.0) + 127.0).cast("int32") * (1 << 23)
+    return bits.view("float32")
 
 
 def _operands(x, step, zero, grid):

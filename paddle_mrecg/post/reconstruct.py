@@ -7,7 +7,7 @@ that its output comes close to the float network's, quantizing only a random
 part of the elements while training (QDrop). Several joined modules form one
 unit (MRECG); nothing below depends on how many.
 """
-from typing import Dict, Optional
+from typing import Dict, Optional, Union
 
 import numpy as np
 import paddle
@@ -17,6 +17,7 @@ from .activation_quantizer import ActivationQuantizer
 from .drop import DropMask
 from .network_state import NetworkState
 from .soft_rounding import SoftRounding
+from .step_batches import StepBatches
 from .unit_loss import UnitProblem, array_loss, squared_error
 
 MEAN_SLOPE = 0.2  # of the rectified sigmoid's v = 2h - 1: 0.3 in the middle, 0.09 at the ends
@@ -65,8 +66,10 @@ class UnitTrainer:
                            for n in runner.activations}
         depthwise = any(op.type == "depthwise_conv2d" for op in runner.ops)
         absolute = settings.round_weight_depthwise if depthwise else settings.round_weight
-        self.round_weight = dict.fromkeys(self.rounding, absolute)
+        self.round_weight: Dict[str, Union[float, paddle.Tensor]] = dict.fromkeys(self.rounding,
+                                                                                  absolute)
         self.inner_weights = self._inner_weights()
+        self._batches = None
 
     def _inner_weights(self) -> Dict[str, float]:
         """Factors that make ``inner_weight`` times an inner target's relative error
@@ -85,14 +88,23 @@ class UnitTrainer:
             if name in alphas:
                 rounding.load_alpha(alphas[name])
 
-    def train(self, iters: int, on_step=None):
-        """``iters`` Adam steps on roundings and scales;
-        ``on_step(trainer, step, loss)`` after each.
+    def train(self, iters: int, on_step=None, best=None):
+        """``iters`` Adam steps on roundings and scales.
+
+        Args:
+            iters(int): how many.
+            on_step(callable, optional): called with (trainer, step, loss) after each.
+                Default: None.
+            best(BestIterate, optional): judges some iterates; the trainer ends at the best.
+                Default: None, it ends at the last.
         """
         settings = self.settings
         optimizers, schedules = self._optimizers(max(1, iters))
+        points = set(best.points(iters)) if best else ()
         for step in range(iters):
             beta = annealed_beta(step, iters, settings)
+            if beta is not None:
+                self._settle_round_weight()
             loss = self._loss(beta)
             loss.backward()
             if settings.round_weight_relative > 0 and beta is None:
@@ -104,6 +116,11 @@ class UnitTrainer:
                 schedule.step()
             if on_step:
                 on_step(self, step, loss)
+            if step + 1 in points:
+                best.judge(self, step + 1)
+        self._close()
+        if best and best.snapshot:
+            self.restore(best.snapshot)
 
     def _optimizers(self, iters: int):
         """Adam for the roundings and, where they learn, for scales and biases;
@@ -122,12 +139,9 @@ class UnitTrainer:
                 [schedule for schedule, _ in jobs])
 
     def _loss(self, beta) -> paddle.Tensor:
-        problem = self.problem
-        size = min(self.settings.batch_size, problem.quant_stream.num_samples)
-        index = self.rng.integers(problem.quant_stream.num_samples, size=size)
-        feed = _tensors(problem.quant_stream.batch(problem.inputs, index))
-        float_feed = (_tensors(problem.float_stream.batch(problem.inputs, index)) if self.drop
-                      else None)
+        problem, batch = self.problem, self._batch()
+        feed = {n: batch["quant", n] for n in problem.inputs}
+        float_feed = {n: batch["float", n] for n in problem.inputs} if self.drop else None
         weights = dict(self.frozen, **self.biases)
         for name, rounding in self.rounding.items():
             # the rounding term's gradient comes along
@@ -137,15 +151,29 @@ class UnitTrainer:
                                               drop=self.drop, float_feed=float_feed)
         loss = None
         for name in problem.outputs:
-            importance = problem.importance and paddle.to_tensor(problem.importance[name][index])
-            term = squared_error(output[name], paddle.to_tensor(problem.targets[name][index]),
-                                 importance)
+            term = squared_error(output[name], batch["target", name],
+                                 batch.get(("importance", name)))
             loss = term if loss is None else loss + term
         for name, weight in self.inner_weights.items():
-            loss = (loss + squared_error(output[name],
-                                         paddle.to_tensor(problem.inner_targets[name][index]))
-                    * weight)
+            loss = loss + squared_error(output[name], batch["target", name]) * weight
         return loss
+
+    def _batch(self):
+        """The next step's samples, as tensors by kind and name."""
+        if self._batches is None:
+            problem = self.problem
+            self._batches = StepBatches(problem.arrays(self.inner_weights, bool(self.drop)),
+                                        self._drawn, problem.quant_stream.store.in_files > 0)
+        return self._batches.next()
+
+    def _drawn(self) -> np.ndarray:
+        count = self.problem.quant_stream.num_samples
+        return self.rng.integers(count, size=min(self.settings.batch_size, count))
+
+    def _close(self):
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
 
     def _scale_round_weight(self, step: int):
         """Measure the reconstruction loss's gradient while the rounding term is still off.
@@ -156,10 +184,16 @@ class UnitTrainer:
         between layers, which is why the option is off by default.
         """
         for name, rounding in self.rounding.items():
-            gradient = float(paddle.abs(rounding.alpha.grad).mean()) / MEAN_SLOPE
-            weight = self.settings.round_weight_relative * gradient
+            gradient = paddle.abs(rounding.alpha.grad).mean()
+            weight = gradient * (self.settings.round_weight_relative / MEAN_SLOPE)
             self.round_weight[name] = (weight if step == 0
                                        else 0.9 * self.round_weight[name] + 0.1 * weight)
+
+    def _settle_round_weight(self):
+        """Read the measured weights from the device, once: from now on they stay."""
+        for name, weight in self.round_weight.items():
+            if isinstance(weight, paddle.Tensor):
+                self.round_weight[name] = float(weight)
 
     def settled(self) -> float:
         """Share of the roundings that are decided: h below 0.01 or above 0.99."""
@@ -178,6 +212,21 @@ class UnitTrainer:
         """The soft roundings, in [0, 1]."""
         return {n: r.h() for n, r in self.rounding.items()}
 
+    def snapshot(self) -> Dict[str, Dict[str, np.ndarray]]:
+        """All that is trained, copied; the reverse is ``restore``."""
+        return dict(alphas=self.alphas(), biases={n: b.numpy() for n, b in self.biases.items()},
+                    scales={n: [p.numpy() for p in q.parameters()]
+                            for n, q in self.quantizers.items()})
+
+    def restore(self, snapshot: Dict[str, Dict[str, np.ndarray]]):
+        """Go back to an earlier iterate."""
+        self.warm_start(snapshot["alphas"])
+        for name, bias in self.biases.items():
+            bias.set_value(snapshot["biases"][name])
+        for name, quantizer in self.quantizers.items():
+            for parameter, value in zip(quantizer.parameters(), snapshot["scales"][name]):
+                parameter.set_value(value)
+
     def commit(self) -> NetworkState:
         """The state with this unit's weights rounded hard and its scales fixed."""
         state = self.state.copy()
@@ -194,7 +243,3 @@ class UnitTrainer:
 def _parameter(value: np.ndarray) -> paddle.Tensor:
     return paddle.create_parameter(list(value.shape), "float32",
                                    default_initializer=paddle.nn.initializer.Assign(value))
-
-
-def _tensors(arrays):
-    return {n: paddle.to_tensor(a) for n, a in arrays.items()}

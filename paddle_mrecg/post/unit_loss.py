@@ -2,7 +2,7 @@
 """What a unit has to reproduce, and how far from it the quantized unit is."""
 import dataclasses
 import math
-from typing import Dict, List, Optional
+from typing import Dict, Iterable, List, Optional, Tuple
 
 import numpy as np
 import paddle
@@ -48,6 +48,37 @@ class UnitProblem:
     inner_targets: Dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     importance: Optional[Dict[str, np.ndarray]] = None
     biases: List[str] = dataclasses.field(default_factory=list)
+
+    def part(self, rows: np.ndarray) -> "UnitProblem":
+        """The same for some samples, to measure on: quantized inputs and targets only."""
+        def picked(arrays):
+            return {n: arrays[n][rows] for n in arrays}
+
+        inputs = {n: self.quant_stream.values[n][rows] for n in self.inputs}
+        return dataclasses.replace(self, float_stream=None,
+                                   quant_stream=Stream(self.quant_stream.store, inputs),
+                                   targets=picked(self.targets), inner_targets={}, importance=None)
+
+    def arrays(self, inner: Iterable[str], mixes: bool) -> Dict[Tuple[str, str], np.ndarray]:
+        """What a training step reads of its samples, by kind and tensor.
+
+        Args:
+            inner(iterable[str]): the inner targets that count.
+            mixes(bool): the float stream's inputs are read too (QDrop).
+        """
+        found = {("quant", n): self.quant_stream.values[n] for n in self.inputs}
+        if mixes:
+            found.update({("float", n): self.float_stream.values[n] for n in self.inputs})
+        found.update({("target", n): self.targets[n] for n in self.outputs})
+        found.update({("target", n): self.inner_targets[n] for n in inner})
+        found.update({("importance", n): self.importance[n] for n in self.outputs
+                      if self.importance})
+        return found
+
+
+def total(losses: Dict[str, Loss], names) -> Loss:
+    """The sum over ``names``."""
+    return Loss(sum(losses[n].error for n in names), sum(losses[n].power for n in names))
 
 
 def squared_error(output: paddle.Tensor, target: paddle.Tensor, importance=None) -> paddle.Tensor:

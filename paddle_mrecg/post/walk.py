@@ -9,9 +9,10 @@ import numpy as np
 from ..config import MRECG
 from ..graph.graph import Graph, Op
 from ..graph.partition import Unit
+from .best_iterate import BestIterate, judging_rows
 from .network_state import NetworkState
 from .reconstruct import UnitTrainer
-from .unit_loss import MEASURE_CHUNK, Loss, UnitProblem, measure, quantized_values
+from .unit_loss import MEASURE_CHUNK, Loss, UnitProblem, measure, quantized_values, total
 from .scheme import Scheme
 from .streams import ActivationStore, Stream
 from .unit_runner import UnitRunner
@@ -50,12 +51,14 @@ class UnitResult:
     inner: List[tuple]  # (module, start Loss, hard Loss) at the inner block ends of a joined unit
     alphas: Dict[str, np.ndarray]
     kept: bool  # False when the start was better and stayed
+    best: int = 0  # the step whose iterate was kept; 0 is the start
     restored: bool = False  # from an interrupted run
 
     def to_dict(self) -> Dict:
         """The numbers, JSON-able; the reverse is ``from_dict``."""
         pack = dataclasses.astuple
         return dict(iterations=self.iterations, seconds=self.seconds, kept=self.kept,
+                    best=self.best,
                     start=pack(self.start), soft=pack(self.soft), hard=pack(self.hard),
                     inner=[(m.index, pack(a), pack(b)) for m, a, b in self.inner])
 
@@ -65,7 +68,8 @@ class UnitResult:
         inner = [(modules[m], Loss(*a), Loss(*b)) for m, a, b in entry["inner"]]
         return cls(unit, entry["iterations"], entry["seconds"], Loss(*entry["start"]),
                    Loss(*entry["soft"]),
-                   Loss(*entry["hard"]), inner, alphas, entry["kept"], restored=True)
+                   Loss(*entry["hard"]), inner, alphas, entry["kept"],
+                   entry["best"], restored=True)
 
 
 class Walker:
@@ -100,30 +104,40 @@ class Walker:
         if self.state.finished.issuperset(problem.runner.weights):
             # nothing is left to round: its weights, if any, were trained where they are read first
             iters = 0
-        after, soft, trained, kept = before, before, {}, True
+        after, trained, kept = before, {}, True
         state = self._finished(problem.runner)
         if iters:
-            trainer = UnitTrainer(problem, self.state, settings, self.network.graph.params,
-                                  self.network.seed * 100003 + unit.start)
-            trainer.warm_start(alphas or {})
-            trainer.train(iters, on_step)
-            trained, committed = trainer.alphas(), trainer.commit()
-            soft, _ = measure(problem, committed, weights=trainer.soft_weights())
-            del trainer  # its optimizer's moments, before the next pass over all samples
-            hard, trained_outputs = measure(problem, committed)
-            kept = total(hard, unit).error < total(before, unit).error
+            best = self._trained(problem, unit, settings, iters, alphas, on_step)
+            kept = best.committed is not None
             if kept:
-                after, state, outputs = hard, committed, trained_outputs
-            else:
-                trained = {}  # a rejected unit hands nothing on
+                hard, trained_outputs = measure(problem, best.committed)
+                kept = total(hard, unit.outputs).error < total(before, unit.outputs).error
+            if kept:  # a rejected unit hands nothing on
+                state, outputs, trained = best.committed, trained_outputs, best.snapshot["alphas"]
+                after = hard
+        result = UnitResult(
+            unit, iters, 0.0, total(before, unit.outputs), total(after, unit.outputs),
+            total(after, unit.outputs),
+            [(m, total(before, names), total(after, names)) for m, names in inner], trained, kept)
+        if iters and kept:
+            result.best, result.soft = best.step, best.soft(result.hard)
         self.state = state
         self._advance(problem, outputs, later)
-        self.results.append(UnitResult(
-            unit, iters, time.perf_counter() - begin, total(before, unit), total(soft, unit),
-            total(after, unit),
-            [(m, _total(before, names), _total(after, names)) for m, names in inner], trained,
-            kept))
-        return self.results[-1]
+        result.seconds = time.perf_counter() - begin
+        self.results.append(result)
+        return result
+
+    def _trained(self, problem: UnitProblem, unit: Unit, settings: MRECG, iters: int, alphas,
+                 on_step) -> BestIterate:
+        """The best iterate of a training, which is over."""
+        seed = self.network.seed * 100003 + unit.start
+        rows = judging_rows(problem.quant_stream.num_samples, np.random.default_rng(seed))
+        trainer = UnitTrainer(problem, self.state, settings, self.network.graph.params, seed)
+        trainer.warm_start(alphas or {})
+        best = BestIterate(problem, rows, self.state)
+        trainer.train(iters, on_step, best)
+        best.finish(trainer)
+        return best
 
     def replay(self, later: List[Unit], state: NetworkState, result: UnitResult) -> UnitResult:
         """Advance through a unit that is finished in ``state`` without training it."""
@@ -160,12 +174,3 @@ class Walker:
         state.finished.update(runner.weights, runner.activations,
                               [n for n in runner.fixed if n in self.network.biases.values()])
         return state
-
-
-def total(losses: Dict[str, Loss], unit: Unit) -> Loss:
-    """The unit's loss: the sum over its outputs."""
-    return _total(losses, unit.outputs)
-
-
-def _total(losses, names) -> Loss:
-    return Loss(sum(losses[n].error for n in names), sum(losses[n].power for n in names))

@@ -176,4 +176,4 @@ def unit_report(index: int, result: UnitResult, params: Dict) -> UnitReport:
                       result.start.error, result.soft.error, result.hard.error, result.hard.power,
                       [InnerLoss(m.index, m.name, a.error, b.error, b.power)
                        for m, a, b in result.inner],
-                      restored=result.restored, note=note)
+                      restored=result.restored, note=note, best_step=result.best)

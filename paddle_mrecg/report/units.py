@@ -42,6 +42,8 @@ class UnitReport:
     job has it, behind the reconstructed units before it (the quantized stream), so that
     start and hard differ by this unit's training alone. ``power`` is the float output's
     mean square in the losses' norm. ``curve`` holds (step, loss of its batch) at some steps.
+    ``best_step`` is the step behind which the unit was
+    best and kept; 0 is the start.
     """
 
     index: int
@@ -59,7 +61,11 @@ class UnitReport:
     inner: List[InnerLoss] = dataclasses.field(default_factory=list)
     restored: bool = False
     note: str = ""
+<<<<<<< HEAD
     curve: List[List[float]] = dataclasses.field(default_factory=list)
+=======
+    best_step: int = 0
+>>>>>>> 45fffab (The best of a unit's iterates is handed on, judged on hard codes; a step reads nothing back from its device and batches are gathered there or a step ahead)
 
     def to_dict(self) -> Dict:
         """All fields and the relative losses."""
@@ -106,7 +112,7 @@ def relative(loss: float, power: float) -> float:
 
 
 UNITS_COLUMNS = ("index", "name", "first_module", "last_module", "weights", "params", "iterations",
-                 "seconds",
+                 "best_step", "seconds",
                  "loss_start", "loss_soft", "loss_hard", "power", "relative_start",
                  "relative_soft",
                  "relative_hard", "restored", "note")
