@@ -61,11 +61,8 @@ class UnitReport:
     inner: List[InnerLoss] = dataclasses.field(default_factory=list)
     restored: bool = False
     note: str = ""
-<<<<<<< HEAD
     curve: List[List[float]] = dataclasses.field(default_factory=list)
-=======
     best_step: int = 0
->>>>>>> 45fffab (The best of a unit's iterates is handed on, judged on hard codes; a step reads nothing back from its device and batches are gathered there or a step ahead)
 
     def to_dict(self) -> Dict:
         """All fields and the relative losses."""
