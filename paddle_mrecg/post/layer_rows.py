@@ -26,11 +26,14 @@ class LayerRows:
         groups(int): independent problems, G.
         rows(int): inputs of a column, d.
         columns(int): outputs of a problem, n.
+        alpha(float): the op's output is this times ``rows @ matrix``; the targets of ``gather`` are
+            without it, as are biases and errors that follow from them.
     """
 
     groups: int
     rows: int
     columns: int
+    alpha = np.float32(1)
 
     def matrix(self, weight: np.ndarray) -> np.ndarray:
         """A weight as ``[G, d, n]``."""
@@ -57,8 +60,8 @@ class LayerRows:
                           spec.qmax)
 
     def channels(self, values: np.ndarray) -> np.ndarray:
-        """``[G, n]`` per column as ``[C]`` in the order of the output's channels."""
-        return values.reshape(-1)
+        """Biases per column, ``[G, n]``, as ``[C]`` in the order of the output's channels."""
+        return values.reshape(-1) * self.alpha
 
 
 def layer_rows(op: Op, weight: np.ndarray) -> LayerRows:
@@ -192,9 +195,9 @@ class _MatMul(LayerRows):
 
     def gather(self, x, target, index):
         rows = x.reshape(-1, self.rows)[index].astype(np.float32, copy=False)
-        rows = rows if self.alpha == 1 else rows * self.alpha
         wanted = target.reshape(-1, self.columns)[index].astype(np.float32, copy=False)
-        return rows[None], wanted[None]
+        # not rows * alpha: rows go through the activation's grid first
+        return rows[None], (wanted if self.alpha == 1 else wanted / self.alpha)[None]
 
 
 def sampled_rows(layer: LayerRows, chunks: Iterable[Rows], num_samples: int, seed: int,

@@ -97,7 +97,7 @@ def test_solved_codes_run_as_predicted(name, per_channel, symmetric):
     bias = layout.channels(solution.bias)
     last = op.attrs.get("data_format") == "NHWC" or "conv" not in op.type
     result = result + (bias if last else bias[:, None, None])
-    error = np.square(result - y, dtype=np.float64).sum() / (y.size / bias.size)
+    error = np.square((result - y) / layout.alpha, dtype=np.float64).sum() / (y.size / bias.size)
     assert np.isclose(error, solution.error.sum(), rtol=1e-3)
     assert error < solution.nearest.error.sum()
 
@@ -123,6 +123,15 @@ def test_input_rows_may_be_quantized_on_the_way():
     coarse = gram_of(layout, weight, rows, quantize=np.rint)
     same = gram_of(layout, weight, sampled_rows(layout, chunks(np.rint(x), y), SAMPLES, 0))
     assert np.allclose(coarse.xx, same.xx) and np.allclose(coarse.xe, same.xe)
+
+
+def test_rows_that_are_quantized_are_not_scaled_before():
+    op, weight, x, y = layer("matmul")
+    assert op.attrs["alpha"] == 0.5
+    layout = layer_rows(op, weight)
+    rows, wanted = next(iter(sampled_rows(layout, [(x, y)], SAMPLES, 0)))
+    assert np.array_equal(np.unique(rows), np.unique(x))
+    assert np.allclose(wanted, 2 * y.reshape(wanted.shape))
 
 
 @pytest.mark.parametrize("kind,attrs,shape", [("matmul_v2", dict(trans_x=True), (4, 4)),
