@@ -124,8 +124,11 @@ class QuantPost:
                                 choices=("mse", "min_max", "percentile", "kl"))
     activation_symmetric: Optional[bool] = knob(None, "activations without zero point; "
                                                 "unset: as for weights")
-    activation_observer: str = knob("mse", "how activation ranges are found",
-                                    choices=("mse", "min_max", "percentile", "kl"))
+    activation_observer: str = knob("output_error", "how activation ranges are found: among the "
+                                    "ranges of the other observers and shares of min_max, the one "
+                                    "with the smallest error in the outputs of the layers that "
+                                    "read the activation, or by one observer for all",
+                                    choices=("output_error", "mse", "min_max", "percentile", "kl"))
     percentile: float = knob(0.9999, "share of values kept by the percentile observer", low=0.5,
                              high=1.0)
     quantize_shared: Optional[bool] = knob(None, "other readers (shortcuts) of a quantized "

@@ -122,20 +122,39 @@ class ActivationObserver:
             self._counts[_HALF // 2:_HALF // 2 + _HALF] = merged
             self._bound *= 2.0
 
-    def encoding(self) -> Encoding:
+    def encoding(self, method: str = None, percentile: float = None) -> Encoding:
         """The grid of what was seen.
+
+        Args:
+            method(str, optional): one of ``METHODS``, in place of the observer's own; an observer
+                that was made with ``min_max`` knows no other. Default: None.
+            percentile(float, optional): likewise. Default: None.
 
         Raises:
             DataError: nothing was seen.
         """
+        method, spec = method or self.method, self._spec()
+        low, high = self.low, self.high
+        if method == "percentile" and self._bound > 0:
+            low, high = self._percentile(spec, percentile or self.percentile)
+        elif method != "min_max" and self._bound > 0:
+            low, high = getattr(self, "_" + method)(spec)
+        return encode(np.array([low]), np.array([high]), spec)
+
+    def shrunk(self, share: float) -> Encoding:
+        """The grid that covers ``share`` of the extremes at either end.
+
+        Raises:
+            DataError: nothing was seen.
+        """
+        spec = self._spec()
+        return encode(np.array([self.low * share]), np.array([self.high * share]), spec)
+
+    def _spec(self) -> QuantSpec:
         if self.low > self.high:
             raise DataError("no batch was observed; check that the loader yields samples")
         signed = self.symmetric and (self.low < 0 or not self.allow_unsigned)
-        spec = QuantSpec(self.bits, signed, self.symmetric)
-        low, high = self.low, self.high
-        if self.method != "min_max" and self._bound > 0:
-            low, high = getattr(self, "_" + self.method)(spec)
-        return encode(np.array([low]), np.array([high]), spec)
+        return QuantSpec(self.bits, signed, self.symmetric)
 
     def _centres(self):
         """Middle and count of every occupied bin, kept within the exact extremes."""
@@ -148,14 +167,14 @@ class ActivationObserver:
         low, high = mse_range(centres[None], [self.low], [self.high], spec, counts)
         return low[0], high[0]
 
-    def _percentile(self, spec):
+    def _percentile(self, spec, share):
         centres, counts = self._centres()
         if spec.symmetric:
             order = np.argsort(np.abs(centres), kind="stable")
-            high = float(np.abs(centres)[order][self._rank(counts[order], self.percentile)])
+            high = float(np.abs(centres)[order][self._rank(counts[order], share)])
             return -high, high
-        return (centres[self._rank(counts, 1.0 - self.percentile)],
-                centres[self._rank(counts, self.percentile)])
+        return (centres[self._rank(counts, 1.0 - share)],
+                centres[self._rank(counts, share)])
 
     @staticmethod
     def _rank(counts, share):

@@ -8,11 +8,12 @@ import paddle
 from ..config import QuantPost
 from ..errors import DataError, ModelError
 from ..graph.graph import Graph, Op, activation_name, weight_name
-from ..graph.ops import run_op
 from ..grids.affine import Encoding
-from ..grids.observers import ActivationObserver, weight_encoding
-from .unit_loss import MEASURE_CHUNK
+from ..grids.observers import METHODS, ActivationObserver, weight_encoding
+from .choose_ranges import chosen_ranges, scored_batches
+from .forward import forward, ops_of
 from .scheme import Scheme
+from .unit_loss import MEASURE_CHUNK
 
 COARSE = 0.1  # noise over signal, in power
 
@@ -34,8 +35,7 @@ def weight_encodings(graph: Graph, scheme: Scheme, config: QuantPost) -> Dict[st
 
 
 def activation_encodings(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray],
-                         config: QuantPost,
-                         progress=None) -> Dict[str, Encoding]:
+                         config: QuantPost, progress=None, seed: int = 0) -> Dict[str, Encoding]:
     """The grid of every quantized activation, from the float network's values.
 
     Args:
@@ -43,26 +43,38 @@ def activation_encodings(graph: Graph, scheme: Scheme, samples: Dict[str, np.nda
         scheme(Scheme): which activations to observe.
         samples(dict): input name -> ``[N, ...]``.
         config(QuantPost): observer settings; the first ``num_observe`` samples are used.
-        progress(callable, optional): called once per batch. Default: None.
+        progress(callable, optional): called ``calibration_steps`` times. Default: None.
+        seed(int, optional): of the rows by which ``output_error`` compares ranges. Default: 0.
 
     Raises:
         DataError: an activation holds NaN or Inf.
     """
-    observers = {n: ActivationObserver(s.bits, s.symmetric, config.activation_observer,
+    by_error = config.activation_observer == "output_error"
+    observers = {n: ActivationObserver(s.bits, s.symmetric,
+                                       METHODS[0] if by_error else config.activation_observer,
                                        config.percentile,
                                        allow_unsigned=s.unsigned_allowed)
                  for n, s in scheme.activations.items()}
-    pending = _ops_until_last(graph, set(observers))
     count = min(config.num_observe, len(next(iter(samples.values()))))
+    pending = ops_of(graph, observers)
     params = {n: paddle.to_tensor(v) for n, v in graph.params.items()}
     for start in range(0, count, MEASURE_CHUNK):
-        stop = min(start + MEASURE_CHUNK, count)
+        part = slice(start, min(start + MEASURE_CHUNK, count))
         _observe(pending,
-                 dict(params, **{n: paddle.to_tensor(v[start:stop]) for n, v in samples.items()}),
+                 dict(params, **{n: paddle.to_tensor(v[part]) for n, v in samples.items()}),
                  observers)
         if progress:
             progress()
+    if by_error:
+        return chosen_ranges(graph, scheme, samples, observers, count, seed, progress)
     return {n: observer.encoding() for n, observer in observers.items()}
+
+
+def calibration_steps(config: QuantPost, num_samples: int) -> int:
+    """How often ``activation_encodings`` reports progress: once per batch that it runs."""
+    observed = min(config.num_observe, num_samples)
+    scored = scored_batches(observed) if config.activation_observer == "output_error" else 0
+    return -(-observed // MEASURE_CHUNK) + scored
 
 
 def coarse_inputs(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray],
@@ -88,7 +100,7 @@ def coarse_inputs(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray],
     if not powers:
         return {}
     values = {n: paddle.to_tensor(v) for n, v in (*graph.params.items(), *samples.items())}
-    _observe(_ops_until_last(graph, set(powers)), values, powers)
+    _observe(ops_of(graph, powers), values, powers)
     noise = {n: power.noise(float(encodings[n].scale)) for n, power in powers.items()}
     return {weight: noise[n] for weight, n in inputs.items() if noise.get(n, 0.0) > COARSE}
 
@@ -110,18 +122,12 @@ class _ChannelPower:
 
 
 def _observe(ops, values, observers):
-    last_use = {n: k for k, op in enumerate(ops) for n in op.input_names}
-    with paddle.no_grad():
-        for name in [n for n in observers if n in values]:
-            _update(observers[name], name, values[name])
-        for k, op in enumerate(ops):
-            for name, value in run_op(op, values).items():
-                values[name] = value
-                if name in observers:
-                    _update(observers[name], name, value)
-            for name in op.input_names:  # hold only what is still read
-                if last_use[name] == k:
-                    values.pop(name, None)
+    for name in [n for n in observers if n in values]:
+        _update(observers[name], name, values[name])
+    for op, present in forward(ops, values):
+        for name in op.output_names:
+            if name in observers:
+                _update(observers[name], name, present[name])
 
 
 def _update(observer, name, value):
@@ -129,9 +135,3 @@ def _update(observer, name, value):
         observer.update(value.numpy())
     except DataError as error:
         raise DataError(f"activation '{name}': {error}") from error
-
-
-def _ops_until_last(graph: Graph, names):
-    """The ops up to the one that produces the last observed activation."""
-    last = max([k for k, op in enumerate(graph.ops) if names & set(op.output_names)], default=-1)
-    return graph.ops[:last + 1]

@@ -22,7 +22,6 @@ from . import calibrate
 from .equalize import Equalized, equalize
 from .layer_biases import add_missing_biases, biases_of
 from .network_state import NetworkState
-from .unit_loss import MEASURE_CHUNK
 from .scheme import build_scheme
 from .streams import ActivationStore
 from .walk import Network
@@ -112,11 +111,12 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     clock.lap("equalize")
     weights = calibrate.weight_encodings(graph, scheme, config.quant_post)
     layers = modules_of(graph, found, scheme.is_quantized, granularity="layer")
-    observed = min(config.quant_post.num_observe, len(next(iter(samples.values()))))
-    with Progress("Calibration", -(-observed // MEASURE_CHUNK)) as bar:
+    steps = calibrate.calibration_steps(config.quant_post, len(next(iter(samples.values()))))
+    with Progress("Calibration", steps) as bar:
         state = NetworkState.nearest(
             graph.params, {n: e for n, e in weights.items() if n in scheme.weights},
-            calibrate.activation_encodings(graph, scheme, samples, config.quant_post, bar.update))
+            calibrate.activation_encodings(graph, scheme, samples, config.quant_post, bar.update,
+                                           config.global_.seed))
     coarse = calibrate.coarse_inputs(graph, scheme, few, state.activation_encodings)
     modules = layers if config.mrecg.granularity == "layer" else modules_of(
         graph, found, scheme.is_quantized)

@@ -48,7 +48,7 @@ class Scheme:
         for op in ops:
             renamed = {}
             for name in op.input_names:
-                if name not in self.activations or not self._reads_quantized(op, name):
+                if name not in self.activations or not self.reads_quantized(op, name):
                     continue
                 if name not in done:
                     done.add(name)
@@ -61,7 +61,7 @@ class Scheme:
             view.append(op)
         return view
 
-    def _reads_quantized(self, op: Op, name: str) -> bool:
+    def reads_quantized(self, op: Op, name: str) -> bool:
         if self.is_quantized(op):
             return name == activation_name(op)
         return self.quantize_shared and op.type != "shape"
