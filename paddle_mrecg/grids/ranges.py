@@ -120,6 +120,9 @@ def _score(rows, scale, zero, spec, weights, norm):
 def kl_threshold(counts: np.ndarray, levels: int) -> float:
     """The clipping threshold of least information loss (TensorRT), as a share.
 
+    The first bin counts no more than the largest of the others: behind a ReLU it holds the zeros,
+    which every grid represents exactly, and in their company no tail would be worth keeping.
+
     Args:
         counts(array): histogram of magnitudes, first bin at 0.
         levels(int): codes available for magnitudes, e.g. 128 of a signed 8-bit grid.
@@ -133,7 +136,9 @@ def kl_threshold(counts: np.ndarray, levels: int) -> float:
         >>> round(kl_threshold(bell, 8), 2)
         0.22
     """
-    counts = np.asarray(counts, np.float64)
+    counts = np.array(counts, np.float64)
+    if len(counts) > 1 and counts[1:].any():
+        counts[0] = min(counts[0], counts[1:].max())
     candidates = np.unique(np.linspace(min(levels, len(counts)), len(counts), 128).astype(int))
     divergences = [_divergence(counts, stop, levels) for stop in candidates]
     return float(candidates[int(np.argmin(divergences))]) / len(counts)

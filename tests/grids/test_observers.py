@@ -164,6 +164,21 @@ def test_kl_clips_an_outlier_that_min_max_keeps():
     assert float(observe([x], 8, True, "min_max").range[1]) == pytest.approx(60)
 
 
+@pytest.mark.parametrize("bits, decibel", [(8, 30), (4, 14)])
+@pytest.mark.parametrize("values", ["standard_normal", "laplace"])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_kl_of_values_behind_a_relu_is_that_of_the_others(bits, decibel, values, share):
+    """Zeros are free on every grid, so they must not decide where it ends."""
+    rng = np.random.default_rng(3)
+    x = np.abs(getattr(rng, values)(size=200000)).astype(np.float32)
+    x[rng.random(x.shape) < share] = 0.0
+    without = float(observe([x[x > 0]], bits, True, "kl", allow_unsigned=False).range[1])
+    encoding = observe([x], bits, True, "kl", allow_unsigned=False)
+    assert float(encoding.range[1]) == pytest.approx(without, rel=0.1)
+    noise = np.square(fake_quantize(x, encoding) - x).sum() / np.square(x).sum()
+    assert -10 * np.log10(noise) > decibel
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_an_activation_that_is_always_zero(method):
     encoding = observe([np.zeros((2, 3), np.float32)] * 2, 8, True, method)
