@@ -106,11 +106,13 @@ class QuantPost:
     weight_bits: int = knob(4, "bits of weights", low=2, high=8)
     activation_bits: int = knob(8, "bits of activations (inputs of quantized ops); "
                                 "32 leaves them float", low=2, high=32)
-    first_layer_weight_bits: int = knob(8, "bits of the first quantized op's weight", low=2, high=8)
-    last_layer_weight_bits: int = knob(8, "bits of the last quantized op's weight", low=2, high=8)
-    first_layer_activation_bits: int = knob(8, "bits of the model's input", low=2, high=32)
-    last_layer_activation_bits: int = knob(8, "bits of the last quantized op's input", low=2,
-                                           high=32)
+    first_layer_weight_bits: int = knob(8, "bits of the weights of first layers: those with no "
+                                        "quantized layer in front of them", low=2, high=8)
+    last_layer_weight_bits: int = knob(8, "bits of the weights of last layers: those with no "
+                                       "quantized layer behind them, as many as a detector has "
+                                       "outputs", low=2, high=8)
+    first_layer_activation_bits: int = knob(8, "bits of the inputs of first layers", low=2, high=32)
+    last_layer_activation_bits: int = knob(8, "bits of the inputs of last layers", low=2, high=32)
     quantizable_op_type: List[str] = knob(["conv2d", "depthwise_conv2d", "conv2d_transpose",
                                            "depthwise_conv2d_transpose", "mul", "matmul",
                                            "matmul_v2"],

@@ -27,6 +27,7 @@ from .streams import ActivationStore
 from .walk import Network
 
 PROBE_SAMPLES = 3
+NAMED = 16  # layers in one line of the log
 
 
 class Clock:
@@ -101,6 +102,7 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     samples = calibration_samples(graph, data_loader, config, store)
     clock.lap("read")
     scheme = build_scheme(graph, config.quant_post, config.global_.target)
+    _say_first_and_last(scheme)
     if config.quant_post.bias_correction:
         add_missing_biases(graph, scheme.is_quantized)
     few = {n: v[:PROBE_SAMPLES] for n, v in samples.items()}
@@ -138,6 +140,13 @@ def _equalize(graph: Graph, scheme, found, samples, config: Config) -> List[Equa
     for product, name in inserted.items():
         found.kind[product], found.shapes[product] = found.kind[name], found.shapes[name]
     return done
+
+
+def _say_first_and_last(scheme):
+    for what, names in (("first", scheme.first), ("last", scheme.last)):
+        shown = [f"{n} ({scheme.weights[n].bits} bits)" for n in names[:NAMED]]
+        more = [f"and {len(names) - NAMED} more"] * (len(names) > NAMED)
+        get_logger().info("%s layers: %s", what, ", ".join(shown + more))
 
 
 def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Dict, List, Set
 from ..config import QuantPost
 from ..config.layer_bits import is_skipped, layer_bits, unmatched_patterns
 from ..errors import ConfigError, ModelError
+from ..graph.ends import first_and_last
 from ..graph.graph import (QUANTIZED, WEIGHT_SLOTS, Graph, Op, activation_name, channel_axis,
                            weight_name)
 from ..grids.affine import QuantSpec
@@ -32,12 +33,16 @@ class Scheme:
     """The table. ``weights`` and ``activations`` map tensor names to specs.
 
     ``quantize_shared`` says whether readers that are not quantized themselves
-    (shortcuts) read the quantized activation too.
+    (shortcuts) read the quantized activation too. ``first`` and ``last`` are the weights of the
+    layers that have no quantized layer in front of them and behind them; the bits of the first and
+    the last layer are theirs.
     """
 
     weights: Dict[str, QuantSpec]
     activations: Dict[str, ActivationSpec]
     quantize_shared: bool
+    first: List[str] = dataclasses.field(default_factory=list)
+    last: List[str] = dataclasses.field(default_factory=list)
 
     def is_quantized(self, op: Op) -> bool:
         return op.type in WEIGHT_SLOTS and op.input(WEIGHT_SLOTS[op.type][1]) in self.weights
@@ -94,9 +99,9 @@ def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
                               config)
     weights: Dict[str, QuantSpec] = {}
     activations: Dict[str, ActivationSpec] = {}
-    for k, op in enumerate(chosen):
-        weight_bits, act_bits = layer_bits(_names(op, graph), config, first=k == 0,
-                                           last=k == len(chosen) - 1)
+    first, last = first_and_last(graph.ops, set(chosen).__contains__)
+    for op in chosen:
+        weight_bits, act_bits = layer_bits(_names(op, graph), config, op in first, op in last)
         name, source = weight_name(op, graph), activation_name(op)
         if name in weights:  # one parameter read twice keeps the finer grid
             weight_bits = max(weight_bits, weights[name].bits)
@@ -107,7 +112,8 @@ def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
             if source in activations:
                 act_bits = max(act_bits, activations[source].bits)
             activations[source] = ActivationSpec(act_bits, act_symmetric, unsigned_allowed=not lite)
-    return Scheme(weights, activations, shared)
+    return Scheme(weights, activations, shared,
+                  *([weight_name(op, graph) for op in side] for side in (first, last)))
 
 
 def _read_otherwise(graph: Graph, ops: List[Op]) -> Set[str]:

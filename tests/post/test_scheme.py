@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is quantized, and how finely."""
+import numpy as np
 import pytest
 
 from paddle_mrecg.config import Override, QuantPost
 from paddle_mrecg.errors import ConfigError, ModelError
-from paddle_mrecg.graph.graph import Op
+from paddle_mrecg.graph.graph import Op, TensorInfo
 from paddle_mrecg.post.scheme import FAKE_QUANTIZE, build_scheme
 
-from tests.tiny import tiny_graph
+from tests.tiny import CONV, tiny_graph
 
 
 def test_first_and_last_layer_have_their_own_bits():
@@ -16,6 +17,29 @@ def test_first_and_last_layer_have_their_own_bits():
     assert {n: s.bits for n, s in scheme.activations.items()} == {"image": 8, "a.relu": 4,
                                                                   "b.relu": 4, "c.relu": 4,
                                                                    "flat": 8}
+
+
+def test_every_layer_without_a_layer_behind_it_is_a_last_one():
+    """A second head in the middle of the program."""
+    graph = tiny_graph()
+    graph.params["head.w"] = np.zeros((2, 6, 3, 3), np.float32)
+    graph.tensors["boxes"] = TensorInfo("boxes", (-1, 2, 8, 8))
+    where = next(k for k, op in enumerate(graph.ops) if "c.w" in op.input_names)
+    graph.ops.insert(where, Op("conv2d", {"Input": ["b.relu"], "Filter": ["head.w"]},
+                               {"Output": ["boxes"]}, dict(CONV)))
+    graph.outputs.append("boxes")
+    scheme = build_scheme(graph, QuantPost(weight_bits=3, activation_bits=4), "simulation")
+    assert scheme.first == ["a.w"] and scheme.last == ["head.w", "fc.w"]
+    assert {n: s.bits for n, s in scheme.weights.items()} == {
+        "a.w": 8, "b.w": 3, "head.w": 8, "c.w": 3, "d.w": 3, "fc.w": 8}
+    assert scheme.activations["b.relu"].bits == 8 and scheme.activations["c.relu"].bits == 4
+
+
+def test_skipped_layers_are_neither_first_nor_last():
+    scheme = build_scheme(tiny_graph(), QuantPost(weight_bits=3, skip=["a.w", "fc.w"]),
+                          "simulation")
+    assert scheme.first == ["b.w"] and scheme.last == ["d.w"]
+    assert [scheme.weights[n].bits for n in ("b.w", "c.w", "d.w")] == [8, 3, 8]
 
 
 def test_target_decides_what_unset_options_mean():
