@@ -15,6 +15,7 @@ Prints the worst layers with cause and cure, and lines to paste into the config;
 sensitivity.csv (all layers), sensitivity.json, sensitivity.png and suggested.yaml.
 
 examples:
+  paddle-mrecg analyze inference_model images
   paddle-mrecg analyze --config my.yaml
   paddle-mrecg analyze --config my.yaml QuantPost.weight_bits=8        # does 8 bits hurt, and where
   paddle-mrecg analyze --config my.yaml QuantPost.rounding=nearest QuantPost.bias_correction=false
@@ -42,7 +43,8 @@ def analyze(args) -> int:
 def add_commands(commands) -> None:
     """Add the subcommand to the parser of ``paddle-mrecg``."""
     command = add_command(commands, "analyze", analyze, ANALYZE)
-    command.add_argument("--config", required=True, metavar="FILE", help="YAML file of settings")
+    command.add_argument("--config", metavar="FILE",
+                         help="YAML file of settings; or give MODEL_DIR and IMAGES")
     command.add_argument("overrides", **OVERRIDES)
     command.add_argument("--trust-hooks", action="store_true",
                          help="call functions named in a config that lies with a model")

@@ -8,9 +8,9 @@ import sys
 from typing import List, Optional
 
 from .. import __version__
-from ..config.schema import ALL_SECTIONS
+from ..config.schema import ALL_SECTIONS, did_you_mean
 from ..errors import MrecgError
-from . import analysis, deploy, hosts, post, settings
+from . import analysis, deploy, first_use, hosts, post, settings
 from .commands import INTERRUPTED, OK, USER_ERROR
 
 DESCRIPTION = """\
@@ -19,6 +19,10 @@ reconstruction losses oscillate (MRECG), learns rounding and activation scales p
 a program that Paddle Inference and Paddle Lite run.
 
 examples:
+  # 8 bits for Paddle Lite, from an exported model and a folder of images
+  paddle-mrecg quant inference_model images
+  paddle-mrecg init inference_model images my.yaml   # the same as a recipe to edit
+
   # write down the settings; `paddle-mrecg config` lists them all
   cat > my.yaml <<'END'
   Global: {model_dir: inference_model, save_dir: output/w4a8}
@@ -29,6 +33,7 @@ examples:
 
   paddle-mrecg validate my.yaml        # every mistake in the file, at once
   paddle-mrecg plan --config my.yaml  # which modules become one unit, before an hour is spent
+  paddle-mrecg analyze --config my.yaml  # which layers cost the accuracy
   paddle-mrecg quant --config my.yaml  # the low-bit program and its report in output/w4a8
   paddle-mrecg quant --config my.yaml QuantPost.weight_bits=3 Global.save_dir=output/w3a8
 
@@ -67,7 +72,8 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"paddle-mrecg {__version__}")
     commands = root.add_subparsers(metavar="COMMAND", required=True,
                                    title="commands (COMMAND --help tells more)")
-    for module in (post, analysis, settings, deploy, hosts):
+    root.set_defaults(commands=commands.choices)
+    for module in (post, first_use, analysis, settings, deploy, hosts):
         module.add_commands(commands)
     return root
 
@@ -77,6 +83,10 @@ def _parse(argv):
     which argparse alone refuses.
     """
     root = parser()
+    first = next(iter(sys.argv[1:] if argv is None else argv), "-")
+    known = list(root.get_default("commands"))
+    if not first.startswith("-") and first not in known:
+        root.error(first_use.unknown_command(first, known))
     args, rest = root.parse_known_args(argv)
     stray = [text for text in rest if text.startswith("-") or "=" not in text]
     if stray:
@@ -87,5 +97,7 @@ def _parse(argv):
     args.overrides = list(args.overrides or ()) + rest
     unknown = set(getattr(args, "sections", ())) - set(ALL_SECTIONS)
     if unknown:
-        root.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(ALL_SECTIONS)}")
+        hint = did_you_mean(sorted(unknown)[0], ALL_SECTIONS)
+        root.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(ALL_SECTIONS)}."
+                   f"{hint}")
     return args

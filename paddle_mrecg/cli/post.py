@@ -5,7 +5,9 @@ import sys
 from ..compat import import_paddle
 from ..config.io import load_config, missing_for_command
 from ..errors import ConfigError
+from ..report.progress import get_logger
 from .commands import INTERRUPTED, OK, OVERRIDES, add_command, make_parent
+from .first_use import first_use, to_lite
 
 QUANT = """\
 Writes into Global.save_dir, as a whole or not at all: model.pdmodel and model.pdiparams (int8
@@ -14,6 +16,9 @@ resolved_config.yaml, oscillation.png (loss per block with and without joining),
 report.html, which shows all of it on one page, in English and Chinese, without a network.
 
 examples:
+  # 8 bits for Paddle Lite, no file of settings: image size and normalisation come from the model's
+  # inference.yml or infer_cfg.yml; `paddle-mrecg init` writes the same as a file to edit
+  paddle-mrecg quant inference_model images
   paddle-mrecg quant --config my.yaml
   # no reconstruction: solved roundings and corrected biases alone
   paddle-mrecg quant --config my.yaml MRECG.preset=none
@@ -44,6 +49,8 @@ def quant(args) -> int:
               "finished units, the others rounded to nearest; the same command with "
               "Global.resume=true goes on", file=sys.stderr)
         return INTERRUPTED
+    if args.config is None:
+        to_lite(result, config)
     return OK
 
 
@@ -66,8 +73,8 @@ def add_commands(commands) -> None:
     """Add the two subcommands to the parser of ``paddle-mrecg``."""
     for name, run, text in (("quant", quant, QUANT), ("plan", plan, PLAN)):
         command = add_command(commands, name, run, text)
-        command.add_argument("--config", required=True, metavar="FILE",
-                             help="YAML file of settings")
+        command.add_argument("--config", metavar="FILE", help="YAML file of settings; or give "
+                             "MODEL_DIR and IMAGES for 8 bits on Paddle Lite")
         command.add_argument("overrides", **OVERRIDES)
         command.add_argument("--trust-hooks", action="store_true",
                              help="call functions named in a config that lies with a model")
@@ -82,8 +89,13 @@ def complete_config(args):
         ConfigError: see ``load_config``; or the model or data is not named.
     """
     from ..data.hooks import refuse_foreign_hooks
-    loaded = load_config(args.config, args.overrides)
-    if not args.trust_hooks:
+    if args.config is None:
+        sections, source, overrides = first_use(args.overrides, args.run.__name__)
+        loaded = load_config(sections, overrides)
+        get_logger().info("images as %s says", source)
+    else:
+        loaded = load_config(args.config, args.overrides)
+    if args.config and not args.trust_hooks:
         own = [text.partition("=")[2].strip() for text in args.overrides]
         refuse_foreign_hooks(loaded, args.config, own)
     if loaded.global_.tune_cpu is None:

@@ -52,8 +52,13 @@ def dotted(path: Path) -> str:
 
 def did_you_mean(word, choices) -> str:
     """`` Did you mean 'x'?`` or nothing."""
-    match = process.extractOne(str(word), list(choices), processor=str.lower, score_cutoff=ALIKE)
+    match = process.extractOne(str(word), list(choices), processor=_plain, score_cutoff=ALIKE)
     return f" Did you mean '{match[0]}'?" if match else ""
+
+
+def _plain(word: str) -> str:
+    """``Loss-Peaks`` is ``loss_peaks``."""
+    return word.lower().replace("-", "_")
 
 
 def nearly(word, choices) -> str:

@@ -11,6 +11,8 @@ from ..errors import DataError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
+ORIENTATION = 0x0112  # EXIF tag
+
 
 class Item(NamedTuple):
     """An image file and its label's text, if it has one."""
@@ -122,6 +124,43 @@ def read_image(path, data: Data, size: Tuple[int, int]) -> np.ndarray:
     height, width = pixels.shape[1:]
     return np.pad(pixels, ((0, 0), (0, size[0] - height), (0, size[1] - width)),
                   constant_values=data.pad_value)
+
+
+def original_size(path) -> Tuple[int, int]:
+    """Height and width of an image file, turned as its EXIF data says; only its head is read.
+
+    Raises:
+        DataError: no readable image.
+    """
+    try:
+        with Image.open(path) as file:
+            turned = file.getexif().get(ORIENTATION, 1) >= 5  # these lie on their side
+            return (file.width, file.height) if turned else (file.height, file.width)
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
+        raise DataError(f"image '{path}' cannot be read ({error}): remove or replace it") from error
+
+
+def scale_factors(original: Tuple[int, int], data: Data,
+                  size: Tuple[int, int]) -> Tuple[float, float]:
+    """By how much ``read_image`` scales height and width.
+
+    Args:
+        original(tuple): height and width of the file.
+        data(Data): how it is resized.
+        size(tuple): height and width, as the model takes them.
+
+    Examples:
+        >>> scale_factors((200, 100), Data(crop="resize"), (50, 50))
+        (0.25, 0.5)
+        >>> scale_factors((200, 100), Data(crop="pad"), (50, 50))
+        (0.25, 0.25)
+    """
+    by_side = size[0] / original[0], size[1] / original[1]
+    if data.crop == "resize":
+        return by_side
+    ratio = (min(by_side) if data.crop == "pad" else
+             data.resize_short / min(original) if data.resize_short else 1.0)
+    return ratio, ratio
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

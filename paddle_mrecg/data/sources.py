@@ -9,9 +9,13 @@ from ..errors import DataError
 from ..graph.graph import Graph, TensorInfo
 from .batches import as_batches, collect_samples
 from .hooks import call_hook
-from .images import class_number, list_images, read_image
+from .images import class_number, list_images, original_size, read_image, scale_factors
 from .store import ActivationStore, StoredArray
 from .views import add_views
+
+
+# What PaddleDetection's programs read next to the image: its size, and how it was scaled.
+DETECTION_INPUTS = ("im_shape", "scale_factor")
 
 
 def calibration_samples(graph: Graph, data_loader, config: Config,
@@ -74,6 +78,7 @@ class ImageBatches:
                  section: str):
         self.data, self.labelled = data, labelled
         self.name, self.size = _image_input(data, inputs, section)
+        self.sizes = [i.name for i in inputs if i.name != self.name]
         items = list_images(data)
         order = np.random.default_rng(seed).permutation(len(items))[:data.num_samples]
         self.items = [items[k] for k in order]
@@ -88,7 +93,15 @@ class ImageBatches:
             part = slice(start, start + self.data.batch_size)
             feed = {self.name: np.stack([read_image(i.path, self.data, self.size)
                                          for i in self.items[part]])}
+            feed.update({n: self._sizes(n, self.items[part]) for n in self.sizes})
             yield (feed, self.labels[part]) if self.labelled else feed
+
+    def _sizes(self, name: str, items) -> np.ndarray:
+        """What PaddleDetection's programs want besides the image, ``[N, 2]``."""
+        if name == "im_shape":
+            return np.tile(np.float32(self.size), (len(items), 1))
+        return np.float32([scale_factors(original_size(i.path), self.data, self.size)
+                           for i in items])
 
 
 class HookBatches:
@@ -127,11 +140,12 @@ class HookBatches:
 def _image_input(data: Data, inputs: Sequence[TensorInfo],
                  section: str) -> Tuple[str, Tuple[int, int]]:
     """Name of the input that takes images, height and width."""
-    if len(inputs) != 1:
+    images = [i for i in inputs if i.name not in DETECTION_INPUTS]
+    if len(images) != 1:
         raise DataError(f"the model has the inputs {', '.join(i.name for i in inputs)}; an image "
                         "folder fills one: write a function that yields all and set "
                         f"{section}.loader")
-    info = inputs[0]
+    info = images[0]
     shape: Dict[int, Optional[int]] = dict(enumerate(data.input_shape or info.shape[1:]))
     if len(shape) != 3 or len(info.shape) != 4:
         raise DataError(f"input '{info.name}' has shape {list(info.shape)}, no image [N, C, H, W]: "

@@ -156,7 +156,7 @@ def test_settings_are_listed(capsys):
     assert exit_code(capsys, "config", "MRCEG")[0] == 2
 
 
-@pytest.mark.parametrize("argv", [[], ["quants"], ["quant"], ["quant", "--config"], ["validate"],
+@pytest.mark.parametrize("argv", [[], ["quants"], ["quant", "--config"], ["validate"],
                                   ["quant", "--config", "a", "--sed=1"]])
 def test_wrong_usage_is_exit_code_2(capsys, argv):
     assert exit_code(capsys, *argv)[0] == 2

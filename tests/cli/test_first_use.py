@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model and a folder of images are enough; slips of the hand are named."""
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from paddle_mrecg.cli import main as cli
+from paddle_mrecg.config.io import load_config
+from paddle_mrecg.graph.writer import save_program
+from tests.tiny import tiny_graph
+
+PREPROCESS = {"PreProcess": {"transform_ops": [
+    {"ResizeImage": {"size": [8, 8]}},
+    {"NormalizeImage": dict(mean=[0.4, 0.5, 0.6], std=[0.2, 0.3, 0.4], scale="1.0/255.0")}]}}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with an exported model that says how it wants its images, and images."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net").mkdir()
+    save_program(tiny_graph(), "net/inference")
+    (tmp_path / "net" / "inference.yml").write_text(yaml.safe_dump(PREPROCESS), encoding="utf-8")
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(6):
+        Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).save(f"photos/{k}.png")
+    return tmp_path
+
+
+def run(capsys, *argv):
+    code = cli.main(list(argv))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_quant_of_a_model_and_a_folder(capsys, place, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    code, _, err = run(capsys, "quant", "net", "photos", "Global.visualdl=false")
+    result = place / "output" / "net_w8a8"
+    assert code == 0 and "images as net/inference.yml says" in err
+    assert "paddle-mrecg lite-env, then paddle-mrecg export --target lite output/net_w8a8" in err
+    report = json.loads((result / "report.json").read_text(encoding="utf-8"))
+    assert {w["bits"] for w in report["weights"].values()} == {8}
+    used = load_config(str(result / "resolved_config.yaml"))
+    assert used.data.mean == [0.4, 0.5, 0.6] and used.data.crop == "resize"
+    assert used.global_.target == "paddle_lite" and used.mrecg.num_iters == 0
+
+
+def test_init_writes_the_same_as_a_recipe_to_edit(capsys, place):
+    code, out, _ = run(capsys, "init", "net", "photos", "my.yaml", "QuantPost.weight_bits=4")
+    assert code == 0 and "paddle-mrecg quant --config my.yaml" in out
+    config = load_config(str(place / "my.yaml"))
+    assert config.quant_post.weight_bits == 4 and config.data.input_shape == [3, 8, 8]
+    text = (place / "my.yaml").read_text(encoding="utf-8")
+    assert "# Evaluation:" in text and "weight_bits: 4  # 2 to 8" in text
+    code, _, err = run(capsys, "init", "net", "photos", "my.yaml")
+    assert code == 2 and "exists" in err
+    assert run(capsys, "init", "net", "photos")[0] == 0 and (place / "recipe.yaml").exists()
+
+
+def test_a_model_that_says_nothing_is_asked_about(capsys, place):
+    (place / "net" / "inference.yml").unlink()
+    code, _, err = run(capsys, "quant", "net", "photos")
+    assert code == 2 and err.startswith("paddle-mrecg: how does 'net' want its images?")
+    assert "Data.mean" in err and not (place / "output").exists()
+    code, _, _ = run(capsys, "init", "net", "photos", "Data.mean=[0,0,0]", "Data.std=[1,1,1]")
+    assert code == 0 and load_config(str(place / "recipe.yaml")).data.mean == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("words, cure", [
+    ([], "MODEL_DIR IMAGES, or --config FILE"), (["net"], "needed, got net"),
+    (["my.yaml"], "--config my.yaml"), (["net", "photo"], "'photo' is not a folder"),
+    (["absent/net", "photos"], "does not exist"),
+    (["net", "photos", "QuantPost.weightbits=4"], "Did you mean 'weight_bits'?")])
+def test_what_is_missing_is_one_sentence(capsys, place, words, cure):
+    for command in ("quant", "init"):
+        code, out, err = run(capsys, command, *words)
+        assert (code, out) == (2, "") and cure in err, err
+
+
+@pytest.mark.parametrize("argv, hint", [
+    (["qunt"], "Did you mean 'quant'?"), (["analyse", "net"], "Did you mean 'analyze'?"),
+    (["config", "QuantPst"], "Did you mean 'QuantPost'?")])
+def test_slips_of_the_hand(capsys, argv, hint):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(argv)
+    assert caught.value.code == 2 and hint in capsys.readouterr().err
+
+
+def test_a_slip_in_a_value(capsys, place):
+    (place / "c.yaml").write_text("MRECG: {granularity: loss-peaks}\n", encoding="utf-8")
+    code, _, err = run(capsys, "validate", "c.yaml")
+    assert code == 2 and "Did you mean 'loss_peaks'?" in err
