@@ -5,6 +5,7 @@ import ctypes
 import functools
 import importlib
 import os
+import shutil
 import sys
 import tempfile
 import warnings
@@ -139,6 +140,82 @@ def _is_amd() -> bool:
             return any("AuthenticAMD" in line for line in lines)
     except OSError:
         return False
+
+
+def resident_bytes() -> int:
+    """Memory of this process now; 0 where the system does not tell."""
+    return _kilobytes("/proc/self/status", "VmRSS") or 0
+
+
+def _kilobytes(path: str, key: str):
+    try:
+        with open(path, encoding="ascii", errors="ignore") as lines:
+            return next((int(line.split()[1]) << 10 for line in lines
+                         if line.startswith(key + ":")), None)
+    except OSError:
+        return None
+
+
+def available_bytes():
+    """Memory that this process may still take: of the machine, and of the containers (control
+    groups) that it runs in; None where the system does not tell.
+    """
+    found = [_kilobytes("/proc/meminfo", "MemAvailable")]
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as lines:
+            places = [line.rstrip("\n").split(":", 2) for line in lines]
+    except OSError:
+        places = []
+    for _, controllers, path in places:
+        if controllers == "":
+            base, limit, usage = "/sys/fs/cgroup", "memory.max", "memory.current"
+        elif controllers == "memory":
+            base, limit, usage = ("/sys/fs/cgroup/memory", "memory.limit_in_bytes",
+                                  "memory.usage_in_bytes")
+        else:
+            continue
+        while True:  # the limit of any group above counts as well
+            numbers = [_number(os.path.join(base, path.strip("/"), name))
+                       for name in (limit, usage)]
+            if None not in numbers:
+                found.append(max(0, numbers[0] - numbers[1]))
+            if path.strip("/") == "":
+                break
+            path = os.path.dirname(path.rstrip("/"))
+    return min((n for n in found if n is not None), default=None)
+
+
+def _number(path: str):
+    """The number in a file; None where there is no file, or no number, which means no limit."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
+
+
+def free_bytes(path: str) -> float:
+    """Room on the disk of a folder, which need not exist yet; infinite where it does not tell."""
+    path = os.path.abspath(path)
+    while not os.path.exists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    try:
+        return float(shutil.disk_usage(path).free)
+    except OSError:
+        return float("inf")
+
+
+def in_memory_folder(path: str) -> bool:
+    """Whether the files of a folder take memory (tmpfs)."""
+    try:
+        with open("/proc/mounts", encoding="utf-8", errors="surrogateescape") as lines:
+            mounts = [line.split(" ")[1:3] for line in lines]
+    except OSError:
+        return False
+    path = os.path.realpath(path)
+    inside = [(len(place), kind) for place, kind in mounts
+              if path == place or path.startswith(place.rstrip("/") + "/")]
+    return bool(inside) and max(inside)[1] in ("tmpfs", "ramfs")
 
 
 def seed_everything(seed: int):

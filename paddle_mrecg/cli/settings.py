@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The subcommands about settings: ``validate`` and ``config``."""
+import os
 import sys
+import tempfile
 
 from ..compat import import_paddle
 from ..config import Config
@@ -8,12 +10,13 @@ from ..config.docs import markdown_tables, text_tables
 from ..config.io import load_any_config, missing_for_command, read_sections, save_config
 from ..config.recipes import recipe_list, recipe_text
 from ..config.schema import ALL_SECTIONS
-from ..errors import ConfigError
+from ..errors import ConfigError, MrecgError
 from .commands import OK, OVERRIDES, add_command, make_parent
 
 VALIDATE = """\
 Checks names, types, ranges and contradictions of a config and prints all of them at once; exit code
-2 if there are any. Neither the model nor the data is read. Takes recipes of PaddleSlim's
+2 if there are any. No data is read; of a model at Global.model_dir the shapes
+are, and a line says what memory the job will hold. Takes recipes of PaddleSlim's
 AutoCompression (ACT) too.
 
 examples:
@@ -46,7 +49,26 @@ def validate(args) -> int:
     print(f"{args.config}: valid")
     for problem in missing_for_command(config) if isinstance(config, Config) else ():
         print(f"  needed on the command line, or as an argument from Python: {problem}")
+    if isinstance(config, Config) and _has_model(config.global_.model_dir):
+        _print_memory(config)
     return OK
+
+
+def _has_model(path) -> bool:
+    return path is not None and (os.path.isdir(path) or any(
+        os.path.isfile(path + suffix) for suffix in (".pdmodel", ".json")))
+
+
+def _print_memory(config: Config):
+    """What the job will hold, as far as the model is here."""
+    import_paddle(False)
+    from ..post.prepare import expected_memory
+    try:
+        lines = expected_memory(config).sentences(tempfile.gettempdir())
+    except MrecgError as error:
+        lines = [f"memory is not known: {error}"]
+    for line in lines:
+        print(f"  {line}")
 
 
 def _validate_recipe(args) -> int:

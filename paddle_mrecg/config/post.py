@@ -37,8 +37,12 @@ class Global:
                        choices=("paddle_lite", "simulation"))
     seed: int = knob(0, "seed of numpy, paddle and the sampling; same seed, same bytes", low=0,
                      high=2**32 - 1)
-    memory_limit_mb: int = knob(4096, "activation cache beyond this many MiB "
-                                "goes to a temporary file", low=16)
+    memory_limit_mb: int = knob(4096, "memory of the whole process in MiB: what the model and the "
+                                "largest step leave of it holds samples and activations, the rest "
+                                "of these goes to temporary files", low=16)
+    cache_dtype: str = knob("float32", "type in which activations are held between units: float16 "
+                            "takes half the memory and disk, at three digits",
+                            choices=("float32", "float16"))
     tune_cpu: Optional[bool] = knob(None, "allocator and MKL settings of the whole process that "
                                     "make training on a CPU about twice as fast; unset: "
                                     "True on the command line, False from Python")

@@ -48,6 +48,26 @@ def calibration_samples(graph: Graph, data_loader, config: Config,
     return samples
 
 
+def stand_ins(graph: Graph, config: Config) -> Dict[str, np.ndarray]:
+    """Three random samples of every input, for what depends on shapes alone.
+
+    Raises:
+        DataError: an input has free sizes that ``Data.input_shape`` does not give.
+    """
+    rng, feed = np.random.default_rng(0), {}
+    for name in graph.inputs:
+        info, given = graph.tensors[name], config.data.input_shape
+        shape = tuple(info.shape[1:])
+        if any(n < 1 for n in shape):
+            if given is None or len(given) != len(shape):
+                raise DataError(f"input '{name}' has the free shape {list(info.shape)}: set "
+                                "Data.input_shape to C, H, W")
+            shape = tuple(given)
+        values = rng.random((3, *shape))
+        feed[name] = values.astype(info.dtype)
+    return feed
+
+
 def open_loader(data: Data, inputs: Sequence[TensorInfo], seed: int, labelled: bool = False,
                 section: str = "Data"):
     """What a data section describes, as an iterable that can be read several times.

@@ -51,8 +51,7 @@ class ActivationStore:
             dtype(dtype, optional): of what is read from it. Default: float32.
             exact(bool, optional): never hold it as float16. Default: False.
 
-        Raises:
-            OutputError: when it is written to, and neither memory nor the disk has room.
+        Writing to it raises OutputError when neither memory nor the disk has room.
         """
         half = self.half and not exact and np.dtype(dtype) == np.float32
         array = StoredArray(self, shape, dtype, np.float16 if half else dtype)
@@ -62,6 +61,13 @@ class ActivationStore:
     def fits(self, size: int) -> bool:
         """Whether ``size`` more bytes may stay in memory."""
         return self.in_memory + size <= self.limit
+
+    def bound(self, limit: float):
+        """Hold at most ``limit`` bytes in memory from now on; what is more goes to files."""
+        self.limit = limit
+        for array in list(self._arrays):
+            if self.in_memory > limit:
+                array.spill()
 
     def count(self, memory: int = 0, files: int = 0):
         """Note bytes that were taken, or given back if negative."""
@@ -79,8 +85,7 @@ class ActivationStore:
 class StoredArray:
     """Rows ``[N, ...]`` that are read and written by slices and index arrays of the first axis.
 
-    Reads give numpy arrays of ``dtype``; those of a slice may be views, so do not write to them.
-    Rows that were never written hold anything.
+    Reads give arrays of ``dtype``; those of a slice may be views, so do not write to them.
     """
 
     def __init__(self, store: ActivationStore, shape: Sequence[int], dtype, held):
@@ -141,8 +146,12 @@ class StoredArray:
         """Keep only the first ``count`` rows."""
         self.shape = (count, *self._row)
 
+    def spill(self):
+        """Move all of it to a file."""
+        self._blocks.spill()
+
     def release(self):
-        """Give memory and file back."""
+        """Give everything back."""
         self._blocks.release()
 
 
@@ -183,6 +192,16 @@ class _Blocks:
         part = _FilePart(self._file.fileno(), self._end, (rows, *self._row), self.dtype)
         self._end += size
         return part
+
+    def spill(self):
+        """Move all blocks to the file."""
+        for k, block in enumerate(self._blocks):
+            if isinstance(block, np.ndarray):
+                part = self._in_file(len(block), block.nbytes)
+                with _Attributed(self._store.directory):
+                    part[:len(block)] = block
+                self._blocks[k] = part
+                self._store.count(memory=-block.nbytes)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop``."""
@@ -247,7 +266,7 @@ class _FilePart:
 
     def __setitem__(self, part: slice, value: np.ndarray):
         data = memoryview(np.ascontiguousarray(value, self.dtype).reshape(-1).view(np.uint8))
-        place = self._offset + part.start * self._bytes
+        place = self._offset + (part.start or 0) * self._bytes
         while len(data):
             written = os.pwrite(self._number, data, place)
             data, place = data[written:], place + written
@@ -269,7 +288,7 @@ class _Attributed:
         self._directory, self._size = directory, size
 
     def __enter__(self):
-        return self
+        pass
 
     def __exit__(self, kind, error, trace):
         if isinstance(error, OSError):

@@ -129,7 +129,7 @@ def _loss_table(results: List[UnitResult]):
 def _relevant(config) -> Dict[str, Dict]:
     """Settings that change results; the data counts by itself, and a preset by what it sets."""
     settings = config_to_dict(config)
-    return {"Global": {k: settings["Global"][k] for k in ("seed", "target")},
+    return {"Global": {k: settings["Global"][k] for k in ("seed", "target", "cache_dtype")},
             "QuantPost": settings["QuantPost"],
             "MRECG": {k: v for k, v in settings["MRECG"].items() if k != "preset"}}
 

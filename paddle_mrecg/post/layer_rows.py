@@ -16,7 +16,7 @@ from .solve import Gram, ColumnGrid
 
 ROWS = 16384  # positions sampled of one layer
 Rows = Tuple[np.ndarray, np.ndarray]
-_CHUNK = 1 << 22  # elements of rows or targets at a time: 16 MiB
+CHUNK = 1 << 22  # elements of rows or targets at a time: 16 MiB
 
 
 class LayerRows:
@@ -217,7 +217,7 @@ def sampled_rows(layer: LayerRows, chunks: Iterable[Rows], num_samples: int, see
         tuple: arrays ``[G, R, d]`` and ``[G, R, n]``, at most 16 MiB each.
     """
     chosen, begin = None, 0
-    step = max(1, _CHUNK // (layer.groups * max(layer.rows, layer.columns)))
+    step = max(1, CHUNK // (layer.groups * max(layer.rows, layer.columns)))
     for x, target in chunks:
         count = layer.positions(target)
         if chosen is None:

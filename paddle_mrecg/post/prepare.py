@@ -8,7 +8,10 @@ import time
 from typing import Dict, List
 
 from ..config import Config
+from ..compat import resident_bytes
 from ..data import calibration_samples
+from ..data.images import list_images
+from ..data.sources import stand_ins
 from ..errors import ModelError
 from ..graph.float_weights import float_weights
 from ..graph.fold import fold
@@ -20,11 +23,13 @@ from ..graph.probe import probe
 from ..report.progress import Progress, get_logger
 from . import calibrate
 from .equalize import Equalized, equalize
+from .memory import LEAST_CACHE, MIB, Forecast, Start, tell
 from .layer_biases import add_missing_biases, biases_of
 from .network_state import NetworkState
 from .scheme import build_scheme
 from .streams import ActivationStore
 from .walk import Network
+from .working_sets import Sizes, forecast
 
 PROBE_SAMPLES = 3
 NAMED = 16  # layers in one line of the log
@@ -50,7 +55,7 @@ class Prepared:
     ``state`` is the network with nearest rounding; ``layers`` and ``modules`` cut it into
     single layers and into what reconstruction joins; ``float_tensors`` maps
     weights that stay float to the reason, ``coarse`` is what ``calibrate.coarse_inputs`` found,
-    ``equalized`` what ``QuantPost.equalize`` did.
+    ``equalized`` what ``QuantPost.equalize`` did, ``expected`` the memory that the job will hold.
     """
 
     config: Config
@@ -62,6 +67,7 @@ class Prepared:
     float_tensors: Dict[str, str]
     coarse: Dict[str, float]
     equalized: List[Equalized]
+    expected: Forecast
     clock: Clock
 
     @property
@@ -98,8 +104,11 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     clock = Clock()
     float_graph = read_model(model, config)
     graph = fold(float_graph)
-    store = ActivationStore(config.global_.memory_limit_mb)
+    room = config.global_.memory_limit_mb - resident_bytes() / MIB
+    store = ActivationStore(max(room, LEAST_CACHE / MIB),
+                            half=config.global_.cache_dtype == "float16")
     samples = calibration_samples(graph, data_loader, config, store)
+    process = resident_bytes() - store.in_memory
     clock.lap("read")
     scheme = build_scheme(graph, config.quant_post, config.global_.target)
     _say_first_and_last(scheme)
@@ -112,23 +121,49 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     equalized = _equalize(graph, scheme, found, samples, config)
     clock.lap("equalize")
     weights = calibrate.weight_encodings(graph, scheme, config.quant_post)
-    layers = modules_of(graph, found, scheme.is_quantized, granularity="layer")
-    steps = calibrate.calibration_steps(config.quant_post, len(next(iter(samples.values()))))
+    layers, modules = _cut(graph, found, scheme, config)
+    count = len(next(iter(samples.values())))
+    expected = forecast(Sizes(graph, found, scheme), layers, modules, config, Start(process, count))
+    tell(expected, store)
+    steps = calibrate.calibration_steps(config.quant_post, count)
     with Progress("Calibration", steps) as bar:
         state = NetworkState.nearest(
             graph.params, {n: e for n, e in weights.items() if n in scheme.weights},
             calibrate.activation_encodings(graph, scheme, samples, config.quant_post, bar.update,
                                            config.global_.seed))
     coarse = calibrate.coarse_inputs(graph, scheme, few, state.activation_encodings)
-    modules = layers if config.mrecg.granularity == "layer" else modules_of(
-        graph, found, scheme.is_quantized)
     reached = [op for op in graph.ops if op not in found.unreached]
     network = Network(graph, scheme, reached, found.constants, samples,
                       store, config.global_.seed, biases=biases_of(graph, scheme.is_quantized)
                       if config.quant_post.bias_correction else {})
     clock.lap("calibrate")
     return Prepared(config, float_graph, network, layers, modules, state, float_tensors, coarse,
-                    equalized, clock)
+                    equalized, expected, clock)
+
+
+def _cut(graph: Graph, found, scheme, config: Config):
+    """Single layers, and the modules that reconstruction may join."""
+    layers = modules_of(graph, found, scheme.is_quantized, granularity="layer")
+    return layers, layers if config.mrecg.granularity == "layer" else modules_of(
+        graph, found, scheme.is_quantized)
+
+
+def expected_memory(config: Config) -> Forecast:
+    """What the job of a config would hold, without reading its data.
+
+    Raises:
+        DataError: the model has free sizes that ``Data.input_shape`` does not give.
+    """
+    graph = fold(read_model(None, config))
+    process = resident_bytes()
+    scheme = build_scheme(graph, config.quant_post, config.global_.target)
+    found = probe(graph, stand_ins(graph, config))
+    _leave_unreached_float(graph, scheme, found)
+    count = config.data.num_samples
+    if config.data.loader is None and config.data.image_dir is not None:
+        count = min(count, len(list_images(config.data)))
+    return forecast(Sizes(graph, found, scheme), *_cut(graph, found, scheme, config), config,
+                    Start(process, count * config.data.views))
 
 
 def _equalize(graph: Graph, scheme, found, samples, config: Config) -> List[Equalized]:

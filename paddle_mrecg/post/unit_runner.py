@@ -42,8 +42,9 @@ class UnitRunner:
             fetch: Iterable[str]) -> Dict[str, paddle.Tensor]:
         """The float network on ``feed``."""
         values = dict(self.fixed, **feed)
-        for op in self.ops:
+        for op, dead in self._forgotten(self.ops, set(fetch)):
             values.update(run_op(op, values))
+            _forget(values, dead)
         return {name: values[name] for name in fetch}
 
     def run_quantized(self, feed, fetch, weights: Mapping[str, paddle.Tensor], quantizers: Mapping,
@@ -68,16 +69,30 @@ class UnitRunner:
             for name in [n for n in self.direct_inputs if n in feed]:
                 values[name] = mix(feed[name], float_feed[name],
                                    masks.of(name, feed[name].shape))
-        for op in self.quantized_ops:
+        for op, dead in self._forgotten(self.quantized_ops, set(fetch)):
             if op.type != FAKE_QUANTIZE:
                 values.update(run_op(op, values))
+                _forget(values, dead)
                 continue
             name = op.input("X")
             x = feed.get(name, values[name])
             values[name + QUANTIZED] = quantizers[name](
                 x, mask=masks and masks.of(name, x.shape),
                 float_x=float_feed.get(name) if float_feed else None)
+            _forget(values, dead)
         return {name: values[name] for name in fetch}
+
+    @staticmethod
+    def _forgotten(ops: List[Op], kept):
+        """Ops, each with the tensors that nothing reads behind it: forgetting them at once is what
+        keeps a pass over a unit small.
+        """
+        last = {n: k for k, op in enumerate(ops) for n in (*op.output_names, *op.input_names)}
+        dead: Dict[int, List[str]] = {}
+        for name, k in last.items():
+            if name not in kept:
+                dead.setdefault(k, []).append(name)
+        return [(op, dead.get(k, ())) for k, op in enumerate(ops)]
 
     def numpy(self, method, fetch, **kwargs):
         """``method`` (run or run_quantized) as a function of arrays, without gradients."""
@@ -86,6 +101,11 @@ class UnitRunner:
                 result = method({n: paddle.to_tensor(v) for n, v in feed.items()}, fetch, **kwargs)
             return {n: v.numpy() for n, v in result.items()}
         return call
+
+
+def _forget(values: Dict, names):
+    for name in names:
+        values.pop(name, None)
 
 
 def _is_constant(op: Op, constants) -> bool:

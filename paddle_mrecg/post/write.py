@@ -157,6 +157,8 @@ def _report(job, tuned: Dict) -> Report:
                           for n, e in state.activation_encodings.items()}
     report.float_tensors = dict(job.prepared.float_tensors)
     report.samples = dict(calibration=len(next(iter(network.samples.values()))))
+    report.expected_memory = int(job.prepared.expected.peak)
+    report.temporary_files = network.store.spilled
     report.status = "interrupted" if job.interrupted else "complete"
     report.cpu_tuning = tuned
     report.equalized = [dataclasses.asdict(e) for e in job.prepared.equalized]

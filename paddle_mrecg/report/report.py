@@ -46,6 +46,8 @@ class Report:
             largest factor to the smallest.
         seconds(dict): stage -> duration.
         peak_memory(int): largest resident set of the process, in bytes; 0 when unknown.
+        expected_memory(int): the same as it was predicted before the start.
+        temporary_files(int): bytes of samples and activations beyond that, in files.
         speed(dict): runtime -> ``deploy.speed.compare_speed``'s figures; empty if not measured.
         sizes(dict): ``float_file``, ``quantized_file`` (from ``file_sizes``) and
             ``codes`` (from ``code_sizes``).
@@ -68,6 +70,8 @@ class Report:
     equalized: List[Dict] = dataclasses.field(default_factory=list)
     seconds: Dict[str, float] = dataclasses.field(default_factory=dict)
     peak_memory: int = 0
+    expected_memory: int = 0
+    temporary_files: int = 0
     speed: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     sizes: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     verification: Dict[str, float] = dataclasses.field(default_factory=dict)

@@ -15,6 +15,9 @@ import yaml
 from paddle_mrecg import __version__, compat
 from paddle_mrecg.cli import main as cli
 from paddle_mrecg.errors import DataError, MrecgError
+from paddle_mrecg.graph.writer import save_program
+
+from tests.tiny import tiny_graph
 
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -130,6 +133,18 @@ def test_plan_that_cannot_be_saved(capsys, config_file, jobs, tmp_path):
     code, _, err = run(capsys, "plan", "--config", config_file, "--output",
                        str(tmp_path / "file" / "p.json"))
     assert code == 2 and "cannot be written" in err
+
+
+def test_validate_says_what_memory_the_job_will_hold(capsys, tmp_path):
+    save_program(tiny_graph(), str(tmp_path / "model"))
+    (tmp_path / "c.yaml").write_text(f"Global: {{model_dir: {tmp_path}}}\n"
+                                     "Data: {loader: 'absent:code', num_samples: 64}\n"
+                                     "MRECG: {batch_size: 16}\n")
+    code, out, _ = run(capsys, "validate", str(tmp_path / "c.yaml"))
+    assert code == 0 and "memory: about" in out and "the machine has" in out
+    (tmp_path / "model.pdiparams").write_bytes(b"damaged")
+    code, out, _ = run(capsys, "validate", str(tmp_path / "c.yaml"))
+    assert code == 0 and "memory is not known: " in out and "pdiparams" in out
 
 
 def test_validate(capsys, config_file, tmp_path):
