@@ -100,6 +100,8 @@ def complete_config(args):
         refuse_foreign_hooks(loaded, args.config, own)
     if loaded.global_.tune_cpu is None:
         loaded.global_.tune_cpu = True  # the process is ours
+    if loaded.global_.measure_speed is None:
+        loaded.global_.measure_speed = True
     missing = missing_for_command(loaded)
     if missing:
         raise ConfigError(missing)

@@ -46,6 +46,9 @@ class Global:
     tune_cpu: Optional[bool] = knob(None, "allocator and MKL settings of the whole process that "
                                     "make training on a CPU about twice as fast; unset: "
                                     "True on the command line, False from Python")
+    measure_speed: Optional[bool] = knob(None, "time float against int8 on the runtimes that are "
+                                         "installed, some ten seconds for each; unset: "
+                                         "True on the command line, False from Python")
     visualdl: bool = knob(True, "write VisualDL scalars and histograms below save_dir/visualdl")
     resume: bool = knob(False, "continue an interrupted run of the same config in save_dir")
     overwrite: bool = knob(False, "delete the finished units of an interrupted run in save_dir")

@@ -14,6 +14,7 @@ from .network_state import NetworkState
 from .solved_rounding import rounded_layers
 from .walk import UnitResult
 from ..deploy.predictor import Predictor, last_line
+from ..deploy.speed import compare_speed
 from .program import qdq_graph, verify
 from ..files import write_json
 from ..graph.writer import save_program
@@ -73,12 +74,17 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict,
     """
     prepared, network = job.prepared, job.prepared.network
     quantized = result_dir.path(PROGRAM)
-    save_program(qdq_graph(network.graph, network.scheme, job.state), quantized)
+    program = qdq_graph(network.graph, network.scheme, job.state)
+    save_program(program, quantized)
     report = _report(job, tuned)
     report.verification = verify(network, job.state, quantized)
     prepared.clock.lap("export and verify")
     report.layers = _layers(network, job.state)
     prepared.clock.lap("measure layers")
+    if job.config.global_.measure_speed:
+        report.speed = compare_speed(prepared.float_graph, program,
+                                     {n: v[:1] for n, v in network.samples.items()})
+        prepared.clock.lap("measure speed")
     with tempfile.TemporaryDirectory(dir=result_dir.staging) as scratch:
         float_program = os.path.join(scratch, "float")
         save_program(prepared.float_graph, float_program)

@@ -8,7 +8,7 @@ from .progress import duration
 from .report import STAGES, Report, size_text
 from .words import Phrase, phrase
 
-CLEAR = 0.05  # relative difference of two times that is more than scatter
+CLEAR = 0.05  # relative difference of two times below which nothing is claimed
 SAME = 0.01  # difference of program and simulation, of the largest output
 MOST_METRICS = 3
 RUNTIMES = {"inference": "Paddle Inference", "onnxruntime": "onnxruntime",
@@ -106,9 +106,9 @@ def agrees(report: Report) -> bool:
 
 def verdict(times: Dict) -> str:
     """``faster``, ``slower`` or ``level``: int8 against float on one runtime."""
-    if times["ratio"] > 1 + CLEAR:
+    if times["ratio"] > 1 + CLEAR and times["ratio_low"] > 1:
         return "faster"
-    return "slower" if times["ratio"] < 1 - CLEAR else "level"
+    return "slower" if times["ratio"] < 1 - CLEAR and times["ratio_high"] < 1 else "level"
 
 
 def number(value: float, sign: str = "", like: float = None) -> str:
@@ -159,7 +159,7 @@ def _sizes(report: Report) -> List[Phrase]:
 
 
 def _speed(report: Report) -> List[Phrase]:
-    return [phrase("sum_slower" if times["ratio"] < 1 else "sum_faster",
+    return [phrase("sum_" + verdict(times),
                    runtime=RUNTIMES.get(name, name), ratio=f"{times['ratio']:.2f}",
                    int8=milliseconds(times["int8"]["median"]),
                    float=milliseconds(times["float"]["median"]))

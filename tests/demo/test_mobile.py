@@ -1,30 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The deployment table is made of result files, and latency is a median over pairs."""
+"""The deployment table is made of result files, and a missing model is one sentence."""
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from demo import results
-from demo.mobile import cells, latency, sizes, table
+from demo.mobile import cells, sizes, table
 from demo.mobile.workloads import WORKLOADS
 
 
-def test_ratio_is_the_median_over_alternating_pairs():
-    now, order = [0.0], []
-
-    def model(name, seconds):
-        def run():
-            order.append(name)
-            now[0] += next(seconds)
-        return run
-
-    floats = model("float", iter([9.0, 2.0, 4.0, 100.0]))
-    int8 = model("int8", iter([9.0, 1.0, 1.0, 50.0]))
-    found = latency.compare(floats, int8, 3, clock=lambda: now[0], warmup=1)
-    assert order == ["float", "int8"] * 4
-    assert found == dict(float_ms=4000.0, int8_ms=1000.0, ratio=2.0, repeats=3)
+def test_a_missing_model_is_one_sentence(tmp_path):
+    script = Path(__file__).parents[2] / "demo" / "mobile" / "latency.py"
+    for runtime in ("onnxruntime", "inference"):
+        done = subprocess.run([sys.executable, "-W", "ignore", str(script), "--runtime", runtime,
+                               "--float_model", "no/model", "--int8_model", "no/model"],
+                              cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert "does not exist: give a folder" in done.stderr.splitlines()[-1]
 
 
 def write(folder, target, **cell):

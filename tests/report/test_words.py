@@ -31,7 +31,7 @@ def test_every_word_is_used():
                    if p.suffix in (".py", ".html"))
     parts = [(key, key) for key in table()["words"]]
     parts += [(key, key[len(start):]) for key, _ in parts
-              for start in ("to_", "histogram_caption_") if key.startswith(start)]
+              for start in ("to_", "histogram_caption_", "sum_") if key.startswith(start)]
     used = {key for key, part in parts if f'"{part}"' in text}
     assert set(table()["words"]) == used, set(table()["words"]) - used
 

@@ -58,8 +58,8 @@ POST = {
 
 # Names of our settings that mean something else in PaddleSlim's functions.
 RENAMED = {"batch_size": "mrecg_batch_size"}
-GLOBAL_KEYWORDS = ("target", "seed", "memory_limit_mb", "tune_cpu", "visualdl", "resume",
-                   "overwrite")
+GLOBAL_KEYWORDS = ("target", "seed", "memory_limit_mb", "tune_cpu", "measure_speed",
+                   "visualdl", "resume", "overwrite")
 
 
 def our_keywords() -> Dict[str, Tuple[str, str]]:

@@ -47,7 +47,8 @@ def _tiles(report: Report) -> List[Dict]:
     timed = {n: t for n, t in report.speed.items() if "ratio" in t}
     if timed:
         best = max(timed, key=lambda n: timed[n]["ratio"])
-        tiles.append(dict(value=f"{timed[best]['ratio']:.2f} ×", bad=timed[best]["ratio"] < 1,
+        tiles.append(dict(value=f"{timed[best]['ratio']:.2f} ×",
+                          bad=verdict(timed[best]) == "slower",
                           label=phrase("tile_speed", runtime=RUNTIMES.get(best, best))))
     return tiles
 

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Float against int8 on the runtimes of this machine, each in a process of its own."""
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import Dict, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from ..errors import MrecgError
+from ..graph.graph import Graph
+from ..graph.writer import save_program
+from . import timing
+from .lite.convert import convert
+from .lite.env import find_lite
+from .predictor import last_line
+from .to_onnx import onnx_model
+
+RUNTIMES = ("inference", "onnxruntime", "lite")
+REPEATS, SECONDS, LIMIT = 30, 3.0, 120  # pairs of runs; seconds for them; seconds for all
+ABSENT = "not installed"
+INPUTS = "inputs.npz"
+
+
+def compare_speed(float_graph: Graph, quantized: Graph, sample: Mapping[str, np.ndarray],
+                  runtimes: Sequence[str] = RUNTIMES, limit: int = LIMIT) -> Dict[str, Dict]:
+    """Time both programs in turn on every runtime, on one thread.
+
+    Args:
+        float_graph(Graph): the float program.
+        quantized(Graph): the same, quantized.
+        sample(dict): input name -> one sample, with a batch axis of 1.
+        runtimes(list[str], optional): of ``RUNTIMES``. Default: all.
+        limit(int, optional): seconds for one runtime, conversion apart. Default: 120.
+
+    Returns:
+        dict: runtime -> what ``timing.compare`` returns, of CPU time, which other load on the
+            machine changes least, and ``threads``, or ``failure``: why it
+            was not timed. A runtime that crashes or hangs is a failure, never the end.
+    """
+    return {name: _one(name, (float_graph, quantized), sample, limit) for name in runtimes}
+
+
+def _one(name: str, graphs: Tuple[Graph, Graph], sample, limit: int) -> Dict:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            python, models = _WRITERS[name](graphs, folder)
+        except MrecgError as error:
+            return dict(failure=str(error))
+        except Exception as error:  # whatever a converter raises: the job goes on without times
+            return dict(failure=f"{type(error).__name__}: {last_line(error)}")
+        if not models:
+            return dict(failure=ABSENT)
+        inputs = os.path.join(folder, INPUTS)
+        np.savez(inputs, names=np.array(list(sample)),
+                 **{str(k): np.ascontiguousarray(v) for k, v in enumerate(sample.values())})
+        command = [python, "-W", "ignore", os.path.abspath(timing.__file__), "--runtime", name,
+                   "--float_model", models[0], "--int8_model", models[1], "--inputs", inputs,
+                   "--repeats", str(REPEATS),
+                   "--seconds", str(SECONDS), "--cpu_time", "--json"]
+        return _timed(command, folder, limit)
+
+
+def _timed(command, folder: str, limit: int) -> Dict:
+    """What the process prints last, or why there is nothing."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    try:
+        # not in the working directory, where the modules of a received result would be found
+        done = subprocess.run(command, env=environment, cwd=folder, timeout=limit,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              errors="replace")
+    except subprocess.TimeoutExpired:
+        return dict(failure=f"no result after {limit} s")
+    except OSError as error:
+        return dict(failure=f"{command[0]} cannot be run ({error.strerror})")
+    if done.returncode < 0:
+        return dict(failure=f"the process was killed by {signal.Signals(-done.returncode).name}")
+    try:
+        return json.loads(done.stdout.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        return dict(failure=_complaint(done.stderr, done.returncode))
+
+
+def _complaint(log: str, code: int) -> str:
+    """What a traceback says in the end; of Paddle's, the line in front of the operator's name."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*Error\b", line) or "error]" in line]
+    named = named or lines[-1:]
+    return " ".join(named[-2:])[-300:] or f"exit code {code}"
+
+
+def _inference(graphs, folder: str):
+    models = [os.path.join(folder, kind) for kind in ("float", "int8")]
+    for prefix, graph in zip(models, graphs):
+        save_program(graph, prefix)
+    return sys.executable, models
+
+
+def _onnxruntime(graphs, folder: str):
+    if any(importlib.util.find_spec(n) is None for n in ("onnx", "paddle2onnx", "onnxruntime")):
+        return sys.executable, []
+    models = [os.path.join(folder, f"{kind}.onnx") for kind in ("float", "int8")]
+    for path, graph in zip(models, graphs):
+        with open(path, "wb") as file:
+            file.write(onnx_model(graph).SerializeToString())
+    return sys.executable, models
+
+
+def _lite(graphs, folder: str):
+    try:
+        tools = find_lite()
+    except MrecgError:
+        return "", []
+    if not tools.python:
+        return "", []
+    models = [os.path.join(folder, f"{kind}.nb") for kind in ("float", "int8")]
+    for path, graph in zip(models, graphs):
+        with open(path, "wb") as file:
+            file.write(convert(graph, tools, "x86").data)
+    return tools.python, models
+
+
+_WRITERS = {"inference": _inference, "onnxruntime": _onnxruntime, "lite": _lite}
