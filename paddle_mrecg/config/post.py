@@ -231,9 +231,12 @@ class MRECG:
                           high=1.0)
     beta_start: float = knob(20.0, "exponent of the rounding term after warm-up", "b", low=1.0)
     beta_end: float = knob(2.0, "exponent at the last step, reached linearly", "b", low=1.0)
-    keep_prob: float = knob(0.5, "probability that an element is quantized while "
-                            "training (QDrop); 1: always", "p",
-                            low=0.0, high=1.0)
+    keep_prob: Optional[float] = knob(0.5, "probability that an element is quantized while "
+                                      "training (QDrop); 1: always; null: 0.5 in units that read "
+                                      "activations of at most 4 bits, 1 in others", "p", low=0.0,
+                                      high=1.0)
+    train_above: float = knob(0.0, "a unit whose output error, relative to the output's power, is "
+                              "not above this after rounding is not trained", low=0.0)
     loss: str = knob("mse", "squared error of the unit's output, or weighted by the squared "
                      "gradient of the network's KL divergence", choices=("mse", "fisher"))
     activation_clip: str = knob("none",
@@ -265,7 +268,8 @@ PRESETS: Dict[str, Dict[str, Any]] = {
     # the peaks keep joined units from overfitting.
     "fast": dict(num_iters=60, batch_size=32, rounding_lr=0.2, rounding_lr_start=0.1,
                  round_weight_relative=30.0,
-                 keep_prob=1.0, scale_lr=1e-3, warm_start=False, iters_scaling="per_unit",
+                 keep_prob=None, train_above=0.04, scale_lr=1e-3, warm_start=False,
+                 iters_scaling="per_unit",
                  inner_weight=1.0,
                  peak_partner="predecessor"),
     # No reconstruction: QuantPost.rounding and bias_correction alone.

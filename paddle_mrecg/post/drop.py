@@ -5,13 +5,29 @@ Fresh random numbers for every element of every activation cost more than the
 convolution that reads them. A pool of bits is drawn once; a mask is a window of it
 at a random offset, and on a CPU the window is a view, not a copy.
 """
+from typing import Iterable, Optional
+
 import numpy as np
 import paddle
 
 from ..errors import ConfigError
 
+LOW_BITS = 4  # of activations at which dropping is worth it by default
+LOW_BITS_KEEP = 0.5
 POOL = 1 << 22  # elements, 16 MiB of float32
 _SPREAD = 1 << 20  # so many different windows are enough for masks of any size
+
+
+def chosen_keep_prob(keep_prob: Optional[float], bits: Iterable[int]) -> float:
+    """The probability that an element is quantized: as set, or by the bits of the activations.
+
+    Args:
+        keep_prob(float): the setting; None chooses.
+        bits(iterable[int]): of the activations that the unit quantizes.
+    """
+    if keep_prob is not None:
+        return keep_prob
+    return LOW_BITS_KEEP if min(bits, default=32) <= LOW_BITS else 1.0
 
 
 class DropMask:

@@ -52,10 +52,11 @@ class Clock:
 class Prepared:
     """A job before its first training step.
 
-    ``state`` is the network with nearest rounding; ``layers`` and ``modules`` cut it into
-    single layers and into what reconstruction joins; ``float_tensors`` maps
-    weights that stay float to the reason, ``coarse`` is what ``calibrate.coarse_inputs`` found,
-    ``equalized`` what ``QuantPost.equalize`` did, ``expected`` the memory that the job will hold.
+    ``state`` is the network with nearest rounding; ``layers`` (empty where nothing goes layer by
+    layer) and ``modules`` cut it into single layers and into what reconstruction joins;
+    ``float_tensors`` maps weights that stay float to the reason, ``coarse`` is what
+    ``calibrate.coarse_inputs`` found, ``equalized`` what ``QuantPost.equalize`` did, ``expected``
+    the memory that the job will hold.
     """
 
     config: Config
@@ -142,8 +143,14 @@ def prepare(model, data_loader, config: Config) -> Prepared:
 
 
 def _cut(graph: Graph, found, scheme, config: Config):
-    """Single layers, and the modules that reconstruction may join."""
-    layers = modules_of(graph, found, scheme.is_quantized, granularity="layer")
+    """Single layers, where something goes layer by layer, and the modules that reconstruction may
+    join.
+    """
+    settings = config.quant_post
+    by_layer = (settings.rounding == "solve" or settings.bias_correction
+                or config.mrecg.granularity == "layer")
+    layers = (modules_of(graph, found, scheme.is_quantized, granularity="layer") if by_layer
+              else [])
     return layers, layers if config.mrecg.granularity == "layer" else modules_of(
         graph, found, scheme.is_quantized)
 

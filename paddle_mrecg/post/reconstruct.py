@@ -14,7 +14,7 @@ import paddle
 
 from ..config import MRECG
 from .activation_quantizer import ActivationQuantizer
-from .drop import DropMask
+from .drop import DropMask, chosen_keep_prob
 from .network_state import NetworkState
 from .soft_rounding import SoftRounding
 from .step_batches import StepBatches
@@ -49,8 +49,11 @@ class UnitTrainer:
                  seed: int):
         self.problem, self.state, self.settings = problem, state, settings
         self.rng = np.random.default_rng(seed)
-        self.drop = DropMask(settings.keep_prob, seed) if settings.keep_prob < 1 else None
         runner = problem.runner
+        keep_prob = chosen_keep_prob(settings.keep_prob,
+                                     [state.activation_encodings[n].spec.bits
+                                      for n in runner.activations])
+        self.drop = DropMask(keep_prob, seed) if keep_prob < 1 else None
         self.rounding = {n: SoftRounding(params[n], state.weight_encodings[n],
                                          state.codes[n] if n in state.solved else None,
                                          settings.start_margin)

@@ -135,17 +135,23 @@ class LayerWalk:
         return self.quant_stream.computed(unit.inputs, fetch, run, MEASURE_CHUNK)
 
 
-def rounded_layers(prepared, rounding: str) -> Tuple[NetworkState, List[LayerRounding]]:
+def rounded_layers(prepared, rounding: str,
+                   most: int = None) -> Tuple[NetworkState, List[LayerRounding]]:
     """Round all layers of a prepared job and correct its biases, with a progress bar.
 
     Args:
         prepared(Prepared): the job; its state is not changed.
         rounding(str): ``solve`` or ``nearest``.
+        most(int, optional): use no more samples than this. Default: None, all.
 
     Returns:
         tuple: the new state, and what was found for each weight (nothing for ``nearest``).
     """
-    walk = LayerWalk(prepared.network, prepared.state, rounding)
+    network = prepared.network
+    if most is not None:
+        network = dataclasses.replace(network,
+                                      samples={n: v[:most] for n, v in network.samples.items()})
+    walk = LayerWalk(network, prepared.state, rounding)
     title = "Solve" if rounding == "solve" else "Bias correction"
     with Progress(title, len(prepared.layers), "layer") as bar:
         return walk.run(prepared.layers, bar.update), walk.layers

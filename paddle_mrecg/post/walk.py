@@ -53,12 +53,13 @@ class UnitResult:
     kept: bool  # False when the start was better and stayed
     best: int = 0  # the step whose iterate was kept; 0 is the start
     restored: bool = False  # from an interrupted run
+    skipped: bool = False  # its error was small enough without training
 
     def to_dict(self) -> Dict:
         """The numbers, JSON-able; the reverse is ``from_dict``."""
         pack = dataclasses.astuple
         return dict(iterations=self.iterations, seconds=self.seconds, kept=self.kept,
-                    best=self.best,
+                    best=self.best, skipped=self.skipped,
                     start=pack(self.start), soft=pack(self.soft), hard=pack(self.hard),
                     inner=[(m.index, pack(a), pack(b)) for m, a, b in self.inner])
 
@@ -69,7 +70,7 @@ class UnitResult:
         return cls(unit, entry["iterations"], entry["seconds"], Loss(*entry["start"]),
                    Loss(*entry["soft"]),
                    Loss(*entry["hard"]), inner, alphas, entry["kept"],
-                   entry["best"], restored=True)
+                   entry["best"], restored=True, skipped=entry["skipped"])
 
 
 class Walker:
@@ -104,6 +105,8 @@ class Walker:
         if self.state.finished.issuperset(problem.runner.weights):
             # nothing is left to round: its weights, if any, were trained where they are read first
             iters = 0
+        skipped = iters > 0 and total(before, unit.outputs).relative <= settings.train_above
+        iters = 0 if skipped else iters
         after, trained, kept = before, {}, True
         state = self._finished(problem.runner)
         if iters:
@@ -118,7 +121,8 @@ class Walker:
         result = UnitResult(
             unit, iters, 0.0, total(before, unit.outputs), total(after, unit.outputs),
             total(after, unit.outputs),
-            [(m, total(before, names), total(after, names)) for m, names in inner], trained, kept)
+            [(m, total(before, names), total(after, names)) for m, names in inner], trained, kept,
+            skipped=skipped)
         if iters and kept:
             result.best, result.soft = best.step, best.soft(result.hard)
         self.state = state

@@ -11,7 +11,8 @@ from ..config import LOSS_POLICIES, Config
 from ..graph.graph import QUANTIZED, WEIGHT_SLOTS, Graph, Op, weight_name
 from ..graph.partition import Module, Unit, join
 from ..graph.probe import Probe
-from .drop import POOL
+from .best_iterate import MOST as JUDGING
+from .drop import POOL, chosen_keep_prob
 from .layer_rows import CHUNK, ROWS
 from .memory import MIB, TRAINING, Forecast, Stage, Start
 from .scheme import FAKE_QUANTIZE, Scheme
@@ -138,9 +139,12 @@ def _training(sizes: Sizes, modules, config: Config, count: int, given: float, h
             outputs, fed = sizes.all(unit.outputs), sizes.all(unit.inputs)
             if settings.loss == "fisher":
                 streams += outputs
+            read = {n for op in unit.ops(graph) for n in op.input_names}
             each = _SAVED * sizes.values(unit.ops(graph)) + _FED * fed + outputs
             fixed = _LIBRARIES + _ROUNDED * sum(graph.params[n].nbytes for n in unit.weights)
-            if settings.keep_prob < 1:
+            fixed += min(JUDGING, count) * (fed + outputs)
+            bits = [spec.bits for n, spec in sizes.scheme.activations.items() if n in read]
+            if chosen_keep_prob(settings.keep_prob, bits) < 1:
                 each += _MASKED * sizes.largest_quantized(unit)
                 fixed += _MASKED * _FLOAT * POOL
             # targets, and the outputs before; behind training those of two more states

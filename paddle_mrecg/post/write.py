@@ -28,6 +28,8 @@ from ..report.sizes import code_sizes, file_sizes
 from ..report.summary import summary_text
 from ..report.units import InnerLoss, UnitReport, write_units_csv
 
+# The means of a layer's output need no more samples, and the walk is for a baseline alone.
+BASELINE_SAMPLES = 128
 PROGRAM = "model"  # stem of the written program
 
 
@@ -125,7 +127,7 @@ def _baseline_states(job) -> Dict[str, NetworkState]:
     settings, states = job.config.quant_post, {"nearest": job.prepared.state}
     trained = any(r.iterations for r in job.results)
     if settings.bias_correction and (settings.rounding == "solve" or trained):
-        states["nearest_bias"] = (rounded_layers(job.prepared, "nearest")[0]
+        states["nearest_bias"] = (rounded_layers(job.prepared, "nearest", BASELINE_SAMPLES)[0]
                                   if settings.rounding == "solve" else job.start)
     if settings.rounding == "solve" and trained:
         states["solved"] = job.start
@@ -178,6 +180,7 @@ def unit_report(index: int, result: UnitResult, params: Dict) -> UnitReport:
     """A unit's row."""
     unit = result.unit
     note = "" if result.kept else "training made the output worse; the rounding before it stays"
+    note = "not trained: its output error is small enough" if result.skipped else note
     return UnitReport(index, unit.name, unit.modules[0].index, [m.name for m in unit.modules],
                       len(unit.weights),
                       sum(params[n].size for n in unit.weights), result.iterations, result.seconds,

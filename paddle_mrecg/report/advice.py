@@ -27,6 +27,12 @@ def advice(units: Sequence[UnitReport], settings: MRECG, solved: bool = False) -
     undecided = [u for u in trained if u not in thrown and u.loss_hard > UNDECIDED * u.loss_soft
                  and u.relative_hard > NOTICEABLE]
     sentences = []
+    if len(trained) < len(units) and settings.train_above > 0 and settings.num_iters > 0:
+        small = [u for u in units if not u.iterations and u.weights
+                 and u.relative_start <= settings.train_above]
+        sentences += [f"{len(small)} of {_count(units)} needed no training: an output error of at "
+                      f"most {100 * settings.train_above:g} % (MRECG.train_above) was left after "
+                      "rounding"] if small else []
     if worse:
         sentences.append(f"{_count(worse)} kept the rounding that it began with, which was better: "
                          f"{_names(worse)}")

@@ -16,7 +16,7 @@ def test_every_cell_is_a_valid_config(model, bits, tmp_path):
                                                  seed=3)
         assert f"W{config.quant_post.weight_bits}A{config.quant_post.activation_bits}" == bits
         assert config.global_.seed == 3 and config.mrecg.granularity == policy.split()[0]
-        assert (config.mrecg.keep_prob < 1) == ("QDrop" in policy)
+        assert (config.mrecg.keep_prob == 0.5) == ("QDrop" in policy)
 
 
 def test_a_budget_reaches_both_sides():

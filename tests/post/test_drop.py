@@ -4,8 +4,11 @@ import numpy as np
 import paddle
 import pytest
 
+from paddle_mrecg.config import MRECG
 from paddle_mrecg.errors import ConfigError
-from paddle_mrecg.post.drop import DropMask, StepMasks, mix
+from paddle_mrecg.post.drop import DropMask, StepMasks, chosen_keep_prob, mix
+
+from tests.tiny import tiny_job
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.9, 1.0])
@@ -73,3 +76,16 @@ def test_readers_of_one_tensor_share_its_mask_and_steps_do_not():
     assert np.array_equal(first, again)
     assert 0.4 < np.mean(first == other) < 0.6
     assert 0.4 < np.mean(first == StepMasks(source).of("a", [40, 50]).numpy()) < 0.6
+
+
+@pytest.mark.parametrize("bits, keep_prob, drops", [(4, None, True), (8, None, False),
+                                                    (8, 0.5, True), (4, 1.0, False)])
+def test_unset_dropping_follows_the_bits_of_the_activations(bits, keep_prob, drops):
+    job = tiny_job(weight_bits=2, activation_bits=bits)
+    trainer = job.trainer(MRECG(keep_prob=keep_prob), job.units((0, 2))[0])
+    assert bool(trainer.drop) == drops and (not drops or trainer.drop.keep_prob == 0.5)
+
+
+def test_float_activations_are_not_low_bits():
+    assert chosen_keep_prob(None, []) == chosen_keep_prob(None, [32, 8]) == 1.0
+    assert chosen_keep_prob(None, [8, 4]) == 0.5 and chosen_keep_prob(0.0, [8]) == 0.0

@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 
+from paddle_mrecg.config.io import load_config
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
+from paddle_mrecg.post import write
 from paddle_mrecg.post.layer_biases import add_missing_biases, bias_of, biases_of
 from paddle_mrecg.post.job import quant_post_mrecg
+from paddle_mrecg.post.prepare import prepare
+from paddle_mrecg.post.solved_rounding import rounded_layers
 from tests.jobs import batches, content, model_dir, settings  # noqa: F401
 
 ALONE = settings(preset="none", num_iters=0, granularity="block")
@@ -71,3 +75,36 @@ def test_a_bias_that_others_read_is_left_alone():
     bias = graph.ops[1].input("Y")
     graph.ops.append(Op("relu", {"X": [bias]}, {"Out": ["z"]}))
     assert biases_of(graph, lambda op: op.type == "conv2d") == {}
+
+
+def test_the_baseline_walks_few_samples(model_dir, tmp_path, monkeypatch):
+    counts, plain = [], write.rounded_layers
+
+    def counted(prepared, rounding, most=None):
+        state, layers = plain(prepared, rounding, most)
+        counts.append((rounding, most))
+        return state, layers
+    monkeypatch.setattr(write, "rounded_layers", counted)
+    monkeypatch.setattr(write, "BASELINE_SAMPLES", 16)
+    result = quant_post_mrecg(model_dir, batches(), ALONE, str(tmp_path / "out"),
+                              lambda predict: {"mean": float(predict(batches()[0])[0].mean())})
+    assert counts == [("nearest", 16)] and "nearest_bias" in result.report.metrics
+
+
+def test_fewer_samples_correct_biases_from_those_samples_alone(model_dir):
+    prepared = prepare(model_dir, batches(), load_config(ALONE))
+    few = prepare(model_dir, batches(16), load_config(ALONE))
+    few.state = prepared.state
+    biases = [rounded_layers(p, "nearest", most)[0].biases
+              for p, most in ((prepared, 16), (few, None), (prepared, None))]
+    assert all(np.array_equal(biases[0][n], biases[1][n]) for n in biases[0])
+    assert any(np.any(biases[0][n] != biases[2][n]) for n in biases[0])
+
+
+def test_layers_are_cut_only_where_something_goes_layer_by_layer(model_dir):
+    plain = dict(rounding="nearest", bias_correction=False)
+    for sections, wanted in ((dict(QuantPost=plain), False),
+                             (dict(QuantPost=dict(plain, bias_correction=True)), True),
+                             (dict(QuantPost=dict(plain, rounding="solve")), True),
+                             (dict(QuantPost=plain, MRECG=dict(granularity="layer")), True)):
+        assert bool(prepare(model_dir, batches(), load_config(settings(sections))).layers) == wanted

@@ -278,3 +278,16 @@ def test_a_parameter_read_twice_is_trained_by_its_first_unit_only(scale_lr):
                   after=lambda w, k: codes.append(w.state.codes["w"].copy()))
     assert all(np.array_equal(c, codes[0]) for c in codes)
     assert [r.iterations for r in walker.results] == [25, 0, 25] and walker.results[1].kept
+
+
+def test_a_unit_whose_error_is_small_is_not_trained(job):
+    start = walk(job, job.units(), iters=0).results
+    bound = sorted(r.start.relative for r in start)[0] * 1.001
+    walker = walk(job, job.units(), dataclasses.replace(QUICK, train_above=bound))
+    skipped = [r for r in walker.results if r.skipped]
+    assert skipped and len(skipped) < len(walker.results)
+    for result in walker.results:
+        assert result.skipped == (result.start.relative <= bound) == (not result.iterations)
+        assert not result.skipped or result.hard == result.start
+    again = UnitResult.from_dict(skipped[0].unit, skipped[0].to_dict(), {})
+    assert again.skipped and again.hard == skipped[0].hard

@@ -53,6 +53,13 @@ def test_a_rejected_unit_whose_error_is_small_needs_no_other_steps():
     assert len(advice([small])) == 1
 
 
+def test_units_that_needed_no_training_are_counted():
+    units = [unit("a", 3.0, 3.0, 3.0, iterations=0), unit("b", 50.0, 5.0, 5.5)]
+    sentence, = advice(units, train_above=0.04)
+    assert sentence.startswith("1 of 2 units needed no training: an output error of at most 4 %")
+    assert advice(units) == advice(units[1:], train_above=0.04) == []
+
+
 def test_what_is_set_already_is_not_advised():
     thrown, = advice([unit("b", 91.0, 86.0, 86.5)], rounding_lr_start=0.1)
     assert ("rounding_lr_start" not in thrown and "MRECG.rounding_lr=0.1" in thrown
