@@ -7,6 +7,10 @@ network, one JSON per cell.
         --policies block "block + QDrop" loss_peaks
     python demo/compare_granularity.py summary --model mobilenet_v1
 
+    python demo/compare_granularity.py study --study policies --bits W2A4 --seeds 0 1
+
+``study`` settles whether joining pays, at equal passes over modules, and repeats the paper's own
+studies (``--study curves|random|batch|ablation``); see ``granularity_studies.py``.
 ``run`` skips the cells that exist, so it can be stopped and started at will. ``--budget NAME``
 names a set of overrides (``--set MRECG.num_iters=600 ...``) that both sides of a comparison get.
 """
@@ -20,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
 
-from demo import results, sources  # noqa: E402
+from demo import granularity_studies, results, sources  # noqa: E402
 from demo.classification import cifar10, models  # noqa: E402
 from demo.classification.quant_post import job_config  # noqa: E402
 from demo.detection import models as detection_models  # noqa: E402
@@ -69,6 +73,7 @@ NETWORKS = {
                      "AP50")
        for name in ("yolo_fastest", "yolo_fastest_xl", "picodet")},
 }
+STUDIED = ("cifar_resnet56",)  # by ``study`` alone
 
 
 class CifarScores:
@@ -184,8 +189,12 @@ def _keep_common_measures(runs):
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("run", "summary"))
-    parser.add_argument("--model", choices=list(NETWORKS), default="cifar_resnet20")
+    parser.add_argument("action", choices=("run", "summary", "study"))
+    parser.add_argument("--model", choices=[*NETWORKS, *STUDIED], default="cifar_resnet20")
+    parser.add_argument("--study", choices=list(granularity_studies.STUDIES), default="policies")
+    parser.add_argument("--num_iters", type=int, default=60, help="study: steps per unit")
+    parser.add_argument("--num_calib", type=int, default=1024, help="study: calibration images")
+    parser.add_argument("--num_eval", type=int, default=2000, help="study: test images")
     parser.add_argument("--policies", nargs="+", choices=list(POLICIES),
                         default=[p for p in POLICIES if p not in EXTRA])
     parser.add_argument("--bits", nargs="+",
@@ -202,7 +211,9 @@ def parse_args(argv=None):
     parser.add_argument("--save_dir", default="output/granularity")
     parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
     args = parser.parse_args(argv)
-    area, _, file = NETWORKS[args.model].results.rpartition("/")
+    name = NETWORKS["cifar_resnet20" if args.action == "study" else args.model].results
+    area, _, file = name.rpartition("/")
+    file += f"_{args.study}" if args.action == "study" else ""
     folder = sources.ROOT / "demo" / area / "results"
     args.cells_dir, args.results = (args.cells_dir or folder / "cells",
                                     args.results or folder / f"{file}.json")
@@ -213,6 +224,10 @@ def parse_args(argv=None):
 @sources.explained
 def main(argv=None) -> int:
     args = parse_args(argv)
+    if args.action == "study":
+        from paddle_mrecg.compat import tune_cpu
+        tune_cpu(True)
+        return granularity_studies.study(args)
     return {"run": run, "summary": summary}[args.action](args)
 
 

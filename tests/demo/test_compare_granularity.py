@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The grid of policies: its cells' configs, its order, its table."""
+from types import SimpleNamespace
+
 import pytest
 
-from demo import compare_granularity, results
+from demo import compare_granularity, granularity_studies, results
+from paddle_mrecg.config import MRECG
+from tests.tiny import tiny_graph, tiny_job, tiny_samples
 
 
 @pytest.mark.parametrize("model, bits",
@@ -71,3 +75,58 @@ def test_measured_is_in_percent():
     Report.units = [type("Unit", (), {"iterations": 5})] * 2
     measured = results.measured(Report, "top1")
     assert measured["quantized"] == pytest.approx(65.0) and measured["iterations"] == 10
+
+
+def study_args(tmp_path, name, *more):
+    return compare_granularity.parse_args(["study", "--study", name, "--seeds", "0", "--results",
+                                           str(tmp_path / "study.json"), *more])
+
+
+@pytest.mark.parametrize("name", granularity_studies.STUDIES)
+def test_every_study_is_of_valid_settings_and_of_different_cells(name, tmp_path):
+    args = study_args(tmp_path, name)
+    cells = list(granularity_studies.STUDIES[args.study]())
+    assert len(cells) > 2 and len({str(c.setting) for c in cells}) == len(cells)
+    for cell in cells:
+        settings = MRECG(**{**dict(preset="fast"), **cell.mrecg})
+        assert settings.iters_scaling == "per_unit", "equal steps are equal passes over modules"
+        for count in (1, 2, 7, 11) if cell.groups else ():
+            covered = [k for i, j in cell.groups(count) for k in range(i, j + 1)]
+            assert covered == list(range(count))
+
+
+def test_results_of_a_study_have_their_own_file():
+    path = compare_granularity.parse_args(["study", "--study", "batch"]).results
+    assert path.name == "granularity_batch.json"
+
+
+class TinyStart(granularity_studies.Start):
+    """The tiny network in place of a trained one; its labels are what it says itself."""
+
+    def __init__(self, model, bits, seed, args):
+        job = tiny_job(weight_bits=2, activation_bits=4, seed=seed)
+        layers = tiny_job(granularity="layer").modules
+        self.prepared = SimpleNamespace(network=job.network, graph=job.network.graph,
+                                        float_graph=tiny_graph(), modules=job.modules,
+                                        layers=layers)
+        self.state, self.images = job.state, tiny_samples(40)["image"]
+        self._float = self._logits(self.prepared.float_graph)
+        self.labels = self._float.argmax(-1)
+
+
+@pytest.mark.parametrize("name", granularity_studies.STUDIES)
+def test_a_study_runs_and_goes_on_where_it_stopped(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(granularity_studies, "Start", TinyStart)
+    args = study_args(tmp_path, name, "--num_iters", "6")
+    assert granularity_studies.study(args) == 0
+    runs = results.load_results(tmp_path / "study.json")["runs"]
+    cells = list(granularity_studies.STUDIES[name]())
+    assert [r["setting"]["policy"] for r in runs] == ["solved, no training",
+                                                      *(c.setting["policy"] for c in cells)]
+    for run in runs[1:]:
+        assert set(run["measured"]) >= {"top1", "output error", "passes"}
+        assert [m for unit in run["curve"] for m in unit["modules"]][0] == 0
+    monkeypatch.setattr(granularity_studies, "Start", None)  # nothing is left to run
+    assert granularity_studies.study(args) == 0
+    assert results.load_results(tmp_path / "study.json")["runs"] == runs
+    assert "output error" in capsys.readouterr().out
