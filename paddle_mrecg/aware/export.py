@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 
 from ..deploy.predictor import Predictor
-from ..deploy.verify import differences
+from ..deploy.compare import differences
 from ..files import write_json
 from ..graph.specs import has_dict, map_specs, named_values
 from ..graph.writer import save_program

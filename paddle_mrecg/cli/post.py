@@ -6,7 +6,7 @@ from ..compat import import_paddle
 from ..config.io import load_config, missing_for_command
 from ..errors import ConfigError
 from ..report.progress import get_logger
-from .commands import INTERRUPTED, OK, OVERRIDES, add_command, make_parent
+from .commands import DIFFERENT, INTERRUPTED, OK, OVERRIDES, add_command, make_parent
 from .first_use import first_use, to_lite
 
 QUANT = """\
@@ -14,6 +14,8 @@ Writes into Global.save_dir, as a whole or not at all: model.pdmodel and model.p
 weights), encodings.json (bits and scale of every tensor), report.json, units.csv, plan.json,
 resolved_config.yaml, oscillation.png (loss per block with and without joining), VisualDL logs, and
 report.html, which shows all of it on one page, in English and Chinese, without a network.
+Exit code 0; 1 when the written program differs from what was simulated, with the layer and the
+reason; 2 for what you can put right; 130 after Ctrl-C.
 
 examples:
   # 8 bits for Paddle Lite, no file of settings: image size and normalisation come from the model's
@@ -28,9 +30,10 @@ examples:
 """
 PLAN = """\
 Prints the modules of the model, which of them are joined and why, and saves that as
-plan.json. Nothing is trained: the policies that need losses (loss, loss_peaks, optimal) use
-those of nearest rounding, so their plan may differ from that of `quant`, which measures
-after a short reconstruction.
+plan.json. What would stop `quant` stops this too: the float program is written and run in Paddle
+Inference, evaluation data is tried. Nothing is trained: the policies that need losses (loss,
+loss_peaks, optimal) use those of nearest rounding, so their plan may differ from that of `quant`,
+which measures after a short reconstruction.
 
 examples:
   paddle-mrecg plan --config my.yaml
@@ -51,7 +54,7 @@ def quant(args) -> int:
         return INTERRUPTED
     if args.config is None:
         to_lite(result, config)
-    return OK
+    return OK if result.report.agrees else DIFFERENT
 
 
 def plan(args) -> int:
@@ -59,10 +62,12 @@ def plan(args) -> int:
     config = complete_config(args)
     import_paddle(config.global_.tune_cpu)
     from ..files import write_json
+    from ..post.examine import check_place
     from ..post.job import plan_post
-    result = plan_post(config=config)
+    check_place(config)
     path = args.output or config.global_.save_dir.rstrip("/") + ".plan.json"
     make_parent(path)
+    result = plan_post(config=config)
     write_json(path, result.to_dict())
     print(result.table())
     print(f"\nsaved as {path}")

@@ -16,11 +16,13 @@ from .commands import OK, OVERRIDES, add_command, make_parent
 VALIDATE = """\
 Checks names, types, ranges and contradictions of a config and prints all of them at once; exit code
 2 if there are any. No data is read; of a model at Global.model_dir the shapes
-are, and a line says what memory the job will hold. Takes recipes of PaddleSlim's
+are, and a line says what memory the job will hold. With --model everything that may stop `quant`
+before its first step is tried: data, evaluation, a first run. Takes recipes of PaddleSlim's
 AutoCompression (ACT) too.
 
 examples:
   paddle-mrecg validate my.yaml
+  paddle-mrecg validate my.yaml --model  # with model, data, a first run in Paddle Inference
   paddle-mrecg validate act.yaml TrainConfig.epochs=2
   paddle-mrecg validate my.yaml MRECG.num_iters=100 --resolved resolved.yaml
 """
@@ -46,6 +48,8 @@ def validate(args) -> int:
     if args.resolved:
         make_parent(args.resolved)
         save_config(config, args.resolved)
+    if args.model:
+        _try_model(config, args)
     print(f"{args.config}: valid")
     for problem in missing_for_command(config) if isinstance(config, Config) else ():
         print(f"  needed on the command line, or as an argument from Python: {problem}")
@@ -69,6 +73,29 @@ def _print_memory(config: Config):
         lines = [f"memory is not known: {error}"]
     for line in lines:
         print(f"  {line}")
+
+
+def _try_model(config, args):
+    """Read the model and the data, run the float program, try the evaluation.
+
+    Raises:
+        MrecgError: whatever a run would raise before its first step.
+    """
+    from ..data.hooks import refuse_foreign_hooks
+    if not isinstance(config, Config):
+        raise ConfigError(f"--model tries a post-training job, and {args.config} has settings of "
+                          "quantization-aware training: leave it out")
+    missing = missing_for_command(config)
+    if missing:
+        raise ConfigError(missing)
+    refuse_foreign_hooks(config, args.config)
+    import_paddle()
+    from ..post.examine import check_place, examined
+    check_place(config)
+    with examined(config) as prepared:
+        kept = [f"{name} stays float ({why})" for name, why in prepared.float_tensors.items()]
+        print("\n".join([f"{len(prepared.network.scheme.weights)} weights would be quantized, in "
+                         f"{len(prepared.modules)} modules", *prepared.notes, *kept]))
 
 
 def _validate_recipe(args) -> int:
@@ -104,6 +131,8 @@ def add_commands(commands) -> None:
     command.add_argument("overrides", **OVERRIDES)
     command.add_argument("--resolved", metavar="FILE",
                          help="write all settings, defaults and preset included")
+    command.add_argument("--model", action="store_true",
+                         help="read model and data too, and run the float program once")
     command.add_argument("--act", action="store_true",
                          help="a recipe of AutoCompression (usually seen from its sections)")
     command = add_command(commands, "config", config, CONFIG)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a saved program with Paddle Inference: what a deployment would see."""
 import os
-from typing import List, Sequence
+from typing import List, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -20,25 +20,33 @@ class Predictor:
     """A ``.pdmodel`` + ``.pdiparams`` pair on the CPU.
 
     Args:
-        prefix(str): path without the two suffixes.
+        prefix(str|tuple): path without the two suffixes, or the two files.
         inputs(list[TensorInfo], optional): the model's inputs, for readers that
             want their shapes. Default: None, names only.
         threads(int, optional): CPU threads. Default: OMP_NUM_THREADS, else all
             cores; more threads than free cores is many times slower.
+        optimize(bool, optional): with Paddle's graph optimization. Default: True.
     """
 
-    def __init__(self, prefix: str, inputs: Sequence[TensorInfo] = None, threads: int = None):
+    def __init__(self, prefix: Union[str, Tuple[str, str]], inputs: Sequence[TensorInfo] = None,
+                 threads: int = None, optimize: bool = True):
         from paddle import inference
-        config = inference.Config(prefix + ".pdmodel", prefix + ".pdiparams")
+        program, params = ((prefix + ".pdmodel", prefix + ".pdiparams")
+                           if isinstance(prefix, str) else prefix)
+        config = inference.Config(program, params)
         config.disable_gpu()
         config.set_cpu_math_library_num_threads(threads
                                                 or int(os.environ.get("OMP_NUM_THREADS")
                                                        or os.cpu_count()))
         config.disable_glog_info()
+        if not optimize:
+            config.switch_ir_optim(False)
+            if hasattr(config, "disable_mkldnn"):
+                config.disable_mkldnn()
         try:
             self._predictor = inference.create_predictor(config)
         except Exception as error:  # Paddle raises many kinds
-            raise ModelError(f"Paddle Inference cannot load '{prefix}.pdmodel' "
+            raise ModelError(f"Paddle Inference cannot load '{program}' "
                              f"({last_line(error)}): export the model again") from error
         self.input_names = self._predictor.get_input_names()
         self.output_names = self._predictor.get_output_names()

@@ -46,5 +46,5 @@ def graph_from_layer(layer, input_spec=None) -> Graph:
     finally:
         for sub, training in modes:
             sub.training = training
-    graph.source = type(layer).__name__
+    graph.source, graph.files = type(layer).__name__, None  # the files are gone
     return graph

@@ -65,6 +65,7 @@ class Graph:
     inputs: List[str]
     outputs: List[str]
     source: str = ""
+    files: Optional[Tuple[str, str]] = None  # program and combined parameters it was read from
 
     def producers(self) -> Dict[str, Op]:
         """Tensor name -> the op that writes it."""
@@ -84,7 +85,7 @@ class Graph:
                   {k: list(v) for k, v in o.outputs.items()}, dict(o.attrs)) for o in self.ops]
         tensors = {n: dataclasses.replace(t) for n, t in self.tensors.items()}
         return Graph(ops, tensors, dict(self.params), list(self.inputs), list(self.outputs),
-                     self.source)
+                     self.source, self.files)
 
     def unique_name(self, stem: str) -> str:
         """A tensor name that is not taken yet."""

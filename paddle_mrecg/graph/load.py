@@ -48,6 +48,7 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None,
         _check_writable(graph)
         free_batch(graph)
         _complete_batch_norms(graph)
+        graph.files = (program, params) if os.path.isfile(params) else None
         return graph
     except (MrecgError, KeyboardInterrupt):
         raise

@@ -147,8 +147,12 @@ def _classify(name: str, runs: List[Dict[str, paddle.Tensor]], data_free: bool, 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:
     if a.dtype.kind != "f":
         return bool(np.array_equal(a, b))
-    scale = np.abs(a).max() if a.size else 0.0
-    return bool(np.abs(a - b).max() <= _TOLERANCE * scale) if a.size else True
+    finite = np.isfinite(a)
+    if not np.array_equal(finite, np.isfinite(b)) or not np.array_equal(
+            a[~finite], b[~finite], equal_nan=True):
+        return False
+    a, b = a[finite], b[finite]
+    return not a.size or bool(np.abs(a - b).max() <= _TOLERANCE * np.abs(a).max())
 
 
 class _Finite:

@@ -11,6 +11,7 @@ from ..config.io import config_to_dict, load_config
 from ..data.evaluation import make_evaluator
 from ..data.hooks import refuse_foreign_hooks
 from .checkpoint import Checkpoint, job_parts
+from .examine import examined
 from .fisher import importance
 from .prepare import Prepared, prepare
 from .reconstruct import annealed_beta
@@ -101,12 +102,10 @@ def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = 
 
 def plan_post(model=None, data_loader=None, config=None) -> Plan:
     """The partition without reconstruction; loss policies use the losses of
-    nearest rounding, in seconds.
+    nearest rounding, in seconds. What would stop a run stops this too.
     """
     config = load_config(accept_slim_config(config))
-    seed_everything(config.global_.seed)
-    prepared = prepare(model, data_loader, config)
-    with contextlib.closing(prepared.network.store):
+    with examined(config, model, data_loader) as prepared:
         losses = powers = None
         if config.mrecg.granularity in LOSS_POLICIES:
             walker = Walker(prepared.network, prepared.state)

@@ -85,9 +85,11 @@ def _zero_bias(op: Op, graph: Graph) -> Op:
 
 
 def _channels(op: Op, graph: Graph) -> int:
+    """Channels of a layer's output; a transposed weight is ``[in, out / groups, h, w]``."""
     weight = graph.params[weight_name(op, graph)]
-    groups = op.attrs.get("groups", 1) if "transpose" in op.type else 1
-    return weight.shape[channel_axis(op)] * groups
+    if "transpose" in op.type:
+        return weight.shape[1] * op.attrs.get("groups", 1)
+    return weight.shape[channel_axis(op)]
 
 
 def _output_axis(op: Op) -> int:

@@ -12,6 +12,7 @@ from ..compat import resident_bytes
 from ..data import calibration_samples
 from ..data.images import list_images
 from ..data.sources import stand_ins
+from ..deploy.first_run import first_run
 from ..errors import ModelError
 from ..graph.float_weights import float_weights
 from ..graph.fold import fold
@@ -56,7 +57,8 @@ class Prepared:
     layer) and ``modules`` cut it into single layers and into what reconstruction joins;
     ``float_tensors`` maps weights that stay float to the reason, ``coarse`` is what
     ``calibrate.coarse_inputs`` found, ``equalized`` what ``QuantPost.equalize`` did, ``expected``
-    the memory that the job will hold.
+    the memory that the job will hold,
+    ``notes`` what the first run of the float program showed.
     """
 
     config: Config
@@ -69,6 +71,7 @@ class Prepared:
     coarse: Dict[str, float]
     equalized: List[Equalized]
     expected: Forecast
+    notes: List[str]
     clock: Clock
 
     @property
@@ -117,6 +120,7 @@ def prepare(model, data_loader, config: Config) -> Prepared:
         add_missing_biases(graph, scheme.is_quantized)
     few = {n: v[:PROBE_SAMPLES] for n, v in samples.items()}
     found = probe(graph, few)
+    notes = first_run(graph, few, float_graph.files) + _forward_only(found)
     unreached = _leave_unreached_float(graph, scheme, found)
     float_tensors = {**float_weights(graph, scheme.weights), **unreached}
     equalized = _equalize(graph, scheme, found, samples, config)
@@ -137,9 +141,11 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     network = Network(graph, scheme, reached, found.constants, samples,
                       store, config.global_.seed, biases=biases_of(graph, scheme.is_quantized)
                       if config.quant_post.bias_correction else {})
+    for note in notes:
+        get_logger().info(note)
     clock.lap("calibrate")
     return Prepared(config, float_graph, network, layers, modules, state, float_tensors, coarse,
-                    equalized, expected, clock)
+                    equalized, expected, notes, clock)
 
 
 def _cut(graph: Graph, found, scheme, config: Config):
@@ -189,6 +195,14 @@ def _say_first_and_last(scheme):
         shown = [f"{n} ({scheme.weights[n].bits} bits)" for n in names[:NAMED]]
         more = [f"and {len(names) - NAMED} more"] * (len(names) > NAMED)
         get_logger().info("%s layers: %s", what, ", ".join(shown + more))
+
+
+def _forward_only(found) -> List[str]:
+    types = sorted({op.type for op in found.forward_only})
+    if not types:
+        return []
+    return [f"only Paddle's Executor runs {', '.join(types)}: layers in front of it are trained by "
+            "the units that end there, for no gradient passes"]
 
 
 def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:

@@ -10,9 +10,6 @@ from .scheme import FAKE_QUANTIZE, Scheme
 from .unit_runner import UnitRunner
 
 VERIFIED_SAMPLES = 8
-# How many results these have, and in which order, turns on the last bit of a score.
-SELECTING = ("multiclass_nms", "multiclass_nms2", "multiclass_nms3", "matrix_nms", "nms",
-             "generate_proposals", "generate_proposals_v2", "where_index", "masked_select")
 
 
 def qdq_graph(graph: Graph, scheme: Scheme, state: NetworkState) -> Graph:
@@ -76,16 +73,11 @@ def verify(network, state: NetworkState, prefix: str) -> Dict[str, float]:
 
 
 def ends(runner: UnitRunner, graph: Graph) -> List[str]:
-    """The graph's outputs that the runner computes and that are not a selection, else the tensors
-    that no other op of this kind reads.
+    """The graph's outputs that the runner computes and that no choosing op stands in front of, else
+    what such ops read, else the tensors that none of its ops reads.
     """
-    ops, selected = [], set()
-    for op in runner.ops:
-        if op.type in SELECTING or selected.intersection(op.input_names):
-            selected.update(op.output_names)
-        else:
-            ops.append(op)
-    produced = [n for op in ops for n in op.output_names]
-    outputs = [n for n in graph.outputs if n in produced]
-    read = {n for op in ops for n in op.input_names}
-    return outputs or [n for n in produced if n not in read]
+    produced = [n for op in runner.ops for n in op.output_names]
+    compared = [n for n in in_front_of_choices(graph) if n in produced]
+    read = {n for op in runner.ops for n in op.input_names}
+    return ([n for n in compared if n in graph.outputs] or compared
+            or [n for n in produced if n not in read])

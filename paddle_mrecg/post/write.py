@@ -170,7 +170,8 @@ def _report(job, tuned: Dict) -> Report:
     report.status = "interrupted" if job.interrupted else "complete"
     report.cpu_tuning = tuned
     report.equalized = [dataclasses.asdict(e) for e in job.prepared.equalized]
-    report.notes += float_note(report.float_tensors) + equalized_note(report.equalized)
+    report.notes += job.prepared.notes + float_note(report.float_tensors)
+    report.notes += equalized_note(report.equalized)
     report.notes += coarse_advice(job.prepared.coarse, config.quant_post.equalize)
     report.notes += advice(report.units, config.mrecg, config.quant_post.rounding == "solve")
     return report

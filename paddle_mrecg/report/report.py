@@ -51,8 +51,8 @@ class Report:
         speed(dict): runtime -> ``deploy.speed.compare_speed``'s figures; empty if not measured.
         sizes(dict): ``float_file``, ``quantized_file`` (from ``file_sizes``) and
             ``codes`` (from ``code_sizes``).
-        verification(dict): ``max_abs_diff`` and ``max_abs_output`` of simulation against
-            exported program, ``samples``.
+        verification(dict): ``verdict`` on the exported program against the simulation, ``why``,
+            ``agreement`` of labels and boxes, ``max_abs_diff``, ``max_abs_output``, ``samples``.
         cpu_tuning(dict): start-up settings that were applied, from ``tune_cpu``.
         samples(dict): purpose -> number of samples.
         status(str): ``complete``, or ``interrupted`` when the units missing from ``units``
@@ -191,12 +191,24 @@ class Report:
                          f"(float32 {size_text(codes['float32'])})")
         return lines if len(lines) > 1 else []
 
+    @property
+    def agrees(self) -> bool:
+        """False when the exported program computes something else than what was simulated."""
+        return self.verification.get("verdict", "agrees").startswith("agrees")
+
+    def _verdict_lines(self) -> List[str]:
+        found = self.verification
+        line = f"exported program against simulation: {found.get('verdict', 'not judged')}"
+        if "max_abs_diff" in found:
+            line += (f"; max |difference| {found['max_abs_diff']:.3g} of "
+                     f"{found['max_abs_output']:.3g}")
+        return [line] + ([f"  {found['why']}"] if found.get("why") else []) + [
+            f"  {sentence}" for sentence in found.get("agreement", ())]
+
     def _cost_lines(self) -> List[str]:
         lines = [""]
         if self.verification:
-            lines.append("exported program against simulation: max |difference| "
-                         f"{self.verification['max_abs_diff']:.3g} of "
-                         f"{self.verification['max_abs_output']:.3g}")
+            lines += self._verdict_lines()
         if self.seconds:
             lines.append("time: " + ", ".join(f"{k} {duration(s)}" for k, s in self.seconds.items())
                          + f"; together {duration(sum(self.seconds.values()))}")

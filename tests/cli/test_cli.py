@@ -34,13 +34,14 @@ def config_file(tmp_path):
 @pytest.fixture
 def jobs(monkeypatch):
     """The two jobs replaced by recorders."""
-    called = types.SimpleNamespace(config=None, interrupted=False, error=None)
+    called = types.SimpleNamespace(config=None, interrupted=False, error=None, agrees=True)
 
     def quant_post_mrecg(config):
         called.config = config
         if called.error:
             raise called.error
         return types.SimpleNamespace(interrupted=called.interrupted,
+                                     report=types.SimpleNamespace(agrees=called.agrees),
                                      save_dir=config.global_.save_dir)
 
     def plan_post(config):
@@ -84,6 +85,12 @@ def test_an_error_of_ours_keeps_its_traceback(config_file, jobs):
     jobs.error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         cli.main(["quant", "--config", config_file])
+
+
+def test_a_program_that_differs_is_exit_code_1(capsys, config_file, jobs):
+    assert run(capsys, "quant", "--config", config_file)[0] == 0
+    jobs.agrees = False
+    assert run(capsys, "quant", "--config", config_file)[0] == 1
 
 
 def test_ctrl_c_says_what_is_kept(capsys, config_file, jobs):

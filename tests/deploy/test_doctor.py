@@ -5,9 +5,10 @@ not, and survives a crash.
 import numpy as np
 import pytest
 
+from paddle_mrecg.deploy import arrays as arrays_file
 from paddle_mrecg.deploy.check import doctor, runtimes
 from paddle_mrecg.deploy.check.causes import SAFE_CODE
-from paddle_mrecg.deploy.check.simulate import simulate
+from paddle_mrecg.deploy.simulate import simulate
 from paddle_mrecg.deploy.check.text import report_text
 from paddle_mrecg.errors import ConfigError, ModelError, MrecgError
 from paddle_mrecg.deploy.lite.env import find_lite
@@ -116,8 +117,8 @@ def test_processes_that_crash_hang_or_fail_are_outcomes(tmp_path):
 
 def test_arrays_keep_any_name(tmp_path):
     arrays = {"file": np.arange(3), "a/b": np.ones((2, 2), np.float32), "x@cut": np.zeros(1)}
-    runtimes.write_arrays(str(tmp_path / "a.npz"), arrays)
-    found, times = runtimes.read_arrays(str(tmp_path / "a.npz"))
+    arrays_file.write_arrays(str(tmp_path / "a.npz"), arrays)
+    found, times = arrays_file.read_arrays(str(tmp_path / "a.npz"))
     assert times == [] and list(found) == list(arrays)
     assert all(np.array_equal(found[n], v) for n, v in arrays.items())
 

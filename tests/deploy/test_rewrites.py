@@ -5,7 +5,7 @@ that its converter reads.
 import numpy as np
 import pytest
 
-from paddle_mrecg.deploy.check.simulate import simulate
+from paddle_mrecg.deploy.simulate import simulate
 from paddle_mrecg.errors import ModelError
 from paddle_mrecg.deploy.lite.arm import (apply_mobile_rules, avoid_lowest_code,
                                           clip_low_bit_activations)

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from paddle_mrecg.deploy.check.simulate import simulate
+from paddle_mrecg.deploy.simulate import simulate
 from paddle_mrecg.errors import ModelError, MrecgError
 from paddle_mrecg.deploy.to_onnx import onnx_model
 from paddle_mrecg.graph.graph import Op

@@ -7,7 +7,7 @@ import pytest
 
 from paddle_mrecg.post.program import qdq_graph
 from paddle_mrecg.post.program import VERIFIED_SAMPLES, ends, verify
-from paddle_mrecg.graph.graph import Op, TensorInfo
+from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.graph.writer import save_program
 
 from tests.tiny import tiny_graph, tiny_job, tiny_samples

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Known reasons why a runtime computes a layer differently, and what to do. Each was measured."""
 import dataclasses
+from typing import Optional
 
 import numpy as np
 
-from ...graph.graph import Graph
+from ...compat import paddle_version
+from ...graph.graph import Graph, Op
 from .cut import Layer
 
 SAFE_CODE = 64  # 255 * 64 * 2 < 2^15: two products fit the 16-bit sums of x86's u8 x s8 instruction
@@ -33,12 +35,32 @@ def explain(layer: Layer, graph: Graph, runtime: str) -> Cause:
     """
     if runtime == "lite":
         return _on_lite(layer, graph)
+    for op in layer.ops:
+        cause = _paddles_own(op)
+        if cause:
+            return cause
     if any(op.type in ("scale", "clip") for op in layer.ops):
         return Cause("a grid with a zero point or without sign is written as plain arithmetic, "
                      "whose rounding a fusion may move",
                      "quantize with Global.target=paddle_lite, or deploy this program with ir "
                      "optimization off")
     return UNKNOWN
+
+
+def _paddles_own(op: Op) -> Optional[Cause]:
+    """What Paddle Inference itself computes differently from Paddle's dygraph."""
+    attrs = op.attrs
+    if op.type == "pool2d" and attrs.get("pooling_type") == "avg" and attrs.get("ceil_mode") and (
+            not attrs.get("exclusive", True)):
+        return Cause("average pooling with ceil_mode=True and exclusive=False: oneDNN divides by "
+                     "another number of pixels at the border than Paddle's own kernel",
+                     "pad the input instead of ceil_mode, or deploy with oneDNN off "
+                     "(config.disable_mkldnn())")
+    if op.type in ("pad3d", "pad2d") and paddle_version() < "3":
+        return Cause("padding in front of a convolution: Paddle 2.6's graph optimization takes it "
+                     "for a padding of zeros on both sides",
+                     "deploy with Paddle 3, or switch_ir_optim(False), or pad in the convolution")
+    return None
 
 
 def _on_lite(layer: Layer, graph: Graph) -> Cause:

@@ -11,10 +11,10 @@ from typing import Dict, List, Tuple
 
 import numpy as np
 
+from ..compare import in_front_of_choices
 from ..rewrites import needed_ops, stored_parameter
 from ...graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ...graph.simplify import drop_unused
-from .simulate import reachable
 
 SUFFIX = "@cut"
 
@@ -34,19 +34,14 @@ class Layer:
 
 
 def cut_points(graph: Graph) -> List[str]:
-    """Activations that are quantized, then the graph's outputs; where outputs cannot be simulated,
-    the last tensors that can.
+    """Activations that are quantized, then the graph's outputs; where an op chooses (see
+    ``deploy.compare``), what it reads instead of the outputs behind it.
     """
-    ops = reachable(graph)
-    produced = {n for op in ops for n in op.output_names}
-    quantized = [op.input("X") for op in ops
+    quantized = [op.input("X") for op in graph.ops
                  if op.type == "quantize_linear" or op.type.startswith("fake_quantize_dequantize")]
-    inner = list(dict.fromkeys(n for n in quantized if n in produced))
-    ends = [n for n in graph.outputs if n in produced]
-    if not ends:
-        read = {n for op in ops for n in op.input_names}
-        ends = [n for op in ops for n in op.output_names if n not in read]
-    return inner + [n for n in dict.fromkeys(ends) if n not in inner]
+    produced = {n for op in graph.ops for n in op.output_names}
+    return list(dict.fromkeys([*(n for n in quantized if n in produced),
+                               *in_front_of_choices(graph)]))
 
 
 def cut(graph: Graph, points: List[str]) -> Graph:

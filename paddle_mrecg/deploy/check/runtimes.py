@@ -13,6 +13,8 @@ from typing import Callable, Dict, List, Mapping, Optional
 import numpy as np
 
 from ...errors import MrecgError
+from ..apart import SECONDS, run_apart
+from ..arrays import read_arrays, write_arrays
 from ..lite import predict as lite_predict
 from ..lite.convert import convert
 from ..lite.env import find_lite
@@ -20,8 +22,6 @@ from ..lite.table import OpRow
 from ..to_onnx import onnx_model
 from ...graph.graph import Graph
 from ...graph.writer import save_program
-
-SECONDS = 300
 
 
 @dataclasses.dataclass
@@ -52,8 +52,9 @@ def run_inference(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = S
         prefix = os.path.join(folder, "model")
         save_program(graph, prefix)
         size = sum(os.path.getsize(prefix + suffix) for suffix in (".pdmodel", ".pdiparams"))
-        return _run(_worker("inference", prefix), folder, feed, graph.outputs, seconds, repeat,
-                    Outcome(bytes=size))
+        ran = run_apart(prefix + ".pdmodel", prefix + ".pdiparams", feed, seconds, repeat)
+    outputs = ran.outputs and _by_name(ran.outputs, graph.outputs)
+    return Outcome(outputs, ran.failure, ran.milliseconds, bytes=size)
 
 
 def run_onnxruntime(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS,
@@ -68,7 +69,7 @@ def run_onnxruntime(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int =
         with open(path, "wb") as file:
             file.write(model.SerializeToString())
         found = Outcome(bytes=os.path.getsize(path))
-        return _run(_worker("onnxruntime", path), folder, feed, graph.outputs, seconds, repeat,
+        return _run(_worker(path), folder, feed, graph.outputs, seconds, repeat,
                     found)
 
 
@@ -96,8 +97,8 @@ RUNTIMES: Dict[str, Callable[..., Outcome]] = {"inference": run_inference,
                                                "onnxruntime": run_onnxruntime, "lite": run_lite}
 
 
-def _worker(kind: str, path: str) -> List[str]:
-    return [sys.executable, "-W", "ignore", "-m", "paddle_mrecg.deploy.check.worker", kind, path]
+def _worker(path: str) -> List[str]:
+    return [sys.executable, "-W", "ignore", "-m", "paddle_mrecg.deploy.check.worker", path]
 
 
 def _run(command: List[str], folder: str, feed, names: List[str], seconds: int, repeat: int,
@@ -122,11 +123,14 @@ def _run(command: List[str], folder: str, feed, names: List[str], seconds: int, 
         found.failure = _failure(done)
         return found
     arrays, found.milliseconds = read_arrays(outputs)
-    missing = [n for n in names if n not in arrays]
-    if missing and len(arrays) == len(names):  # the converter renamed them; the order is kept
-        arrays = dict(zip(names, arrays.values()))
-    found.outputs = arrays
+    found.outputs = _by_name(arrays, names)
     return found
+
+
+def _by_name(arrays: Mapping[str, np.ndarray], names: List[str]) -> Dict[str, np.ndarray]:
+    """Converters may rename outputs; their order is kept."""
+    renamed = any(n not in arrays for n in names) and len(arrays) == len(names)
+    return dict(zip(names, arrays.values())) if renamed else dict(arrays)
 
 
 def _failure(done) -> str:
@@ -142,16 +146,3 @@ def _python_path() -> List[str]:
 
 def _root() -> str:
     return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-
-def write_arrays(path: str, arrays: Mapping[str, np.ndarray]):
-    """Arrays under any names: ``names``, and ``0``, ``1``, ... for their values."""
-    np.savez(path, names=np.array(list(arrays)),
-             **{str(k): v for k, v in enumerate(arrays.values())})
-
-
-def read_arrays(path: str):
-    """The arrays by name, and the milliseconds of repeated runs."""
-    with np.load(path, allow_pickle=False) as stored:
-        times = stored["milliseconds"].tolist() if "milliseconds" in stored.files else []
-        return {str(name): stored[str(k)] for k, name in enumerate(stored["names"])}, times

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that runs a model: ``python -m paddle_mrecg.deploy.check.worker KIND MODEL
-INPUTS.npz OUTPUTS.npz``.
+"""The process that runs a model in onnxruntime: ``python -m paddle_mrecg.deploy.check.worker
+MODEL.onnx INPUTS.npz OUTPUTS.npz``.
 """
 import argparse
 import os
@@ -8,20 +8,17 @@ import time
 
 import numpy as np
 
-from ...compat import import_paddle
-
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=("inference", "onnxruntime"))
-    parser.add_argument("model", help="prefix of a Paddle program, or an .onnx file")
+    parser.add_argument("model", help="an .onnx file")
     parser.add_argument("inputs")
     parser.add_argument("outputs")
     parser.add_argument("--repeat", type=int, default=0, help="further runs to time")
     args = parser.parse_args()
     with np.load(args.inputs, allow_pickle=False) as stored:
         feed = {str(name): stored[str(k)] for k, name in enumerate(stored["names"])}
-    names, run = {"inference": _inference, "onnxruntime": _onnxruntime}[args.kind](args.model, feed)
+    names, run = _onnxruntime(args.model, feed)
     outputs, times = run(), []
     for _ in range(args.repeat):
         start = time.perf_counter()
@@ -29,13 +26,6 @@ def main():
         times.append(1000 * (time.perf_counter() - start))
     np.savez(args.outputs, names=np.array(names), milliseconds=np.array(times),
              **{str(k): v for k, v in enumerate(outputs)})
-
-
-def _inference(prefix, feed):
-    import_paddle()
-    from ..predictor import Predictor
-    predictor = Predictor(prefix)
-    return predictor.output_names, lambda: predictor(feed)
 
 
 def _onnxruntime(path, feed):

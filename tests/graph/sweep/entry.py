@@ -133,7 +133,7 @@ def _accept(prefix, feed, want, depth):
               "weights": sum(weight_name(op, graph) is not None for op in graph.ops),
               "forward only": sorted({op.type for op in graph.ops if not has_gradient(op)})}
     if depth == "job":
-        _quantize(os.path.dirname(prefix), feed)
+        result["verification"] = _quantize(os.path.dirname(prefix), feed)
     return result
 
 
@@ -152,10 +152,11 @@ def _has_half(graph):
 
 def _quantize(model_dir, feed):
     import paddle_mrecg
-    config = {"Global": {"visualdl": False, "tune_cpu": False}, "MRECG": {"preset": "nearest"},
+    config = {"Global": {"visualdl": False, "tune_cpu": False}, "MRECG": {"preset": "none"},
               "QuantPost": {"weight_bits": 8}, "Data": {"num_samples": 8, "batch_size": len(feed)}}
-    paddle_mrecg.quant_post_mrecg(model_dir, [[feed]] * (8 // len(feed)), config,
-                                  save_dir=model_dir + "_int8")
+    done = paddle_mrecg.quant_post_mrecg(model_dir, [[feed]] * (8 // len(feed)), config,
+                                         save_dir=model_dir + "_int8")
+    return done.report.verification
 
 
 def _last_line(error):

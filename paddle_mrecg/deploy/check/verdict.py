@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verdict at the end of a job: does the written program compute what was simulated?
+
+The measure is that of ``check``, asked in full only where a whole run leaves room for doubt.
+"""
+import dataclasses
+import os
+import tempfile
+from typing import Dict, List, Mapping, Sequence
+
+import numpy as np
+
+from ...graph.graph import Graph
+from ...graph.load import load_graph
+from ...graph.writer import save_program
+from ..apart import run_apart
+from ..compare import differences, in_front_of_choices, relative
+from ..simulate import simulate
+from .agreement import agreement
+from .doctor import AGREES, DIFFERS, FAILED, TOLERANCE, check
+
+SURE = 0.1 * TOLERANCE  # of a whole run: no layer needs to be looked at
+LOOKED_AT = 2  # samples, those that differ most, of a layer by layer comparison
+
+
+def compared_tensors(graph: Graph) -> List[str]:
+    """What a verdict compares: see ``compare.in_front_of_choices``; and the outputs themselves."""
+    return list(dict.fromkeys([*in_front_of_choices(graph), *graph.outputs]))
+
+
+def verdict(prefix: str, feed: Mapping[str, np.ndarray],
+            expected: Mapping[str, np.ndarray]) -> Dict:
+    """Run a written program in Paddle Inference, in another process, and judge it.
+
+    Args:
+        prefix(str): the program's path without suffix.
+        feed(dict): input name -> samples.
+        expected(dict): simulated values of (some of) ``compared_tensors``.
+
+    Returns:
+        dict: ``verdict`` (``doctor.AGREES``, ``EDGE``, ``DIFFERS`` or ``FAILED``), ``why``;
+            ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` of the worst tensor and
+            ``relative`` (root mean square); ``samples``, ``outputs`` (tensors compared) and
+            ``agreement``, sentences about labels and boxes.
+    """
+    graph = load_graph(prefix, allow_quantized=True)
+    names = [n for n in in_front_of_choices(graph) if n in expected]
+    names = names or [n for n in graph.outputs if n in expected] or list(expected)
+    found = dict(samples=len(next(iter(feed.values()))), outputs=len(names))
+    ran = _run(graph, list(dict.fromkeys([*names, *graph.outputs])), feed)
+    if ran.outputs is None:
+        return dict(found, verdict=FAILED, why=f"Paddle Inference cannot run it: {ran.failure}")
+    written = ran.outputs
+    found.update(differences((expected[n], written[n]) for n in names),
+                 relative=max(relative(expected[n], written[n]) for n in names),
+                 agreement=agreement(graph, expected, written))
+    if found["relative"] <= SURE:
+        return dict(found, verdict=AGREES, why="")
+    return dict(found, **_looked_at(graph, feed, expected, written, names))
+
+
+def _run(graph: Graph, names: Sequence[str], feed):
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = os.path.join(folder, "model")
+        save_program(dataclasses.replace(graph, outputs=list(names)), prefix)
+        ran = run_apart(prefix + ".pdmodel", prefix + ".pdiparams", feed)
+    if ran.outputs is not None:
+        ran.outputs = dict(zip(names, ran.outputs.values()))
+    return ran
+
+
+def _looked_at(graph: Graph, feed, expected, written, names) -> Dict:
+    """Verdict and reason after a comparison layer by layer on the samples that differ most."""
+    few = _worst_samples(feed, expected, written, names)
+    whole = len(few) == len(next(iter(feed.values())))
+    few_feed = {n: v[few] for n, v in feed.items()}
+    report = check(graph, few_feed, ["inference"], arm=False)
+    judged = report.runtimes[0]
+    if judged.findings:
+        first = judged.findings[0]
+        return dict(verdict=DIFFERS, why=f"at {first.name} ({100 * first.relative:.2g} % on equal "
+                                         f"inputs), because of {first.cause}; {first.cure}")
+    stored = simulate(graph, few_feed, names)
+    far = max((relative(expected[n] if whole else expected[n][few], stored[n]) for n in names
+               if n in stored), default=0.0)
+    if judged.status == AGREES and far > max(TOLERANCE, 3.0 * report.jitter.get("relative", 0.0)):
+        return dict(verdict=DIFFERS, why="the program in the file is not the network that was "
+                                         "simulated: report this model")
+    return dict(verdict=judged.status, why=judged.why)
+
+
+def _worst_samples(feed, expected, written, names) -> List[int]:
+    count = len(next(iter(feed.values())))
+    if any(len(v) != count for v in feed.values()) or any(
+            np.shape(expected[n])[:1] != (count,) or np.shape(written[n]) != np.shape(expected[n])
+            for n in names):
+        return list(range(count))
+    far = [max(relative(expected[n][k], written[n][k]) for n in names) for k in range(count)]
+    return sorted(np.argsort(far, kind="stable")[::-1][:LOOKED_AT].tolist())
