@@ -150,15 +150,25 @@ class YoloFastest(nn.Layer):
             return (nn.Upsample(scale_factor=section.number("stride", 2), mode="nearest"),
                     channels[0])
         if kind in ("route", "shortcut", *PASSES):
-            return nn.Identity(), sum(channels) if kind == "route" else channels[0]
+            groups = section.number("groups", 1) if kind == "route" else 1
+            if any(n % groups for n in channels):
+                raise ValueError(f"a route of {channels} channels has no {groups} equal groups")
+            return nn.Identity(), sum(channels) // groups if kind == "route" else channels[0]
         raise ValueError(f"darknet layer [{kind}] is not supported")
+
+    @staticmethod
+    def _route(section: Section, values):
+        """Of every source the channels of one group, side by side."""
+        groups, chosen = section.number("groups", 1), section.number("group_id")
+        values = [v if groups == 1 else paddle.split(v, groups, axis=1)[chosen] for v in values]
+        return values[0] if len(values) == 1 else paddle.concat(values, axis=1)
 
     def forward(self, x):
         outputs, heads = [], []
         for section, block, reads in zip(self.sections, self.blocks, self.sources):
             values = [outputs[k] if k >= 0 else x for k in reads]
             if section.kind == "route":
-                value = values[0] if len(values) == 1 else paddle.concat(values, axis=1)
+                value = self._route(section, values)
             elif section.kind == "shortcut":
                 value = ACTIVATIONS[section.settings.get("activation",
                                                          "linear")](values[0] + values[1])

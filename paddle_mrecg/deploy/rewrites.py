@@ -158,7 +158,8 @@ def float_where_wrong(graph: Graph) -> str:
 
     Convolutions that read a 1 x 1 map (squeeze-and-excitation) return something else there, and
     something else again when the batch size changes. Matrix products have no int8 kernel: a float
-    one reads the codes, or the process dies.
+    one reads the codes, or the process dies. Transposed convolutions have none either, and opt
+    aborts.
     """
     producers = graph.producers()
     chosen = [op for op in graph.ops
@@ -181,8 +182,8 @@ def float_where_wrong(graph: Graph) -> str:
     graph.ops = ops
     graph.ops = needed_ops(graph, graph.outputs)
     drop_unused(graph)
-    return (f"{len(chosen)} matrix products and convolutions on 1 x 1 maps compute in float on the "
-            "same codes, for x86 int8 kernels are wrong there")
+    return (f"{len(chosen)} matrix products, transposed convolutions and convolutions on 1 x 1 "
+            "maps compute in float on the same codes, for x86 int8 kernels are wrong or missing there")
 
 
 def _as_addition(scale: Op, graph: Graph) -> Op:
@@ -201,7 +202,7 @@ def _fails_on_x86(op: Op, graph: Graph, producers) -> bool:
     quantize = producers.get(source.input("X"))
     if quantize is None or quantize.type != "quantize_linear":
         return False
-    return op.type in ("mul", "matmul", "matmul_v2") or is_pixel(quantize.input("X"), graph)
+    return op.type not in ("conv2d", "depthwise_conv2d") or is_pixel(quantize.input("X"), graph)
 
 
 def is_pixel(name: str, graph: Graph) -> bool:

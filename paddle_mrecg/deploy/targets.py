@@ -44,20 +44,37 @@ def export_model(graph: Graph, target: str, output: str,
     """
     if target != "inference" and not any(is_quantize_op(op.type) for op in graph.ops):
         raise ModelError(f"{graph.source} is not quantized: run `paddle-mrecg quant` first")
-    try:
-        os.makedirs(output, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"'{output}' cannot be made ({error.strerror}): choose "
-                          "another --output") from error
     if target == "lite":
         return _lite(graph, output, lite_targets)
     return {"inference": _inference, "onnx": _onnx}[target](graph, output)
 
 
+def _make(output: str) -> None:
+    """Make the directory, once there is something to write."""
+    try:
+        os.makedirs(output, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"'{output}' cannot be made ({error.strerror}): choose "
+                          "another --output") from error
+
+
+def _converted(graph: Graph, tools, target: str, targets: Sequence[str]):
+    """A converted model; nothing has been written when one of several targets fails."""
+    try:
+        return convert(graph, tools, target)
+    except ModelError as error:
+        others = [t for t in targets if t != target]
+        if not others:
+            raise
+        raise ModelError(f"{error}; nothing was written: `--lite_targets {' '.join(others)}` "
+                         f"leaves {target} out") from error
+
+
 def _lite(graph: Graph, output: str, targets: Sequence[str]) -> Exported:
     tools, files, details = find_lite(), [], {}
-    for target in targets:
-        model = convert(graph, tools, target)
+    models = {target: _converted(graph, tools, target, targets) for target in targets}
+    _make(output)
+    for target, model in models.items():
         path = os.path.join(output, f"model.{target}.nb")
         write_bytes(path, model.data)
         files.append(path)
@@ -70,6 +87,7 @@ def _lite(graph: Graph, output: str, targets: Sequence[str]) -> Exported:
 
 
 def _inference(graph: Graph, output: str) -> Exported:
+    _make(output)
     # scripts look for that name
     prefix = os.path.join(output, os.path.splitext(os.path.basename(graph.source))[0])
     save_program(graph, prefix)
@@ -77,6 +95,7 @@ def _inference(graph: Graph, output: str) -> Exported:
 
 
 def _onnx(graph: Graph, output: str) -> Exported:
-    path = os.path.join(output, "model.onnx")
-    write_bytes(path, onnx_model(graph).SerializeToString())
+    data, path = onnx_model(graph).SerializeToString(), os.path.join(output, "model.onnx")
+    _make(output)
+    write_bytes(path, data)
     return Exported([path], {})

@@ -42,6 +42,12 @@ _NEVER_WRITTEN = ("ReserveSpace", "OutState", "OutAccum", "OutScale")
 # their defaults; of these Paddle's own exporter leaves out even the name.
 _REQUIRED_ATTRS = {"relu6": {"threshold": 6.0}}
 
+# What Paddle's exporter writes with every op, and passes of Paddle and PaddleSlim ask for unseen.
+# 0: part of the forward pass.
+_BOOKKEEPING = {"op_role": (_INT, 0), "op_role_var": (_STRINGS, ()), "op_namescope": (_STRING, "/"),
+                "op_callstack": (_STRINGS, ()), "op_device": (_STRING, ""),
+                "with_quant_attr": (_BOOLEAN, False)}
+
 
 def save_program(graph: Graph, prefix: str) -> None:
     """Write ``prefix.pdmodel`` and ``prefix.pdiparams``; both or neither appear.
@@ -168,6 +174,10 @@ def _add_op(block, op):
     defaults = default_attrs(op.type) if proto else {}
     for name, value in {**defaults, **_REQUIRED_ATTRS.get(op.type, {}), **op.attrs}.items():
         _add_attr(description, name, value, types.get(name))
+    written = {attr.name for attr in description.attrs}
+    for name, (kind, value) in _BOOKKEEPING.items():
+        if name not in written:
+            _add_attr(description, name, value, kind)
 
 
 def _add_attr(description, name, value: Any, kind=None):

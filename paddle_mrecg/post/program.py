@@ -2,8 +2,9 @@
 """The program of a quantized network, and the proof that it computes what was simulated."""
 from typing import Dict, List
 
+from ..deploy.check.verdict import compared_tensors, verdict
+from ..deploy.compare import in_front_of_choices
 from ..deploy.qdq import QdqBuilder
-from ..deploy.verify import differences, values_in_program
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op
 from .network_state import NetworkState
 from .scheme import FAKE_QUANTIZE, Scheme
@@ -43,12 +44,9 @@ def qdq_graph(graph: Graph, scheme: Scheme, state: NetworkState) -> Graph:
     return result
 
 
-def verify(network, state: NetworkState, prefix: str) -> Dict[str, float]:
-    """Compare the simulation in dygraph with the program in Paddle Inference on
-    a few calibration samples.
-
-    Where dygraph cannot reach the program's outputs, or they are a selection (behind an NMS), the
-    last tensors in front are compared.
+def verify(network, state: NetworkState, prefix: str) -> Dict:
+    """Compare the simulation in dygraph with the program in Paddle Inference on a few calibration
+    samples; see ``deploy.check.verdict``.
 
     Args:
         network(Network): graph, scheme and samples.
@@ -56,20 +54,16 @@ def verify(network, state: NetworkState, prefix: str) -> Dict[str, float]:
         prefix(str): the program's path without suffix.
 
     Returns:
-        dict: ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` over the ``outputs``
-            compared tensors, and ``samples``. Differences of one activation step come from values
-            that lie on a rounding boundary and fall to either side by the last bit of a sum.
+        dict: of ``verdict``.
     """
     feed = {n: v[:VERIFIED_SAMPLES] for n, v in network.samples.items()}
     runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)
-    names = ends(runner, network.graph)
-    simulate = runner.numpy(runner.run_quantized, names, weights=state.parameters(runner),
+    produced = {n for op in runner.ops for n in op.output_names}
+    names = [n for n in compared_tensors(network.graph) if n in produced]
+    simulate = runner.numpy(runner.run_quantized, names or ends(runner, network.graph),
+                            weights=state.parameters(runner),
                             quantizers=state.quantizers(runner.activations))
-    simulated = simulate(feed)
-    written = values_in_program(network.graph, names, prefix, feed)
-    return dict(differences((simulated[n], written[n]) for n in names),
-                samples=len(next(iter(feed.values()))),
-                outputs=len(names))
+    return verdict(prefix, feed, simulate(feed))
 
 
 def ends(runner: UnitRunner, graph: Graph) -> List[str]:

@@ -107,6 +107,20 @@ def test_a_route_of_two_layers_joins_their_channels(tmp_path):
     assert model.sources[6] == (0, 2) and model.blocks[7].conv.weight.shape == [6, 8, 1, 1]
 
 
+def test_a_route_takes_one_group_of_channels(tmp_path):
+    """As darknet has it: of every source the part ``group_id`` of ``groups``."""
+    path = tmp_path / "route.cfg"
+    text = ("[net]\nchannels=6\nheight=2\nwidth=2\n[dropout]\n[route]\nlayers=-1\ngroups=2\n"
+            "group_id=1\n[route]\nlayers=-1,0\ngroups=3\n[yolo]\n")
+    path.write_text(text, encoding="utf-8")
+    x = np.arange(24, dtype=np.float32).reshape(1, 6, 2, 2)
+    head, = yolo_fastest.YoloFastest(path)(paddle.to_tensor(x))
+    assert np.array_equal(head.numpy(), x[:, [3, 0, 1]])
+    path.write_text(text.replace("groups=2", "groups=4"), encoding="utf-8")
+    with pytest.raises(ValueError, match="no 4 equal groups"):
+        yolo_fastest.YoloFastest(path)
+
+
 @pytest.mark.parametrize("version", [(0, 1), (0, 2)])
 def test_both_headers_of_weights_are_read(cfg, tmp_path, version):
     model = yolo_fastest.load_weights(yolo_fastest.YoloFastest(cfg),

@@ -4,6 +4,7 @@ is installed, makes int8.
 """
 import pytest
 
+from paddle_mrecg.deploy import targets
 from paddle_mrecg.errors import ModelError, MrecgError
 from paddle_mrecg.deploy.lite import convert as lite
 from paddle_mrecg.deploy.lite.env import LiteTools, find_lite
@@ -34,6 +35,21 @@ def converter(tmp_path, script):
 def test_a_failed_conversion_gives_the_converters_reason(quantized, tmp_path, script, said):
     with pytest.raises(ModelError, match=said):
         lite.convert(quantized, converter(tmp_path, script), "arm")
+
+
+def test_a_target_that_fails_leaves_nothing_and_names_the_other(quantized, tmp_path, monkeypatch):
+    def convert(graph, tools, target):
+        if target == "x86":
+            raise ModelError("paddle_lite_opt for x86 failed")
+        return lite.LiteModel(target, b"nb", [], [])
+    monkeypatch.setattr(targets, "convert", convert)
+    monkeypatch.setattr(targets, "find_lite", lambda: None)
+    output = str(tmp_path / "out")
+    with pytest.raises(ModelError, match="nothing was written: `--lite_targets arm` leaves x86"):
+        targets.export_model(quantized, "lite", output)
+    assert not (tmp_path / "out").exists()
+    targets.export_model(quantized, "lite", output, ["arm"])
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["model.arm.nb", "ops.json"]
 
 
 def test_a_converter_that_hangs_is_stopped(quantized, tmp_path, monkeypatch):

@@ -93,6 +93,18 @@ def test_matrix_products_compute_in_float_on_the_same_codes(tmp_path):
     assert np.abs(simulate(graph, FEED, graph.outputs)["probability"] - before).max() < 1e-6
 
 
+def test_transposed_convolutions_compute_in_float_on_the_same_codes():
+    """Text detectors end in two of them, and x86 has no int8 kernel for any."""
+    graph = tiny_quantized()
+    conv = next(op for op in graph.ops if op.type == "conv2d" and op.attrs["strides"] == [1, 1]
+                and "b.w" in op.input("Filter"))
+    conv.type = "conv2d_transpose"
+    before = simulate(graph, FEED, graph.outputs)["probability"]
+    assert float_where_wrong(graph).startswith("2 matrix products, transposed")
+    assert graph.params[conv.input("Filter")].dtype == np.float32
+    assert np.abs(simulate(graph, FEED, graph.outputs)["probability"] - before).max() < 1e-6
+
+
 def test_low_bit_activations_are_clipped_to_their_range():
     """PaddleSlim writes the bits as an attribute alone."""
     graph = tiny_quantized()

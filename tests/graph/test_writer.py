@@ -150,3 +150,11 @@ def test_attributes_that_a_program_of_paddle_3_leaves_out_are_written_with_their
     attrs = {a.name: a for a in desc.attrs}
     assert not attrs["force_cpu"].b and attrs["dtype"].i == 3 and "op_role" not in attrs
     assert len(attrs) == len(desc.attrs)
+
+
+def test_ops_carry_what_passes_of_paddle_and_paddleslim_ask_for():
+    program = paddle.static.Program.parse_from_string(program_desc(qdq_graph()).SerializeToString())
+    for op in program.global_block().ops:
+        assert op.attr("op_role") == 0 and op.attr("op_namescope") == "/" and op.attr(
+            "op_device") == "" and list(op.attr("op_role_var")) == [], op.type
+        assert op.has_attr("op_callstack") and op.attr("with_quant_attr") is False
