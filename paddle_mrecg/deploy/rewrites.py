@@ -183,7 +183,7 @@ def float_where_wrong(graph: Graph) -> str:
     graph.ops = needed_ops(graph, graph.outputs)
     drop_unused(graph)
     return (f"{len(chosen)} matrix products, transposed convolutions and convolutions on 1 x 1 "
-            "maps compute in float on the same codes, for x86 int8 kernels are wrong or missing there")
+            "maps compute in float on the same codes: x86 int8 kernels are wrong or missing there")
 
 
 def _as_addition(scale: Op, graph: Graph) -> Op:

@@ -9,7 +9,6 @@ from .report import STAGES, Report, size_text
 from .words import Phrase, phrase
 
 CLEAR = 0.05  # relative difference of two times below which nothing is claimed
-SAME = 0.01  # difference of program and simulation, of the largest output
 MOST_METRICS = 3
 RUNTIMES = {"inference": "Paddle Inference", "onnxruntime": "onnxruntime",
             "lite": "Paddle Lite (x86)"}
@@ -98,12 +97,6 @@ def output_error(report: Report) -> Optional[float]:
     return report.layers[-1].arriving_error if report.layers else None
 
 
-def agrees(report: Report) -> bool:
-    """Whether the written program computes what was simulated, but for single steps."""
-    found = report.verification
-    return found["max_abs_diff"] <= SAME * found["max_abs_output"]
-
-
 def verdict(times: Dict) -> str:
     """``faster``, ``slower`` or ``level``: int8 against float on one runtime."""
     if times["ratio"] > 1 + CLEAR and times["ratio_low"] > 1:
@@ -169,8 +162,11 @@ def _speed(report: Report) -> List[Phrase]:
 def _agreement(report: Report) -> List[Phrase]:
     if not report.verification:
         return []
-    if agrees(report):
-        return [phrase("sum_agrees")]
     found = report.verification
+    if report.agrees:
+        edge = found.get("verdict", "agrees") != "agrees"
+        return [phrase("sum_edge" if edge else "sum_agrees")]
+    if "max_abs_diff" not in found:
+        return [phrase("sum_broken", why=found.get("why", ""))]
     return [phrase("sum_differs", difference=f"{found['max_abs_diff']:.3g}",
                    largest=f"{found['max_abs_output']:.3g}")]

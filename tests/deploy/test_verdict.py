@@ -63,7 +63,8 @@ def test_nan_differs_and_a_crash_is_a_verdict(written, monkeypatch):
         ran.outputs[names[0]][0] = np.nan
         return ran
     monkeypatch.setattr(module, "_run", nan)
-    assert np.isinf(verdict(prefix, FEED, expected)["max_abs_diff"])
+    found = verdict(prefix, FEED, expected)
+    assert found["verdict"] == "differs" and "NaN" in found["why"] and "max_abs_diff" not in found
     monkeypatch.setattr(module, "_run", lambda *args: Ran(failure="killed by SIGSEGV"))
     found = verdict(prefix, FEED, expected)
     assert found["verdict"] == "failed" and "SIGSEGV" in found["why"]

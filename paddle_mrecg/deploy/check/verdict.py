@@ -40,7 +40,8 @@ def verdict(prefix: str, feed: Mapping[str, np.ndarray],
     Returns:
         dict: ``verdict`` (``doctor.AGREES``, ``EDGE``, ``DIFFERS`` or ``FAILED``), ``why``;
             ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` of the worst tensor and
-            ``relative`` (root mean square); ``samples``, ``outputs`` (tensors compared) and
+            ``relative`` (root mean square), where these are finite; ``samples``, ``outputs``
+            (tensors compared) and
             ``agreement``, sentences about labels and boxes.
     """
     graph = load_graph(prefix, allow_quantized=True)
@@ -51,9 +52,15 @@ def verdict(prefix: str, feed: Mapping[str, np.ndarray],
     if ran.outputs is None:
         return dict(found, verdict=FAILED, why=f"Paddle Inference cannot run it: {ran.failure}")
     written = ran.outputs
-    found.update(differences((expected[n], written[n]) for n in names),
-                 relative=max(relative(expected[n], written[n]) for n in names),
-                 agreement=agreement(graph, expected, written))
+    found["agreement"] = agreement(graph, expected, written)
+    far = {n: relative(expected[n], written[n]) for n in names}
+    broken = [n for n in names if not np.isfinite(far[n])]
+    if broken:
+        why = _looked_at(graph, feed, expected, written, names)["why"]
+        return dict(found, verdict=DIFFERS, why=f"'{broken[0]}' has another shape, or NaN or "
+                                                "infinity, where the simulation has numbers"
+                                                + (f"; {why}" if why else ""))
+    found.update(differences((expected[n], written[n]) for n in names), relative=max(far.values()))
     if found["relative"] <= SURE:
         return dict(found, verdict=AGREES, why="")
     return dict(found, **_looked_at(graph, feed, expected, written, names))

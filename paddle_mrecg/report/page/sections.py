@@ -11,7 +11,7 @@ from ..layers import ranked
 from ..loss_curve import Curve
 from ..progress import duration
 from ..report import STAGES, Report, size_text
-from ..summary import (MOST_METRICS, RUNTIMES, agrees, milliseconds, model_name, number,
+from ..summary import (MOST_METRICS, RUNTIMES, milliseconds, model_name, number,
                        output_error, setting, short_bits, strategy, summary, verdict)
 from ..words import phrase
 from . import charts
@@ -202,7 +202,7 @@ def _verification(report: Report) -> Dict:
     found = report.verification
     if not found:
         return {}
-    return dict(agrees=agrees(report), samples=found.get("samples", "?"), rows=[
+    return dict(agrees=report.agrees, samples=found.get("samples", "?"), rows=[
         (word, f"{found[key]:.3g}") for word, key in (
             ("max_difference", "max_abs_diff"), ("mean_difference", "mean_abs_diff"),
             ("largest_output", "max_abs_output")) if key in found])
