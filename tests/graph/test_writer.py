@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import paddle
-from paddle_mrecg.compat import framework_pb2, old_ir
+from paddle_mrecg.compat import framework_pb2, old_ir, static_mode
 from paddle_mrecg.errors import ModelError, OutputError
 from paddle_mrecg.graph.execute import GraphExecutor, executor_outputs
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
@@ -148,12 +148,14 @@ def test_attributes_that_a_program_of_paddle_3_leaves_out_are_written_with_their
     op = Op("fill_constant", {}, {"Out": ["y"]}, {"shape": [1], "value": 3.0, "dtype": 3})
     desc = program_desc(Graph([op], tensors, {}, [], ["y"])).blocks[0].ops[0]
     attrs = {a.name: a for a in desc.attrs}
-    assert not attrs["force_cpu"].b and attrs["dtype"].i == 3 and "op_role" not in attrs
+    assert not attrs["force_cpu"].b and attrs["dtype"].i == 3 and attrs["op_role"].i == 0
     assert len(attrs) == len(desc.attrs)
 
 
 def test_ops_carry_what_passes_of_paddle_and_paddleslim_ask_for():
-    program = paddle.static.Program.parse_from_string(program_desc(qdq_graph()).SerializeToString())
+    with static_mode(), old_ir():
+        program = paddle.static.Program.parse_from_string(
+            program_desc(qdq_graph()).SerializeToString())
     for op in program.global_block().ops:
         assert op.attr("op_role") == 0 and op.attr("op_namescope") == "/" and op.attr(
             "op_device") == "" and list(op.attr("op_role_var")) == [], op.type

@@ -63,7 +63,7 @@ def test_what_stands_in_front_of_a_selection_is_compared():
     ops = [Op("relu", {"X": ["x"]}, {"Out": ["boxes"]}), Op("tanh", {"X": ["x"]}, {"Out": ["z"]}),
            Op("multiclass_nms3", {"BBoxes": ["boxes"], "Scores": ["z"]}, {"Out": ["found"]}),
            Op("scale", {"X": ["found"]}, {"Out": ["scaled"]})]
-    graph = SimpleNamespace(outputs=["scaled"])
+    graph = Graph(ops, {}, {}, ["x"], ["scaled"])
     assert ends(SimpleNamespace(ops=ops), graph) == ["boxes", "z"]
     graph.outputs.append("z")
     assert ends(SimpleNamespace(ops=ops), graph) == ["z"]
