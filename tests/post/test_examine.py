@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``plan`` and ``validate --model`` say what would stop a run, and nothing is written."""
+import paddle
+import pytest
+
+from paddle_mrecg.cli import main as cli
+from paddle_mrecg.deploy import first_run
+from paddle_mrecg.deploy.apart import Ran
+
+CONFIG = """
+Global: {{model_dir: {folder}/model, save_dir: {folder}/out}}
+Data: {{loader: tests.post.test_examine:batches, num_samples: 8, batch_size: 4}}
+MRECG: {{preset: none}}
+"""
+
+
+def batches():
+    paddle.seed(1)
+    return [paddle.randn([4, 3, 8, 8]).numpy() for _ in range(2)]
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    net = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.ReLU(),
+                               paddle.nn.Conv2D(4, 2, 1))
+    net.eval()
+    paddle.jit.save(net, str(tmp_path / "model" / "inference"), input_spec=[
+        paddle.static.InputSpec([None, 3, 8, 8], "float32", "x")])
+    path = tmp_path / "settings" / "c.yaml"
+    path.parent.mkdir()
+    path.write_text(CONFIG.format(folder=tmp_path), encoding="utf-8")
+    monkeypatch.setattr(first_run, "_DONE", {})
+    return path
+
+
+COMMANDS = {"plan": ["plan", "--config"], "validate": ["validate", "--model"]}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_good_job_passes_and_leaves_nothing(config, tmp_path, capsys, command):
+    assert cli.main([*COMMANDS[command], str(config)]) == 0
+    assert "2 weights would be quantized" in capsys.readouterr().out or command == "plan"
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("spoil, said", [
+    (lambda path, patch: patch.setattr(first_run, "run_apart", lambda *args, **kwargs: Ran(
+        failure="the process was killed by SIGSEGV")), "killed by SIGSEGV"),
+    (lambda path, patch: (path.parent.parent / "out").write_text("x"), "is a file"),
+    (lambda path, patch: path.write_text(path.read_text() + "Evaluation: {evaluator: no_such:f}\n"),
+     "no module named 'no_such'"),
+])
+def test_what_stops_a_run_stops_these(config, capsys, monkeypatch, command, spoil, said):
+    spoil(config, monkeypatch)
+    assert cli.main([*COMMANDS[command], str(config)]) == 2
+    assert said in capsys.readouterr().err
