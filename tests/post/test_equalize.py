@@ -7,6 +7,9 @@ import paddle
 import pytest
 
 from paddle_mrecg.config import QuantPost
+from paddle_mrecg.deploy.check import doctor
+from paddle_mrecg.deploy.lite.env import find_lite
+from paddle_mrecg.errors import MrecgError
 from paddle_mrecg.graph.graph import Op, activation_name, weight_name
 from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.graph.ops import run_ops
@@ -207,6 +210,28 @@ def test_written_program_has_the_multiplication(job):
     assert verification["max_abs_diff"] <= 1e-5 * verification["max_abs_output"]
     ops = load_graph(job["auto"].save_dir, allow_quantized=True).ops
     assert [op.type for op in ops].count("elementwise_mul") == 1
+
+
+@pytest.mark.parametrize("runtime, needs", [("inference", ()),
+                                            ("onnxruntime", ("onnx", "paddle2onnx"))])
+def test_runtimes_compute_the_multiplication(job, runtime, needs):
+    for module in needs:
+        pytest.importorskip(module)
+    graph = load_graph(job["auto"].save_dir, allow_quantized=True)
+    found, = doctor.check(graph, {"image": tiny_samples()["image"][:2]}, [runtime]).runtimes
+    assert found.status == doctor.AGREES, found
+
+
+def test_paddle_lite_takes_the_multiplication(job):
+    """Behind it the convolution is int8 on ARM; x86 computes the same up to its own faults."""
+    try:
+        find_lite()
+    except MrecgError:
+        pytest.skip("no Paddle Lite here")
+    graph = load_graph(job["auto"].save_dir, allow_quantized=True)
+    report = doctor.check(graph, {"image": tiny_samples()["image"][:2]}, ["lite"])
+    assert [row.int8 for row in report.lite_ops if row.weight == "b.w"] == [True]
+    assert report.runtimes[0].status in (doctor.AGREES, doctor.X86_ONLY), report.runtimes[0]
 
 
 def test_report_says_what_was_done(job):
