@@ -73,13 +73,14 @@ def insert_factors(graph: Graph, name: str, ops: List[Op], factors: np.ndarray) 
     """
     product, constant = (graph.unique_name(f"{name}.{k}") for k in ("equalized", "factors"))
     graph.tensors[product] = dataclasses.replace(graph.tensors[name], name=product)
-    graph.tensors[constant] = TensorInfo(constant, (len(factors),))
-    graph.params[constant] = np.ones(len(factors), np.float32)
+    # all axes: a fusion of oneDNN forgets ``axis``
+    graph.params[constant] = np.ones((1, len(factors), 1, 1), np.float32)
+    graph.tensors[constant] = TensorInfo(constant, graph.params[constant].shape)
     for op in ops:
         op.inputs[WEIGHT_SLOTS[op.type][0]] = [product]
     graph.ops.insert(min(graph.ops.index(op) for op in ops),
                      Op("elementwise_mul", {"X": [name], "Y": [constant]}, {"Out": [product]},
-                        {"axis": 1}))
+                        {"axis": -1}))
     classes = channel_classes(graph)
     every = np.ones(len(classes))
     every[classes.of(product)] = factors

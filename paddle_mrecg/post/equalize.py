@@ -26,8 +26,8 @@ from .layer_noise import ChannelRange, LayerNoise, is_depthwise
 from .scheme import Scheme
 
 FOLD_GAIN = 1.1  # a fold costs nothing, but nothing is moved for the noise of the measurement
-INSERT_GAIN = 4.0  # a multiplication must take away three quarters of the error
-INSERT_ERROR = 0.01  # of the power, and there must be that much
+INSERT_GAIN = 2.0  # a multiplication must halve the error
+INSERT_ERROR = 0.003  # of the power, and there must be that much
 LARGEST = 256.0  # factor: a channel that was hardly seen may come alive
 BALANCES = (1.0, 0.75, 0.5, 0.25, 0.0)  # factor = (1 / range of input)^b (range of weights)^(1-b)
 RANGED = 64  # samples whose ranges are taken

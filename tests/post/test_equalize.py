@@ -222,6 +222,21 @@ def test_runtimes_compute_the_multiplication(job, runtime, needs):
     assert found.status == doctor.AGREES, found
 
 
+def test_onednn_computes_the_multiplication(job):
+    """Its fusions know no ``axis``: constants must have all axes of the map."""
+    config = paddle.inference.Config(*(f"{job['auto'].prefix}.{s}" for s in ("pdmodel",
+                                                                             "pdiparams")))
+    config.disable_gpu()
+    config.enable_mkldnn()
+    config.enable_mkldnn_int8()
+    predictor = paddle.inference.create_predictor(config)
+    image = tiny_samples()["image"][:2]
+    predictor.get_input_handle("image").copy_from_cpu(image)
+    predictor.run()
+    found = predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu()
+    assert np.abs(found - outputs(network("hard_swish"), {"image": image})).max() < 0.05
+
+
 def test_paddle_lite_takes_the_multiplication(job):
     """Behind it the convolution is int8 on ARM; x86 computes the same up to its own faults."""
     try:
