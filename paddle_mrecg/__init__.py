@@ -6,11 +6,12 @@ anything that reads files or changes settings.
 
 Where things are
 ----------------
-Three jobs, each in a folder whose ``job.py`` is the way in::
+Jobs, each in a folder whose ``job.py`` is the way in (``analysis`` has ``search.py`` too)::
 
     post/       an exported program and samples -> a low-bit program (MRECG and its baselines)
     aware/      a model in the user's training loop -> the same
     deploy/     that program on Paddle Lite, ONNX, Paddle Inference; and does it compute the same?
+    analysis/   which layers cost the accuracy (analyze), and what to do (auto): runs job 1
 
 Three strategies, one file and one config section each: ``strategies/`` mrecg, bin_regularization,
 symmetric_pact. Below the jobs, and unaware of them::
@@ -51,6 +52,8 @@ _PUBLIC = {  # name -> module
     "plan_post": "post.job",
     "Result": "post.job",
     "analyze": "analysis.job",
+    "auto": "analysis.search",
+    "Goal": "analysis.goal",
     "quant_aware_prepare": "aware.job",
     "freeze": "aware.job",
     "export_quantized": "aware.job",

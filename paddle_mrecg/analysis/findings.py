@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import os
-from typing import Dict, List
+from typing import Dict, List, Sequence
 
 import yaml
 
@@ -50,17 +50,7 @@ class Findings:
         """What to paste into the config: more bits for layers whose weight hurts, float for those
         whose input does.
         """
-        finer, skipped = [], []
-        for effect in self.suggested():
-            by_weight = effect.on["weights"] >= effect.on["activations"]
-            if by_weight and effect.weight_bits < 8:
-                finer.append(dict(pattern=_literal(effect.weight), weight_bits=8))
-            elif not by_weight and effect.activation_bits < 8:
-                finer.append(dict(pattern=_literal(effect.weight), activation_bits=8))
-            else:
-                skipped.append(_literal(effect.weight))
-        section = {**({"overrides": finer} if finer else {}),
-                   **({"skip": skipped} if skipped else {})}
+        section = raised(self.suggested())
         return yaml.safe_dump({"QuantPost": section}, sort_keys=False) if section else ""
 
     def table(self, most: int = 20) -> str:
@@ -134,10 +124,29 @@ class Findings:
         return text.getvalue()
 
 
+def raised(effects: Sequence[LayerEffect]) -> Dict[str, List]:
+    """Keys of ``QuantPost`` that take away what hurts: 8 bits for coarse weights and activations,
+    float where 8 bits are not enough.
+
+    Args:
+        effects(list[LayerEffect]): measured layers.
+    """
+    finer, skipped = [], []
+    for effect in effects:
+        by_weight = effect.on["weights"] >= effect.on["activations"]
+        if by_weight and effect.weight_bits < 8:
+            finer.append(dict(pattern=literal(effect.weight), weight_bits=8))
+        elif not by_weight and effect.activation_bits < 8:
+            finer.append(dict(pattern=literal(effect.weight), activation_bits=8))
+        else:
+            skipped.append(literal(effect.weight))
+    return {**({"overrides": finer} if finer else {}), **({"skip": skipped} if skipped else {})}
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.3g}"
 
 
-def _literal(name: str) -> str:
+def literal(name: str) -> str:
     """A pattern that matches this name alone."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)

@@ -151,6 +151,24 @@ class Sensitivity:
             effect.off = self._parts("off", effect)
         return self.layers
 
+    def weight_errors(self, progress: Callable = None) -> Dict[str, float]:
+        """Error of the output with one weight alone quantized, for each.
+
+        Args:
+            progress(callable, optional): called once per layer and pass. Default: None.
+        """
+        for feed in self._feeds():
+            targets = self._float.run(feed)
+            for power, name in zip(self._powers, self.outputs):
+                power.add(targets[name].numpy())
+            for effect in self.layers:
+                change = self._on[effect.weight]["weights"]
+                values = self._float.changed(change.view, change.params)
+                self._note(("on", effect.weight, "weights"), values, targets)
+                if progress:
+                    progress()
+        return {e.weight: self._error(("on", e.weight, "weights")) for e in self.layers}
+
     def _feeds(self) -> Iterator[Dict[str, np.ndarray]]:
         count = len(next(iter(self.samples.values())))
         for start in range(0, count, self.chunk):

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The subcommand ``analyze``: which layers cost the accuracy."""
+"""The subcommands ``analyze``, which layers cost the accuracy, and ``auto``, what to do."""
+import sys
+
 from ..compat import import_paddle
-from .commands import OK, OVERRIDES, add_command
+from ..errors import ConfigError
+from .commands import DIFFERENT, OK, OVERRIDES, add_command
 from .post import complete_config
 
 ANALYZE = """\
@@ -25,6 +28,29 @@ PaddleSlim's names: Analysis(...).metric_error_analyse() is `analyze --metric`,
 statistical_analyse() is `analyze`, get_target_quant_model(metric) is `auto`.
 """
 
+AUTO = """\
+Finds the cheapest setting that loses at most --max-drop, beginning with the bits of the config:
+points of the evaluator's first metric (0.01 of one that is a share), or without an evaluator
+percent of the variance of the network's output. In this order, as far as it is needed: the settings
+as they are with solved roundings, equalized channels, activation ranges by output error, 8 bits or
+float for the fewest of the layers that hurt most (bisected along the ranking of `analyze`), a short
+reconstruction where it allows half of them. With --size or --bits-average every layer gets 2 to 8
+bits, by the error that each bit takes away.
+
+At most --tries settings are tried, with one evaluation each; the final report scores the result and
+its baselines once more. Every try is in SAVE_DIR.auto/tries.json, from which the same command goes
+on after an interruption, or with more --tries. The section MRECG is not read.
+Writes the model to SAVE_DIR and the recipe to SAVE_DIR.auto/recipe.yaml. Exit code 0: the goal is
+reached; 1: it is not, and the best that was found is written; 2: wrong usage.
+
+examples:
+  paddle-mrecg auto --config my.yaml --max-drop 1
+  paddle-mrecg auto --config my.yaml --max-drop 0.5 QuantPost.weight_bits=4
+  paddle-mrecg auto inference_model images --max-drop 2        # 2 % error of the output, no labels
+  paddle-mrecg auto --config my.yaml --bits-average 4
+  paddle-mrecg auto --config my.yaml --size 1.2M --max-drop 1
+"""
+
 
 def analyze(args) -> int:
     """Rank the layers by what their quantization costs."""
@@ -40,17 +66,61 @@ def analyze(args) -> int:
     return OK
 
 
+def auto(args) -> int:
+    """Find the cheapest setting that loses at most so much."""
+    config = complete_config(args)
+    size = _bytes(args.size)
+    import_paddle(config.global_.tune_cpu)
+    from ..analysis.search import Goal
+    from ..analysis.search import auto as run
+    given = (args.max_drop, args.bits_average, args.size)
+    goal = Goal(1.0 if given == (None,) * 3 else args.max_drop, args.bits_average, size)
+    result = run(config=config, goal=goal, tries=args.tries, metric=args.metric)
+    print(f"{result.table()}\n\nmodel and report in {result.save_dir}, recipe in {result.recipe}")
+    if result.reached:
+        return OK
+    print(f"the goal was not reached: {result.best.name} is the best of {len(result.tries)} tries",
+          file=sys.stderr)
+    return DIFFERENT
+
+
+def _bytes(text):
+    """``900k``, ``1.5M``, ``2500000``."""
+    if text is None:
+        return None
+    factor = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}.get(text.rstrip("B")[-1:], 1.0)
+    try:
+        return float(text.rstrip("kKMGB")) * factor
+    except ValueError as error:
+        raise ConfigError(f"--size {text}: give bytes, or a number with k or M") from error
+
+
 def add_commands(commands) -> None:
-    """Add the subcommand to the parser of ``paddle-mrecg``."""
+    """Add the two subcommands to the parser of ``paddle-mrecg``."""
     command = add_command(commands, "analyze", analyze, ANALYZE)
-    command.add_argument("--config", metavar="FILE",
-                         help="YAML file of settings; or give MODEL_DIR and IMAGES")
-    command.add_argument("overrides", **OVERRIDES)
-    command.add_argument("--trust-hooks", action="store_true",
-                         help="call functions named in a config that lies with a model")
+    _common(command)
     command.add_argument("--samples", type=int, default=8, metavar="N",
                          help="inputs on which errors are measured (default 8)")
     command.add_argument("--metric", action="store_true",
                          help="score every layer with the config's evaluator too")
     command.add_argument("--output", metavar="DIR",
                          help="where to write (default SAVE_DIR.analysis)")
+    command = add_command(commands, "auto", auto, AUTO)
+    _common(command)
+    command.add_argument("--max-drop", type=float, metavar="POINTS",
+                         help="what may be lost (default 1 where no size is given)")
+    command.add_argument("--bits-average", type=float, metavar="BITS",
+                         help="mean bits of a weight")
+    command.add_argument("--size", metavar="BYTES", help="bytes of the weights, e.g. 900k or 1.5M")
+    command.add_argument("--tries", type=int, default=16, metavar="N",
+                         help="settings to try at most, one evaluation each (default 16)")
+    command.add_argument("--metric", metavar="NAME",
+                         help="which value of the evaluator counts (default the first)")
+
+
+def _common(command):
+    command.add_argument("--config", metavar="FILE",
+                         help="YAML file of settings; or give MODEL_DIR and IMAGES")
+    command.add_argument("overrides", **OVERRIDES)
+    command.add_argument("--trust-hooks", action="store_true",
+                         help="call functions named in a config that lies with a model")

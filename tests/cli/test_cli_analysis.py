@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``paddle-mrecg analyze``: what it prints, where it writes, what it refuses."""
+"""``paddle-mrecg analyze`` and ``auto``: what it prints, where it writes, what it refuses."""
 import json
 
 import numpy as np
@@ -59,3 +59,23 @@ def test_mistakes_are_one_sentence(capsys, config_file, arguments, cure):
     code, out, err = run(capsys, "analyze", "--config", config_file, *arguments)
     last = err.splitlines()[-1]
     assert (code, out) == (2, "") and last.startswith("paddle-mrecg: ") and cure in last
+
+
+def test_auto_says_whether_the_goal_was_reached(capsys, config_file, tmp_path):
+    code, out, err = run(capsys, "auto", "--config", config_file, "--max-drop", "99")
+    assert code == 0 and "as configured  <- taken" in out and "at most 16 tries" in err
+    assert (tmp_path / "out" / "model.pdmodel").exists()
+    assert (tmp_path / "out.auto" / "recipe.yaml").exists()
+    code, out, err = run(capsys, "auto", "--config", config_file, "--max-drop", "1e-9",
+                         "--tries", "1")
+    assert code == 1 and "as configured  <- taken" in out
+    assert "the goal was not reached: as configured is the best of 1 tries" in err
+    assert "1 tries are taken from" in err  # nothing was tried twice
+
+
+@pytest.mark.parametrize("arguments, cure", [
+    (["--size", "small"], "give bytes"), (["--tries", "0"], "at least 1"),
+    (["--bits-average", "1"], "at least 2")])
+def test_mistakes_of_auto_are_one_sentence(capsys, config_file, arguments, cure):
+    code, _, err = run(capsys, "auto", "--config", config_file, *arguments)
+    assert code == 2 and cure in err.splitlines()[-1]

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantize with some settings and say what was lost: one try of a search."""
+import contextlib
+import copy
+import os
+import tempfile
+import time
+from typing import Any, Callable, Dict, Tuple
+
+import numpy as np
+
+from ..config import Config
+from ..config.io import config_to_dict, load_config
+from ..data import collect_samples, open_loader
+from ..data.evaluation import scores_of
+from ..deploy.predictor import Predictor
+from ..deploy.verify import values_in_program
+from ..errors import ConfigError
+from ..graph.fold import fold
+from ..graph.graph import weight_name
+from ..graph.writer import save_program
+from ..post.job import quant_post_mrecg
+from ..post.prepare import prepare, read_model
+from ..post.unit_runner import UnitRunner
+from .sensitivity import measured_outputs
+
+MEASURED = 16  # inputs of which the output's error is taken, apart from those for calibration
+FLOAT_BITS = 32
+SHARES = 1.0  # a metric whose float score is not above this is a share, and 0.01 of it a point
+
+
+class Bench:
+    """A model with data, on which settings are tried.
+
+    Args:
+        model: as in ``quant_post_mrecg``.
+        data_loader(iterable|None): as there.
+        config(Config): what is common to all tries.
+        evaluator(callable|None): ``evaluator(predict) -> {metric: value}``, higher is better.
+        metric(str|None): which of the values counts; the first one without.
+    """
+
+    def __init__(self, model, data_loader, config: Config, evaluator: Callable = None,
+                 metric: str = None):
+        self.config, self.evaluator, self.metric = config, evaluator, metric
+        self.graph = read_model(model, config)
+        inputs = [self.graph.tensors[n] for n in self.graph.inputs]
+        wanted = copy.deepcopy(config.data)
+        wanted.num_samples += MEASURED
+        loader = (open_loader(wanted, inputs, config.global_.seed) if data_loader is None
+                  else data_loader)
+        found = {n: np.asarray(v[:]) for n, v in
+                 collect_samples(loader, inputs, wanted.num_samples).items()}
+        count = len(next(iter(found.values())))
+        apart = MEASURED if count >= 2 * MEASURED else 0
+        self.samples = {n: v[:count - apart] for n, v in found.items()}
+        self.measured = {n: v[-MEASURED:] for n, v in found.items()}
+        self.float_score = self._float()
+
+    def elements(self) -> Dict[str, int]:
+        """Weight -> number of its values, of all that may be quantized."""
+        graph, types = fold(self.graph), self.config.quant_post.quantizable_op_type
+        names = {weight_name(op, graph) for op in graph.ops if op.type in types} - {None}
+        return {n: graph.params[n].size for n in sorted(names)}
+
+    def job(self, settings: Dict[str, Dict[str, Any]]) -> Config:
+        """The common config with some settings on top.
+
+        Raises:
+            ConfigError: they do not go together.
+        """
+        sections = config_to_dict(self.config)
+        for section, values in settings.items():
+            if section == "MRECG":  # a preset sets the rest of its section
+                sections[section] = {}
+            sections[section] = dict(sections.get(section, {}), **copy.deepcopy(values))
+        sections["Global"].update(visualdl=False)
+        return load_config(sections)
+
+    def measure(self, settings) -> Tuple[float, float, float, float]:
+        """Loss, score, mean bits and seconds of a job with ``settings``; see ``tries.Try``."""
+        begin = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            config = self.job(settings)
+            config.global_.resume = config.global_.overwrite = False
+            config.evaluation.data = config.evaluation.evaluator = None
+            result = quant_post_mrecg(self.graph, dict(self.samples), config,
+                                      os.path.join(folder, "try"))
+            if result.interrupted:
+                raise KeyboardInterrupt
+            bits = self._average(result.report.weights)
+            if self.evaluator:
+                score = self._score(result.prefix)
+                points = 100.0 if abs(self.float_score) <= SHARES else 1.0
+                loss = points * (self.float_score - score)
+            else:
+                score = self._error(result.prefix)
+                loss = 100.0 * score
+        return loss, score, bits, time.perf_counter() - begin
+
+    def _average(self, weights: Dict[str, Dict]) -> float:
+        elements = self.elements()
+        bits = {n: weights[n]["bits"] if n in weights else FLOAT_BITS for n in elements}
+        return sum(bits[n] * elements[n] for n in elements) / sum(elements.values())
+
+    def _float(self) -> float:
+        """Score of the float program; without an evaluator, the values to compare with."""
+        if self.evaluator:
+            with tempfile.TemporaryDirectory() as folder:
+                prefix = os.path.join(folder, "float")
+                save_program(self.graph, prefix)
+                return self._score(prefix)
+        config = copy.deepcopy(self.config)
+        config.mrecg.granularity, config.mrecg.num_iters, config.data.views = "layer", 0, 1
+        config.quant_post.num_observe, config.quant_post.equalize = 2, "none"
+        few = {n: v[:4] for n, v in self.samples.items()}
+        prepared = prepare(self.graph, few, config)
+        network = prepared.network
+        with contextlib.closing(network.store):
+            runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)
+            self._outputs = measured_outputs(runner, network.graph)
+            self._targets = runner.numpy(runner.run, self._outputs)(self.measured)
+        return 0.0
+
+    def _score(self, prefix: str) -> float:
+        predict = Predictor(prefix, [self.graph.tensors[n] for n in self.graph.inputs])
+        scores = scores_of(predict, self.evaluator)
+        name = self.metric or next(iter(scores))
+        if name not in scores:
+            raise ConfigError(f"the evaluator gives no metric '{name}': choose one of "
+                              f"{', '.join(scores)}")
+        return scores[name]
+
+    def _error(self, prefix: str) -> float:
+        """Mean over the outputs of squared error over variance."""
+        values = values_in_program(self.graph, self._outputs, prefix, self.measured)
+        shares = []
+        for name, target in self._targets.items():
+            target = np.asarray(target, np.float64)
+            power = np.square(target - target.mean()).sum()
+            shares.append(np.square(values[name] - target).sum() / max(power, 1e-300))
+        return float(np.mean(shares))

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``auto``: the cheapest setting that loses at most so much, or the best one of a size.
+
+In this order, and only as far as it is needed: the settings as they are; equalized channels;
+activation ranges by the error of outputs; more bits, or float, for the fewest of the layers that
+hurt most (bisected along the ranking of ``analyze``); a short reconstruction, where it allows half
+as many of them or makes up for what they could not.
+"""
+import copy
+import dataclasses
+import os
+from typing import Any, Callable, Dict, List, Optional
+
+from ..compat import seed_everything, tune_cpu
+from ..config import MRECG
+from ..config.dialect.post import accept_slim_config
+from ..config.io import config_to_dict, load_config, save_config
+from ..data.evaluation import make_evaluator
+from ..data.hooks import refuse_foreign_hooks
+from ..errors import ConfigError, OutputError
+from ..post.job import quant_post_mrecg
+from ..report.progress import Progress, get_logger
+from .allocate import BITS, allocate, average_bits, error_curves
+from .findings import literal, raised
+from .goal import AutoResult, Goal
+from .isolated import isolated_rounding
+from .job import prepare_to_measure
+from .measure import Bench
+from .sensitivity import LayerEffect, Sensitivity
+from .tries import Try, TryLog, identity_of
+
+TRIES = 16  # at most, unless told otherwise
+SAMPLES = 8  # inputs for the ranking
+Settings = Dict[str, Dict[str, Any]]
+
+
+def auto(model=None, data_loader=None, config=None, save_dir: str = None,
+         evaluator: Callable = None, goal: Goal = None, tries: int = TRIES,
+         metric: str = None) -> AutoResult:
+    """Find the cheapest setting that loses at most ``goal.max_drop``, and quantize with it.
+
+    Args:
+        model(str|tuple, optional): as in ``quant_post_mrecg``.
+        data_loader(iterable, optional): batches of inputs. Default: the ``Data`` section.
+        config(str|dict|Config, optional): where the search begins: the bits that one would like
+            to have. Default: all defaults.
+        save_dir(str, optional): overrides ``Global.save_dir``; the log of the search lies in
+            ``<save_dir>.auto``, and the next run with the same model, data and config goes on.
+        evaluator(callable, optional): ``evaluator(predict) -> {metric: value}``, higher is
+            better. Default: what ``Evaluation`` describes, else the error of the outputs.
+        goal(Goal, optional): Default: to lose at most 1.
+        tries(int, optional): settings to try at most, each with one evaluation. Default: 16.
+        metric(str, optional): which value of the evaluator counts. Default: the first.
+
+    Returns:
+        AutoResult: with ``reached`` False and the best that was found when the goal cannot be
+        reached.
+
+    Raises:
+        ConfigError, ModelError, DataError, OutputError: with one sentence that names the cure.
+    """
+    path, config = config, load_config(accept_slim_config(config))
+    if isinstance(path, (str, os.PathLike)):
+        refuse_foreign_hooks(config, path)
+    goal = dataclasses.replace(goal or Goal(max_drop=1.0))
+    config.mrecg = MRECG(preset="none")  # the search decides whether to train
+    if tries < 1:
+        raise ConfigError(f"{tries} tries: give at least 1")
+    config.global_.save_dir = save_dir or config.global_.save_dir
+    tune_cpu(bool(config.global_.tune_cpu))
+    seed_everything(config.global_.seed)
+    evaluator = evaluator or make_evaluator(config.evaluation, config.global_.seed)
+    bench = Bench(model, data_loader, config, evaluator, metric)
+    if goal.size is not None:
+        goal.bits = 8.0 * goal.size / sum(bench.elements().values())
+    folder = config.global_.save_dir.rstrip("/") + ".auto"
+    _make(folder)
+    log = TryLog(os.path.join(folder, "tries.json"), _identity(bench, metric), tries, bench.measure)
+    get_logger().info("at most %d tries%s; the log is %s", tries,
+                      ", one evaluation each" if evaluator else "", log.path)
+    best = Search(bench, log, goal).run()
+    final = bench.job(best.settings)
+    recipe = os.path.join(folder, "recipe.yaml")
+    save_config(final, recipe)
+    final.global_.visualdl = config.global_.visualdl
+    quant_post_mrecg(bench.graph, dict(bench.samples), final, config.global_.save_dir, evaluator)
+    return AutoResult(best, goal.reached(best), log.used, config.global_.save_dir, recipe,
+                      f"points of {metric or 'the metric'}" if evaluator
+                      else "percent of the output's variance")
+
+
+class Search:
+    """The steps, each of which starts from the best so far.
+
+    Args:
+        bench(Bench): measures.
+        log(TryLog): makes tries and keeps them.
+        goal(Goal): when to stop.
+    """
+
+    def __init__(self, bench: Bench, log: TryLog, goal: Goal):
+        self.bench, self.log, self.goal = bench, log, goal
+        self.best: Optional[Try] = None
+
+    def run(self) -> Try:
+        """The cheapest try that reaches the goal, else the one that loses least."""
+        post = self.bench.config.quant_post
+        if self.goal.bits is None:
+            self._take("as configured", {})
+        else:
+            self._take(f"bits by layer, {self.goal.bits:g} on average", self._allocated())
+        if post.equalize != "auto" and self._goes_on():
+            self._take("equalized channels", self._with(equalize="auto"))
+        if post.activation_observer != "output_error" and self._goes_on():
+            self._take("activation ranges by output error",
+                       self._with(activation_observer="output_error"))
+        count = 0
+        if self._goes_on() and self.goal.bits is None:
+            count = self._raise_layers()
+        self._reconstruct(count)
+        return self.best
+
+    def _goes_on(self) -> bool:
+        return bool(self.log.left) and not self._is_enough()
+
+    def _is_enough(self) -> bool:
+        """A search for a size alone has nothing that is good enough: it takes the best."""
+        return self.goal.max_drop is not None and self.goal.reached(self.best)
+
+    def _take(self, name: str, settings: Settings) -> Optional[Try]:
+        """Try settings; they become the best when they lose less, or reach the goal cheaper."""
+        found = self.log.run(name, settings)
+        if found is not None and (self.best is None or self._is_better(found)):
+            self.best = found
+        return found
+
+    def _is_better(self, found: Try) -> bool:
+        if self.goal.max_drop is not None:
+            ours, theirs = self.goal.reached(self.best), self.goal.reached(found)
+            if ours != theirs:
+                return theirs
+            if ours and found.bits != self.best.bits:
+                return found.bits < self.best.bits
+        return found.loss < self.best.loss
+
+    def _with(self, **post) -> Settings:
+        """The settings of the best so far, and some keys of ``QuantPost``."""
+        settings = copy.deepcopy(self.best.settings) if self.best else {}
+        settings.setdefault("QuantPost", {}).update(post)
+        return settings
+
+    def _raise_layers(self) -> int:
+        """More bits for the fewest layers; returns how many.
+
+        In a second round, where 8 bits for all were not enough, layers become float.
+        """
+        for turn in (1, 2):
+            base = self.best
+            if not self._goes_on():
+                return 0
+            effects = [LayerEffect(**e) for e in self.log.note(f"ranking {turn}", self._ranking)]
+            most = len(effects) - (not raised(effects).get("overrides"))  # one must stay
+            if self.goal.reached(self._raised(base, effects, most)):
+                self._base, self._effects = base, effects
+                return self._bisected(base, effects, most)
+        return 0
+
+    def _bisected(self, base: Try, effects: List[LayerEffect], high: int) -> int:
+        """The fewest layers that are enough; ``high`` are."""
+        low = 0
+        while high - low > 1 and self.log.left:
+            middle = (low + high) // 2
+            found = self._raised(base, effects, middle)
+            low, high = (low, middle) if self.goal.reached(found) else (middle, high)
+        return high
+
+    def _raised(self, base: Try, effects: List[LayerEffect], count: int) -> Optional[Try]:
+        """The best setting with more bits for the first ``count`` layers of the ranking."""
+        return self._take(f"{count} of {len(effects)} layers with more bits",
+                          self._raised_settings(base, effects, count))
+
+    def _raised_settings(self, base: Try, effects: List[LayerEffect], count: int) -> Settings:
+        post, keys = self.bench.config.quant_post, raised(effects[:count])
+        settings = copy.deepcopy(base.settings)
+        section = settings.setdefault("QuantPost", {})
+        before = section.get("overrides", [dataclasses.asdict(o) for o in post.overrides])
+        section.update(overrides=keys.get("overrides", []) + before,
+                       skip=section.get("skip", list(post.skip)) + keys.get("skip", []))
+        return settings
+
+    def _reconstruct(self, count: int):
+        """A short training: with half of the raised layers, or on top of the best."""
+        if not self.log.left or (self._is_enough() and count < 2):
+            return
+        settings = (self._raised_settings(self._base, self._effects, count // 2)
+                    if count else copy.deepcopy(self.best.settings))
+        batch = min(16, len(next(iter(self.bench.samples.values()))))
+        settings["MRECG"] = dict(preset="fast", batch_size=batch)
+        self._take(f"short reconstruction, {count // 2} layers with more bits" if count
+                   else "short reconstruction", settings)
+
+    def _ranking(self) -> List[Dict]:
+        """Layers by the error that each makes alone, worst first."""
+        prepared, samples = prepare_to_measure(
+            self.bench.graph, self.bench.samples, self.bench.job(self.best.settings), SAMPLES)
+        sensitivity = Sensitivity(prepared.network, isolated_rounding(prepared), samples)
+        passes = -(-SAMPLES // sensitivity.chunk)
+        with Progress("Sensitivity", len(sensitivity.layers) * passes, "layer") as bar:
+            layers = sensitivity.measure(bar.update)
+        prepared.network.store.close()
+        return [dataclasses.asdict(e)
+                for e in sorted(layers, key=lambda e: e.on["both"], reverse=True)]
+
+    def _allocated(self) -> Settings:
+        """Overrides that give every layer the bits that take away most error."""
+        bits = self.log.note(f"bits {self.goal.bits:g}", self._bits)
+        own = [dataclasses.asdict(o) for o in self.bench.config.quant_post.overrides]
+        given = [dict(pattern=literal(n), weight_bits=int(b)) for n, b in bits.items()]
+        return {"QuantPost": dict(overrides=own + given)}
+
+    def _bits(self) -> Dict[str, int]:
+        prepared, samples = prepare_to_measure(self.bench.graph, self.bench.samples,
+                                               self.bench.config, SAMPLES)
+        with Progress("Error per bit", None, "layer") as bar:
+            curves = error_curves(prepared, samples, bar.update)
+        prepared.network.store.close()
+        elements = {n: prepared.graph.params[n].size for n in curves}
+        everything = self.bench.elements()
+        fixed = 32 * sum(v for n, v in everything.items() if n not in curves)
+        average = (self.goal.bits * sum(everything.values()) - fixed) / sum(elements.values())
+        bits = allocate(curves, elements, average)
+        get_logger().info("bits by layer: %s; %.2f on average", ", ".join(
+            f"{sum(b == k for b in bits.values())} with {k}" for k in BITS
+            if k in bits.values()), average_bits(bits, elements))
+        return bits
+
+
+def _make(folder: str):
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"'{folder}' cannot be written ({error.strerror}): choose another "
+                          "Global.save_dir") from error
+
+
+def _identity(bench: Bench, metric: Optional[str]) -> str:
+    settings = config_to_dict(bench.config)
+    settings["Global"] = {k: settings["Global"][k] for k in ("seed", "target")}
+    settings["metric"] = dict(name=metric, float_score=bench.float_score)
+    return identity_of(settings, bench.graph.params, {**bench.samples, **{
+        f"{n} measured": v for n, v in bench.measured.items()}})
