@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights that stay float, each with its reason: nothing is left out in silence."""
-from typing import Collection, Dict
+from typing import Collection, Dict, Mapping, Tuple
+
+import numpy as np
 
 from .graph import WEIGHT_SLOTS, Graph, Op, weight_name
 
@@ -14,28 +16,55 @@ _MULTIPLYING = {
     **{op_type: slots[:2] for op_type, slots in WEIGHT_SLOTS.items()}}
 
 
-def float_weights(graph: Graph, quantized: Collection[str] = ()) -> Dict[str, str]:
+def float_weights(graph: Graph, quantized: Collection[str] = (),
+                  shapes: Mapping[str, Tuple[int, ...]] = None) -> Dict[str, str]:
     """Parameters of two or more axes that something multiplies by and that are not quantized.
 
     Args:
         graph(Graph): the folded graph.
         quantized(Collection[str], optional): names of the weights that are quantized. Default: ().
+        shapes(dict, optional): activation -> shape for one sample, as ``Probe.shapes``. Default:
+            None, the reasons say nothing about multiply-adds.
 
     Returns:
-        dict[str, str]: name -> reason and share of all weights' elements, in execution order.
+        dict[str, str]: name -> reason and share of all weights' elements and of all multiply-adds,
+            in execution order.
     """
     found: Dict[str, str] = {}
     sizes: Dict[str, int] = {}
+    products: Dict[str, int] = {}
     for op in graph.ops:
         for slot in _MULTIPLYING.get(op.type, ()):
             for name in op.inputs.get(slot, ()):
                 if name in graph.params and graph.params[name].ndim >= 2:
                     sizes[name] = graph.params[name].size
+                    products[name] = products.get(name, 0) + _multiply_adds(op, name, graph,
+                                                                            shapes or {})
                     if name not in quantized:
                         found.setdefault(name, _reason(op, name, graph))
-    total = max(sum(sizes.values()), 1)
+    total, work = max(sum(sizes.values()), 1), sum(products.values())
     return {name: f"{reason}; {sizes[name] / total:.1%} of all weights"
+                  + (f", {products[name] / work:.1%} of all multiply-adds" if work else "")
             for name, reason in found.items()}
+
+
+def _multiply_adds(op: Op, name: str, graph: Graph, shapes) -> int:
+    """Of one sample: how often every element of the weight is used, as far as shapes tell."""
+    if "lookup_table" in op.type:
+        return 0
+    source = (op.input("Input") or op.input("X")) if "transpose" in op.type or op.type in (
+        "rnn", "cudnn_lstm") else op.output_names[0]
+    shape = [abs(n) for n in shapes.get(source, ())]
+    if not shape:
+        return 0
+    channels_last = op.attrs.get("data_format", "NCHW") in ("NHWC", "NDHWC")
+    if "conv" in op.type:
+        places = shape[1:-1] if channels_last else shape[2:]
+    elif op.type in ("rnn", "cudnn_lstm"):
+        places = shape[:1]  # steps come first
+    else:
+        places = shape[:-1]
+    return graph.params[name].size * int(np.prod(places, dtype=np.int64))
 
 
 def _reason(op: Op, name: str, graph: Graph) -> str:

@@ -76,7 +76,10 @@ def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
         _classify(name, runs, False, result)
     last_reader = {name: op for op in graph.ops for name in op.input_names}
     for op in graph.ops:
-        written = _run(op, runs, result)
+        try:
+            written = _run(op, runs, result)
+        except _Failed as failed:
+            raise ModelError(_why(op, graph, feed, failed)) from failed.__cause__
         free = op.type == "shape" or all(n in data_free for n in op.input_names if n)
         for name in written:
             if free:
@@ -120,15 +123,35 @@ def _run(op: Op, runs: List[Dict[str, paddle.Tensor]], result: Probe) -> List[st
             result.unreached[op] = str(error)
             return []
         except Exception as error:
-            # whatever a kernel raises: with the batch size of the export the op did run
-            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-            raise ModelError(f"op {op.type} -> '{op.output_names[0]}' fails on a batch "
-                             f"of {count} samples ({reason}); export the model with a "
-                             "free batch dimension") from error
+            raise _Failed(count) from error  # whatever a kernel raises
         values.update(written)
     if not has_gradient(op):
         result.forward_only.append(op)
     return list(written)
+
+
+class _Failed(Exception):
+    """An op raised on so many samples; the cause is what it raised."""
+
+
+def _why(op: Op, graph: Graph, feed, failed: _Failed) -> str:
+    """Batch sizes and sizes of the samples are told apart by a run on one sample."""
+    error = failed.__cause__
+    reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+    what = f"op {op.type} -> '{op.output_names[0]}' fails"
+    values = {**{n: paddle.to_tensor(v) for n, v in graph.params.items()},
+              **_samples(graph, feed, 1)}
+    try:
+        with paddle.no_grad():
+            for earlier in graph.ops[:graph.ops.index(op) + 1]:
+                values.update(run_op(earlier, values))
+    except Exception:
+        sizes = ", ".join(f"{n} {list(np.shape(feed[n])[1:])}" for n in graph.inputs)
+        return (f"{what} on one sample of {sizes} too ({reason}): give calibration data of the "
+                "size that the model was exported for; if it has that size, express the op with "
+                "others and export again")
+    return (f"{what} on a batch of {failed.args[0]} samples ({reason}), though one alone runs: "
+            "export the model with a free batch dimension")
 
 
 def _classify(name: str, runs: List[Dict[str, paddle.Tensor]], data_free: bool, result: Probe):

@@ -122,7 +122,7 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     found = probe(graph, few)
     notes = first_run(graph, few, float_graph.files) + _forward_only(found)
     unreached = _leave_unreached_float(graph, scheme, found)
-    float_tensors = {**float_weights(graph, scheme.weights), **unreached}
+    float_tensors = {**float_weights(graph, scheme.weights, found.shapes), **unreached}
     equalized = _equalize(graph, scheme, found, samples, config)
     clock.lap("equalize")
     weights = calibrate.weight_encodings(graph, scheme, config.quant_post)

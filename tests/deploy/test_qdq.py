@@ -6,6 +6,7 @@ import pytest
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.post.program import qdq_graph
 from paddle_mrecg.post.program import verify
+from paddle_mrecg.graph.float_weights import float_weights
 from paddle_mrecg.graph.fold import fold
 from paddle_mrecg.graph.graph import WEIGHT_SLOTS, Op, TensorInfo, weight_name
 from paddle_mrecg.graph.program import read_program
@@ -261,3 +262,21 @@ def test_every_kind_of_quantized_op_is_exported_as_simulated(build, target, tmp_
     weights = {weight_name(op, job.network.graph) for op in job.network.graph.ops} - {None}
     assert set(job.state.codes) == weights, "the sums have become a parameter of their own"
     check(job, tmp_path)
+
+
+def test_a_tied_weight_stays_float_and_is_named(tmp_path):
+    """An embedding that is the output layer too would have to be stored as codes and as floats."""
+    ops = [_matmul("x", "w", "h"), _relu("h", "r"), _matmul("r", "v", "s"),
+           Op("arg_max", {"X": ["r"]}, {"Out": ["ids"]},
+              dict(axis=1, keepdims=False, flatten=False, dtype=3)),
+           Op("lookup_table_v2", {"W": ["v"], "Ids": ["ids"]}, {"Out": ["e"]},
+              dict(padding_idx=-1)),
+           Op("elementwise_add", {"X": ["s"], "Y": ["e"]}, {"Out": ["y"]}, {"axis": -1})]
+    samples = _rows(16, 6)
+    graph = graph_of(ops, {"w": _weight(6, 8), "v": _weight(8, 3, seed=2)}, samples, ["y"])
+    job = tiny_job(fold(graph), samples, target="paddle_lite", weight_bits=8,
+                   first_layer_weight_bits=8, last_layer_weight_bits=8, activation_bits=8)
+    assert set(job.state.codes) == {"w"}
+    assert "another op reads it too" in float_weights(job.network.graph, job.state.codes)["v"]
+    prefix, _ = written(job, tmp_path)
+    assert verify(job.network, job.state, prefix)["verdict"] == "agrees"

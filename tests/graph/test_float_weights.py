@@ -22,3 +22,21 @@ def test_every_float_weight_has_a_reason_and_a_share():
     for name, words in (("c", "conv3d"), ("r", "rnn"), ("stack", "3 axes"), ("left", "first")):
         assert words in found[name]
     assert "QuantPost.skip" in float_weights(graph)["q"]
+
+
+def test_multiply_adds_count_how_often_a_weight_is_used():
+    """A small kernel over a large map outweighs a large matrix that is used once."""
+    ops = [Op("conv2d", {"Input": ["x"], "Filter": ["c"]}, {"Output": ["a"]}),
+           Op("conv2d_transpose", {"Input": ["a"], "Filter": ["t"]}, {"Output": ["u"]}),
+           Op("rnn", {"Input": ["s"], "WeightList": ["r"]}, {"Out": ["d"]}),
+           Op("matmul_v2", {"X": ["d"], "Y": ["m"]}, {"Out": ["e"]})]
+    params = {"c": np.ones((2, 1, 1, 1)), "t": np.ones((2, 1, 1, 1)), "r": np.ones((4, 5)),
+              "m": np.ones((10, 8))}
+    shapes = {"a": (-1, 2, 10, 10), "u": (-1, 1, 20, 20), "s": (6, 1, 5), "d": (6, 1, 10),
+              "e": (-1, 6, 8)}
+    graph = Graph(ops, {}, params, ["x", "s"], ["e"])
+    found = float_weights(graph, shapes=shapes)
+    work = dict(c=200, t=200, r=120, m=480)
+    for name, used in work.items():
+        assert found[name].endswith(f"{used / 1000:.1%} of all multiply-adds"), found[name]
+    assert "multiply-adds" not in float_weights(graph)["c"]

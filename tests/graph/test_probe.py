@@ -125,3 +125,13 @@ def test_masks_may_be_infinite_and_layers_may_not():
     graph.params["m"] = np.full(shape, np.nan, "float32")
     with pytest.raises(ModelError, match="NaN"):
         probe(graph, FEED)
+
+
+@pytest.mark.parametrize("shape, said", [
+    ([1, 8], "batch of 2 samples .* one alone runs: export the model with a free batch"),
+    ([-1, 3], r"on one sample of x \[2, 4\] too .* calibration data of the size"),
+])
+def test_a_batch_and_a_size_that_do_not_fit_are_told_apart(shape, said):
+    reshape = Op("reshape2", {"X": ["y"]}, {"Out": ["z"]}, dict(shape=shape))
+    with pytest.raises(ModelError, match=said):
+        probe(graph_of(simple("relu", "x", "y"), reshape), FEED)

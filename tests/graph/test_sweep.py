@@ -17,8 +17,15 @@ QUICK = ["hardshrink", "softshrink", "one_over", "std", "strided_slice", "focus"
          "net_lstm", "net_gru", "net_deformable_decoder", "net_relative_position"]
 
 
-def check(names, file_format):
-    results = run(names, file_format)
+# Of each kind of network, and of functions that once changed what a quantized program computes.
+QUANTIZED = ["argsort", "hardshrink", "strided_slice", "one_over", "pad",
+             "conv2d_transpose_depthwise", "net_lstm", "net_deformable_decoder",
+             "net_relative_position", "net_unet_transposed", "net_class_token",
+             "net_float16_weights", "net_yolo_head_batch_1"]
+
+
+def check(names, file_format, depth="graph"):
+    results = run(names, file_format, depth)
     bad = {name: r for name, r in results.items()
            if r["status"] not in ("accepted", "refused", "not exported")}
     assert not bad
@@ -30,6 +37,16 @@ def test_constructs_that_once_failed(file_format):
     results = check(QUICK, file_format)
     assert {n for n, r in results.items() if r["status"] == "refused"} <= {"quantile"}
     assert sum(r["status"] == "accepted" for r in results.values()) >= 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_quantized_programs_compute_what_was_simulated(file_format):
+    """A share of them: ``python -m tests.graph.sweep.run --depth job`` takes all."""
+    results = check(QUANTIZED, file_format, "job")
+    assert all(r["verdict"].startswith("agrees") for r in results.values() if r["status"]
+               == "accepted")
+    assert sum(r["status"] == "accepted" for r in results.values()) >= 7
 
 
 @pytest.mark.slow

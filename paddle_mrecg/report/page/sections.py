@@ -17,7 +17,7 @@ from ..words import phrase
 from . import charts
 
 FIRST_LAYERS, FIRST_CURVES = 20, 4  # shown without unfolding
-SHARE = re.compile(r"(.*); ([\d.]+ ?%) of all weights", re.DOTALL)
+SHARE = re.compile(r"(.*); ([\d.]+ ?%) of all weights.*", re.DOTALL)
 
 
 def sections(report: Report) -> Dict[str, Any]:

@@ -133,7 +133,10 @@ def _accept(prefix, feed, want, depth):
               "weights": sum(weight_name(op, graph) is not None for op in graph.ops),
               "forward only": sorted({op.type for op in graph.ops if not has_gradient(op)})}
     if depth == "job":
-        result["verification"] = _quantize(os.path.dirname(prefix), feed)
+        found = _quantize(os.path.dirname(prefix), feed)
+        result["verdict"] = found["verdict"]
+        if result["status"] == "accepted" and not found["verdict"].startswith("agrees"):
+            result.update(status="different", reason=f"{found['verdict']} {found['why']}")
     return result
 
 
