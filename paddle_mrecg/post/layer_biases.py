@@ -4,10 +4,8 @@ from typing import Dict, List, Optional
 
 import numpy as np
 
-from ..data.store import StoredArray
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, channel_axis, weight_name
 
-_CHUNK = 64  # samples summed up at a time
 
 
 def bias_of(op: Op, graph: Graph, consumers: Dict[str, List[Op]]) -> Optional[str]:
@@ -55,13 +53,27 @@ def add_missing_biases(graph: Graph, is_quantized):
     graph.ops = ops
 
 
-def channel_means(op: Op, values: StoredArray) -> np.ndarray:
-    """Mean of a layer's output over samples and positions, float64 ``[channels]``."""
-    axis = _output_axis(op) % values.ndim
-    others = tuple(k for k in range(values.ndim) if k != axis)
-    total = sum(values[start:start + _CHUNK].sum(others, dtype=np.float64)
-                for start in range(0, len(values), _CHUNK))
-    return total / (values.size // values.shape[axis])
+class ChannelMeans:
+    """Mean of a layer's output over samples and positions, from chunks of samples.
+
+    Args:
+        op(Op): the layer.
+    """
+
+    def __init__(self, op: Op):
+        self._op, self._total, self._count = op, 0.0, 0
+
+    def add(self, values: np.ndarray):
+        """Take in the output for some more samples."""
+        axis = _output_axis(self._op) % values.ndim
+        others = tuple(k for k in range(values.ndim) if k != axis)
+        self._total = self._total + values.sum(others, dtype=np.float64)
+        self._count += values.size // values.shape[axis]
+
+    @property
+    def value(self) -> np.ndarray:
+        """float64 ``[channels]``."""
+        return self._total / self._count
 
 
 def _may_have_bias(op: Op, graph: Graph, consumers) -> bool:

@@ -9,7 +9,7 @@ from ..graph.graph import WEIGHT_SLOTS, Op, activation_name, weight_name
 from ..graph.ops import run_op
 from ..grids.affine import Encoding, position, quantize
 from ..report.layers import COLUMNS, Histogram, LayerReport, ranked
-from .layer_biases import channel_means
+from .layer_biases import ChannelMeans
 from .network_state import NetworkState
 from .unit_runner import UnitRunner
 
@@ -25,19 +25,19 @@ class _Difference:
     """
 
     def __init__(self, op: Op, centred: bool):
-        self.op, self.centred = op, centred
-        self.count, self.square, self.mean = 0, 0.0, 0.0
+        self.means, self.centred = ChannelMeans(op), centred
+        self.count, self.square = 0, 0.0
 
     def add(self, values: np.ndarray):
         self.square += float(np.square(values, dtype=np.float64).sum())
         self.count += values.size
-        self.mean = self.mean + channel_means(self.op, values) * values.size
+        self.means.add(values)
 
     def power(self) -> float:
         """Mean square."""
         if not self.count:
             return float("nan")
-        taken = float(np.mean(np.square(self.mean / self.count))) if self.centred else 0.0
+        taken = float(np.mean(np.square(self.means.value))) if self.centred else 0.0
         return max(0.0, self.square / self.count - taken)
 
 

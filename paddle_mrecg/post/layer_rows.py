@@ -6,7 +6,8 @@ another question: which input, if any, does a tap of the kernel bring to this ou
 bring none are zeros, as padding is; the bias is shared by all positions, so one system over all of
 them is the right one.
 """
-from typing import Callable, Iterable, Tuple
+import math
+from typing import Callable, Iterable, List, Tuple
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class LayerRows:
         groups(int): independent problems, G.
         rows(int): inputs of a column, d.
         columns(int): outputs of a problem, n.
-        alpha(float): the op's output is this times ``rows @ matrix``; the targets of ``gather`` are
+        alpha(float): the op's output is this times ``rows @ matrix``; rows of outputs are
             without it, as are biases and errors that follow from them.
     """
 
@@ -43,12 +44,13 @@ class LayerRows:
         """The inverse of ``matrix``."""
         raise NotImplementedError
 
-    def positions(self, target: np.ndarray) -> int:
-        """Output positions in ``target``, an output of any number of samples."""
-        return target.size // (self.groups * self.columns)
+    def inputs(self, x: np.ndarray, shape: Tuple[int, ...], index: np.ndarray) -> np.ndarray:
+        """Rows of the input, ``[G, R, d]``, of the positions ``index`` in an output of ``shape``.
+        """
+        raise NotImplementedError
 
-    def gather(self, x: np.ndarray, target: np.ndarray, index: np.ndarray) -> Rows:
-        """Rows of the input, ``[G, R, d]``, and of the output, ``[G, R, n]``, at ``index``."""
+    def outputs(self, target: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Rows of the output, ``[G, R, n]``."""
         raise NotImplementedError
 
     def grid(self, encoding) -> ColumnGrid:
@@ -100,35 +102,41 @@ class _Conv(LayerRows):
         self._set_sizes()
 
     def _set_sizes(self):
-        out, self.inputs = self.weight_shape[:2]
+        out, self.in_channels = self.weight_shape[:2]
         self.columns = out // self.groups
-        self.rows = self.inputs * self.kernel[0] * self.kernel[1]
+        self.rows = self.in_channels * self.kernel[0] * self.kernel[1]
 
     def matrix(self, weight):
-        grouped = weight.reshape((self.groups, self.columns, self.inputs) + self.kernel)
+        grouped = weight.reshape((self.groups, self.columns, self.in_channels) + self.kernel)
         return grouped.transpose(0, 3, 4, 2, 1).reshape(self.groups, self.rows, self.columns)
 
     def weight(self, matrix):
-        grouped = matrix.reshape((self.groups,) + self.kernel + (self.inputs, self.columns))
+        grouped = matrix.reshape((self.groups,) + self.kernel + (self.in_channels, self.columns))
         return np.ascontiguousarray(grouped.transpose(0, 4, 3, 1, 2)).reshape(self.weight_shape)
 
-    def gather(self, x, target, index):
-        axes = (1, 2) if self.channels_last else (2, 3)
-        x_size, size = [x.shape[a] for a in axes], [target.shape[a] for a in axes]
-        sample, rest = np.divmod(index, size[0] * size[1])
-        places = np.divmod(rest, size[1])
+    def inputs(self, x, shape, index):
+        axes = self._axes
+        x_size, size = [x.shape[a] for a in axes], [shape[a] for a in axes]
+        sample, places = _places(index, size)
         tops, top_seen = self._sources(places[0], 0, x_size[0])
         lefts, left_seen = self._sources(places[1], 1, x_size[1])
         taps = self.kernel[0] * self.kernel[1]
-        rows = np.zeros((len(index), taps, self.inputs * self.groups), np.float32)
+        rows = np.zeros((len(index), taps, self.in_channels * self.groups), np.float32)
         for tap in range(taps):
             i, j = divmod(tap, self.kernel[1])
             seen = top_seen[i] & left_seen[j]
             rows[seen, tap] = self._pick(x, sample[seen], tops[i][seen], lefts[j][seen])
-        rows = rows.reshape(len(index), taps, self.groups, self.inputs).transpose(2, 0, 1, 3)
+        rows = rows.reshape(len(index), taps, self.groups, -1).transpose(2, 0, 1, 3)
+        return np.ascontiguousarray(rows, np.float32).reshape(self.groups, len(index), self.rows)
+
+    def outputs(self, target, index):
+        sample, places = _places(index, [target.shape[a] for a in self._axes])
         wanted = self._pick(target, sample, *places).reshape(len(index), self.groups, self.columns)
-        return (np.ascontiguousarray(rows, np.float32).reshape(self.groups, len(index), self.rows),
-                np.ascontiguousarray(wanted.transpose(1, 0, 2), np.float32))
+        return np.ascontiguousarray(wanted.transpose(1, 0, 2), np.float32)
+
+    @property
+    def _axes(self):
+        return (1, 2) if self.channels_last else (2, 3)
 
     def _pick(self, array, sample, top, left):
         return array[sample, top, left] if self.channels_last else array[sample, :, top, left]
@@ -153,15 +161,15 @@ class _ConvTranspose(_Conv):
     """Filter ``[C, O / G, kh, kw]``."""
 
     def _set_sizes(self):
-        self.inputs, self.columns = self.weight_shape[0] // self.groups, self.weight_shape[1]
-        self.rows = self.inputs * self.kernel[0] * self.kernel[1]
+        self.in_channels, self.columns = self.weight_shape[0] // self.groups, self.weight_shape[1]
+        self.rows = self.in_channels * self.kernel[0] * self.kernel[1]
 
     def matrix(self, weight):
-        grouped = weight.reshape((self.groups, self.inputs, self.columns) + self.kernel)
+        grouped = weight.reshape((self.groups, self.in_channels, self.columns) + self.kernel)
         return grouped.transpose(0, 3, 4, 1, 2).reshape(self.groups, self.rows, self.columns)
 
     def weight(self, matrix):
-        grouped = matrix.reshape((self.groups,) + self.kernel + (self.inputs, self.columns))
+        grouped = matrix.reshape((self.groups,) + self.kernel + (self.in_channels, self.columns))
         return np.ascontiguousarray(grouped.transpose(0, 3, 4, 1, 2)).reshape(self.weight_shape)
 
     def _sources(self, place, axis, size):
@@ -193,18 +201,61 @@ class _MatMul(LayerRows):
     def weight(self, matrix):
         return np.ascontiguousarray(matrix[0].T if self.transposed else matrix[0])
 
-    def gather(self, x, target, index):
-        rows = x.reshape(-1, self.rows)[index].astype(np.float32, copy=False)
+    def inputs(self, x, shape, index):
+        return x.reshape(-1, self.rows)[index].astype(np.float32, copy=False)[None]
+
+    def outputs(self, target, index):
         wanted = target.reshape(-1, self.columns)[index].astype(np.float32, copy=False)
-        # not rows * alpha: rows go through the activation's grid first
-        return rows[None], (wanted if self.alpha == 1 else wanted / self.alpha)[None]
+        # rows stay as they are, for they go through the activation's grid first
+        return (wanted if self.alpha == 1 else wanted / self.alpha)[None]
+
+
+def _places(index: np.ndarray, size):
+    """Sample, and row and column of each position."""
+    sample, rest = np.divmod(index, size[0] * size[1])
+    return sample, np.divmod(rest, size[1])
+
+
+class Positions:
+    """Positions of a layer's output, drawn without replacement and dealt out chunk by chunk.
+
+    The same positions for the same seed and sizes, however the samples are cut into chunks.
+
+    Args:
+        layer(LayerRows): the layout.
+        num_samples(int): samples in all chunks together.
+        seed(int): of the draw.
+        limit(int, optional): positions at most. Default: 16384.
+    """
+
+    def __init__(self, layer: LayerRows, num_samples: int, seed: int, limit: int = ROWS):
+        self._width = layer.groups * layer.columns
+        self._step = max(1, CHUNK // (layer.groups * max(layer.rows, layer.columns)))
+        self._num_samples, self._seed, self._limit = num_samples, seed, limit
+        self._chosen, self._begin = None, 0
+
+    def next(self, shape: Tuple[int, ...]) -> List[np.ndarray]:
+        """Positions in the next chunk, whose output has ``shape``; rows of one array are few enough
+        to be held, at most 16 MiB.
+        """
+        count = math.prod(shape) // self._width
+        if self._chosen is None:
+            self._chosen = self._draw(count // shape[0] * self._num_samples)
+        first, last = np.searchsorted(self._chosen, (self._begin, self._begin + count))
+        inside = self._chosen[first:last] - self._begin
+        self._begin += count
+        return [inside[k:k + self._step] for k in range(0, len(inside), self._step)]
+
+    def _draw(self, total: int) -> np.ndarray:
+        if total <= self._limit:
+            return np.arange(total)
+        return np.sort(np.random.default_rng(self._seed).choice(total, self._limit, replace=False,
+                                                                shuffle=False))
 
 
 def sampled_rows(layer: LayerRows, chunks: Iterable[Rows], num_samples: int, seed: int,
                  limit: int = ROWS) -> Iterable[Rows]:
     """Rows of input and output at positions drawn without replacement.
-
-    The same positions for the same seed and sizes, however the samples are cut into chunks.
 
     Args:
         layer(LayerRows): the layout.
@@ -216,19 +267,10 @@ def sampled_rows(layer: LayerRows, chunks: Iterable[Rows], num_samples: int, see
     Yields:
         tuple: arrays ``[G, R, d]`` and ``[G, R, n]``, at most 16 MiB each.
     """
-    chosen, begin = None, 0
-    step = max(1, CHUNK // (layer.groups * max(layer.rows, layer.columns)))
+    positions = Positions(layer, num_samples, seed, limit)
     for x, target in chunks:
-        count = layer.positions(target)
-        if chosen is None:
-            total = count // len(target) * num_samples
-            chosen = np.arange(total) if total <= limit else np.sort(
-                np.random.default_rng(seed).choice(total, limit, replace=False, shuffle=False))
-        first, last = np.searchsorted(chosen, (begin, begin + count))
-        inside = chosen[first:last] - begin
-        begin += count
-        for start in range(0, len(inside), step):
-            yield layer.gather(x, target, inside[start:start + step])
+        for index in positions.next(target.shape):
+            yield layer.inputs(x, target.shape, index), layer.outputs(target, index)
 
 
 def gram_of(layer: LayerRows, weight: np.ndarray, rows: Iterable[Rows],

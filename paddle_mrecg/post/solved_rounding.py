@@ -7,7 +7,7 @@ and the bias takes what remains of the mean. Without ``rounding: solve`` the wei
 rounding and the bias alone is corrected.
 """
 import dataclasses
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from ..graph.graph import WEIGHT_SLOTS, Op, activation_name, weight_name
 from ..graph.partition import Module, Unit
 from ..grids.affine import fake_quantize
 from ..report.progress import Progress
-from .layer_biases import channel_means
-from .layer_rows import gram_of, layer_rows, sampled_rows
+from .layer_biases import ChannelMeans
+from .layer_rows import LayerRows, Positions, gram_of, layer_rows
 from .network_state import NetworkState
 from .solve import solve
 from .streams import Stream
@@ -79,42 +79,55 @@ class LayerWalk:
         network = self.network
         runner = UnitRunner(network.graph, network.graph.ops[unit.start:unit.stop], network.scheme,
                             network.constants)
-        layers = [op for op in runner.ops if network.scheme.is_quantized(op)]
-        fetch = list(dict.fromkeys([*unit.outputs, *map(_result, layers)]))
-        target = self.float_stream.computed(unit.inputs, fetch, runner.numpy(runner.run, fetch),
-                                            MEASURE_CHUNK)
-        for op in layers:
-            if weight_name(op, network.graph) not in self._done:
-                self._layer(op, unit, runner, target[_result(op)])
-        outputs = self._quantized(unit, runner, unit.outputs)
-        self.float_stream.advance({n: target[n] for n in unit.outputs}, needed)
-        self.quant_stream.advance(outputs, needed)
+        wanted: Dict[str, _Target] = {}
+        for op in runner.ops:
+            if network.scheme.is_quantized(op) and weight_name(op, network.graph) not in self._done:
+                wanted[_result(op)] = self._target(op)
+        fetch = list(dict.fromkeys([*unit.outputs, *wanted]))
 
-    def _layer(self, op: Op, unit: Unit, runner: UnitRunner, target: np.ndarray):
-        name, source = weight_name(op, self.network.graph), activation_name(op)
+        def watch(values):
+            for name, target in wanted.items():
+                target.add(values[name])
+
+        outputs = self.float_stream.computed(unit.inputs, unit.outputs,
+                                             runner.numpy(runner.run, fetch), MEASURE_CHUNK, watch)
+        for target in wanted.values():
+            self._layer(target, unit, runner)
+        run = self._quantized(runner, unit.outputs)
+        changed = self.quant_stream.computed(unit.inputs, unit.outputs, run, MEASURE_CHUNK)
+        self.float_stream.advance(outputs, needed)
+        self.quant_stream.advance(changed, needed)
+
+    def _target(self, op: Op) -> "_Target":
+        name = weight_name(op, self.network.graph)
         self._done.add(name)
-        if self.rounding == "solve":
-            read = self.quant_stream.values.get(source) if source in unit.inputs else None
-            values = read if read is not None else self._quantized(unit, runner, [source])[source]
-            self._solve(op, name, values, target)
-        if name in self.network.biases:
-            result = _result(op)
-            output = self._quantized(unit, runner, [result])[result]
-            self._correct(op, self.network.biases[name], target, output)
-
-    def _solve(self, op: Op, name: str, values: np.ndarray, target: np.ndarray):
-        """Round one weight for ``values``, its input before the activation's quantizer."""
-        state, weight = self.state, self.network.graph.params[name]
         try:
-            layout = layer_rows(op, weight)
+            layout = (layer_rows(op, self.network.graph.params[name])
+                      if self.rounding == "solve" else None)
         except UnsupportedOpError:  # a rare form of the op: nearest rounding stays
-            return
-        encoding = state.activation_encodings.get(activation_name(op))
-        chunks = ((values[i:i + MEASURE_CHUNK], target[i:i + MEASURE_CHUNK])
-                  for i in range(0, len(target), MEASURE_CHUNK))
-        seed = self.network.seed * 100003 + len(self._done)
-        rows = sampled_rows(layout, chunks, len(target), seed)
-        gram = gram_of(layout, weight, rows,
+            layout = None
+        return _Target(op, name, layout, self.float_stream.num_samples,
+                       self.network.seed * 100003 + len(self._done))
+
+    def _layer(self, target: "_Target", unit: Unit, runner: UnitRunner):
+        if target.layout:
+            source = activation_name(target.op)
+            # what the unit reads itself need not be computed
+            run = None if source in unit.inputs else self._quantized(runner, [source])
+            values = self.quant_stream.chunks(unit.inputs if run else [source],
+                                              run or (lambda feed: feed), MEASURE_CHUNK)
+            self._solve(target, (v[source] for _, v in values))
+        if target.name in self.network.biases:
+            means, run = ChannelMeans(target.op), self._quantized(runner, [_result(target.op)])
+            for _, values in self.quant_stream.chunks(unit.inputs, run, MEASURE_CHUNK):
+                means.add(values[_result(target.op)])
+            self._correct(self.network.biases[target.name], target.means.value - means.value)
+
+    def _solve(self, target: "_Target", values: Iterable[np.ndarray]):
+        """Round one weight for ``values``, its input before the activation's quantizer."""
+        state, layout, name = self.state, target.layout, target.name
+        encoding = state.activation_encodings.get(activation_name(target.op))
+        gram = gram_of(layout, self.network.graph.params[name], target.with_inputs(values),
                        encoding and (lambda x: fake_quantize(x, encoding)))
         solution = solve(gram, layout.grid(state.weight_encodings[name]))
         state.codes[name] = layout.weight(solution.codes)
@@ -123,16 +136,49 @@ class LayerWalk:
         self.layers.append(LayerRounding(name, float(solution.nearest.error.sum()) / power,
                                          float(solution.error.sum()) / power))
 
-    def _correct(self, op: Op, bias: str, target: np.ndarray, output: np.ndarray):
+    def _correct(self, bias: str, change: np.ndarray):
         """Move the bias by the difference of the measured means."""
         before = self.state.biases.get(bias, self.network.graph.params[bias])
-        change = channel_means(op, target) - channel_means(op, output)
         self.state.biases[bias] = (before + change.reshape(before.shape)).astype(np.float32)
 
-    def _quantized(self, unit: Unit, runner: UnitRunner, fetch: List[str]) -> Dict[str, np.ndarray]:
-        run = runner.numpy(runner.run_quantized, fetch, weights=self.state.parameters(runner),
-                           quantizers=self.state.quantizers(runner.activations))
-        return self.quant_stream.computed(unit.inputs, fetch, run, MEASURE_CHUNK)
+    def _quantized(self, runner: UnitRunner, fetch: List[str]) -> Callable:
+        return runner.numpy(runner.run_quantized, fetch, weights=self.state.parameters(runner),
+                            quantizers=self.state.quantizers(runner.activations))
+
+
+class _Target:
+    """What is kept of a layer's output in the float network: sampled rows and the mean of every
+    channel, never the whole.
+
+    Args:
+        op(Op): the layer.
+        name(str): its weight.
+        layout(LayerRows|None): None where only the means are wanted.
+        num_samples(int): samples in all chunks together.
+        seed(int): of the sample.
+    """
+
+    def __init__(self, op: Op, name: str, layout: Optional[LayerRows], num_samples: int, seed: int):
+        self.op, self.name, self.layout, self.means = op, name, layout, ChannelMeans(op)
+        self._draw = lambda: Positions(layout, num_samples, seed)
+        self._positions = self._draw() if layout else None
+        self._shapes: List[tuple] = []
+        self._rows: List[np.ndarray] = []
+
+    def add(self, values: np.ndarray):
+        """The output for the next chunk of samples."""
+        self.means.add(values)
+        if self.layout:
+            self._shapes.append(values.shape)
+            self._rows += [self.layout.outputs(values, index)
+                           for index in self._positions.next(values.shape)]
+
+    def with_inputs(self, chunks: Iterable[np.ndarray]) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+        """Rows of the layer's input, given in the same chunks, and those that were kept."""
+        positions, rows = self._draw(), iter(self._rows)
+        for shape, x in zip(self._shapes, chunks):
+            for index in positions.next(shape):
+                yield self.layout.inputs(x, shape, index), next(rows)
 
 
 def rounded_layers(prepared, rounding: str,

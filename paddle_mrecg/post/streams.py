@@ -5,7 +5,7 @@ Two streams walk through the network unit by unit: the float one and the
 quantized one. A stream holds only the tensors that some later unit still
 reads; arrays beyond the limit live in temporary files.
 """
-from typing import Callable, Dict, Iterable, List
+from typing import Callable, Dict, Iterable, Iterator, List, Tuple
 
 import numpy as np
 
@@ -27,8 +27,21 @@ class Stream:
         """Rows ``index`` (a slice or an integer array) of the named tensors."""
         return {name: np.ascontiguousarray(self.values[name][index]) for name in names}
 
+    def chunks(self, names: List[str], run: Callable,
+               chunk: int) -> Iterator[Tuple[slice, Dict[str, np.ndarray]]]:
+        """Apply ``run`` to all samples in chunks; yields each chunk's place and results.
+
+        Args:
+            names(list[str]): tensors that ``run`` reads.
+            run(callable): maps a dict of arrays to a dict of arrays.
+            chunk(int): samples per call.
+        """
+        for start in range(0, self.num_samples, chunk):
+            part = slice(start, start + chunk)
+            yield part, run(self.batch(names, part))
+
     def computed(self, names: List[str], outputs: List[str], run: Callable,
-                 chunk: int) -> Dict[str, StoredArray]:
+                 chunk: int, watch: Callable = None) -> Dict[str, StoredArray]:
         """Apply ``run`` to all samples in chunks and collect its outputs.
 
         Args:
@@ -36,11 +49,13 @@ class Stream:
             outputs(list[str]): tensors to keep.
             run(callable): maps a dict of arrays to a dict of arrays.
             chunk(int): samples per call.
+            watch(callable, optional): called with all results of each chunk, in order.
+                Default: None.
         """
         collected: Dict[str, StoredArray] = {}
-        for start in range(0, self.num_samples, chunk):
-            part = slice(start, start + chunk)
-            result = run(self.batch(names, part))
+        for part, result in self.chunks(names, run, chunk):
+            if watch:
+                watch(result)
             for name in outputs:
                 if name not in collected:
                     shape = (self.num_samples,) + result[name].shape[1:]

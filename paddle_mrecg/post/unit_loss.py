@@ -11,9 +11,9 @@ from .network_state import NetworkState
 from .streams import Stream
 from .unit_runner import UnitRunner
 
-# samples per forward pass without gradients: large enough for the kernels,
-# small enough for the cache
-MEASURE_CHUNK = 64
+# samples per forward pass without gradients: kernels gain nothing from more, and the values of a
+# pass over large images would set the peak of a job's memory
+MEASURE_CHUNK = 8
 
 
 @dataclasses.dataclass

@@ -120,7 +120,7 @@ def _solving(sizes: Sizes, layers, count: int, given: float, half: float) -> Sta
         ops = [op for op in unit.ops(graph) if sizes.scheme.is_quantized(op)]
         results = sizes.all({op.output(WEIGHT_SLOTS[op.type][2]) for op in ops}
                             | set(unit.outputs))
-        cache = max(cache, streams + 2 * results)
+        cache = max(cache, streams + 2 * sizes.all(unit.outputs))
         systems = max([_system(op, graph, chunk, count) for op in ops], default=0.0)
         forward = chunk * (sizes.live(unit.ops(graph)) + sizes.all(unit.inputs) + results)
         work = max(work, forward, systems)
@@ -193,4 +193,5 @@ def _system(op: Op, graph: Graph, chunk: int, count: int) -> float:
     item = 8 if rows <= 1024 else _FLOAT
     taken = ROWS * min(1.0, chunk / count)
     return (_SYSTEMS * item * groups * rows * (rows + columns)
+            + _FLOAT * ROWS * groups * columns  # the output's rows, kept from the float stream
             + _GATHERED * min(CHUNK, groups * taken * max(rows, columns)) * _FLOAT)

@@ -9,8 +9,9 @@ from paddle_mrecg.post import write
 from paddle_mrecg.post.layer_biases import add_missing_biases, bias_of, biases_of
 from paddle_mrecg.post.job import quant_post_mrecg
 from paddle_mrecg.post.prepare import prepare
-from paddle_mrecg.post.solved_rounding import rounded_layers
+from paddle_mrecg.post.solved_rounding import LayerWalk, rounded_layers
 from tests.jobs import batches, content, model_dir, settings  # noqa: F401
+from tests.tiny import tiny_job
 
 ALONE = settings(preset="none", num_iters=0, granularity="block")
 
@@ -45,6 +46,22 @@ def test_nothing_trained_and_the_program_computes_what_was_simulated(solved):
 def test_same_seed_same_bytes(solved, model_dir, tmp_path):
     again = quant_post_mrecg(model_dir, batches(), ALONE, str(tmp_path / "out"))
     assert content(again.save_dir) == content(solved.save_dir)
+
+
+def test_only_what_modules_hand_on_is_stored(monkeypatch):
+    """Outputs in front of their biases and activations are sampled on the way, never kept."""
+    job, stored = tiny_job(granularity="layer", target="paddle_lite"), []
+    allocate = job.network.store.allocate
+
+    def counted(shape, *args, **kwargs):
+        stored.append(shape)
+        return allocate(shape, *args, **kwargs)
+    monkeypatch.setattr(job.network.store, "allocate", counted)
+    job.network.biases = biases_of(job.network.graph, job.network.scheme.is_quantized)
+    walk = LayerWalk(job.network, job.state)
+    state = walk.run(job.modules)
+    assert len(walk.layers) == 5 and len(state.biases) == 4
+    assert len(stored) == 2 * sum(len(m.outputs) for m in job.modules)
 
 
 def layer(attrs=None, op_type="conv2d", shape=(4, 3, 1, 1)):
