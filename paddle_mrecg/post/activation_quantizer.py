@@ -79,7 +79,8 @@ class ActivationQuantizer:
     def _positive(self) -> paddle.Tensor:
         """The parameter, made positive again where an optimizer pushed it below zero."""
         if not self.parameter.place.is_cpu_place():  # looking at it would wait for the device
-            self.parameter.set_value(paddle.clip(self.parameter.detach().abs(), min=_SMALLEST))
+            with paddle.no_grad():  # set_value would go through the host on Paddle 2.6
+                paddle.assign(paddle.clip(self.parameter.abs(), min=_SMALLEST), self.parameter)
         elif self.parameter.item() < _SMALLEST:
             value = max(abs(self.parameter.item()), _SMALLEST)
             self.parameter.set_value(np.array([value], np.float32))
