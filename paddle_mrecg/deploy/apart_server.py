@@ -18,7 +18,7 @@ from ..errors import MrecgError
 from .apart import TIMEOUT
 from .arrays import read_arrays
 
-IDLE_SECONDS = 60
+IDLE_SECONDS = 300
 FAILED = 3  # exit code of a run whose log says why
 
 
