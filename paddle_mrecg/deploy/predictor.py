@@ -60,9 +60,10 @@ class Predictor:
         Args:
             batch(array|list|dict): the inputs, in the model's order or by name.
         """
-        for name, value in as_feed(batch, self.input_names).items():
-            self._predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(value))
+        feed = as_feed(batch, self.input_names)
         try:
+            for name, value in feed.items():
+                self._predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(value))
             self._predictor.run()
         except Exception as error:
             raise ModelError(f"Paddle Inference cannot run the program ({last_line(error)}): "

@@ -12,6 +12,7 @@ from typing import List, Optional
 
 import numpy as np
 
+from ..errors import ModelError, MrecgError
 from .constants import fold_constants
 from .graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, weight_name
 from .simplify import affine_to_scale, drop_identities, drop_unused, merge_scales
@@ -35,14 +36,24 @@ def fold(graph: Graph) -> Graph:
         Graph: the same function. Biases are ``elementwise_add`` ops, with axis 1 and a
             parameter of shape ``[C]``
         behind convolutions and with axis -1 behind matrix products.
+
+    Raises:
+        ModelError: ops do not fit their inputs.
     """
     result = graph.copy()
-    fold_constants(result)
-    drop_identities(result)
-    _fold_chains(result)
-    affine_to_scale(result)
-    merge_scales(result)
-    drop_unused(result)
+    try:
+        fold_constants(result)
+        drop_identities(result)
+        _fold_chains(result)
+        affine_to_scale(result)
+        merge_scales(result)
+        drop_unused(result)
+    except MrecgError:
+        raise
+    except Exception as error:  # whatever a kernel raises on what a damaged file says
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise ModelError(f"{graph.source or 'the model'} cannot be simplified ({reason[0][:200]}): "
+                         "its file may be damaged, export it again") from error
     return result
 
 

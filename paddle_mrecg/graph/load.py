@@ -44,6 +44,7 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None,
     read = read_pir if program.endswith(".json") else read_program
     try:
         graph = read(program, params, allow_quantized)
+        _check_texts(graph)
         _check_connected(graph)
         _check_writable(graph)
         free_batch(graph)
@@ -77,6 +78,17 @@ def _check_writable(graph):
             raise ModelError(f"{graph.source}: op '{name}' has no ProgramDesc form in Paddle "
                              f"{paddle_version()}, which every target needs: express it with other "
                              "ops, or cut the model in front of it, and export again")
+
+
+def _check_texts(graph):
+    """Protobuf hands on names that are no text as bytes; nothing can be written with those."""
+    for op in graph.ops:
+        texts = [op.type, *op.inputs, *op.outputs, *op.input_names, *op.output_names, *op.attrs]
+        for value in op.attrs.values():
+            texts += value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(text, bytes) for text in texts):
+            raise ModelError(f"{graph.source} is damaged (an op has a name that is no text): "
+                             "export the model again")
 
 
 def _check_connected(graph):

@@ -58,9 +58,14 @@ def save_program(graph: Graph, prefix: str) -> None:
 
     Raises:
         OutputError: the files cannot be written.
-        ModelError: the graph has an op type that Paddle has no ProgramDesc form of.
+        ModelError: the graph has an op type or a value that Paddle has no ProgramDesc form of.
     """
-    program = program_desc(graph)
+    try:
+        program = program_desc(graph)
+    except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise ModelError(f"the model cannot be written as a program ({reason[0][:200]}): its file "
+                         "may be damaged, export it again") from error
     paths = [prefix + ".pdmodel", prefix + ".pdiparams"]
     temporary = [f"{path}.{os.getpid()}.tmp" for path in paths]
     try:

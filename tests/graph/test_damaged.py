@@ -4,13 +4,19 @@ run.
 """
 import os
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from paddle_mrecg.config import QuantPost
 from paddle_mrecg.errors import ModelError
+from paddle_mrecg.graph.fold import fold
 from paddle_mrecg.graph.load import load_graph
+from paddle_mrecg.graph.partition import modules_of
+from paddle_mrecg.graph.probe import probe
 from paddle_mrecg.graph.writer import save_program
+from paddle_mrecg.post.scheme import build_scheme
 
 from tests.tiny import tiny_graph
 
@@ -39,6 +45,16 @@ def test_wrong_bytes_are_read_or_refused(suffix, model, data):
     for name, content in damaged.items():
         (folder / f"model{name}").write_bytes(bytes(content))
     try:
-        load_graph(str(folder))
+        _prepared(load_graph(str(folder)), str(folder / "out" / "model"))
     except ModelError as error:
         assert len(str(error)) < 2000
+
+
+def _prepared(graph, prefix):
+    """All that is done with a model before the first layer is looked at, and writing it."""
+    graph = fold(graph)
+    scheme = build_scheme(graph, QuantPost(), "paddle_lite")
+    samples = {n: np.ones((3, *[min(abs(k), 64) for k in graph.tensors[n].shape[1:]]),
+                          graph.tensors[n].dtype) for n in graph.inputs}
+    modules_of(graph, probe(graph, samples), scheme.is_quantized)
+    save_program(graph, prefix)
