@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finished units on disk, so that an interrupted run goes on where it stopped."""
+import contextlib
 import glob
 import hashlib
 import json
@@ -9,6 +10,7 @@ from typing import Dict, List, Optional
 
 import numpy as np
 
+from ..errors import OutputError
 from ..graph.graph import Graph
 from ..grids.affine import Encoding
 from .network_state import NetworkState
@@ -58,7 +60,6 @@ class Checkpoint:
     def save(self, key: str, state: NetworkState, names, summary: Dict,
              alphas: Optional[Dict] = None):
         """Store the codes and scales of ``names`` and a JSON-able summary."""
-        os.makedirs(self.folder, exist_ok=True)
         arrays, encodings = {}, {}
         for k, name in enumerate(names):
             if name in state.codes:
@@ -72,30 +73,56 @@ class Checkpoint:
         for k, (name, alpha) in enumerate((alphas or {}).items()):
             arrays[f"alpha_{k}"] = alpha
             encodings[name]["alpha"] = k
-        header = dict(parts=self.parts, encodings=encodings, summary=summary)
+        self.write(key, dict(encodings=encodings, summary=summary), arrays)
+
+    def write(self, key: str, header: Dict, arrays: Dict[str, np.ndarray]):
+        """Store a JSON-able header and arrays, as a whole or not at all.
+
+        Raises:
+            OutputError: there is no room.
+        """
+        header = json.dumps(dict(header, parts=self.parts)).encode()
         path = self._path(key)
-        with open(path + ".tmp", "wb") as file:
-            np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
-        os.replace(path + ".tmp", path)
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            with open(path + ".tmp", "wb") as file:
+                np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
+            os.replace(path + ".tmp", path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.remove(path + ".tmp")
+            raise OutputError(f"'{path}' cannot be written ({error.strerror}): free space or "
+                              "choose another Global.save_dir; Global.resume=true then goes on "
+                              "with the units that are finished") from error
+
+    def read(self, key: str):
+        """``(header, arrays)`` as they were written by this job; one of ``UNREADABLE`` else."""
+        with np.load(self._path(key), allow_pickle=False) as file:
+            header = json.loads(bytes(file["header"]))
+            if header["parts"] != self.parts:
+                raise KeyError("another job")
+            return header, {n: file[n] for n in file.files if n != "header"}
+
+    def forget(self, key: str):
+        """Delete what ``write`` stored, if anything."""
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self._path(key))
 
     def load(self, key: str, state: NetworkState):
         """``(state, summary, alphas)`` of a finished unit, or None when there is no valid file."""
         try:
-            with np.load(self._path(key), allow_pickle=False) as file:
-                header = json.loads(bytes(file["header"]))
-                if header["parts"] != self.parts:
-                    return None
-                state, alphas = state.copy(), {}
-                for name, entry in header["encodings"].items():
-                    if "index" in entry:
-                        state.codes[name] = file[f"codes_{entry['index']}"].astype(np.float32)
-                    elif "bias" in entry:
-                        state.biases[name] = file[f"bias_{entry['bias']}"]
-                    else:
-                        state.activation_encodings[name] = Encoding.from_dict(entry["activation"])
-                    if "alpha" in entry:
-                        alphas[name] = file[f"alpha_{entry['alpha']}"]
-                    state.finished.add(name)
+            header, arrays = self.read(key)
+            state, alphas = state.copy(), {}
+            for name, entry in header["encodings"].items():
+                if "index" in entry:
+                    state.codes[name] = arrays[f"codes_{entry['index']}"].astype(np.float32)
+                elif "bias" in entry:
+                    state.biases[name] = arrays[f"bias_{entry['bias']}"]
+                else:
+                    state.activation_encodings[name] = Encoding.from_dict(entry["activation"])
+                if "alpha" in entry:
+                    alphas[name] = arrays[f"alpha_{entry['alpha']}"]
+                state.finished.add(name)
         except UNREADABLE:
             return None
         return state, header["summary"], alphas

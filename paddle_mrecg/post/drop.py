@@ -54,6 +54,17 @@ class DropMask:
         return paddle.to_tensor((self._rng.random(size, np.float32)
                                  < self.keep_prob).astype(np.float32))
 
+    def state(self):
+        """What the next masks depend on: a JSON-able part, and the bits."""
+        bits = self._pool.numpy() != 0
+        return dict(rng=self._rng.bit_generator.state, size=len(bits)), np.packbits(bits)
+
+    def set_state(self, state, bits: np.ndarray):
+        """The inverse of ``state``."""
+        pool = np.unpackbits(bits, count=state["size"]).astype(np.float32)
+        self._pool = paddle.to_tensor(pool)
+        self._rng.bit_generator.state = state["rng"]
+
     def draw(self, shape) -> paddle.Tensor:
         """A float32 mask of ``shape``; it may share memory with other
         masks, so do not write to it.

@@ -16,6 +16,7 @@ from .fisher import importance
 from .prepare import Prepared, prepare
 from .reconstruct import annealed_beta
 from .solved_rounding import LayerRounding, rounded_layers
+from .unit_state import UnitKeeper
 from .walk import UnitResult, Walker
 from ..graph.partition import Plan, Unit
 from .write import PROGRAM, score_float, unit_report, write_outcome
@@ -242,10 +243,13 @@ class Job:
             state, summary, alphas = stored
             self._stored.update(state.finished)
             return walker.replay(later, state, UnitResult.from_dict(unit, summary, alphas))
-        result = walker.step(unit, later, self.config.mrecg, iters, warm, watch)
+        curve = self.curves.setdefault(int(key), []) if key.isdigit() else []
+        keeper = UnitKeeper(self.checkpoint, key, iters, curve)
+        result = walker.step(unit, later, self.config.mrecg, iters, warm, watch, keeper)
         names = [n for n in walker.state.finished if n not in self._stored]
         self._stored.update(names)
         self.checkpoint.save(key, walker.state, sorted(names), result.to_dict(), result.alphas)
+        keeper.done()
         return result
 
     def _iters(self, unit: Unit, share: float) -> int:

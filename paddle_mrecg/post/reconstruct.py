@@ -7,7 +7,7 @@ that its output comes close to the float network's, quantizing only a random
 part of the elements while training (QDrop). Several joined modules form one
 unit (MRECG); nothing below depends on how many.
 """
-from typing import Dict, Optional, Union
+from typing import Dict, List, Optional, Union
 
 import numpy as np
 import paddle
@@ -73,6 +73,7 @@ class UnitTrainer:
                                                                                   absolute)
         self.inner_weights = self._inner_weights()
         self._batches = None
+        self.groups: List[List[paddle.Tensor]] = []  # the parameters of each optimizer
 
     def _inner_weights(self) -> Dict[str, float]:
         """Factors that make ``inner_weight`` times an inner target's relative error
@@ -91,7 +92,7 @@ class UnitTrainer:
             if name in alphas:
                 rounding.load_alpha(alphas[name])
 
-    def train(self, iters: int, on_step=None, best=None):
+    def train(self, iters: int, on_step=None, best=None, keeper=None):
         """``iters`` Adam steps on roundings and scales.
 
         Args:
@@ -100,11 +101,13 @@ class UnitTrainer:
                 Default: None.
             best(BestIterate, optional): judges some iterates; the trainer ends at the best.
                 Default: None, it ends at the last.
+            keeper(UnitKeeper, optional): goes on where a killed run was, and saves. Default: None.
         """
         settings = self.settings
         optimizers, schedules = self._optimizers(max(1, iters))
         points = set(best.points(iters)) if best else ()
-        for step in range(iters):
+        first = keeper.resume(self, optimizers, best) if keeper else 0
+        for step in range(first, iters):
             beta = annealed_beta(step, iters, settings)
             if beta is not None:
                 self._settle_round_weight()
@@ -121,6 +124,8 @@ class UnitTrainer:
                 on_step(self, step, loss)
             if step + 1 in points:
                 best.judge(self, step + 1)
+            if keeper:
+                keeper.after(self, optimizers, best, step + 1)
         self._close()
         if best and best.snapshot:
             self.restore(best.snapshot)
@@ -138,6 +143,7 @@ class UnitTrainer:
                                (settings.bias_lr, list(self.biases.values()))):
             if parameters:
                 jobs.append((paddle.optimizer.lr.CosineAnnealingDecay(lr, T_max=iters), parameters))
+        self.groups = [parameters for _, parameters in jobs]
         return ([paddle.optimizer.Adam(schedule, parameters=p) for schedule, p in jobs],
                 [schedule for schedule, _ in jobs])
 
@@ -168,6 +174,10 @@ class UnitTrainer:
             self._batches = StepBatches(problem.arrays(self.inner_weights, bool(self.drop)),
                                         self._drawn, problem.quant_stream.store.in_files > 0)
         return self._batches.next()
+
+    def skip_batch(self):
+        """Draw a step's samples, and leave them."""
+        self._drawn()
 
     def _drawn(self) -> np.ndarray:
         count = self.problem.quant_stream.num_samples

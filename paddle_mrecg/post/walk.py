@@ -88,7 +88,7 @@ class Walker:
         self.results: List[UnitResult] = []
 
     def step(self, unit: Unit, later: List[Unit], settings: MRECG, iters: int, alphas=None,
-             on_step: Callable = None) -> UnitResult:
+             on_step: Callable = None, keeper=None) -> UnitResult:
         """Reconstruct ``unit`` and advance both streams through it.
 
         Args:
@@ -98,6 +98,7 @@ class Walker:
             iters(int): optimizer steps; 0 leaves the unit as it is.
             alphas(dict, optional): rounding variables to start from. Default: None.
             on_step(callable, optional): called with (trainer, step, loss). Default: None.
+            keeper(UnitKeeper, optional): saves the training now and then. Default: None.
         """
         begin = time.perf_counter()
         problem, inner = self._problem(unit, settings)
@@ -110,7 +111,9 @@ class Walker:
         after, trained, kept = before, {}, True
         state = self._finished(problem.runner)
         if iters:
-            best = self._trained(problem, unit, settings, iters, alphas, on_step)
+            trainer = self._trainer(problem, unit, settings, alphas)
+            best = self._best(trainer, unit, iters, on_step, keeper)
+            del trainer
             kept = best.committed is not None
             if kept:
                 hard, trained_outputs = measure(problem, best.committed)
@@ -131,17 +134,24 @@ class Walker:
         self.results.append(result)
         return result
 
-    def _trained(self, problem: UnitProblem, unit: Unit, settings: MRECG, iters: int, alphas,
-                 on_step) -> BestIterate:
-        """The best iterate of a training, which is over."""
-        seed = self.network.seed * 100003 + unit.start
-        rows = judging_rows(problem.quant_stream.num_samples, np.random.default_rng(seed))
-        trainer = UnitTrainer(problem, self.state, settings, self.network.graph.params, seed)
+    def _trainer(self, problem: UnitProblem, unit: Unit, settings: MRECG, alphas) -> UnitTrainer:
+        trainer = UnitTrainer(problem, self.state, settings, self.network.graph.params,
+                              self._seed(unit))
         trainer.warm_start(alphas or {})
+        return trainer
+
+    def _best(self, trainer: UnitTrainer, unit: Unit, iters: int, on_step, keeper) -> BestIterate:
+        """The best iterate of a training, which is over."""
+        problem = trainer.problem
+        rows = judging_rows(problem.quant_stream.num_samples,
+                            np.random.default_rng(self._seed(unit)))
         best = BestIterate(problem, rows, self.state)
-        trainer.train(iters, on_step, best)
+        trainer.train(iters, on_step, best, keeper)
         best.finish(trainer)
         return best
+
+    def _seed(self, unit: Unit) -> int:
+        return self.network.seed * 100003 + unit.start
 
     def replay(self, later: List[Unit], state: NetworkState, result: UnitResult) -> UnitResult:
         """Advance through a unit that is finished in ``state`` without training it."""
