@@ -260,7 +260,7 @@ PRESETS: Dict[str, Dict[str, Any]] = {
     # Two CPU cores and minutes. The solve has done most; 60 steps from its codes equal 300 from the
     # float weights (ResNet-20, W2A4). Few steps, so large ones (a rounding variable must travel
     # about 2.4 to settle; with 3e-2 many do not, and rounding them hard at the end costs half of
-    # what was gained; and none that a first pass settled would leave again), no dropping, and a
+    # what was gained; and none that a first pass settled would leave again), and a
     # joined unit costs what its modules would cost alone. The large step grows from a tenth, and
     # the rounding term follows the loss's gradient: from the float weights, without the first,
     # MobileNetV1's last blocks diverge at W4A8, without the second, its few depthwise weights stay
