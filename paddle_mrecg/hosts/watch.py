@@ -49,5 +49,5 @@ class Watch:
             self._board = VisualDLWriter(os.path.join(self.folder, CURVES))
         self._history.add(epoch, rows, quantized_layers(penalty.model), self._board)
         for name, alpha in penalty.alphas().items():
-            self._board.scalar(f"alpha/{name}", alpha, epoch)
+            self._board.scalar(f"clipping_alpha/{name}", alpha, epoch)
         self._history.draw(os.path.join(self.folder, PICTURE))

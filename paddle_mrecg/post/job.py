@@ -275,5 +275,5 @@ class Job:
                                 settled=trainer.settled())
             if step == iters - 1:
                 for name, h in trainer.h().items():
-                    self.board.histogram(f"h/{name}", h, index)
+                    self.board.histogram(f"soft_rounding/{name}", h, index)
         return on_step

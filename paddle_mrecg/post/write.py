@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import tempfile
+import textwrap
 from typing import Callable, Dict, List
 
 from ..config.io import config_to_dict, save_config
@@ -31,6 +32,7 @@ from ..report.units import InnerLoss, UnitReport, write_units_csv
 # The means of a layer's output need no more samples, and the walk is for a baseline alone.
 BASELINE_SAMPLES = 128
 PROGRAM = "model"  # stem of the written program
+LINE = 100  # columns of the summary on a terminal
 
 
 def score_float(job, result_dir, evaluator: Callable) -> Dict[str, float]:
@@ -105,7 +107,8 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict,
                                               for n, s in network.scheme.weights.items()}))
     report.seconds, report.peak_memory = dict(prepared.clock.laps), peak_memory()
     _write_files(job, report, result_dir)
-    get_logger().info("result in %s\n%s\n\n%s", result_dir.shown, summary_text(report),
+    get_logger().info("result in %s\n%s\n\n%s", result_dir.shown,
+                      textwrap.fill(summary_text(report), LINE),
                       report.table())
     return report
 

@@ -46,12 +46,12 @@ class VisualDLWriter:
         for tag, value in (("loss", loss), ("round_term", round_term), ("beta", beta),
                            ("settled", settled)):
             if value is not None:
-                self.scalar(f"unit_{unit:03d}/{tag}", value, step)
+                self.scalar(f"training_of_unit_{unit:03d}/{tag}", value, step)
 
     def unit(self, unit: UnitReport):
         """End losses over the units: the oscillation curve, x = unit."""
         for tag in ("loss_start", "loss_soft", "loss_hard", "relative_hard", "seconds"):
-            self.scalar(f"units/{tag}", getattr(unit, tag), unit.index)
+            self.scalar(f"unit_by_unit/{tag}", getattr(unit, tag), unit.index)
 
     def scalar(self, tag: str, value: float, step: int):
         """One point of a curve."""

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The deployment table is made of result files, and a missing model is one sentence."""
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from demo import results
 from demo.mobile import cells, sizes, table
+from demo.mobile.android import sample
 from demo.mobile.workloads import WORKLOADS
+from paddle_mrecg.deploy.predictor import Predictor
+from paddle_mrecg.graph.writer import save_program
+from tests.tiny import tiny_quantized, tiny_samples
 
 
 def test_a_missing_model_is_one_sentence(tmp_path):
@@ -20,6 +26,75 @@ def test_a_missing_model_is_one_sentence(tmp_path):
                               cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 1 and "Traceback" not in done.stderr
         assert "does not exist: give a folder" in done.stderr.splitlines()[-1]
+
+
+LITE_STUB = """
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+namespace paddle { namespace lite_api {
+enum class PowerMode { LITE_POWER_HIGH };
+struct MobileConfig {
+  void set_model_from_file(const std::string&) {}
+  void set_threads(int) {}
+  void set_power_mode(PowerMode) {}
+};
+struct Tensor {
+  std::vector<int64_t> sizes; std::vector<float> values;
+  void Resize(const std::vector<int64_t>& s) { sizes = s; values.resize(4); }
+  template <class T> T* mutable_data() { return values.data(); }
+  template <class T> const T* data() const { return values.data(); }
+  std::vector<int64_t> shape() const { return sizes; }
+};
+struct PaddlePredictor {  // the output is the input
+  std::shared_ptr<Tensor> only = std::make_shared<Tensor>();
+  std::unique_ptr<Tensor> GetInput(int) { return std::unique_ptr<Tensor>(new Tensor(*only)); }
+  void Run() {}
+  std::unique_ptr<const Tensor> GetOutput(int) {
+    Tensor* t = new Tensor; t->sizes = {1, 4}; t->values = {1, 2, 3, 4};
+    return std::unique_ptr<const Tensor>(t);
+  }
+};
+template <class C> std::shared_ptr<PaddlePredictor> CreatePaddlePredictor(const C&) {
+  return std::make_shared<PaddlePredictor>();
+}
+}}
+"""
+
+
+def test_the_android_program_compares_with_what_is_expected(tmp_path):
+    """Compiled against a stand-in of Paddle Lite whose model gives 1, 2, 3, 4."""
+    compiler = shutil.which("g++")
+    if not compiler:
+        pytest.skip("no g++")
+    (tmp_path / "paddle_api.h").write_text(LITE_STUB)
+    source = Path(__file__).parents[2] / "demo" / "mobile" / "android" / "classify.cc"
+    subprocess.run([compiler, "-std=c++11", "-Wall", "-Werror", "-I", str(tmp_path), str(source),
+                    "-o", str(tmp_path / "classify")], check=True)
+    np.zeros(4, np.float32).tofile(tmp_path / "input.bin")
+
+    def run(expected):
+        np.array(expected, np.float32).tofile(tmp_path / "expected.bin")
+        return subprocess.run([str(tmp_path / "classify"), "m.nb", "1,4", "1", "2", "input.bin",
+                               "expected.bin"], cwd=tmp_path, capture_output=True, text=True)
+
+    assert run([1, 2, 3, 4.1]).returncode == 0 and "1.8" in run([1, 2, 3, 4.1]).stdout
+    differs = run([1, 2, 3, 5])
+    assert differs.returncode == 1 and "from the simulation 16" in differs.stdout
+    assert run([1]).returncode == 2
+
+
+def test_the_expected_output_is_the_simulation(tmp_path, capsys):
+    save_program(tiny_quantized(), str(tmp_path / "model"))
+    given = tiny_samples()["image"][:1]
+    np.save(tmp_path / "one.npy", given)
+    assert sample.main([str(tmp_path), "--output", str(tmp_path), "--shape", "1,3,8,8",
+                        "--inputs", str(tmp_path / "one.npy")]) == 0
+    stored = np.fromfile(tmp_path / "expected.bin", np.float32)
+    assert np.allclose(stored, Predictor(str(tmp_path / "model"))(given)[0].ravel(), atol=1e-5)
+    assert np.array_equal(np.fromfile(tmp_path / "input.bin", np.float32), given.ravel())
 
 
 def write(folder, target, **cell):

@@ -63,10 +63,10 @@ def test_a_constant_difference_does_not_count_where_biases_are_corrected(tiny):
 
 def test_histogram_of_a_grid_with_one_scale():
     encoding = Encoding(QuantSpec(2, signed=True, symmetric=True), 0.5, 0)  # -1, -0.5, 0, 0.5
-    found = histogram([np.array([-1.0, -1.2, 0.0, 0.1, 9.0]), np.array([0.4])], encoding)
+    found = histogram([np.array([-1.0, -1.2, -7.0, 0.1, 9.0]), np.array([0.4])], encoding)
     assert (found.grid_low, found.grid_high, found.levels) == (-1.0, 0.5, 4)
-    assert found.used == 3 and found.outside == pytest.approx(1 / 6)
-    assert sum(found.counts) == 6 and found.counts[-1] == 1 and found.counts[0] == 0
+    assert found.used == 3 and found.outside == pytest.approx(2 / 6)
+    assert sum(found.counts) == 6 and found.counts[-1] == 1 and found.counts[0] == 1
     assert (found.low, found.high) == (-1.5, 1.0)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from paddle_mrecg.report.layers import Histogram, LayerReport, ranked
 from paddle_mrecg.report.page import html
+from paddle_mrecg.report.page.charts import curves
 from paddle_mrecg.report.page.html import page, write_page
 from paddle_mrecg.report.report import Report
 from paddle_mrecg.report.summary import summary_text
@@ -72,7 +73,7 @@ def full(make_unit):
         metrics=dict(float=dict(top1=0.815), nearest=dict(top1=0.70), solved=dict(top1=0.79),
                      nearest_bias=dict(top1=0.75), quantized=dict(top1=0.801)),
         units=[make_unit(curve=[[0, 3.0], [10, 2.0], [20, 1.0]])],
-        layers=[layer(k) for k in range(30)],
+        layers=[layer(k) for k in range(29, -1, -1)],
         weights=dict(a=dict(bits=4, scale="per_channel"), b=dict(bits=4, scale="per_channel"),
                      c=dict(bits=8, scale="per_channel")),
         activations=dict(x=dict(bits=8, signed=True)),
@@ -177,8 +178,14 @@ def test_a_report_with_next_to_nothing():
 def test_values_that_are_not_finite(full):
     full.units[0].loss_hard = full.layers[3].error = float("nan")
     full.layers[4].arriving_error = float("inf")
-    full.layers[5].weights.counts = [0, 0]
+    full.layers[-1].weights.counts = [0, 0]
     Parsed(page(full))
+
+
+def test_a_loss_of_zero_has_no_place_on_a_logarithmic_axis():
+    chart = curves([("after", [0, 1, 2, 3], [0.0, 2.0, float("nan"), 4.0])])
+    assert len(chart.lines[0].points) == 2 and len(chart.y_ticks) >= 2
+    assert curves([("after", [0], [0.0])]).lines == []
 
 
 def test_a_large_network_stays_small(full):

@@ -40,8 +40,9 @@ def test_tags(fake, make_unit):
         use(board, make_unit())
     calls = FakeWriter.last.calls
     assert ([c["tag"] for c in calls[:5]]
-            == [f"unit_003/{t}" for t in ("loss", "loss", "round_term", "beta", "settled")])
-    assert dict(tag="units/loss_hard", value=0.0157, step=2) in calls
+            == [f"training_of_unit_003/{t}"
+                for t in ("loss", "loss", "round_term", "beta", "settled")])
+    assert dict(tag="unit_by_unit/loss_hard", value=0.0157, step=2) in calls
     assert calls[-1]["values"].shape == (HISTOGRAM_VALUES,) and FakeWriter.last.closed
 
 

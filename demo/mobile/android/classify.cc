@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Times a .nb model on an Android device or an ARM board: classify MODEL.nb SHAPE [THREADS] [REPEATS] [INPUT.bin]
-// SHAPE is 1,3,224,224; INPUT.bin holds that many float32, else the input is 0.5 everywhere.
+// Times a .nb model on an Android device or an ARM board, and compares its output with what is expected:
+// classify MODEL.nb SHAPE [THREADS] [REPEATS] [INPUT.bin] [EXPECTED.bin]
+// SHAPE is 1,3,224,224; INPUT.bin holds that many float32, else the input is 0.5 everywhere. EXPECTED.bin holds
+// the first output (both are written by sample.py); exit code 1 when it differs by more than 5 % (root mean square).
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -21,6 +24,8 @@ using paddle::lite_api::Tensor;
 
 namespace {
 
+constexpr double kTolerance = 0.05;
+
 std::vector<int64_t> ParseShape(const std::string& text) {
   std::vector<int64_t> shape;
   std::stringstream stream(text);
@@ -34,11 +39,28 @@ int64_t Count(const std::vector<int64_t>& shape) {
   return count;
 }
 
+bool Read(const char* path, float* data, int64_t count) {
+  std::ifstream file(path, std::ios::binary);
+  if (file.read(reinterpret_cast<char*>(data), count * sizeof(float))) return true;
+  std::cerr << path << " holds fewer than " << count << " float32\n";
+  return false;
+}
+
+// Root mean square difference over that of the expected values.
+double Relative(const std::vector<float>& expected, const float* actual) {
+  double difference = 0.0, power = 0.0;
+  for (size_t k = 0; k < expected.size(); ++k) {
+    difference += std::pow(static_cast<double>(actual[k]) - expected[k], 2);
+    power += std::pow(static_cast<double>(expected[k]), 2);
+  }
+  return power > 0.0 ? std::sqrt(difference / power) : std::sqrt(difference);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::cerr << "usage: classify MODEL.nb SHAPE [THREADS] [REPEATS] [INPUT.bin]\n";
+    std::cerr << "usage: classify MODEL.nb SHAPE [THREADS] [REPEATS] [INPUT.bin] [EXPECTED.bin]\n";
     return 2;
   }
   const std::vector<int64_t> shape = ParseShape(argv[2]);
@@ -55,13 +77,7 @@ int main(int argc, char** argv) {
   input->Resize(shape);
   float* data = input->mutable_data<float>();
   std::fill(data, data + Count(shape), 0.5f);
-  if (argc > 5) {
-    std::ifstream file(argv[5], std::ios::binary);
-    if (!file.read(reinterpret_cast<char*>(data), Count(shape) * sizeof(float))) {
-      std::cerr << argv[5] << " holds fewer than " << Count(shape) << " float32\n";
-      return 2;
-    }
-  }
+  if (argc > 5 && !Read(argv[5], data, Count(shape))) return 2;
 
   for (int k = 0; k < 5; ++k) predictor->Run();  // warm up
   std::vector<double> milliseconds;
@@ -77,5 +93,10 @@ int main(int argc, char** argv) {
   const int64_t best = std::max_element(scores, scores + Count(output->shape())) - scores;
   std::cout << "median " << milliseconds[milliseconds.size() / 2] << " ms, largest output " << scores[best] << " at " << best
             << "\n";
-  return 0;
+  if (argc <= 6) return 0;
+  std::vector<float> expected(Count(output->shape()));
+  if (!Read(argv[6], expected.data(), expected.size())) return 2;
+  const double relative = Relative(expected, scores);
+  std::cout << "difference from the simulation " << 100.0 * relative << " %\n";
+  return relative <= kTolerance ? 0 : 1;
 }
