@@ -14,6 +14,11 @@ table of ops in ops.json), inference (.pdmodel) or onnx (QuantizeLinear / Dequan
 results of this package and programs that PaddleSlim quantized; inference takes float programs too,
 which turns the .json of Paddle 3 into a .pdmodel.
 
+What runs code: a recipe of your own runs the functions that it names (Data.loader,
+Evaluation.evaluator as module:function), and the demos read .pdparams, which are pickles: take both
+only from those you trust. What never does: models, results and sample files (.npz) are data; export
+imports and calls nothing that they name, and no other command does so without --trust-hooks.
+
 examples:
   paddle-mrecg export --target lite output/w4a8
   paddle-mrecg export --target onnx output/w4a8 --output deploy
