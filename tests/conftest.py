@@ -71,3 +71,17 @@ def package_files():
         pytest.skip(f"{package}/{inside} is not installed")
 
     return find
+
+
+@pytest.fixture
+def make_quanter():
+    """(step, bits, axis, gradient_scale) -> plain quanter of ``tests/plain_quanter.py``."""
+    from tests.plain_quanter import PlainQuanter
+    return PlainQuanter
+
+
+@pytest.fixture
+def make_layer():
+    """(weight, quanter) -> plain layer of ``tests/plain_quanter.py``."""
+    from tests.plain_quanter import PlainLinear
+    return PlainLinear

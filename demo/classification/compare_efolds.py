@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bin regularization from a strong float network: LSQ alone, with the paper's lambda, and with a
-wanted number of e-folds in every layer; ResNet-20 on CIFAR-10 at 2-bit weights and activations.
+"""Bin regularization from a strong float network: LSQ alone, with the paper's lambda, with a
+wanted number of e-folds in every layer, and with other remedies.
 
     python demo/classification/compare_efolds.py run      # all cells that are not there yet
     python demo/classification/compare_efolds.py summary  # table and results file
 
-Every cell starts from the published float weights (91.73 %), sees the same images in the same
-order for its seed, and has the same steps. Methods of one seed run one after the other, so that a
-stopped grid is a paired comparison too. Finished cells are skipped, and a stopped one goes on
-after its last epoch.
+Two networks with published weights: ResNet-20 on CIFAR-10 (91.73 %), and PP-OCR's text direction
+classifier on rendered lines (``--network text_direction``), whose steps are cheap. Every cell of a
+seed sees the same images in the same order and has the same steps. Methods of one seed run one
+after the other, so that a stopped grid is a paired comparison too. Finished cells are skipped, and
+a stopped one goes on after its last epoch.
 """
 import argparse
 import sys
@@ -16,55 +17,76 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import cv2  # noqa: E402,F401  before Paddle 2.6: loaded after its zlib, it crashes
+
 from demo import results, sources  # noqa: E402
-from demo.classification.compare_qat import rounded  # noqa: E402
-from paddle_mrecg.errors import MrecgError  # noqa: E402
+from demo.classification import grid  # noqa: E402
 from paddle_mrecg.compat import import_paddle  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-CONFIG = sources.ROOT / "configs" / "classification" / "cifar_resnet20_bin_reg_w2a2.yaml"
-NETWORK = "cifar_resnet20"
-# method -> what its section BinRegularization holds, None without the term
+RESNET, LINES = "cifar_resnet20", "text_direction"
+NUM_LINES = 4096, 1000  # rendered to train on, and held out
+# method -> sections and settings that it adds to plain LSQ
 METHODS = {
-    "LSQ": None,
-    "LSQ+BR,efolds=2": dict(efolds=2.0, schedule="S1"),
-    "LSQ+BR": {},
-    "LSQ+BR,efolds=1": dict(efolds=1.0, schedule="S1"),
-    "LSQ+BR,efolds=3": dict(efolds=3.0, schedule="S1"),
+    "LSQ": {},
+    "LSQ+BR,efolds=2": dict(BinRegularization=dict(efolds=2.0, schedule="S1")),
+    "LSQ+BR": dict(BinRegularization={}),
+    "LSQ+BR,efolds=1": dict(BinRegularization=dict(efolds=1.0, schedule="S1")),
+    "LSQ+BR,efolds=3": dict(BinRegularization=dict(efolds=3.0, schedule="S1")),
+    "LSQ+dampening": dict(Dampening={}),
+    "LSQ,last epoch gamma beta": dict(QuantAware=dict(affine_epochs=1)),
 }
 
 
 def method_config(bits: str, method: str):
     """The checked config of a cell."""
     from paddle_mrecg.config.io import load_training_config
+    sections = METHODS[method]
     quant_aware = dict(target="simulation", weight_bits=int(bits[1]), activation_bits=int(bits[3]))
-    bins = METHODS[method]
-    return load_training_config(dict(QuantAware=quant_aware,
-                                     **({} if bins is None else dict(BinRegularization=bins))))
+    return load_training_config(dict(sections, QuantAware={**quant_aware,
+                                                           **sections.get("QuantAware", {})}))
 
 
-def train_cell(args, data, bits: str, method: str, seed: int):
-    """Train one cell to the end; its record for the results file."""
+def float_network(name: str):
+    """The network with its published weights."""
+    if name == LINES:
+        from demo.classification import text_direction
+        return text_direction.build()
     from demo.classification.cifar_resnet import load_weights
     from demo.classification.training import networks
+    model = networks.build(RESNET, 10)
+    load_weights(model, sources.shared_data("weights/cifar10-resnet/cifar10_resnet20.npz"))
+    return model
+
+
+def load_data(args):
+    """What ``args.network`` is trained and scored on."""
+    if args.network == LINES:
+        from demo.classification import text_direction
+        return text_direction.load(args.lines_dir, *NUM_LINES)
+    from demo.classification.training import data
+    return data.load("cifar10", args.data_dir)
+
+
+def train_cell(args, data, setting, seed: int):
+    """Train one cell to the end; its record for the results file."""
+    from demo.classification.training import networks
     from demo.classification.training.data import calibration
+    from demo.classification.training.depthwise import fast_depthwise
     from demo.classification.training.loop import Trainer
     from demo.classification.training.observe import watching
     from demo.classification.training.schedule import Recipe
     from paddle_mrecg.aware.job import quant_aware_prepare
     from paddle_mrecg.compat import seed_everything
-    setting = dict(network=NETWORK, bits=bits, method=method)
     recipe = Recipe(epochs=args.epochs, epoch_images=args.epoch_images, lr=args.lr,
-                    batch_size=args.batch_size, epoch_test_images=1000, seed=seed)
-    place = results.cell_path(args.save_dir, setting, seed).with_suffix("")
+                    batch_size=args.batch_size, epoch_test_images=200, seed=seed)
     seed_everything(seed)
-    with networks.same_names():
-        model = networks.build(NETWORK, data.num_classes)
-        load_weights(model, sources.shared_data("weights/cifar10-resnet/cifar10_resnet20.npz"))
-        model, penalty = quant_aware_prepare(model, method_config(bits, method),
+    with networks.same_names(), fast_depthwise():
+        config = method_config(setting["bits"], setting["method"])
+        model, penalty = quant_aware_prepare(float_network(setting["network"]), config,
                                              calibration=calibration(data))
         watch = watching(model, penalty)
-        trainer = Trainer(model, data, recipe, penalty, str(place), watch)
+        trainer = Trainer(model, data, recipe, penalty, str(grid.place(args, setting, seed)), watch)
         start = dict(epoch=0, **watch(penalty.statistics()))
         rows = trainer.fit(resume=True, visualdl=False)
     layers = penalty.statistics()
@@ -72,7 +94,7 @@ def train_cell(args, data, bits: str, method: str, seed: int):
                 "weight error dB": rows[-1]["weight_error_db"], "near %": rows[-1]["near"],
                 **efolds_of(layers), "seconds": sum(row["seconds"] for row in rows)}
     return results.run_record(setting, seed, measured, recipe=vars(recipe),
-                              curves=rounded([start, *rows]), layers=rounded(layers))
+                              curves=grid.rounded([start, *rows]), layers=grid.rounded(layers))
 
 
 def efolds_of(layers):
@@ -84,44 +106,34 @@ def efolds_of(layers):
 def run(args) -> int:
     """All cells that are not there yet, seed by seed."""
     import_paddle()
-    from demo.classification.training import data
-    loaded = data.load("cifar10", args.data_dir)
-    for seed in args.seeds:
-        for method in args.methods:
-            setting = dict(network=NETWORK, bits=args.bits, method=method)
-            path = results.cell_path(args.cells_dir, setting, seed)
-            if not path.exists():
-                print(f"=== {path.stem}", flush=True)
-                record = train_cell(args, loaded, args.bits, method, seed)
-                results.save_results(path, args.command, [record])
-                print(record["measured"], flush=True)
+    data = load_data(args)
+    cells = ((dict(network=args.network, bits=args.bits, method=method), seed)
+             for seed in args.seeds for method in args.methods)
+    grid.run_missing(args, cells, lambda setting, seed: train_cell(args, data, setting, seed))
     return summary(args)
 
 
 def summary(args) -> int:
     """Collect the cells into one results file and print its table."""
-    found = results.load_cells(args.cells_dir)
-    runs = [run for cell in found for run in cell["runs"]]
-    if not runs:
-        print(f"no cells in {args.cells_dir}: run `compare_efolds.py run` first")
-        return 1
     order = {method: k for k, method in enumerate(METHODS)}
-    runs.sort(key=lambda r: (r["setting"]["bits"], order[r["setting"]["method"]], r["seed"]))
-    table = [{k: v for k, v in run.items() if k not in ("curves", "layers")} for run in runs]
-    path = results.save_results(args.results, found[-1]["command"], table, found)
-    print(results.markdown_table(results.load_results(path)))
-    return 0
+
+    def rank(record):
+        setting = record["setting"]
+        return setting["network"], setting["bits"], order[setting["method"]], record["seed"]
+    return 0 if grid.collect(args, "compare_efolds.py", rank) else 1
 
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("run", "summary"))
+    parser.add_argument("--network", choices=(RESNET, LINES), default=RESNET)
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=list(METHODS)[:3],
                         help="default: the first three")
     parser.add_argument("--bits", default="W2A2", help="(%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--data_dir", default="cache/cifar10")
+    parser.add_argument("--lines_dir", default="cache/text_lines", help="rendered once, to here")
     size = parser.add_argument_group("size of every cell")
     size.add_argument("--epochs", type=int, default=4, help="(%(default)s)")
     size.add_argument("--epoch_images", type=int, default=20000,
@@ -132,20 +144,12 @@ def parse_args(argv=None):
     size.add_argument("--results", default=str(HERE / "results" / "efolds.json"))
     size.add_argument("--save_dir", default="output/compare_efolds", help="checkpoints")
     args = parser.parse_args(argv)
-    args.command = results.command_line("demo/classification/compare_efolds.py", argv)
+    args.words = argv
     return args
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    try:
-        return {"run": run, "summary": summary}[args.action](args)
-    except (MrecgError, sources.Absent) as error:
-        print(f"compare_efolds.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("compare_efolds.py: interrupted; the same command goes on", file=sys.stderr)
-        return 130
+    return grid.main("compare_efolds.py", parse_args(argv), dict(run=run, summary=summary))
 
 
 if __name__ == "__main__":

@@ -28,13 +28,12 @@ cost about 6 training steps, all 10,000 at the end about 60.
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from demo import results, sources  # noqa: E402
-from paddle_mrecg.errors import MrecgError  # noqa: E402
+from demo.classification import grid  # noqa: E402
 from paddle_mrecg.compat import import_paddle  # noqa: E402
 
 # The size, argued for above.
@@ -144,7 +143,7 @@ class Grid:
         weights = self.float_weights(network, seed)
         float_rows = json.loads((weights.parent / "rows.json").read_text(encoding="utf-8"))
         recipe, place = (self.recipe(seed, method),
-                         results.cell_path(self.args.save_dir, setting, seed).with_suffix(""))
+                         grid.place(self.args, setting, seed))
         seed_everything(seed)
         with networks.same_names():
             model = networks.build(network, self.data.num_classes, self.args.scale)
@@ -163,8 +162,8 @@ class Grid:
                     "seconds": sum(row["seconds"] for row in rows)}
         layers = penalty.statistics() if penalty is not None else []
         return results.run_record(setting, seed, measured, recipe=vars(recipe),
-                                  curves=rounded([start, *rows]),
-                                  layers=rounded(layers))
+                                  curves=grid.rounded([start, *rows]),
+                                  layers=grid.rounded(layers))
 
     def ours(self, model, config):
         """Prepared by the two-call API."""
@@ -189,15 +188,6 @@ def slim_quantized(model, weight_bits: int, activation_bits: int, preprocess):
     return watch
 
 
-def rounded(rows):
-    """Six digits are enough in a file that goes into the repository."""
-    if isinstance(rows, dict):
-        return {k: rounded(v) for k, v in rows.items()}
-    if isinstance(rows, list):
-        return [rounded(v) for v in rows]
-    return float(f"{rows:.6g}") if isinstance(rows, float) else rows
-
-
 def run(args) -> int:
     """All cells that are not there yet; one seed of everything first, so that a stopped
     grid is a comparison too.
@@ -205,41 +195,29 @@ def run(args) -> int:
     import_paddle()
     import paddle
     paddle.set_device(args.devices)
-    grid = Grid(args)
-    for seed in args.seeds:
-        for network in args.networks:
-            for bits, method in cells(network):
-                path = results.cell_path(args.cells_dir,
-                                         dict(network=network, bits=bits, method=method), seed)
-                if (path.exists() or (args.methods and method not in args.methods)
-                    or (args.bits and bits not in args.bits)):
-                    continue
-                print(f"=== {path.stem}", flush=True)
-                start = time.monotonic()
-                results.save_results(path, args.command, [grid.run(network, bits, method, seed)])
-                print(f"=== {path.stem}: {time.monotonic() - start:.0f} s", flush=True)
+    trainings = Grid(args)
+    wanted = ((dict(network=network, bits=bits, method=method), seed)
+              for seed in args.seeds for network in args.networks
+              for bits, method in cells(network)
+              if (not args.methods or method in args.methods)
+              and (not args.bits or bits in args.bits))
+    grid.run_missing(args, wanted, lambda setting, seed: trainings.run(**setting, seed=seed))
     return summary(args)
 
 
 def summary(args) -> int:
     """Collect the cells into one results file, print its table, draw the pictures."""
     from demo.classification.qat_pictures import draw
-    found = results.load_cells(args.cells_dir)
-    runs = [run for cell in found for run in cell["runs"]]
-    if not runs:
-        print(f"no cells in {args.cells_dir}: run `compare_qat.py run` first")
-        return 1
     order = {method: k for k, method in enumerate((*METHODS, *SLIM))}
-    runs.sort(key=lambda r: (r["setting"]["network"], r["setting"]["bits"],
-                             order[r["setting"]["method"]], r["seed"]))
+
+    def rank(record):
+        setting = record["setting"]
+        return setting["network"], setting["bits"], order[setting["method"]], record["seed"]
+    runs = grid.collect(args, "compare_qat.py", rank,
+                        "python demo/classification/compare_qat.py run")
+    if not runs:
+        return 1
     draw(runs, Path(args.results).parent)
-    # these stay in the cells
-    table = [{k: v for k, v in run.items() if k not in ("curves", "layers")} for run in runs]
-    for run in table:  # a grid runs for hours next to other work: its seconds mean little
-        run["measured"] = {k: v for k, v in run["measured"].items() if k != "seconds"}
-    path = results.save_results(args.results, "python demo/classification/compare_qat.py run",
-                                table, found)
-    print(results.markdown_table(results.load_results(path)))
     return 0
 
 
@@ -276,20 +254,12 @@ def parse_args(argv=None):
     size.add_argument("--results", default=str(HERE / "results" / "quant_aware.json"))
     size.add_argument("--save_dir", default="output/compare_qat", help="weights and checkpoints")
     args = parser.parse_args(argv)
-    args.command = results.command_line("demo/classification/compare_qat.py", argv)
+    args.words = argv
     return args
 
 
 def main(argv=None) -> int:
-    args = parse_args(argv)
-    try:
-        return {"run": run, "summary": summary}[args.action](args)
-    except (MrecgError, sources.Absent) as error:
-        print(f"compare_qat.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("compare_qat.py: interrupted; the same command goes on", file=sys.stderr)
-        return 130
+    return grid.main("compare_qat.py", parse_args(argv), dict(run=run, summary=summary))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from ..strategies.symmetric_pact import SymmetricPACTQuanter
 from .quanters.tqt import TQTQuanter
 from .fold import FoldedConv
 from .layers import attach
+from .look_ahead import Ends
 
 CONTAINER_BITS = 8
 
@@ -32,11 +33,11 @@ class Builder:
         self.settings, self.pact = settings, pact
         self._by_weight: Dict[int, Quanter] = {}
 
-    def attach(self, layers: List[Tuple[str, nn.Layer]]):
-        """Quantize ``layers``, in the order in which the network runs them, in place."""
-        for k, (name, layer) in enumerate(layers):
-            weight_bits, activation_bits = layer_bits([name], self.settings, k == 0,
-                                                       k == len(layers) - 1)
+    def attach(self, layers: List[Tuple[str, nn.Layer]], ends: Ends):
+        """Quantize ``layers`` in place."""
+        for name, layer in layers:
+            weight_bits, activation_bits = layer_bits([name], self.settings, name in ends.first,
+                                                       name in ends.last)
             attach(layer, self._weight(layer, weight_bits), self.activation(activation_bits),
                    self._bias(layer))
             for what, quanter in (("weight", layer.weight_quanter),

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of a model on calibration data, whatever form that data has."""
+"""Runs of a model on calibration data, whatever form that data has; grids that follow from them."""
+import contextlib
 import itertools
 from typing import Callable, Iterable, List, Tuple
 
@@ -7,6 +8,8 @@ import numpy as np
 import paddle
 
 from ..errors import DataError
+from .additions import addition_quanters
+from .layers import quantized_layers
 
 
 class _Stop(BaseException):
@@ -77,3 +80,20 @@ def _first_call(model, function) -> Callable:
 
 def _tensor(value):
     return value if isinstance(value, paddle.Tensor) else paddle.to_tensor(value)
+
+
+def find_grids(model, runs):
+    """Find all grids: of weights at once, of activations from what the float
+    network computes in ``runs``.
+    """
+    quanters = {id(q): q for _, layer in quantized_layers(model) for q in layer.quanters()}
+    quanters.update((id(q), q) for _, q in addition_quanters(model))
+    with contextlib.ExitStack() as stack:
+        for quanter in quanters.values():
+            stack.enter_context(quanter.observing())
+        with paddle.no_grad():
+            for _, layer in quantized_layers(model):
+                layer.quantized_weight(layer.float_weight())
+                layer.quantized_bias(layer.float_bias())
+            for run in runs:
+                run()

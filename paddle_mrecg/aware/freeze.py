@@ -8,6 +8,7 @@ from ..grids.quanter import Quanter
 from .fold import FoldedConv
 from .layers import QuantizedLayer, copied, mixed_class, quantized_layers
 from .norms import keep_weight
+from .table import check
 
 
 def freeze(model) -> paddle.nn.Layer:
@@ -23,11 +24,13 @@ def freeze(model) -> paddle.nn.Layer:
 
     Raises:
         ModelError: nothing is quantized.
+        ConfigError: the checkpoint comes from a model with other bits or quantized layers.
         DataError: a step is NaN or infinite, or a grid has seen no data yet.
     """
     model = model._layers if isinstance(model, paddle.DataParallel) else model
     if not any(quantized_layers(model)):
         raise ModelError("nothing in this model is quantized: call quant_aware_prepare first")
+    check(model)
     frozen = copied(model)
     frozen.eval()
     for layer in frozen.sublayers(include_self=True):

@@ -4,21 +4,22 @@ import contextlib
 import dataclasses
 from typing import Dict
 
-import paddle
-
 from ..config.aware import resolved
 from ..config.dialect.aware import accept_slim_config
 from ..config.io import load_training_config
 from ..errors import ConfigError, ModelError
 from .additions import addition_quanters, attach_additions, count_additions
 from .build import Builder, without_skipped
-from .calibration import calibration_runs
+from .calibration import calibration_runs, find_grids
 from .export import Exported, export_quantized  # noqa: F401  the job's other two steps
 from .fold import fold_batch_norms
 from .freeze import freeze  # noqa: F401
 from .layers import quantizable, quantized_layers
 from .loading import LoadWatch
+from .look_ahead import Ends, ends_of
 from .penalty import Penalty
+from .statistics import as_training_sees_it, trained_norms
+from .table import keep, say, without_frozen
 
 
 def quant_aware_prepare(model, config=None, calibration=None):
@@ -40,7 +41,8 @@ def quant_aware_prepare(model, config=None, calibration=None):
             or a tuple whose first entry is the input; or a function that is called with the model
             and runs it as often as it likes. Default: None, the first batch seen decides, with
             the weights of that
-            moment; hardware-friendly training needs one.
+            moment, and which layers come first and last is guessed from the order in which the
+            model was built; hardware-friendly training needs one.
 
     Returns:
         tuple: the model, and the Penalty to be added to the training loss.
@@ -55,26 +57,34 @@ def quant_aware_prepare(model, config=None, calibration=None):
     if any(quantized_layers(model)):
         raise ModelError("the model is quantized already: give the float model, or load its "
                          "checkpoint into it")
-    layers = without_skipped(quantizable(model, settings.quantizable_layer_type), settings)
+    found = quantizable(model, settings.quantizable_layer_type)
+    layers, frozen = without_frozen(without_skipped(found, settings), settings.quantize_frozen)
     if calibration is None and (settings.fold_batch_norm or settings.quantize_additions):
         raise ConfigError("QuantAware.fold_batch_norm and quantize_additions find out how the "
                           "model runs from calibration data; give quant_aware_prepare a "
                           "batch as calibration")
     first, runs = (None, ()) if calibration is None else calibration_runs(model, calibration)
     builder = Builder(settings, config.symmetric_pact)
+    ends = Ends.in_order(layers)
     with _evaluating(model):
         if first is not None:
             layers = _in_running_order(layers, first)
+            ends = ends_of(model, layers, first)
             if settings.fold_batch_norm:
                 fold_batch_norms(model, [layer for _, layer in layers], first)
             additions = count_additions(first) if settings.quantize_additions else 0
-            builder.attach(layers)
+            mode = as_training_sees_it(trained_norms(model), layers, first)
+            builder.attach(layers, ends)
             if additions and builder.activation() is not None:
                 attach_additions(model, additions, builder.activation)
-            _calibrate(model, runs)
+            with mode:
+                find_grids(model, runs)
         else:
-            builder.attach(layers)
+            builder.attach(layers, ends)
     _watch_loading(model)
+    keep(model, [name for name, _ in found])
+    say(layers, ends, frozen, [name for name, _ in found if name not in frozen
+                               and name not in dict(layers)])
     return model, Penalty(model, dataclasses.replace(config, quant_aware=settings))
 
 
@@ -119,20 +129,3 @@ def _in_running_order(layers, run):
         for hook in hooks:
             hook.remove()
     return sorted(layers, key=lambda item: order.get(id(item[1]), 0.5))
-
-
-def _calibrate(model, runs):
-    """Find all grids: of weights at once, of activations from what the float
-    network computes in ``runs``.
-    """
-    quanters = {id(q): q for _, layer in quantized_layers(model) for q in layer.quanters()}
-    quanters.update((id(q), q) for _, q in addition_quanters(model))
-    with contextlib.ExitStack() as stack:
-        for quanter in quanters.values():
-            stack.enter_context(quanter.observing())
-        with paddle.no_grad():
-            for _, layer in quantized_layers(model):
-                layer.quantized_weight(layer.float_weight())
-                layer.quantized_bias(layer.float_bias())
-            for run in runs:
-                run()

@@ -11,6 +11,7 @@ from ..strategies.bin_regularization import bin_statistics
 from .bin_regularizer import BinRegularizer
 from .weight_oscillation import DampeningLoss
 from .additions import addition_quanters
+from .affine import AffineOnly
 from .fold import FoldedConv
 from .layers import quantized_layers
 from .step_watch import StepWatch
@@ -51,6 +52,8 @@ class Penalty:
                                         for name, layer in layers], config.bin_regularization)
         given = config.dampening
         self.dampening = given and DampeningLoss(layers, given.weight, given.start, given.reduction)
+        affine = self.settings.affine_epochs
+        self._affine = AffineOnly(model, affine) if affine else None
         # at a rate of 0 steps are meant to rest
         self._steps = StepWatch(model) if self.settings.scale_lr > 0 else None
         self._injection = Injection(enabled=self.settings.penalty_mode == "injection")
@@ -71,6 +74,8 @@ class Penalty:
         if self._injection.enabled:
             return paddle.zeros([], "float32")
         self._find_grids()
+        if self._affine is not None and self._affine.resting:  # what they pull at rests
+            return paddle.zeros([], "float32")
         terms = [quanter.clip_penalty().sum() for quanter in self._clips if quanter.initialized]
         terms += [term.loss() for term in (self.bins, self.dampening) if term is not None]
         return paddle.add_n(terms) if terms else paddle.zeros([], "float32")
@@ -84,6 +89,8 @@ class Penalty:
         for term in (self.bins, self.dampening):
             if term is not None:
                 term.on_epoch(epoch, epochs)
+        if self._affine is not None:
+            self._affine.on_epoch(epoch, epochs)
 
     def plan(self, optimizer, steps: int, steps_per_lr: int = 1):
         """Tell how the training goes: ``BinRegularization.efolds`` needs it, and

@@ -17,6 +17,7 @@ from ..grids.affine import Encoding, quantize
 from .additions import addition_quanters, intercepted
 from .conv1d import as_two_dimensional
 from .layers import copied, detach, quantized_layers
+from .table import forget
 from ..deploy.qdq import QdqBuilder
 
 TARGETS = ("paddle_lite", "simulation")
@@ -89,6 +90,7 @@ def _skeleton(frozen, numbers, weights):
             layer.register_forward_pre_hook(_Marker(numbers[name]))
     skeleton._sub_layers.pop("additions", None)
     detach(skeleton)
+    forget(skeleton)
     skeleton.eval()
     return skeleton, stored
 

@@ -27,11 +27,13 @@ class QuantAware:
     activation_bits: int = knob(8, "bits of activations (inputs of quantized layers); "
                                 "32 leaves them float", "b",
                                 low=2, high=32)
-    first_layer_weight_bits: Optional[int] = knob(None, "bits of the first quantized layer's "
-                                                  "weight; unset: 8, or weight_bits when "
+    first_layer_weight_bits: Optional[int] = knob(None, "bits of the weights of first layers: "
+                                                  "those with no quantized layer in front; "
+                                                  "unset: 8, or weight_bits when "
                                                   "hardware_friendly", low=2, high=8)
-    last_layer_weight_bits: Optional[int] = knob(None, "bits of the last quantized layer's weight; "
-                                                 "unset: as above",
+    last_layer_weight_bits: Optional[int] = knob(None, "bits of the weights of last layers: those "
+                                                 "with no quantized layer behind, e.g. all "
+                                                 "outputs of a detector; unset: as above",
                                                  low=2, high=8)
     first_layer_activation_bits: Optional[int] = knob(None, "bits of the model's input; unset: 8, "
                                                       "or activation_bits when hardware_friendly",
@@ -42,6 +44,9 @@ class QuantAware:
     quantizable_layer_type: List[str] = knob(list(LAYER_TYPES),
                                              "layer types to quantize, among these")
     skip: List[str] = knob([], "shell-style patterns of layer names that stay float")
+    quantize_frozen: bool = knob(False, "quantize layers too whose parameters do not train, such "
+                                 "as a teacher's; a model of which nothing trains is quantized "
+                                 "anyway")
     overrides: List[Override] = knob([], "per-layer bits; patterns are on layer names, "
                                      "the first match wins")
     weight_quanter: Optional[str] = knob(None, "lsq: learned step; tqt: learned power of two; "
@@ -67,6 +72,9 @@ class QuantAware:
     penalty_mode: str = knob("loss", "loss: penalty() is added to the loss; injection: the same "
                              "gradient enters inside the quanters, for training loops "
                              "that cannot be changed", choices=("loss", "injection"))
+    affine_epochs: int = knob(0, "last epochs in which only the scales and shifts of batch norms "
+                              "train, which cost nothing when deployed; the training loop calls "
+                              "penalty.on_epoch", low=0)
     hardware_friendly: bool = knob(False, "the bin regularization paper's hardware-friendly "
                                    "setting: turns on the four switches below, power-of-two "
                                    "scales, and low bits in the first and last layer")

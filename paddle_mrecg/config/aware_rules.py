@@ -19,7 +19,7 @@ def check_training_rules(config: TrainingConfig, bad: List[Path]) -> Iterator[Pr
     """
     complained = {dotted(path[:2]) for path in bad}
     rules = (_bits, _overrides, _layer_types, _quanters, _hardware, _pact, _schedule, _efolds,
-             _dampening)
+             _dampening, _affine)
     for problem in (p for rule in rules for p in rule(config)):
         if dotted(problem.path[:2]) not in complained and "QuantAware" not in complained:
             yield problem
@@ -122,6 +122,16 @@ def _dampening(config):
     if config.dampening is not None and config.quant_aware.penalty_mode == "injection":
         yield Problem(("Dampening",), "is a term of the loss only; set QuantAware.penalty_mode: "
                       "loss or remove the section")
+
+
+def _affine(config):
+    settings, bins = config.quant_aware, config.bin_regularization
+    if settings.affine_epochs and resolved(settings).fold_batch_norm:
+        yield Problem(("QuantAware", "affine_epochs"), "trains batch norms while weights rest, and "
+                      "fold_batch_norm makes them part of the weights; leave one of the two out")
+    if settings.affine_epochs and bins is not None and bins.efolds is not None:
+        yield Problem(("QuantAware", "affine_epochs"), "stops the weights before the end, which "
+                      "BinRegularization.efolds plans to; leave one of the two out")
 
 
 def _no_effect(key, reason):

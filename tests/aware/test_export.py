@@ -116,7 +116,8 @@ def test_two_readers_of_one_tensor_may_differ(small, tmp_path):
             x = self.start(x)
             return self.left(x) - self.right(x)
     paddle.seed(0)
-    config = {"QuantAware": dict(SIMULATION, activation_bits=4, last_layer_activation_bits=2)}
+    config = {"QuantAware": dict(SIMULATION, activation_bits=4, overrides=[
+        {"pattern": "right", "activation_bits": 2}])}
     model, _ = quant_aware_prepare(Fork(), config, [small.images()])
     model.eval()
     x = small.images(2, seed=5)

@@ -12,29 +12,19 @@ from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from paddle import io
 from paddle.vision.datasets import DatasetFolder
 from PIL import Image, UnidentifiedImageError
 
 from demo import sources
 from demo.classification import cifar10
+from demo.classification.training.views import View, centred, normalise, varied
 from paddle_mrecg.errors import DataError
 
 SHEETS = 5  # training sheets of CIFAR-10
 DIGITS_TEST = 360  # of the 1797 digits
 MARGIN = 8 / 7  # images of folders are kept this much larger than the cut, as 256 is to 224
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-
-
-class View(NamedTuple):
-    """How training images are varied: ``padding`` zeros around before a random cut,
-    mirrored at random or not.
-    """
-
-    size: int
-    padding: int
-    mirror: bool
 
 
 class ImageArrays(io.Dataset):
@@ -193,8 +183,8 @@ def calibration(data: DataSets, num_images: int = 256, batch_size: int = 64) -> 
     labels are not looked at.
     """
     chosen = np.arange(min(num_images, len(data.train)))
-    return [normalise(centred(data.train.take(chosen[start:start + batch_size])[0], data.view.size))
-            for start in range(0, len(chosen), batch_size)]
+    return [normalise(centred(data.train.take(chosen[start:start + batch_size])[0], data.view),
+                      data.view) for start in range(0, len(chosen), batch_size)]
 
 
 class EpochSampler(io.BatchSampler):
@@ -245,35 +235,6 @@ class EpochSampler(io.BatchSampler):
         return -(-len(range(rank, self._count, ranks)) // self.batch_size)
 
 
-def normalise(images: np.ndarray) -> np.ndarray:
-    """uint8 [N, 3, H, W] to the network's float32 input, in one pass over it."""
-    scale, shift = 1.0 / (255.0 * cifar10.STD), -cifar10.MEAN / cifar10.STD
-    pixels = images.astype(np.float32)
-    pixels *= scale.astype(np.float32)[:, None, None]
-    pixels += shift.astype(np.float32)[:, None, None]
-    return pixels
-
-
-def centred(images: np.ndarray, size: int) -> np.ndarray:
-    """The middle ``size`` x ``size`` pixels."""
-    top, left = ((n - size) // 2 for n in images.shape[2:])
-    return images[:, :, top:top + size, left:left + size]
-
-
-def varied(images: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarray:
-    """A random cut of every image, half of them mirrored."""
-    around = (view.padding, view.padding)
-    windows = sliding_window_view(np.pad(images, ((0, 0), (0, 0), around, around)),
-                                  (view.size, view.size), axis=(2, 3))
-    count, (rows, columns) = len(images), windows.shape[2:4]
-    cut = windows[np.arange(count), :, rng.integers(rows,
-                                                    size=count), rng.integers(columns, size=count)]
-    if view.mirror:
-        turned = rng.random(count) < 0.5
-        cut[turned] = cut[turned, :, :, ::-1]
-    return cut
-
-
 class Collate:
     """Makes a batch (float32 [B, 3, size, size], int64 [B]) of indices; with
     a seed, of varied images.
@@ -286,10 +247,10 @@ class Collate:
     def __call__(self, indices: List[int]):
         images, labels = self._take(indices)
         if self._seed is None:
-            return [normalise(centred(images, self._view.size)), labels]
+            return [normalise(centred(images, self._view), self._view), labels]
         # an image comes once an epoch, so the first one tells the batch
         rng = np.random.default_rng([self._seed, self._sampler.epoch, indices[0]])
-        return [normalise(varied(images, self._view, rng)), labels]
+        return [normalise(varied(images, self._view, rng), self._view), labels]
 
 
 def batches(images, view: View, sampler: EpochSampler, seed: Optional[int] = None,

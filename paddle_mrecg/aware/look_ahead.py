@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A look at what will be exported, before anything is trained: can the model be traced, and which
+layers come first and last in it?
+"""
+import inspect
+from typing import Dict, List, Optional, Tuple
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from ..errors import ModelError
+from ..graph.ends import first_and_last
+from ..graph.from_layer import graph_from_layer
+from ..graph.graph import WEIGHT_SLOTS, Graph
+from ..report.progress import get_logger
+from .conv1d import as_two_dimensional
+from .layers import copied
+from .norms import keep_weight
+
+Layers = List[Tuple[str, nn.Layer]]
+
+
+class Ends:
+    """Which layers come first and last.
+
+    Attributes:
+        first(set[str]), last(set[str]): names of layers.
+        idle(list[str]): those that evaluation does not run, such as heads for training only;
+            they are neither.
+    """
+
+    def __init__(self, first, last, idle=()):
+        self.first, self.last, self.idle = set(first), set(last), list(idle)
+
+    @classmethod
+    def in_order(cls, layers: Layers) -> "Ends":
+        """Of a model of which nothing else is known: the first one and the last one."""
+        return cls([layers[0][0]], [layers[-1][0]])
+
+
+def ends_of(model, layers: Layers, run) -> Ends:
+    """Trace a copy of the float model and follow its data.
+
+    A model that cannot be traced can be trained and not be exported: a warning says so, with the
+    reason, and the order in which layers run decides instead.
+
+    Args:
+        model(paddle.nn.Layer): float, in evaluation mode.
+        layers(list): names and layers that will be quantized, in running order.
+        run(callable): runs the model on the first batch.
+    """
+    arguments = _arguments(model, run)
+    if arguments is None:
+        return Ends.in_order(layers)
+    try:
+        graph, weights = _traced(model, layers, arguments)
+    except ModelError as error:
+        get_logger().warning("this model can be trained and not be exported as it is: %s; mend "
+                             "that before training, e.g. with a forward that does in evaluation "
+                             "only what paddle.jit.to_static can trace", error)
+        return Ends.in_order(layers)
+    ops = [op for op in graph.ops if _weight(op) in weights]
+    if not ops:
+        return Ends.in_order(layers)
+    first, last = ([name for op in side for name in weights[_weight(op)]]
+                   for side in first_and_last(graph.ops, set(ops).__contains__))
+    met = {name for op in ops for name in weights[_weight(op)]}
+    return Ends(first, last, [name for name, _ in layers if name not in met])
+
+
+def _traced(model, layers: Layers, arguments) -> Tuple[Graph, Dict[str, List[str]]]:
+    """The graph of a copy, and the names of layers by their weight in it."""
+    twin = copied(model)
+    named, weights = dict(twin.named_sublayers(include_self=True)), {}
+    for name, _ in layers:
+        keep_weight(named[name])
+        weights.setdefault(named[name].weight.name, []).append(name)
+    graph = graph_from_layer(twin, [_spec(value) for value in arguments])
+    as_two_dimensional(graph, weights)
+    return graph, weights
+
+
+def _weight(op) -> Optional[str]:
+    return op.input(WEIGHT_SLOTS[op.type][1]) if op.type in WEIGHT_SLOTS else None
+
+
+def _arguments(model, run) -> Optional[List]:
+    """What ``run`` calls the model with, by position; None for what no spec describes."""
+    seen, own = [], vars(model).get("forward")
+    forward = model.forward
+
+    def noted(*args, **kwargs):
+        seen.append((args, kwargs))
+        return forward(*args, **kwargs)
+    model.forward = noted
+    try:
+        run()
+    finally:
+        del model.forward
+        if own is not None:
+            model.forward = own
+    try:
+        bound = inspect.signature(forward).bind(*seen[0][0], **seen[0][1]).arguments
+    except (IndexError, TypeError, ValueError):
+        return None
+    values = [v for value in bound.values()
+              for v in (value if isinstance(value, tuple) else [value])]
+    return values if all(_is_data(value) for value in values) else None
+
+
+def _is_data(value) -> bool:
+    if isinstance(value, dict):
+        return all(_is_data(v) for v in value.values())
+    return isinstance(value, (paddle.Tensor, np.ndarray))
+
+
+def _spec(value, name=None):
+    """With a free batch."""
+    if isinstance(value, dict):
+        return {key: _spec(v, key) for key, v in value.items()}
+    shape = [None, *value.shape[1:]] if value.ndim else []
+    dtype = str(value.dtype).rpartition(".")[2].lower()
+    return paddle.static.InputSpec(shape, dtype, name)

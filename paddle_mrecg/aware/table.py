@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which layers are quantized: said in the log, and kept with the checkpoint.
+
+A checkpoint that is loaded into a model with other skip patterns would lose the steps of some
+layers without a word, and others would come first or last.
+"""
+from typing import List, Tuple
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from ..errors import ConfigError
+from ..report.progress import get_logger
+from .layers import quantized_layers
+from .look_ahead import Ends
+
+MASK = "quanter_mask"  # buffer of the model: 1 for each quantizable layer that is quantized
+SHOWN = 16  # names in one line of the log
+
+Layers = List[Tuple[str, nn.Layer]]
+
+
+def keep(model, names: List[str]):
+    """Keep which of ``names``, the quantizable layers, are quantized, in a buffer of ``model``."""
+    model.register_buffer(MASK, _mask(model, names))
+    model.quantizable_names = names
+
+
+def check(model):
+    """The checkpoint that was loaded comes from a model with the same quantized layers.
+
+    Raises:
+        ConfigError: names the first layer that was float there and is not here, or the reverse.
+    """
+    kept = model._buffers.get(MASK)
+    if kept is None:  # part of a prepared model
+        return
+    trained, here = kept.numpy(), _mask(model, model.quantizable_names).numpy()
+    for k in np.flatnonzero(np.round(trained) != here)[:1]:
+        was, now = ("quantized", "float") if trained[k] > 0.5 else ("float", "quantized")
+        raise ConfigError(f"layer '{model.quantizable_names[k]}' was {was} when the checkpoint "
+                          f"was trained and is {now} here: prepare the model with the "
+                          "QuantAware.skip of the training")
+
+
+def forget(model):
+    """Leave nothing of this in a copy that is traced."""
+    model._buffers.pop(MASK, None)
+
+
+def _mask(model, names: List[str]) -> paddle.Tensor:
+    quantized = {name for name, _ in quantized_layers(model)}
+    # floats, which moving averages of a state dict leave alone
+    return paddle.to_tensor([float(name in quantized) for name in names], "float32")
+
+
+def without_frozen(layers: Layers, wanted: bool) -> Tuple[Layers, List[str]]:
+    """``layers`` that train, and the names of the others: all parameters have ``stop_gradient``,
+    as in the teacher of a distillation. A model of which nothing trains is quantized as a whole.
+
+    Args:
+        wanted(bool): quantize frozen ones too.
+    """
+    frozen = [name for name, layer in layers if all(p.stop_gradient for p in layer.parameters())]
+    if wanted or len(frozen) == len(layers):
+        return layers, []
+    return [item for item in layers if item[0] not in frozen], frozen
+
+
+def say(layers: Layers, ends: Ends, frozen: List[str], skipped: List[str]):
+    """Log what is quantized, what comes first and last, and what stays float for which reason."""
+    bits = {name: layer.weight_quanter.bits for name, layer in layers}
+    get_logger().info("%d layers are quantized", len(layers))
+    for what, names in (("first", ends.first), ("last", ends.last)):
+        get_logger().info("%s layers: %s", what, _listed(
+            [f"{name} ({bits[name]} bits)" for name, _ in layers if name in names]))
+    for why, names in (("run in training only", ends.idle),
+                       ("stay float, for they do not train (QuantAware.quantize_frozen)", frozen),
+                       ("stay float (QuantAware.skip)", skipped)):
+        if names:
+            get_logger().info("layers that %s: %s", why, _listed(names))
+
+
+def _listed(names: List[str]) -> str:
+    more = [f"and {len(names) - SHOWN} more"] * (len(names) > SHOWN)
+    return ", ".join(names[:SHOWN] + more)

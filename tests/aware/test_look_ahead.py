@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Before training: what comes first and last, what stays float, and whether it can be exported."""
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from paddle_mrecg.aware.job import export_quantized, quant_aware_prepare
+from paddle_mrecg.aware.layers import quantized_layers
+from paddle_mrecg.errors import ConfigError
+from paddle_mrecg.report.progress import get_logger
+
+X = paddle.to_tensor(np.random.default_rng(0).standard_normal((8, 3, 8, 8)).astype("float32"))
+SPEC = [paddle.static.InputSpec([None, 3, 8, 8], "float32", "x")]
+W3 = {"weight_bits": 3, "penalty_mode": "injection"}
+
+
+@pytest.fixture
+def lines(caplog):
+    """What our logger says."""
+    logger = get_logger()
+    logger.addHandler(caplog.handler)
+    yield lambda: [r.getMessage() for r in caplog.records]
+    logger.removeHandler(caplog.handler)
+
+
+class Heads(nn.Layer):
+    """Registered backwards; two heads, one for training only, 1-D and shared layers among them."""
+
+    def __init__(self):
+        super().__init__()
+        self.boxes, self.scores = nn.Conv2D(8, 4, 1), nn.Linear(8, 2)
+        self.thresh = nn.Conv2D(8, 1, 1)
+        self.middle, self.line = nn.Conv2D(8, 8, 3, padding=1), nn.Conv1D(8, 8, 3, padding=1)
+        self.stem = nn.Conv2D(3, 8, 3, padding=1)
+
+    def forward(self, x):
+        y = self.middle(self.middle(self.stem(x)))
+        scores = self.scores(self.line(y.flatten(2)).mean(2))
+        extra = (self.thresh(y),) if self.training else ()
+        return (self.boxes(y), scores, *extra)
+
+
+def bits(model):
+    return {name: layer.weight_quanter.bits for name, layer in quantized_layers(model)}
+
+
+def test_first_and_last_layers_follow_the_data(lines, tmp_path):
+    model, _ = quant_aware_prepare(Heads(), {"QuantAware": W3}, [X])
+    assert bits(model) == dict(stem=8, middle=3, line=3, boxes=8, scores=8, thresh=3)
+    text = "\n".join(lines())
+    assert "first layers: stem (8 bits)" in text
+    assert "last layers: boxes (8 bits), scores (8 bits)" in text or \
+        "last layers: scores (8 bits), boxes (8 bits)" in text
+    assert "run in training only: thresh" in text
+    model.train()
+    model(X)
+    exported = export_quantized(model, str(tmp_path / "out"), SPEC)
+    assert exported.dropped == ["thresh"]
+    assert exported.verification["max_abs_diff"] < 1e-4
+
+
+class Taught(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.teacher, self.student = (nn.Sequential(nn.Conv2D(3, 8, 3), nn.ReLU(),
+                                                    nn.Conv2D(8, 4, 3)) for _ in range(2))
+        for parameter in self.teacher.parameters():
+            parameter.stop_gradient = True
+
+    def forward(self, x):
+        return self.student(x), self.teacher(x)
+
+
+def test_a_teacher_stays_float_unless_it_is_asked_for(lines):
+    model, _ = quant_aware_prepare(Taught(), {}, [X])
+    assert set(bits(model)) == {"student.0", "student.2"}
+    assert any("do not train" in line and "teacher.0, teacher.2" in line for line in lines())
+    model, _ = quant_aware_prepare(Taught(), {"QuantAware": {"quantize_frozen": True}}, [X])
+    assert len(bits(model)) == 4
+    alone = Taught().teacher  # to be evaluated or exported, not trained
+    model, _ = quant_aware_prepare(alone, {}, [X])
+    assert len(bits(model)) == 2
+
+
+@pytest.mark.parametrize("trained, here, said", [
+    ([], ["middle"], "layer 'middle' was quantized when the checkpoint was trained and is float"),
+    (["middle"], [], "layer 'middle' was float when the checkpoint was trained and is quantized")])
+def test_skip_patterns_travel_with_the_checkpoint(trained, here, said, tmp_path):
+    source, _ = quant_aware_prepare(Heads(), {"QuantAware": {**W3, "skip": trained}}, [X])
+    model, _ = quant_aware_prepare(Heads(), {"QuantAware": {**W3, "skip": here}}, [X])
+    model.set_state_dict(source.state_dict())
+    model.eval()
+    model(X)
+    with pytest.raises(ConfigError, match=said):
+        export_quantized(model, str(tmp_path / "out"), SPEC)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_cannot_be_exported_is_told_before_it_trains(lines):
+    class Branching(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2D(3, 8, 3), nn.Conv2D(8, 4, 3)
+
+        def forward(self, x):
+            y = self.a(x)
+            return self.b(y) if float(y.numpy().mean()) < 1e9 else y
+    model, _ = quant_aware_prepare(Branching(), {"QuantAware": W3}, [X])
+    assert any("can be trained and not be exported as it is" in line for line in lines())
+    assert bits(model) == dict(a=8, b=8)
+
+
+def test_models_with_named_inputs_are_traced():
+    class Named(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.last, self.first = nn.Conv2D(8, 4, 1), nn.Conv2D(3, 8, 3)
+            self.other = nn.Conv2D(8, 4, 1)
+
+        def forward(self, data):
+            y = self.first(data["image"])
+            return self.last(y), self.other(y)
+    model, _ = quant_aware_prepare(Named(), {"QuantAware": W3}, lambda m: m({"image": X}))
+    assert bits(model) == dict(first=8, last=8, other=8)
