@@ -41,7 +41,7 @@ def collect(args, script: str, rank: Callable[[Dict], tuple],
         args: of the command line: ``cells_dir``, ``results``.
         script(str): for the message that there are none.
         rank(callable): record -> what the order goes by.
-        command(str, optional): that the table names. Default: None, that of the last cell.
+        command(str, optional): that the table names. Default: None, those of the cells.
     """
     found = results.load_cells(args.cells_dir)
     runs = sorted((run for cell in found for run in cell["runs"]), key=rank)
@@ -51,7 +51,8 @@ def collect(args, script: str, rank: Callable[[Dict], tuple],
     table = [{k: v for k, v in run.items() if k not in KEPT_IN_CELLS} for run in runs]
     for run in table:  # a grid runs for hours next to other work: its seconds mean little
         run["measured"] = {k: v for k, v in run["measured"].items() if k != "seconds"}
-    path = results.save_results(args.results, command or found[-1]["command"], table, found)
+    commands = "; ".join(dict.fromkeys(cell["command"] for cell in found))
+    path = results.save_results(args.results, command or commands, table, found)
     print(results.markdown_table(results.load_results(path)))
     return runs
 
