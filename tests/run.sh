@@ -47,7 +47,7 @@ environment .venv262 paddlepaddle==2.6.2
 run .venv tests "$@"
 contract=()
 for dir in tests/graph tests/grids tests/strategies tests/post tests/aware tests/deploy \
-    tests/slim tests/hosts; do
+    tests/slim tests/hosts tests/analysis; do
     [ -d "$dir" ] && contract+=("$dir")
 done
 run .venv262 "${contract[@]}" -m "not slow" "$@"

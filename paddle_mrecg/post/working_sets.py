@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bytes that each kind of step needs, from the shapes of a graph.
 
-The factors were fitted to the peaks of the jobs in ``tests/benchmarks/bench_memory.py``.
+The factors were fitted by hand to peaks of MobileNetV1, ResNet-20 and PP-OCR's direction
+classifier, block by block; of joined units they probably say too much.
 """
 from typing import Iterable, List, Sequence
 
