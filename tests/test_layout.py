@@ -148,6 +148,12 @@ def test_files_stay_short():
     assert set(long) <= LONGER, f"longer than {LIMIT} lines: {long}"
 
 
+def test_test_files_have_names_of_their_own():
+    """pytest refuses to collect two files of one name from folders that are not packages."""
+    names = [p.name for p in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names)), sorted({n for n in names if names.count(n) > 1})
+
+
 def test_lines_and_first_lines():
     for path in sources():
         lines = path.read_text(encoding="utf-8").splitlines()
