@@ -36,8 +36,8 @@ TIMEOUT = 3600  # seconds of one job
 
 def measure(model, bits, observer, scored):
     """Quantize, score the written program, and leave the results file."""
-    from paddle_mrecg import load_graph, quant_post_mrecg
-    from paddle_mrecg.graph.execute import GraphExecutor
+    from paddle_mrecg import quant_post_mrecg
+    from paddle_mrecg.deploy.predictor import Predictor
     work, (count, limit) = WORKLOADS[model], SAMPLES[model]
     scored = min(limit, scored or limit)
     size = 1 if len(work.shapes) > 1 else 8
@@ -50,10 +50,9 @@ def measure(model, bits, observer, scored):
         result = quant_post_mrecg(work.model_dir(), batches(work.calibration(count), size), config,
                                   save_dir=place + "/out")
         seconds, phases = time.perf_counter() - start, dict(result.report.seconds)
-        graph = load_graph(result.prefix)
+        predict = Predictor(result.prefix)
     inputs, score = work.evaluation(scored)
-    executor = GraphExecutor(graph, graph.outputs)
-    parts = [executor.run({n: b[n] for n in graph.inputs}) for b in batches(inputs, size)]
+    parts = [predict(batch) for batch in batches(inputs, size)]
     value = score([np.concatenate(p) for p in zip(*parts)])
     setting = dict(model=model, metric=work.metric, bits=bits, observer=observer)
     results.save_results(
@@ -67,8 +66,9 @@ def measure(model, bits, observer, scored):
 
 def table(folder: Path = CELLS) -> str:
     """One row per model and bits, one column per observer; the best of a row is bold."""
-    cells = results.load_cells(folder)
-    found = {}
+    cells, found = results.load_cells(folder), {}
+    if not cells:
+        raise sources.Absent(f"no cells in {folder}: run without --table")
     for cell in cells:
         for run in cell["runs"]:
             setting = run["setting"]

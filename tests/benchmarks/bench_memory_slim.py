@@ -8,6 +8,9 @@ Run on Paddle 2.6.2, where PaddleSlim's ``quant_post_static`` works::
 Every job is a process of its own; both get the same images, 8 a batch, and write a program. *Peak*
 is the largest resident size of the process, *before* what Python, Paddle and the images take before
 the job begins. Nothing is scored. On Paddle 3 leave out PaddleSlim: ``--ways ours``.
+
+MobileNetV1, 32 images of 224 x 224, Paddle 2.6.2, one thread: hist 1059 MB, ours 895 MB
+(solved roundings), both with 339 MB before the job.
 """
 import argparse
 import json
