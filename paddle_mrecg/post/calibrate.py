@@ -18,6 +18,18 @@ from .unit_loss import MEASURE_CHUNK
 COARSE = 0.1  # noise over signal, in power
 
 
+def refuse_broken_weights(graph: Graph, scheme: Scheme):
+    """Name the weight, before a layer computes with it and an activation gets the blame.
+
+    Raises:
+        ModelError: a weight that is to be quantized holds NaN or Inf.
+    """
+    for name in scheme.weights:
+        if not np.isfinite(graph.params[name]).all():
+            raise ModelError(f"weight '{name}' holds NaN or Inf: export the model again from a "
+                             "checkpoint without them")
+
+
 def weight_encodings(graph: Graph, scheme: Scheme, config: QuantPost) -> Dict[str, Encoding]:
     """The grid of every quantized weight.
 

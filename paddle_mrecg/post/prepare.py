@@ -115,6 +115,7 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     process = resident_bytes() - store.in_memory
     clock.lap("read")
     scheme = build_scheme(graph, config.quant_post, config.global_.target)
+    calibrate.refuse_broken_weights(graph, scheme)
     _say_first_and_last(scheme)
     if config.quant_post.bias_correction:
         add_missing_biases(graph, scheme.is_quantized)
