@@ -113,7 +113,8 @@ def _module(graph: Graph, probe: Probe, is_quantized, index: int, bound: Tuple[i
                if (n in read_later or n in graph.outputs) and probe.kind.get(n) == "sample"]
     chosen = [op for op in inside if is_quantized(op)]
     weights = list(dict.fromkeys(weight_name(op, graph) for op in chosen))
-    return Module(index, start, stop, weights, inputs, outputs, len(chosen), _readable(weights))
+    return Module(index, start, stop, weights, inputs, outputs, len(chosen),
+                  _readable(weights or outputs or written))
 
 
 def _read_from(ops: Iterable[Op]) -> Set[str]:
@@ -121,8 +122,8 @@ def _read_from(ops: Iterable[Op]) -> Set[str]:
     return {n for op in ops if op.type != "shape" for n in op.input_names}
 
 
-def _readable(weights: List[str]) -> str:
-    stems = [w.replace(".w_0", "") for w in weights]
+def _readable(names: Iterable[str]) -> str:
+    stems = [name.replace(".w_0", "") for name in names]
     return stems[0] if len(stems) == 1 else f"{stems[0]} .. {stems[-1]}"
 
 
