@@ -10,8 +10,6 @@ Every job is a process of its own with one thread and leaves one file in
 first N evaluation samples only.
 """
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,13 +23,12 @@ from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its 
 import numpy as np  # noqa: E402
 
 from demo import results, sources  # noqa: E402
-from demo.mobile.workloads import WORKLOADS  # noqa: E402
-from demo.slim.compare_post import SAMPLES, batches  # noqa: E402
+from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
+from demo.slim.compare_post import SAMPLES  # noqa: E402
 
 CELLS = ROOT / "demo" / "results" / "observer_cells"
 OBSERVERS = ("output_error", "mse", "min_max", "percentile", "kl")
 BITS = {"W8A8": 8, "W4A8": 4}  # of the weights
-TIMEOUT = 3600  # seconds of one job
 
 
 def measure(model, bits, observer, scored):
@@ -40,7 +37,7 @@ def measure(model, bits, observer, scored):
     from paddle_mrecg.deploy.predictor import Predictor
     work, (count, limit) = WORKLOADS[model], SAMPLES[model]
     scored = min(limit, scored or limit)
-    size = 1 if len(work.shapes) > 1 else 8
+    size = work.batch_size
     config = dict(Global=dict(visualdl=False, tune_cpu=True),
                   Data=dict(num_samples=count, batch_size=size),
                   QuantPost=dict(weight_bits=BITS[bits], activation_observer=observer),
@@ -88,19 +85,9 @@ def table(folder: Path = CELLS) -> str:
 
 def _complete(model, bits, observer, scored):
     setting = dict(model=model, metric=WORKLOADS[model].metric, bits=bits, observer=observer)
-    path = results.cell_path(CELLS, setting, 0)
-    if path.exists():
-        return
-    command = [sys.executable, __file__, "--one", "--models", model, "--bits", bits, "--observers",
-               observer, "--scored", str(scored)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False,
-                          env=dict(os.environ, OMP_NUM_THREADS="1"))
-    if done.returncode:
-        last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-        print(f"{model}, {bits}, {observer}: failed: {' '.join(last)}", flush=True)
-    else:
-        measured = results.load_results(path)["runs"][0]["measured"]
-        print(f"{model}, {bits}, {observer}: {measured}", flush=True)
+    results.complete_cell(
+        results.cell_path(CELLS, setting, 0), __file__,
+        ["--models", model, "--bits", bits, "--observers", observer, "--scored", str(scored)])
 
 
 @sources.explained

@@ -7,9 +7,11 @@ sample standard deviation over seeds.
 """
 import datetime
 import json
+import os
 import re
 import shlex
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 from typing import Dict, List, Optional
@@ -49,6 +51,28 @@ def cell_path(folder: Path, setting: Dict[str, str], seed: int) -> Path:
     """File of one cell of a grid, named after its setting."""
     words = "_".join([*setting.values(), f"seed{seed}"])
     return Path(folder) / (re.sub(r"[^A-Za-z0-9_.-]+", "-", words) + ".json")
+
+
+def complete_cell(path: Path, script: str, options: List[str], timeout: int = 3600):
+    """Have ``python SCRIPT --one OPTION...`` write the cell ``path``, unless it is there: a process
+    of its own with one thread, whose end without a result is told in a line.
+
+    Args:
+        path(Path): of the cell.
+        script(str): to run.
+        options(list[str]): of this cell.
+        timeout(int, optional): seconds. Default: 3600.
+    """
+    if path.exists():
+        return
+    done = subprocess.run([sys.executable, script, "--one", *options], capture_output=True,
+                          text=True, timeout=timeout, check=False,
+                          env=dict(os.environ, OMP_NUM_THREADS="1"))
+    if done.returncode:
+        last = (done.stdout + done.stderr).strip().splitlines()[-1:]
+        print(f"{path.stem}: failed: {' '.join(last)}", flush=True)
+    else:
+        print(f"{path.stem}: {load_results(path)['runs'][0]['measured']}", flush=True)
 
 
 def load_cells(folder: Path) -> List[Dict]:

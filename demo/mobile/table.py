@@ -29,7 +29,7 @@ from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its 
 
 from demo import results, sources  # noqa: E402
 from demo.mobile.cells import HEAD, TARGETS, cell_path, failures, markdown, rows, slug  # noqa: E402
-from demo.mobile.workloads import WORKLOADS  # noqa: E402
+from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 CHECKED = 2  # samples whose outputs are compared
@@ -43,16 +43,14 @@ def quantized(name: str, bits: int, cache: Path) -> Path:
     from paddle_mrecg import quant_post_mrecg
     work = WORKLOADS[name]
     feed = work.calibration(work.calibrate)
-    size = min(4, work.calibrate) if "scale_factor" not in feed else 1
-    batches = [{n: v[k:k + size] for n, v in feed.items()}
-               for k in range(0, len(next(iter(feed.values()))), size)]
+    size = min(4, work.calibrate, work.batch_size)
     config = dict(Global=dict(target="paddle_lite", visualdl=False, tune_cpu=True),
                   Data=dict(num_samples=work.calibrate, batch_size=size),
                   QuantPost=dict(weight_bits=bits, activation_bits=8, num_observe=work.calibrate,
                                  skip=list(work.skip), rounding="nearest",
                                  bias_correction=False),
                   MRECG=dict(preset="none"))
-    quant_post_mrecg(work.model_dir(), batches, config, save_dir=str(folder))
+    quant_post_mrecg(work.model_dir(), batches(feed, size), config, save_dir=str(folder))
     return folder
 
 

@@ -3,7 +3,7 @@
 fed, and how they are scored.
 """
 import dataclasses
-from typing import Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 from PIL import Image
@@ -42,6 +42,17 @@ class Workload:
     shapes: Tuple[Tuple[int, ...], ...]
     calibrate: int = 16
     skip: Tuple[str, ...] = ()
+
+    @property
+    def batch_size(self) -> int:
+        """Samples that the model takes at once: one where an input tells the image's scale."""
+        return 1 if len(self.shapes) > 1 else 8
+
+
+def batches(feed: Feed, size: int) -> List[Feed]:
+    """``feed`` in pieces of ``size`` samples."""
+    count = len(next(iter(feed.values())))
+    return [{n: v[k:k + size] for n, v in feed.items()} for k in range(0, count, size)]
 
 
 def _images(folder: str, count: int, size: Tuple[int, int], mean, std) -> np.ndarray:

@@ -9,7 +9,6 @@ own and leaves one file in ``results/post_cells``; an interrupted run goes on wh
 Scores are of the program that each job writes, run by Paddle's executor on the same inputs.
 """
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its 
 import numpy as np  # noqa: E402
 
 from demo import results, sources  # noqa: E402
-from demo.mobile.workloads import WORKLOADS  # noqa: E402
+from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 CELLS = HERE / "results" / "post_cells"
@@ -35,13 +34,6 @@ SLIM = {f"{algo}{' + bias' if bias else ''}": dict(algo=algo, bias_correction=bi
         for algo in ("hist", "KL", "avg", "mse", "emd") for bias in (False, True)}
 OURS = {"ours": {}, "ours, 4-bit weights": dict(weight_bits=4)}
 WAYS = ["float", *SLIM, *OURS]
-TIMEOUT = 3600  # seconds of one job
-
-
-def batches(feed, size):
-    """``feed`` in pieces of ``size`` samples."""
-    count = len(next(iter(feed.values())))
-    return [{n: v[k:k + size] for n, v in feed.items()} for k in range(0, count, size)]
 
 
 def loader(feeds):
@@ -105,7 +97,7 @@ def quantize(way, model_dir, feed, size, place):
 def measure(model, way):
     """Score and seconds of one job as a results file."""
     work, (calibrate, evaluate) = WORKLOADS[model], SAMPLES[model]
-    size = 1 if len(work.shapes) > 1 else 8
+    size = work.batch_size
     inputs, score = work.evaluation(evaluate)
     model_dir = work.model_dir()
     with tempfile.TemporaryDirectory() as place:
@@ -151,20 +143,6 @@ def _shown(score, ours, best):
     return f"**{score:.2f}**" if ours and best is not None and score >= best else f"{score:.2f}"
 
 
-def _complete(model, way):
-    path = results.cell_path(CELLS, dict(model=model, way=way), 0)
-    if path.exists():
-        return
-    done = subprocess.run([sys.executable, __file__, "--one", "--models", model, "--ways", way],
-                          capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    if done.returncode:
-        last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-        print(f"{model}, {way}: failed: {' '.join(last)}", flush=True)
-    else:
-        run = results.load_results(path)["runs"][0]
-        print(f"{model}, {way}: {run['measured']}", flush=True)
-
-
 @sources.explained
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__,
@@ -182,7 +160,8 @@ def main(argv=None) -> int:
             if args.one:
                 measure(model, way)
             else:
-                _complete(model, way)
+                results.complete_cell(results.cell_path(CELLS, dict(model=model, way=way), 0),
+                                      __file__, ["--models", model, "--ways", way])
     print(table())
     return 0
 
