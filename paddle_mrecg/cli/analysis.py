@@ -4,7 +4,7 @@ import sys
 
 from ..compat import import_paddle
 from ..errors import ConfigError
-from .commands import DIFFERENT, OK, OVERRIDES, add_command
+from .commands import DIFFERENT, OK, add_command, config_arguments
 from .post import complete_config
 
 ANALYZE = """\
@@ -98,7 +98,7 @@ def _bytes(text):
 def add_commands(commands) -> None:
     """Add the two subcommands to the parser of ``paddle-mrecg``."""
     command = add_command(commands, "analyze", analyze, ANALYZE)
-    _common(command)
+    config_arguments(command)
     command.add_argument("--samples", type=int, default=8, metavar="N",
                          help="inputs on which errors are measured (default 8)")
     command.add_argument("--metric", action="store_true",
@@ -106,7 +106,7 @@ def add_commands(commands) -> None:
     command.add_argument("--output", metavar="DIR",
                          help="where to write (default SAVE_DIR.analysis)")
     command = add_command(commands, "auto", auto, AUTO)
-    _common(command)
+    config_arguments(command)
     command.add_argument("--max-drop", type=float, metavar="POINTS",
                          help="what may be lost (default 1 where no size is given)")
     command.add_argument("--bits-average", type=float, metavar="BITS",
@@ -116,11 +116,3 @@ def add_commands(commands) -> None:
                          help="settings to try at most, one evaluation each (default 16)")
     command.add_argument("--metric", metavar="NAME",
                          help="which value of the evaluator counts (default the first)")
-
-
-def _common(command):
-    command.add_argument("--config", metavar="FILE",
-                         help="YAML file of settings; or give MODEL_DIR and IMAGES")
-    command.add_argument("overrides", **OVERRIDES)
-    command.add_argument("--trust-hooks", action="store_true",
-                         help="call functions named in a config that lies with a model")

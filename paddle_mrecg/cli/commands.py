@@ -26,6 +26,15 @@ def add_command(commands, name: str, run: Callable, text: str) -> argparse.Argum
     return command
 
 
+def config_arguments(command):
+    """Settings in a file and on the command line, or a model and images in place of the file."""
+    command.add_argument("--config", metavar="FILE", help="YAML file of settings; or give "
+                         "MODEL_DIR and IMAGES for 8 bits on Paddle Lite")
+    command.add_argument("overrides", **OVERRIDES)
+    command.add_argument("--trust-hooks", action="store_true",
+                         help="call functions named in a config that lies with a model")
+
+
 def make_parent(path: str):
     """Make the folder of ``path``; raises OutputError."""
     try:

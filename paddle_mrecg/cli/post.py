@@ -6,7 +6,7 @@ from ..compat import import_paddle
 from ..config.io import load_config, missing_for_command
 from ..errors import ConfigError
 from ..report.progress import get_logger
-from .commands import DIFFERENT, INTERRUPTED, OK, OVERRIDES, add_command, make_parent
+from .commands import DIFFERENT, INTERRUPTED, OK, add_command, config_arguments, make_parent
 from .first_use import first_use, to_lite
 
 QUANT = """\
@@ -78,11 +78,7 @@ def add_commands(commands) -> None:
     """Add the two subcommands to the parser of ``paddle-mrecg``."""
     for name, run, text in (("quant", quant, QUANT), ("plan", plan, PLAN)):
         command = add_command(commands, name, run, text)
-        command.add_argument("--config", metavar="FILE", help="YAML file of settings; or give "
-                             "MODEL_DIR and IMAGES for 8 bits on Paddle Lite")
-        command.add_argument("overrides", **OVERRIDES)
-        command.add_argument("--trust-hooks", action="store_true",
-                             help="call functions named in a config that lies with a model")
+        config_arguments(command)
     command.add_argument("--output", metavar="FILE",
                          help="where to save the plan (default SAVE_DIR.plan.json)")
 
