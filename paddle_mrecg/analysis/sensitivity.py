@@ -15,6 +15,7 @@ import paddle
 
 from ..errors import ModelError
 from ..graph.graph import Graph, Op, activation_name, weight_name
+from ..post.forward import ops_of
 from ..post.network_state import NetworkState
 from ..post.program import ends
 from ..post.scheme import Scheme
@@ -84,7 +85,7 @@ class Sensitivity:
         self.network, self.samples = network, samples
         runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)
         self.outputs = measured_outputs(runner, network.graph)
-        self.ops = _needed(runner.ops, self.outputs)
+        self.ops = ops_of(runner.ops, self.outputs)
         scheme, self._state = network.scheme, state
         quantizers = state.quantizers(scheme.activations)
         whole = dict(runner.fixed, **state.parameters(runner))
@@ -132,9 +133,7 @@ class Sensitivity:
             list[LayerEffect]: in execution order.
         """
         for feed in self._feeds():
-            targets = self._float.run(feed)
-            for power, name in zip(self._powers, self.outputs):
-                power.add(targets[name].numpy())
+            targets = self._targets(feed)
             input_statistics({n: self._float.values[n].numpy() for n in self._read}, self.inputs)
             self._note(("whole",), self._quantized.run(feed), targets)
             for effect in self.layers:
@@ -158,9 +157,7 @@ class Sensitivity:
             progress(callable, optional): called once per layer and pass. Default: None.
         """
         for feed in self._feeds():
-            targets = self._float.run(feed)
-            for power, name in zip(self._powers, self.outputs):
-                power.add(targets[name].numpy())
+            targets = self._targets(feed)
             for effect in self.layers:
                 change = self._on[effect.weight]["weights"]
                 values = self._float.changed(change.view, change.params)
@@ -168,6 +165,13 @@ class Sensitivity:
                 if progress:
                     progress()
         return {e.weight: self._error(("on", e.weight, "weights")) for e in self.layers}
+
+    def _targets(self, feed):
+        """The float network's outputs, whose variance is taken in."""
+        targets = self._float.run(feed)
+        for power, name in zip(self._powers, self.outputs):
+            power.add(targets[name].numpy())
+        return targets
 
     def _feeds(self) -> Iterator[Dict[str, np.ndarray]]:
         count = len(next(iter(self.samples.values())))
@@ -244,16 +248,6 @@ def measured_outputs(runner: UnitRunner, graph: Graph) -> List[str]:
         raise ModelError("the network has no output of floating-point numbers to compare: "
                          "export it without what follows its last layers")
     return found
-
-
-def _needed(ops: List[Op], outputs: List[str]) -> List[Op]:
-    """The ops that lead to ``outputs``."""
-    wanted, kept = set(outputs), []
-    for op in reversed(ops):
-        if not wanted.isdisjoint(op.output_names):
-            wanted.update(op.input_names)
-            kept.append(op)
-    return kept[::-1]
 
 
 def _layers(graph: Graph, ops: List[Op], scheme: Scheme) -> List[LayerEffect]:

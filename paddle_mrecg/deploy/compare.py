@@ -84,10 +84,8 @@ def in_front_of_choices(graph: Graph) -> List[str]:
         reads = [n for n in op.input_names if n in moving]
         if not reads:
             continue
-        behind = any(n in chosen for n in reads)
-        if behind or _chooses(op):
+        if _chooses(op) or any(n in chosen for n in reads):
             chosen.update(op.output_names)
-        if behind or _chooses(op):
             ends.update(dict.fromkeys(n for n in reads if n not in chosen))
     written = {n for op in graph.ops for n in op.output_names}
     ends.update(dict.fromkeys(n for n in graph.outputs if n not in chosen))

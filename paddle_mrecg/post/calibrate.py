@@ -68,7 +68,7 @@ def activation_encodings(graph: Graph, scheme: Scheme, samples: Dict[str, np.nda
                                        allow_unsigned=s.unsigned_allowed)
                  for n, s in scheme.activations.items()}
     count = min(config.num_observe, len(next(iter(samples.values()))))
-    pending = ops_of(graph, observers)
+    pending = ops_of(graph.ops, observers)
     params = {n: paddle.to_tensor(v) for n, v in graph.params.items()}
     for start in range(0, count, MEASURE_CHUNK):
         part = slice(start, min(start + MEASURE_CHUNK, count))
@@ -112,7 +112,7 @@ def coarse_inputs(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray],
     if not powers:
         return {}
     values = {n: paddle.to_tensor(v) for n, v in (*graph.params.items(), *samples.items())}
-    _observe(ops_of(graph, powers), values, powers)
+    _observe(ops_of(graph.ops, powers), values, powers)
     noise = {n: power.noise(float(encodings[n].scale)) for n, power in powers.items()}
     return {weight: noise[n] for weight, n in inputs.items() if noise.get(n, 0.0) > COARSE}
 

@@ -79,7 +79,7 @@ class Checkpoint:
         """Store a JSON-able header and arrays, as a whole or not at all.
 
         Raises:
-            OutputError: there is no room.
+            OutputError: the disk is full.
         """
         header = json.dumps(dict(header, parts=self.parts)).encode()
         path = self._path(key)

@@ -19,13 +19,13 @@ from ..grids.affine import Encoding, fake_quantize
 from ..grids.observers import ActivationObserver
 from ..report.progress import get_logger
 from .forward import forward, ops_of
-from .layer_rows import layer_rows, sampled_rows
+from .layer_rows import LayerRows, layer_rows, sampled_rows
 from .scheme import Scheme
 from .unit_loss import MEASURE_CHUNK
 
 SCORED = 64  # samples whose rows are looked at
 ROWS = 2048  # positions of a layer's output, over all scored samples
-_ELEMENTS = 1 << 21  # of a layer's rows: fewer positions where a position has many inputs
+_ELEMENTS = 1 << 21  # of a layer's rows
 _FEWEST = 256
 PERCENTILES = (0.999, 0.9999, 0.99999)
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -47,6 +47,11 @@ def candidates(observer: ActivationObserver) -> Dict[str, Encoding]:
     for name, grid in proposed.items():
         unique.setdefault((float(grid.scale), float(grid.zero_point)), name)
     return {name: proposed[name] for name in unique.values()}
+
+
+def most_positions(layout: LayerRows) -> int:
+    """Positions of a layer's output to look at: fewer where a position has many inputs."""
+    return min(ROWS, max(_FEWEST, _ELEMENTS // (layout.groups * layout.rows)))
 
 
 class _Error:
@@ -97,8 +102,7 @@ class _LayerReader:
         if self.layout.columns > self.layout.rows:
             # |D W| = |D L| for W = L Q with orthonormal rows in Q: as many columns as inputs do
             self.matrix = np.linalg.qr(self.matrix.swapaxes(1, 2), mode="r").swapaxes(1, 2)
-        size = self.layout.groups * self.layout.rows
-        self.limit = min(ROWS, max(_FEWEST, _ELEMENTS // size))
+        self.limit = most_positions(self.layout)
         self.score = _Error(count)
 
     def look(self, x: np.ndarray, values, grids: List[Encoding], seed: int, share: float):
@@ -183,7 +187,7 @@ def _with_readers(graph: Graph, scheme: Scheme, observers) -> List[Op]:
     """What has to run to see the activations and the outputs of the layers that read them."""
     outputs = [op.output(WEIGHT_SLOTS[op.type][2]) for op in graph.ops
                if scheme.is_quantized(op) and activation_name(op) in observers]
-    return ops_of(graph, [*observers, *outputs])
+    return ops_of(graph.ops, [*observers, *outputs])
 
 
 def _look(ops: List[Op], values, readers, proposed, seed: int, share: float):

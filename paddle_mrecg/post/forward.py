@@ -4,14 +4,14 @@ from typing import Dict, Iterable, Iterator, List, Tuple
 
 import paddle
 
-from ..graph.graph import Graph, Op
+from ..graph.graph import Op
 from ..graph.ops import run_op
 
 
-def ops_of(graph: Graph, names: Iterable[str]) -> List[Op]:
-    """The ops that the tensors ``names`` depend on, in order."""
+def ops_of(ops: List[Op], names: Iterable[str]) -> List[Op]:
+    """Those of ``ops`` that the tensors ``names`` depend on, in order."""
     needed, found = set(names), []
-    for op in reversed(graph.ops):
+    for op in reversed(ops):
         if needed.intersection(op.output_names):
             found.append(op)
             needed.update(op.input_names)

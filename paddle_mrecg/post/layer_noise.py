@@ -10,12 +10,10 @@ from ..graph.graph import Graph, Op, weight_name
 from ..graph.homogeneous import weight_channels
 from ..grids.affine import QuantSpec, fake_quantize
 from ..grids.ranges import encode, mse_range
+from .choose_ranges import most_positions
 from .layer_rows import layer_rows, sampled_rows
 from .scheme import ActivationSpec
 
-ROWS = 2048  # positions of a layer's output at most
-_FEWEST = 256
-_ELEMENTS = 1 << 21  # of rows
 SHARES = (1.0, 0.85, 0.7, 0.55, 0.4)  # of the range seen
 _SHRINKS = 1.0 - 0.1 * np.arange(7)
 
@@ -77,8 +75,8 @@ class LayerNoise:
             output(array): the output of the same samples.
             seed(int): of the draw.
         """
-        limit = min(ROWS, max(_FEWEST, _ELEMENTS // (self.layout.groups * self.layout.rows)))
-        parts = sampled_rows(self.layout, [(x, output)], len(output), seed, limit)
+        parts = sampled_rows(self.layout, [(x, output)], len(output), seed,
+                             most_positions(self.layout))
         self._rows = np.concatenate([rows for rows, _ in parts], 1)
         self._exact = self._rows @ self.layout.matrix(self.weight)
         self._power = np.square(self._exact - self._exact.mean(1, keepdims=True)).mean(1)
