@@ -186,7 +186,7 @@ def available_bytes():
 
 
 def _number(path: str):
-    """The number in a file; None where there is no file, or no number, which means no limit."""
+    """The number in a file; None where the file is missing or does not hold a number: no limit."""
     try:
         with open(path, encoding="ascii") as file:
             return int(file.read())

@@ -81,13 +81,13 @@ def _check_writable(graph):
 
 
 def _check_texts(graph):
-    """Protobuf hands on names that are no text as bytes; nothing can be written with those."""
+    """Protobuf hands on names that are not text as bytes; nothing can be written with those."""
     for op in graph.ops:
         texts = [op.type, *op.inputs, *op.outputs, *op.input_names, *op.output_names, *op.attrs]
         for value in op.attrs.values():
             texts += value if isinstance(value, (list, tuple)) else [value]
         if any(isinstance(text, bytes) for text in texts):
-            raise ModelError(f"{graph.source} is damaged (an op has a name that is no text): "
+            raise ModelError(f"{graph.source} is damaged (an op has a name that is not text): "
                              "export the model again")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps that do not train, and steps that are no numbers any more, are noticed."""
+"""Steps that do not train, and steps that have become NaN, are noticed."""
 import logging
 
 import numpy as np
