@@ -79,7 +79,7 @@ class Checkpoint:
         """Store a JSON-able header and arrays, as a whole or not at all.
 
         Raises:
-            OutputError: the disk is full.
+            OutputError: the file cannot be written, for a full disk for instance.
         """
         header = json.dumps(dict(header, parts=self.parts)).encode()
         path = self._path(key)
