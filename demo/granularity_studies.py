@@ -164,7 +164,8 @@ class Start:
 
     def _walk(self, units, settings, iters: int):
         from paddle_mrecg.post.walk import Walker
-        walker = Walker(self.prepared.network, self.state)
+        walker = Walker(self.prepared.network, self.state,
+                        self.prepared.layers)
         for k, unit in enumerate(units):
             walker.step(unit, units[k + 1:], settings, iters)
         return walker

@@ -195,7 +195,7 @@ class Job:
         """
         settings = self.config.mrecg
         iters = int(round(settings.num_iters * settings.first_pass_ratio))
-        walker = Walker(self.prepared.network, self.start)
+        walker = Walker(self.prepared.network, self.start, self.prepared.layers)
         units = [Unit.single(m) for m in self.prepared.modules]
         with Progress("First pass", len(units), "module") as bar:
             for k, unit in enumerate(units):
@@ -216,7 +216,7 @@ class Job:
 
     def _walk_units(self):
         settings, units = self.config.mrecg, self.plan.units
-        walker = Walker(self.prepared.network, self.start)
+        walker = Walker(self.prepared.network, self.start, self.prepared.layers)
         # The first pass is part of num_iters: every policy costs the same number of steps.
         left = 1.0 - (settings.first_pass_ratio if self.first_pass else 0.0)
         budget = [self._iters(unit, left) for unit in units]

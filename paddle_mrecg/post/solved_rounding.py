@@ -48,15 +48,17 @@ class LayerWalk:
         network(Network): graph, scheme and samples.
         state(NetworkState): grids and nearest codes.
         rounding(str): ``solve`` or ``nearest``.
+        streams(tuple, optional): the float and the quantized stream in front of the first layer.
+            Default: None, both at the samples.
     """
 
-    def __init__(self, network, state: NetworkState, rounding: str = "solve"):
+    def __init__(self, network, state: NetworkState, rounding: str = "solve", streams=None):
         self.network, self.rounding = network, rounding
         self.state = state.copy()
-        self.float_stream = Stream(network.store, network.samples)
-        self.quant_stream = Stream(network.store, network.samples)
+        self.float_stream, self.quant_stream = streams or (Stream(network.store, network.samples),
+                                                           Stream(network.store, network.samples))
         self.layers: List[LayerRounding] = []
-        self._done = set()
+        self._done = set(state.finished)
 
     def run(self, modules: List[Module], progress=None) -> NetworkState:
         """Round all layers of ``modules``, which were cut with granularity ``layer``.
@@ -110,6 +112,8 @@ class LayerWalk:
                        self.network.seed * 100003 + len(self._done))
 
     def _layer(self, target: "_Target", unit: Unit, runner: UnitRunner):
+        bias = self.network.biases.get(target.name)
+        self.state.biases.pop(bias, None)  # an earlier correction: it belongs to the earlier codes
         if target.layout:
             source = activation_name(target.op)
             # what the unit reads itself need not be computed
@@ -117,11 +121,11 @@ class LayerWalk:
             values = self.quant_stream.chunks(unit.inputs if run else [source],
                                               run or (lambda feed: feed), MEASURE_CHUNK)
             self._solve(target, (v[source] for _, v in values))
-        if target.name in self.network.biases:
+        if bias:
             means, run = ChannelMeans(target.op), self._quantized(runner, [_result(target.op)])
             for _, values in self.quant_stream.chunks(unit.inputs, run, MEASURE_CHUNK):
                 means.add(values[_result(target.op)])
-            self._correct(self.network.biases[target.name], target.means.value - means.value)
+            self._correct(bias, target.means.value - means.value)
 
     def _solve(self, target: "_Target", values: Iterable[np.ndarray]):
         """Round one weight for ``values``, its input before the activation's quantizer."""
@@ -137,8 +141,8 @@ class LayerWalk:
                                          float(solution.error.sum()) / power))
 
     def _correct(self, bias: str, change: np.ndarray):
-        """Move the bias by the difference of the measured means."""
-        before = self.state.biases.get(bias, self.network.graph.params[bias])
+        """Move the float bias by the difference of the measured means."""
+        before = self.network.graph.params[bias]
         self.state.biases[bias] = (before + change.reshape(before.shape)).astype(np.float32)
 
     def _quantized(self, runner: UnitRunner, fetch: List[str]) -> Callable:
@@ -201,6 +205,30 @@ def rounded_layers(prepared, rounding: str,
     title = "Solve" if rounding == "solve" else "Bias correction"
     with Progress(title, len(prepared.layers), "layer") as bar:
         return walk.run(prepared.layers, bar.update), walk.layers
+
+
+def solved_again(walker, layers: List[Module], unit: Unit) -> Optional[NetworkState]:
+    """The state with one unit's layers rounded for the inputs that they get by now: training the
+    units in front of it changed them, and codes solved for the old ones no longer fit.
+
+    Args:
+        walker(Walker): both streams in front of the unit; nothing of it is changed.
+        layers(list[Module]): the network cut into single layers.
+        unit(Unit): the next unit.
+
+    Returns:
+        NetworkState: None where nothing was solved or corrected before, or where single layers do
+        not tile the unit.
+    """
+    if not (walker.state.solved or walker.network.biases):
+        return None
+    inside = [m for m in layers if unit.start <= m.start and m.stop <= unit.stop]
+    if not inside or (inside[0].start, inside[-1].stop) != (unit.start, unit.stop):
+        return None
+    streams = [Stream(stream.store, {n: stream.values[n] for n in unit.inputs})
+               for stream in (walker.float_stream, walker.quant_stream)]
+    rounding = "solve" if walker.state.solved else "nearest"
+    return LayerWalk(walker.network, walker.state, rounding, streams).run(inside)
 
 
 def _result(op: Op) -> Optional[str]:

@@ -2,18 +2,19 @@
 """Walk through the network unit by unit with both streams; cost is linear in depth."""
 import dataclasses
 import time
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
 from ..config import MRECG
 from ..graph.graph import Graph, Op
-from ..graph.partition import Unit
+from ..graph.partition import Module, Unit
 from .best_iterate import BestIterate, judging_rows
 from .network_state import NetworkState
 from .reconstruct import UnitTrainer
 from .unit_loss import MEASURE_CHUNK, Loss, UnitProblem, measure, quantized_values, total
 from .scheme import Scheme
+from .solved_rounding import solved_again
 from .streams import ActivationStore, Stream
 from .unit_runner import UnitRunner
 
@@ -79,10 +80,13 @@ class Walker:
     Args:
         network(Network): graph, scheme and samples.
         state(NetworkState): grids, codes and scales to start from.
+        layers(list[Module], optional): the network cut into single layers, where roundings were
+            solved or biases corrected: behind a trained unit this is done again. Default: none.
     """
 
-    def __init__(self, network: Network, state: NetworkState):
-        self.network, self.state = network, state
+    def __init__(self, network: Network, state: NetworkState, layers: Sequence[Module] = ()):
+        self.network, self.state, self.layers = network, state, layers
+        self._moved = False  # whether training changed what the units to come were solved for
         self.float_stream = Stream(network.store, network.samples)
         self.quant_stream = Stream(network.store, network.samples)
         self.results: List[UnitResult] = []
@@ -102,7 +106,7 @@ class Walker:
         """
         begin = time.perf_counter()
         problem, inner = self._problem(unit, settings)
-        before, outputs = measure(problem, self.state)
+        before, outputs = self._start(problem, unit)
         if self.state.finished.issuperset(problem.runner.weights):
             # nothing is left to round: its weights, if any, were trained where they are read first
             iters = 0
@@ -128,11 +132,23 @@ class Walker:
             skipped=skipped)
         if iters and kept:
             result.best, result.soft = best.step, best.soft(result.hard)
+        self._moved |= iters > 0 and kept
         self.state = state
         self._advance(problem, outputs, later)
         result.seconds = time.perf_counter() - begin
         self.results.append(result)
         return result
+
+    def _start(self, problem: UnitProblem, unit: Unit):
+        """Losses and outputs of the unit before training, its layers solved again where that helps.
+        """
+        before, outputs = measure(problem, self.state)
+        again = solved_again(self, self.layers, unit) if self._moved and self.layers else None
+        if again is not None:
+            better, changed = measure(problem, again)
+            if total(better, unit.outputs).error < total(before, unit.outputs).error:
+                self.state, before, outputs = again, better, changed
+        return before, outputs
 
     def _trainer(self, problem: UnitProblem, unit: Unit, settings: MRECG, alphas) -> UnitTrainer:
         trainer = UnitTrainer(problem, self.state, settings, self.network.graph.params,
@@ -157,6 +173,7 @@ class Walker:
         """Advance through a unit that is finished in ``state`` without training it."""
         problem, _ = self._problem(result.unit, MRECG(), inner=False)
         self.state = state
+        self._moved |= result.iterations > 0 and result.kept
         self._advance(problem, quantized_values(problem, state, problem.outputs), later)
         self.results.append(result)
         return result
