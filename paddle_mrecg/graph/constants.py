@@ -25,7 +25,9 @@ _SMALL = 1 << 20  # elements that may always be stored
 def fold_constants(graph: Graph) -> None:
     """Compute what layers, norms and element-wise ops read and what depends on no input, in place.
 
-    Reshapes of parameters go in any case: Paddle 3 writes ``x + reshape(bias, [1, C, 1, 1])``.
+    Reshapes of parameters go in any case: Paddle 3 writes ``x + reshape(bias, [1, C, 1, 1])``. So
+    do layers that read parameters alone, as the learned queries of a decoder pass: quantized, they
+    would cost accuracy and save nothing.
     Random numbers, and constants that would make the file much larger, stay as they are.
     """
     free = _data_free(graph)
@@ -91,8 +93,9 @@ def _data_free(graph: Graph) -> List[Op]:
 def _constants_read(op: Op, is_free: bool, graph: Graph) -> List[str]:
     """What of an op's operands is a constant by its nature."""
     if is_free:
-        reshaped = op.type == "reshape2" and set(op.inputs) == {"X"}
-        return op.output_names if reshaped and op.input("X") in graph.params else []
+        reshaped = (op.type == "reshape2" and set(op.inputs) == {"X"}
+                    and op.input("X") in graph.params)
+        return op.output_names if reshaped or op.type in WEIGHT_SLOTS else []
     if op.type in WEIGHT_SLOTS or op.type in _NORMS:
         return op.input_names
     if op.type in _ELEMENTWISE:

@@ -17,7 +17,8 @@ _MULTIPLYING = {
 
 
 def float_weights(graph: Graph, quantized: Collection[str] = (),
-                  shapes: Mapping[str, Tuple[int, ...]] = None) -> Dict[str, str]:
+                  shapes: Mapping[str, Tuple[int, ...]] = None,
+                  known: Mapping[str, str] = None) -> Dict[str, str]:
     """Parameters of two or more axes that something multiplies by and that are not quantized.
 
     Args:
@@ -25,6 +26,7 @@ def float_weights(graph: Graph, quantized: Collection[str] = (),
         quantized(Collection[str], optional): names of the weights that are quantized. Default: ().
         shapes(dict, optional): activation -> shape for one sample, as ``Probe.shapes``. Default:
             None, the reasons say nothing about multiply-adds.
+        known(dict, optional): name -> reason, where something else than the op decided.
 
     Returns:
         dict[str, str]: name -> reason and share of all weights' elements and of all multiply-adds,
@@ -41,7 +43,8 @@ def float_weights(graph: Graph, quantized: Collection[str] = (),
                     products[name] = products.get(name, 0) + _multiply_adds(op, name, graph,
                                                                             shapes or {})
                     if name not in quantized:
-                        found.setdefault(name, _reason(op, name, graph))
+                        found.setdefault(name, (known or {}).get(name)
+                                         or _reason(op, name, graph))
     total, work = max(sum(sizes.values()), 1), sum(products.values())
     return {name: f"{reason}; {sizes[name] / total:.1%} of all weights"
                   + (f", {products[name] / work:.1%} of all multiply-adds" if work else "")

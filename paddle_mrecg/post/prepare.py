@@ -17,7 +17,7 @@ from ..errors import ModelError
 from ..graph.float_weights import float_weights
 from ..graph.fold import fold
 from ..graph.from_layer import graph_from_layer
-from ..graph.graph import Graph, weight_name
+from ..graph.graph import Graph, activation_name, weight_name
 from ..graph.load import load_graph
 from ..graph.partition import Module, modules_of
 from ..graph.probe import probe
@@ -122,8 +122,9 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     few = {n: v[:PROBE_SAMPLES] for n, v in samples.items()}
     found = probe(graph, few)
     notes = first_run(graph, few, float_graph.files) + _forward_only(found)
-    unreached = _leave_unreached_float(graph, scheme, found)
-    float_tensors = {**float_weights(graph, scheme.weights, found.shapes), **unreached}
+    left = {**_leave_unreached_float(graph, scheme, found),
+            **_leave_constants_float(graph, scheme, found)}
+    float_tensors = float_weights(graph, scheme.weights, found.shapes, left)
     equalized = _equalize(graph, scheme, found, samples, config)
     clock.lap("equalize")
     weights = calibrate.weight_encodings(graph, scheme, config.quant_post)
@@ -173,6 +174,7 @@ def expected_memory(config: Config) -> Forecast:
     scheme = build_scheme(graph, config.quant_post, config.global_.target)
     found = probe(graph, stand_ins(graph, config))
     _leave_unreached_float(graph, scheme, found)
+    _leave_constants_float(graph, scheme, found)
     count = config.data.num_samples
     if config.data.loader is None and config.data.image_dir is not None:
         count = min(count, len(list_images(config.data)))
@@ -232,3 +234,22 @@ def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:
                          f"unsupported one ({culprits})")
     return reasons
 
+
+def _leave_constants_float(graph: Graph, scheme, found) -> Dict[str, str]:
+    """Layers whose result is the same for every sample have nothing to learn from samples: a grid
+    of positions made from the size of an image passes them. They stay float.
+    """
+    layers = [op for op in graph.ops if scheme.is_quantized(op)]
+    constant = [op for op in layers if found.is_constant(op)]
+    if not constant:
+        return {}
+    names = list(dict.fromkeys(weight_name(op, graph) for op in constant))
+    for name in names:
+        del scheme.weights[name]
+    read = {activation_name(op) for op in layers if scheme.is_quantized(op)}
+    for name in {activation_name(op) for op in constant}.intersection(scheme.activations) - read:
+        del scheme.activations[name]
+    if not scheme.weights:
+        raise ModelError("nothing to quantize: the results of all quantizable ops depend on no "
+                         "input")
+    return {name: "its result does not depend on the samples" for name in names}

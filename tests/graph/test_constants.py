@@ -48,3 +48,15 @@ def test_a_constant_that_is_an_output_stays():
     np.testing.assert_array_equal(fold(graph).params["p"], np.full((2, 3, 1, 1), 2, "float32"))
     graph.outputs = ["y", "w"]
     assert len(fold(graph).ops) == 2
+
+
+def test_a_layer_that_reads_parameters_alone_is_a_constant():
+    """Learned queries through a linear layer: codes would be stored for what never changes."""
+    product = Op("matmul_v2", {"X": ["p"], "Y": ["v"]}, {"Out": ["q"]})
+    points = Op("reshape2", {"X": ["q"]}, {"Out": ["w"]}, {"shape": [1, 4, 1, 1]})
+    sample = Op("grid_sampler", {"X": ["x"], "Grid": ["w"]}, {"Output": ["y"]})
+    tensors = {n: TensorInfo(n) for n in ("x", "y", "w", "q", "p", "v")}
+    params = {"p": np.ones((2, 3), "float32"), "v": np.full((3, 2), 2, "float32")}
+    graph = fold(Graph([product, points, sample], tensors, params, ["x"], ["y"]))
+    assert [op.type for op in graph.ops] == ["reshape2", "grid_sampler"]
+    np.testing.assert_array_equal(graph.params["q"], np.full((2, 2), 6, "float32"))

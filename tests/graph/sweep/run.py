@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT = 120  # seconds per entry before its process is ended
+STEP = 20  # entries between two saves of the results, so that a run that is ended can go on
 
 
 def run(names, file_format, depth="graph", python=sys.executable, processes=2):
@@ -26,10 +27,28 @@ def run(names, file_format, depth="graph", python=sys.executable, processes=2):
         python(str, optional): the interpreter with the Paddle to use. Default: this one.
         processes(int, optional): processes at once. Default: 2.
     """
-    shares = [names[k::processes] for k in range(processes)]
-    with ThreadPoolExecutor(processes) as pool:
+    shares = [names[k::processes] for k in range(processes) if names[k::processes]]
+    with ThreadPoolExecutor(len(shares)) as pool:
         parts = pool.map(lambda share: _share(share, file_format, depth, python), shares)
     results = {name: result for part in parts for name, result in part.items()}
+    return {name: results[name] for name in names}
+
+
+def run_on(names, path, **how):
+    """``run`` with the results kept in ``path``; entries that are there already are not run again.
+
+    Args:
+        names(list[str]): entries.
+        path(Path): the JSON file to continue or to create.
+        **how: arguments of ``run``.
+    """
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    todo = [name for name in names if name not in results]
+    for start in range(0, len(todo), STEP):
+        results.update(run(todo[start:start + STEP], **how))
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, path)
     return {name: results[name] for name in names}
 
 
@@ -105,7 +124,8 @@ def main(argv=None):
     parser.add_argument("--format", choices=("json", "pdmodel"), default="json")
     parser.add_argument("--depth", choices=("graph", "job"), default="graph")
     parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--out", help="the JSON to write")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--out", help="the JSON to write; entries that it holds are not run again")
     parser.add_argument("--table", help="write this Markdown file of the results named behind it")
     parser.add_argument("names", nargs="*", help="entries, or result files for --table")
     args = parser.parse_args(argv)
@@ -113,9 +133,8 @@ def main(argv=None):
         write_table(args.names, args.table)
         return
     names = args.names or [*FUNCTIONS, *NETWORKS]
-    results = run(names, args.format, args.depth, args.python)
-    text = json.dumps(results, indent=1) + "\n"
-    Path(args.out or "sweep.json").write_text(text, encoding="utf-8")
+    results = run_on(names, Path(args.out or "sweep.json"), file_format=args.format,
+                     depth=args.depth, python=args.python, processes=args.processes)
     print(args.format, args.depth, dict(Counter(r["status"] for r in results.values())))
 
 
