@@ -9,7 +9,7 @@ from ..errors import ConfigError
 from ..strategies.symmetric_pact import Injection, SymmetricPACTQuanter
 from ..strategies.bin_regularization import bin_statistics
 from .bin_regularizer import BinRegularizer
-from .weight_oscillation import DampeningLoss
+from .weight_oscillation import DampeningLoss, IterativeFreezing
 from .additions import addition_quanters
 from .affine import AffineOnly
 from .fold import FoldedConv
@@ -38,6 +38,8 @@ class Penalty:
                 for images, labels in loader:
                     loss = criterion(model(images), labels) + penalty()
                     ...
+                    optimizer.step()
+                    penalty.after_step()  # for section Freezing
     """
 
     def __init__(self, model: paddle.nn.Layer, config: TrainingConfig):
@@ -52,6 +54,8 @@ class Penalty:
                                         for name, layer in layers], config.bin_regularization)
         given = config.dampening
         self.dampening = given and DampeningLoss(layers, given.weight, given.start, given.reduction)
+        self._freezing_settings = config.freezing
+        self.freezing: Optional[IterativeFreezing] = None  # made when it first acts
         affine = self.settings.affine_epochs
         self._affine = AffineOnly(model, affine) if affine else None
         # at a rate of 0 steps are meant to rest
@@ -86,11 +90,37 @@ class Penalty:
             raise ConfigError(f"epoch {epoch} of {epochs}: epochs count from 0 to epochs - 1")
         if self._steps is not None:
             self._steps.look()
-        for term in (self.bins, self.dampening):
+        for term in (self.bins, self.dampening, self._frozen()):
             if term is not None:
                 term.on_epoch(epoch, epochs)
         if self._affine is not None:
             self._affine.on_epoch(epoch, epochs)
+
+    def after_step(self):
+        """Call after every step of the optimizer: section ``Freezing`` acts here, nothing else."""
+        freezing = self._frozen()
+        if freezing is not None and not (self._affine is not None and self._affine.resting):
+            freezing.step()
+
+    def _frozen(self) -> Optional[IterativeFreezing]:
+        """What freezes weights; it starts from the grids, which must have been found."""
+        if self.freezing is None and self._freezing_settings is not None:
+            self._find_grids()
+            self.freezing = IterativeFreezing(self._layers, **vars(self._freezing_settings))
+        return self.freezing
+
+    def state_dict(self) -> Dict:
+        """What a checkpoint needs besides the model's and the optimizer's state: which weights
+        are frozen, and how often each has turned; empty without section ``Freezing``.
+        """
+        freezing = self._frozen()
+        return {} if freezing is None else freezing.state_dict()
+
+    def set_state_dict(self, state: Dict):
+        """Go on where ``state_dict`` was; after the model's own state is loaded."""
+        freezing = self._frozen()
+        if freezing is not None:
+            freezing.set_state_dict(state)
 
     def plan(self, optimizer, steps: int, steps_per_lr: int = 1):
         """Tell how the training goes: ``BinRegularization.efolds`` needs it, and

@@ -3,7 +3,7 @@
 
 The sections are independent of those of the post-training job (``fields.py``)
 and are declared and checked in the same way. ``BinRegularization`` and
-``Dampening`` act when the section is given, even if empty: its presence is the switch.
+``Dampening`` and ``Freezing`` act when the section is given, even if empty: it is the switch.
 """
 import dataclasses
 from typing import List, Optional
@@ -119,6 +119,20 @@ class Dampening:
 
 
 @dataclasses.dataclass
+class Freezing:
+    """Fix weights that oscillate between two levels at the one where they are most of the time
+    (ICML 2022).
+    """
+
+    threshold: float = knob(0.1, "turns per step, a moving average, above which a weight is fixed "
+                            "in the first epoch", low=0.0, high=1.0)
+    end: float = knob(0.01, "what the threshold falls to in the last epoch, along a cosine",
+                      low=0.0, high=1.0)
+    momentum: float = knob(0.001, "weight of the newest step in that average; below both "
+                           "thresholds", low=0.0, high=1.0)
+
+
+@dataclasses.dataclass
 class SymmetricPACTSettings:
     """Learned clip of every quantized activation: clip(x, -alpha, alpha); the section,
     even if empty, is the switch.
@@ -143,6 +157,7 @@ class TrainingConfig:
     quant_aware: QuantAware = dataclasses.field(default_factory=QuantAware)
     bin_regularization: Optional[BinRegularization] = None
     dampening: Optional[Dampening] = None
+    freezing: Optional[Freezing] = None
     symmetric_pact: Optional[SymmetricPACTSettings] = None
 
     def __post_init__(self):
@@ -174,5 +189,5 @@ def resolved(settings: QuantAware) -> QuantAware:
 
 
 TRAINING_SECTIONS = {"QuantAware": "quant_aware", "BinRegularization": "bin_regularization",
-                     "Dampening": "dampening",
+                     "Dampening": "dampening", "Freezing": "freezing",
                      "SymmetricPACT": "symmetric_pact"}

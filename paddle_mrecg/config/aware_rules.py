@@ -19,7 +19,7 @@ def check_training_rules(config: TrainingConfig, bad: List[Path]) -> Iterator[Pr
     """
     complained = {dotted(path[:2]) for path in bad}
     rules = (_bits, _overrides, _layer_types, _quanters, _hardware, _pact, _schedule, _efolds,
-             _dampening, _affine)
+             _dampening, _freezing, _affine)
     for problem in (p for rule in rules for p in rule(config)):
         if dotted(problem.path[:2]) not in complained and "QuantAware" not in complained:
             yield problem
@@ -122,6 +122,21 @@ def _dampening(config):
     if config.dampening is not None and config.quant_aware.penalty_mode == "injection":
         yield Problem(("Dampening",), "is a term of the loss only; set QuantAware.penalty_mode: "
                       "loss or remove the section")
+
+
+def _freezing(config):
+    freezing, settings = config.freezing, config.quant_aware
+    if freezing is None:
+        return
+    if settings.penalty_mode == "injection":
+        yield Problem(("Freezing",), "acts after every step of the optimizer, in a loop that calls "
+                      "penalty.after_step; set QuantAware.penalty_mode: loss or remove the section")
+    if resolved(settings).fold_batch_norm:
+        yield Problem(("Freezing",), "fixes weights, and fold_batch_norm makes them products that "
+                      "move with the batch norm; leave one of the two out")
+    if not 0 < freezing.momentum < min(freezing.threshold, freezing.end):
+        yield Problem(("Freezing", "momentum"), "must be above 0 and below threshold and end, or a "
+                      "single oscillation would fix a weight")
 
 
 def _affine(config):

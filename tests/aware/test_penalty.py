@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
+from paddle_mrecg.config.io import load_training_config
 from paddle_mrecg.errors import ConfigError, DataError
 from paddle_mrecg.aware.job import quantized_layers
 
@@ -77,6 +78,43 @@ def test_dampening_grows_along_its_schedule(small):
     assert values[:3] == [0.0] * 3 and 0.0 < values[3] < values[4]
     with pytest.raises(ConfigError, match="a term of the loss only"):
         small.prepared({"QuantAware": {"penalty_mode": "injection"}, "Dampening": {}})
+
+
+def test_weights_that_turn_are_frozen_by_their_section(small):
+    section = {"threshold": 0.04, "end": 0.02, "momentum": 0.015}
+    model, penalty = small.prepared({"QuantAware": {"weight_bits": 3}, "Freezing": section})
+    name, layer = next((n, q) for n, q in quantized_layers(model) if q.weight_quanter.bits == 3)
+    layer.weight_quanter.ready(layer.float_weight())
+    quanter, start = layer.weight_quanter, layer.weight.numpy()
+    step = quanter.step().numpy().reshape([-1] + [1] * (start.ndim - 1))
+    penalty.on_epoch(0, 2)
+    penalty.after_step()
+    for turn in range(4):
+        layer.weight.set_value(start + step * (1.0 if turn % 2 else -1.0))
+        penalty.after_step()
+    assert not penalty.freezing.states[name].frozen.numpy().all()
+    penalty.on_epoch(1, 2)  # a lower threshold
+    layer.weight.set_value(start - step)
+    penalty.after_step()
+    frozen = penalty.freezing.states[name].frozen.numpy()
+    assert frozen.any()
+    codes = quanter.codes(layer.weight).numpy()
+    layer.weight.set_value(start + 2 * step)
+    penalty.after_step()
+    np.testing.assert_array_equal(quanter.codes(layer.weight).numpy()[frozen], codes[frozen])
+    again, other = small.prepared({"QuantAware": {"weight_bits": 3}, "Freezing": section})
+    again.set_state_dict(model.state_dict())
+    other.set_state_dict(penalty.state_dict())
+    np.testing.assert_array_equal(other.freezing.states[name].frozen.numpy(), frozen)
+
+
+@pytest.mark.parametrize("sections, match", [
+    ({"QuantAware": {"penalty_mode": "injection"}, "Freezing": {}}, "penalty.after_step"),
+    ({"QuantAware": {"fold_batch_norm": True}, "Freezing": {}}, "leave one of the two out"),
+    ({"Freezing": {"momentum": 0.05}}, "single oscillation")])
+def test_freezing_that_cannot_act_is_refused(sections, match):
+    with pytest.raises(ConfigError, match=match):
+        load_training_config(sections)
 
 
 def test_without_sections_there_is_no_penalty(small):

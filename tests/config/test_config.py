@@ -12,7 +12,8 @@ from paddle_mrecg.config.docs import markdown_tables, text_tables
 from paddle_mrecg.config.io import (config_to_dict, load_any_config, load_config,
                                     missing_for_command, save_config)
 from paddle_mrecg.config.schema import describe
-from paddle_mrecg.config.aware import (BinRegularization, Dampening, SymmetricPACTSettings,
+from paddle_mrecg.config.aware import (BinRegularization, Dampening, Freezing,
+                                       SymmetricPACTSettings,
                                        TrainingConfig)
 from paddle_mrecg.errors import ConfigError
 from paddle_mrecg.slim.act_recipe import is_recipe, load_recipe
@@ -263,6 +264,7 @@ def test_tables_show_every_setting_with_its_default():
     for row in rows:
         assert row.doc and f"| `{row.key}` | {row.type} |" in markdown and f"  {row.key}: " in text
     training = TrainingConfig(bin_regularization=BinRegularization(), dampening=Dampening(),
+                              freezing=Freezing(),
                               symmetric_pact=SymmetricPACTSettings())
     assert (len(rows) == sum(len(v) for config in (Config(), training)
                              for v in config_to_dict(config).values()))

@@ -16,6 +16,9 @@ from paddle_mrecg.aware.job import quant_aware_prepare
 W2A2 = dict(QuantAware=dict(target="simulation", weight_bits=2, activation_bits=2),
             BinRegularization=dict(schedule="S2"))
 
+FROZEN = dict(QuantAware=dict(target="simulation", weight_bits=2, activation_bits=8),
+              Freezing=dict(threshold=0.02, end=0.02, momentum=0.015))
+
 
 def images(count, seed):
     """Two classes that a mean tells apart."""
@@ -64,7 +67,7 @@ class Killed(Exception):
     """Stands for a kill: nothing of the loop catches it."""
 
 
-@pytest.mark.parametrize("config", [None, W2A2], ids=["float", "w2a2 with bin regularization"])
+@pytest.mark.parametrize("config", [None, W2A2, FROZEN], ids=["float", "bins", "freezing"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, config):
     settings = dict(config=config, warmup_epochs=1, label_smoothing=0.1, ema_decay=0.9,
                     epoch_images=40)

@@ -171,6 +171,8 @@ class Trainer:
         loss.backward()
         self._optimizer.step()
         self._optimizer.clear_grad()
+        if self.penalty is not None:
+            self.penalty.after_step()
         self._rate.step()
         if self._average is not None:
             self._average.update()
@@ -224,6 +226,8 @@ class Trainer:
             self._optimizer.set_state_dict(state["optimizer"])
         if self._average is not None:
             self._average.set_state_dict(state["average"])
+        if self.penalty is not None:
+            self.penalty.set_state_dict(state.get("penalty", {}))
         self.rows, self.best = state["rows"], state["best"]
 
     def _save(self):
@@ -241,6 +245,7 @@ class Trainer:
                                  network=self.network.state_dict(),
                                  optimizer=self._optimizer.state_dict(), rows=self.rows,
                                  best=self.best,
+                                 penalty={} if self.penalty is None else self.penalty.state_dict(),
                                  average=self._average.state_dict() if self._average is not None
                                  else {}),
                             os.path.join(self.save_dir, CHECKPOINT))
