@@ -175,7 +175,7 @@ def available_bytes():
         else:
             continue
         while True:  # the limit of any group above counts as well
-            numbers = [_number(os.path.join(base, path.strip("/"), name))
+            numbers = [_number_in_file(os.path.join(base, path.strip("/"), name))
                        for name in (limit, usage)]
             if None not in numbers:
                 found.append(max(0, numbers[0] - numbers[1]))
@@ -185,7 +185,7 @@ def available_bytes():
     return min((n for n in found if n is not None), default=None)
 
 
-def _number(path: str):
+def _number_in_file(path: str):
     """The number in a file; None where the file is missing or does not hold a number: no limit."""
     try:
         with open(path, encoding="ascii") as file:

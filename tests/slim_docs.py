@@ -3,15 +3,15 @@
 translations.
 """
 from paddle_mrecg.config.dialect.post import POST
-from paddle_mrecg.config.dialect.aware import TRAINING
+from paddle_mrecg.config.dialect.aware import AWARE
 from paddle_mrecg.config.dialect.translation import Ignored, Only
 
 
 def switch_table() -> str:
     """One row per setting of PaddleSlim, as Markdown."""
     lines = ["| PaddleSlim | post-training | training |", "| --- | --- | --- |"]
-    for name in [*POST, *(name for name in TRAINING if name not in POST)]:
-        lines.append(f"| `{name}` | {_cell(POST.get(name))} | {_cell(TRAINING.get(name))} |")
+    for name in [*POST, *(name for name in AWARE if name not in POST)]:
+        lines.append(f"| `{name}` | {_cell(POST.get(name))} | {_cell(AWARE.get(name))} |")
     return "\n".join(lines)
 
 

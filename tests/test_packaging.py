@@ -90,7 +90,7 @@ def test_recipes_are_found_in_an_installed_package(tmp_path, monkeypatch):
     (tmp_path / "recipes" / "ocr" / "one.yaml").write_text(
         "# One. Two.\nGlobal: {}\n", encoding="utf-8"
     )
-    monkeypatch.setattr(recipes, "PACKAGE", tmp_path)
+    monkeypatch.setattr(recipes, "PACKAGE_FOLDER", tmp_path)
     assert list(recipes.recipes()) == ["ocr/one"] and recipes.recipe_list() == "ocr/one\n    One."
 
 

@@ -18,11 +18,11 @@ from ..post.scheme import Scheme
 from .sensitivity import Sensitivity
 
 BITS = (2, 3, 4, 5, 6, 8)
-Curve = Mapping[int, float]  # bits -> error
+ErrorCurve = Mapping[int, float]  # bits -> error
 
 
 def error_curves(prepared: Prepared, samples: Mapping[str, np.ndarray],
-                 progress: Callable = None) -> Dict[str, Curve]:
+                 progress: Callable = None) -> Dict[str, ErrorCurve]:
     """Error of the output with each weight alone on each grid, rounded to nearest.
 
     Args:
@@ -49,7 +49,7 @@ def error_curves(prepared: Prepared, samples: Mapping[str, np.ndarray],
     return {n: c for n, c in curves.items() if c}
 
 
-def allocate(curves: Mapping[str, Curve], elements: Mapping[str, int],
+def allocate(curves: Mapping[str, ErrorCurve], elements: Mapping[str, int],
              average: float) -> Dict[str, int]:
     """Bits of every layer, whose mean over all weights is at most ``average``.
 
@@ -87,6 +87,6 @@ def average_bits(bits: Mapping[str, int], elements: Mapping[str, int]) -> float:
     return sum(bits[n] * elements[n] for n in bits) / sum(elements[n] for n in bits)
 
 
-def _gain(curve: Curve, now: int, then: int) -> float:
+def _gain(curve: ErrorCurve, now: int, then: int) -> float:
     """Error that each further bit takes away."""
     return (curve[now] - curve[then]) / (then - now)

@@ -6,19 +6,19 @@ import numpy as np
 
 from ..graph.graph import Graph
 from ..grids.affine import Encoding, fake_quantize
+from ..post.calibrate import COARSE
 from ..post.network_state import NetworkState
 from .inputs import InputStatistics
 from .sensitivity import LayerEffect
 
 OUTLIER = 8.0  # largest channel over the median one, from which on it sets the step for all
 TAIL = 20.0  # largest value over the standard deviation; of a normal distribution it is 4 to 5
-COARSE = 0.1  # rounding noise of a channel over its power, as in post.calibrate.coarse_inputs
 CLIPPED = 0.02  # share of the squared values that a grid cuts off
 COARSE_WEIGHT = 0.01  # rounding noise of a weight over its power, about that of 5 bits
 
 
-def explain(effects: List[LayerEffect], graph: Graph, state: NetworkState,
-            inputs: Mapping[str, InputStatistics]):
+def explain_effects(effects: List[LayerEffect], graph: Graph, state: NetworkState,
+                    inputs: Mapping[str, InputStatistics]):
     """Fill in ``cause`` and ``suggestion`` of the layers whose effect is worth it.
 
     Args:
@@ -27,7 +27,7 @@ def explain(effects: List[LayerEffect], graph: Graph, state: NetworkState,
         state(NetworkState): grids.
         inputs(dict): activation -> what it was like.
     """
-    worth = {e.weight for e in worst(effects)}
+    worth = {e.weight for e in worst_layers(effects)}
     for effect in [e for e in effects if e.weight in worth]:
         if effect.on["activations"] > effect.on["weights"]:
             found = _activation_cause(effect, state.activation_encodings[effect.activation],
@@ -37,7 +37,7 @@ def explain(effects: List[LayerEffect], graph: Graph, state: NetworkState,
         effect.cause, effect.suggestion = found
 
 
-def worst(effects: List[LayerEffect], share: float = 0.8) -> List[LayerEffect]:
+def worst_layers(effects: List[LayerEffect], share: float = 0.8) -> List[LayerEffect]:
     """The fewest layers whose errors make up ``share`` of the sum over all, worst first."""
     ranked = ranking(effects)
     total, found = sum(e.on["both"] for e in ranked), []

@@ -10,7 +10,7 @@ import yaml
 
 from ..errors import OutputError
 from ..files import csv_cell, write_json, write_text
-from .causes import ranking, worst
+from .causes import ranking, worst_layers
 from .picture import sensitivity_picture
 from .sensitivity import PARTS, LayerEffect
 
@@ -44,7 +44,7 @@ class Findings:
 
     def suggested(self) -> List[LayerEffect]:
         """The fewest layers to change that make up half of the summed errors, at most ten."""
-        return worst(self.layers, SUGGESTED_SHARE)[:MOST_SUGGESTED]
+        return worst_layers(self.layers, SUGGESTED_SHARE)[:MOST_SUGGESTED]
 
     def yaml_lines(self) -> str:
         """What to paste into the config: more bits for layers whose weight hurts, float for those
@@ -63,7 +63,7 @@ class Findings:
         head = ["#", "layer", "op", "bits", "weights", "activ.", "both", "if float",
                 *(f"{m} change" for m in metrics), "cause"]
         rows = [[str(k), e.weight, e.op_type, f"W{e.weight_bits}A{e.activation_bits}",
-                 *(_percent(e.on[part]) for part in PARTS), _percent(e.off["both"]),
+                 *(_three_digits(e.on[part]) for part in PARTS), _three_digits(e.off["both"]),
                  *(f"{e.metric[m] - self.float_metric[m]:+.4f}" for m in metrics), e.cause]
                 for k, e in enumerate(self.ranked()[:most], 1)]
         widths = [max(len(r[c]) for r in [head] + rows) for c in range(len(head))]
@@ -79,7 +79,7 @@ class Findings:
         lines = [self.table(), "", "error of the network's output, in percent of its variance, "
                  "with this layer alone quantized (weights, activ., both), and with everything "
                  f"quantized but this layer (if float); everything quantized: "
-                 f"{_percent(self.whole)} %"]
+                 f"{_three_digits(self.whole)} %"]
         advised = [e for e in self.suggested() if e.suggestion]
         lines += [f"{e.weight}: {e.cause}; {e.suggestion}" for e in advised]
         pasted = self.yaml_lines()
@@ -143,7 +143,7 @@ def raised(effects: Sequence[LayerEffect]) -> Dict[str, List]:
     return {**({"overrides": finer} if finer else {}), **({"skip": skipped} if skipped else {})}
 
 
-def _percent(share: float) -> str:
+def _three_digits(share: float) -> str:
     return f"{100 * share:.3g}"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..compat import seed_everything, tune_cpu
 from ..config import Config
-from ..config.dialect.post import accept_slim_config
+from ..config.dialect.post import accept_ptq_config
 from ..config.io import load_config
 from ..data import collect_samples, open_loader
 from ..data.evaluation import make_evaluator, scores_of
@@ -23,16 +23,17 @@ from ..post.prepare import Prepared, prepare, read_model
 from ..post.program import qdq_graph
 from ..post.scheme import Scheme
 from ..report.progress import Progress, duration, get_logger
-from .causes import explain
+from .causes import explain_effects
 from .findings import Findings
 from .isolated import isolated_rounding
 from .sensitivity import LayerEffect, Sensitivity
 
-SAMPLES, CALIBRATION = 8, 32  # what the errors are measured on; what grids and roundings come from
+RANKING_SAMPLES = 8  # what the errors are measured on
+CALIBRATION = 32  # samples that grids and roundings come from
 
 
 def analyze(model=None, data_loader=None, config=None, save_dir: str = None,
-            evaluator: Callable = None, samples: int = SAMPLES) -> Findings:
+            evaluator: Callable = None, samples: int = RANKING_SAMPLES) -> Findings:
     """Measure what every layer's quantization does to the network's output.
 
     Every layer is quantized alone, and left float alone: weights, activations, both. The network
@@ -56,7 +57,7 @@ def analyze(model=None, data_loader=None, config=None, save_dir: str = None,
     Raises:
         ConfigError, ModelError, DataError, OutputError: with one sentence that names the cure.
     """
-    path, config = config, load_config(accept_slim_config(config))
+    path, config = config, load_config(accept_ptq_config(config))
     if isinstance(path, (str, os.PathLike)):
         refuse_foreign_hooks(config, path)
     if samples < 1:
@@ -124,7 +125,7 @@ def _measure(prepared: Prepared, alone, measured) -> Findings:
     passes = -(-count // sensitivity.chunk)
     with Progress("Sensitivity", len(sensitivity.layers) * passes, "layer") as bar:
         layers = sensitivity.measure(bar.update)
-    explain(layers, prepared.graph, alone, sensitivity.inputs)
+    explain_effects(layers, prepared.graph, alone, sensitivity.inputs)
     return Findings(layers, sensitivity.whole, sensitivity.outputs, count)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..config import Config
 from ..config.io import config_to_dict, load_config
+from ..config.shared_rules import FLOAT_BITS
 from ..data import collect_samples, open_loader
 from ..data.evaluation import scores_of
 from ..deploy.predictor import Predictor
@@ -24,9 +25,8 @@ from ..post.prepare import prepare, read_model
 from ..post.unit_runner import UnitRunner
 from .sensitivity import measured_outputs
 
-MEASURED = 16  # inputs of which the output's error is taken, apart from those for calibration
-FLOAT_BITS = 32
-SHARES = 1.0  # a metric whose float score is not above this is a share, and 0.01 of it a point
+MEASURED_INPUTS = 16  # what the output's error is taken of, apart from inputs for calibration
+LARGEST_SHARE = 1.0  # a float score up to this is a share, and 0.01 of it a point
 
 
 class Bench:
@@ -46,15 +46,15 @@ class Bench:
         self.graph = read_model(model, config)
         inputs = [self.graph.tensors[n] for n in self.graph.inputs]
         wanted = copy.deepcopy(config.data)
-        wanted.num_samples += MEASURED
+        wanted.num_samples += MEASURED_INPUTS
         loader = (open_loader(wanted, inputs, config.global_.seed) if data_loader is None
                   else data_loader)
         found = {n: np.asarray(v[:]) for n, v in
                  collect_samples(loader, inputs, wanted.num_samples).items()}
         count = len(next(iter(found.values())))
-        apart = MEASURED if count >= 2 * MEASURED else 0
+        apart = MEASURED_INPUTS if count >= 2 * MEASURED_INPUTS else 0
         self.samples = {n: v[:count - apart] for n, v in found.items()}
-        self.measured = {n: v[-MEASURED:] for n, v in found.items()}
+        self.measured = {n: v[-MEASURED_INPUTS:] for n, v in found.items()}
         self.float_score = self._float()
 
     def elements(self) -> Dict[str, int]:
@@ -91,7 +91,7 @@ class Bench:
             bits = self._average(result.report.weights)
             if self.evaluator:
                 score = self._score(result.prefix)
-                points = 100.0 if abs(self.float_score) <= SHARES else 1.0
+                points = 100.0 if abs(self.float_score) <= LARGEST_SHARE else 1.0
                 loss = points * (self.float_score - score)
             else:
                 score = self._error(result.prefix)

@@ -9,7 +9,7 @@ from ..report.pictures import BLUE, DPI, GREEN, GREY, ORANGE, TEXT, TITLE, save_
 from .causes import ranking
 from .sensitivity import LayerEffect
 
-MOST = 20  # layers in the ranked part
+MOST_RANKED = 20  # layers in the ranked part
 
 
 def sensitivity_picture(path: str, layers: Sequence[LayerEffect], whole: float):
@@ -23,7 +23,7 @@ def sensitivity_picture(path: str, layers: Sequence[LayerEffect], whole: float):
     Raises:
         OutputError: the file cannot be written.
     """
-    ranked = ranking(layers)[:MOST]
+    ranked = ranking(layers)[:MOST_RANKED]
     figure = Figure(figsize=(13, 2.6 + 0.25 * len(ranked)), dpi=DPI, layout="constrained")
     figure.suptitle("Error of the network's output, by layer", fontsize=TITLE + 1)
     left, right = figure.subplots(1, 2)

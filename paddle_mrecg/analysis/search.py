@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from ..compat import seed_everything, tune_cpu
 from ..config import MRECG
-from ..config.dialect.post import accept_slim_config
+from ..config.dialect.post import accept_ptq_config
 from ..config.io import config_to_dict, load_config, save_config
 from ..data.evaluation import make_evaluator
 from ..data.hooks import refuse_foreign_hooks
@@ -24,13 +24,12 @@ from .allocate import BITS, allocate, average_bits, error_curves
 from .findings import literal, raised
 from .goal import AutoResult, Goal
 from .isolated import isolated_rounding
-from .job import prepare_to_measure
+from .job import RANKING_SAMPLES, prepare_to_measure
 from .measure import Bench
 from .sensitivity import LayerEffect, Sensitivity
 from .tries import Try, TryLog, identity_of
 
 TRIES = 16  # at most, unless told otherwise
-SAMPLES = 8  # inputs for the ranking
 Settings = Dict[str, Dict[str, Any]]
 
 
@@ -59,7 +58,7 @@ def auto(model=None, data_loader=None, config=None, save_dir: str = None,
     Raises:
         ConfigError, ModelError, DataError, OutputError: with one sentence that names the cure.
     """
-    path, config = config, load_config(accept_slim_config(config))
+    path, config = config, load_config(accept_ptq_config(config))
     if isinstance(path, (str, os.PathLike)):
         refuse_foreign_hooks(config, path)
     goal = dataclasses.replace(goal or Goal(max_drop=1.0))
@@ -74,7 +73,7 @@ def auto(model=None, data_loader=None, config=None, save_dir: str = None,
     if goal.size is not None:
         goal.bits = 8.0 * goal.size / sum(bench.elements().values())
     folder = config.global_.save_dir.rstrip("/") + ".auto"
-    _make(folder)
+    _make_folder(folder)
     log = TryLog(os.path.join(folder, "tries.json"), _identity(bench, metric), tries, bench.measure)
     get_logger().info("at most %d tries%s; the log is %s", tries,
                       ", one evaluation each" if evaluator else "", log.path)
@@ -202,9 +201,10 @@ class Search:
     def _ranking(self) -> List[Dict]:
         """Layers by the error that each makes alone, worst first."""
         prepared, samples = prepare_to_measure(
-            self.bench.graph, self.bench.samples, self.bench.job(self.best.settings), SAMPLES)
+            self.bench.graph, self.bench.samples, self.bench.job(self.best.settings),
+            RANKING_SAMPLES)
         sensitivity = Sensitivity(prepared.network, isolated_rounding(prepared), samples)
-        passes = -(-SAMPLES // sensitivity.chunk)
+        passes = -(-RANKING_SAMPLES // sensitivity.chunk)
         with Progress("Sensitivity", len(sensitivity.layers) * passes, "layer") as bar:
             layers = sensitivity.measure(bar.update)
         prepared.network.store.close()
@@ -220,7 +220,7 @@ class Search:
 
     def _bits(self) -> Dict[str, int]:
         prepared, samples = prepare_to_measure(self.bench.graph, self.bench.samples,
-                                               self.bench.config, SAMPLES)
+                                               self.bench.config, RANKING_SAMPLES)
         with Progress("Error per bit", None, "layer") as bar:
             curves = error_curves(prepared, samples, bar.update)
         prepared.network.store.close()
@@ -235,7 +235,7 @@ class Search:
         return bits
 
 
-def _make(folder: str):
+def _make_folder(folder: str):
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:

@@ -25,7 +25,7 @@ from .inputs import InputStatistics, input_statistics
 from .rerun import Rerunner
 
 PARTS = ("weights", "activations", "both")
-CHUNK = 8  # samples per pass; fewer of large images
+PASS_SAMPLES = 8  # samples per pass; fewer of large images
 CHUNK_VALUES = 2**22  # input values per pass at most
 
 
@@ -91,7 +91,7 @@ class Sensitivity:
         whole = dict(runner.fixed, **state.parameters(runner))
         self._float = Rerunner(self.ops, runner.fixed, quantizers, self.outputs)
         self._quantized = Rerunner(scheme.quantized_view(self.ops), whole, quantizers, self.outputs)
-        self.layers = _layers(network.graph, self.ops, scheme)
+        self.layers = _unmeasured(network.graph, self.ops, scheme)
         self._read = {e.activation for e in self.layers}
         self._on = {e.weight: self._on_changes(e, runner) for e in self.layers}
         self._off = {e.weight: self._off_changes(e, runner) for e in self.layers}
@@ -104,7 +104,7 @@ class Sensitivity:
     def chunk(self) -> int:
         """Samples per pass."""
         values = sum(v[0].size for v in self.samples.values())
-        return max(1, min(CHUNK, CHUNK_VALUES // values))
+        return max(1, min(PASS_SAMPLES, CHUNK_VALUES // values))
 
     def seconds(self) -> float:
         """How long ``measure`` will take, from one pass of both networks over the first samples.
@@ -250,7 +250,7 @@ def measured_outputs(runner: UnitRunner, graph: Graph) -> List[str]:
     return found
 
 
-def _layers(graph: Graph, ops: List[Op], scheme: Scheme) -> List[LayerEffect]:
+def _unmeasured(graph: Graph, ops: List[Op], scheme: Scheme) -> List[LayerEffect]:
     """One entry per quantized weight; an op that shares another's weight adds its outputs."""
     found: Dict[str, LayerEffect] = {}
     for op in [op for op in ops if scheme.is_quantized(op)]:

@@ -65,11 +65,11 @@ class TryLog:
         Returns:
             Try: the result; None when no try is left.
         """
-        key = _digest(settings)
-        done = next((t for t in self.used if _digest(t.settings) == key), None)
+        key = _settings_digest(settings)
+        done = next((t for t in self.used if _settings_digest(t.settings) == key), None)
         if done or not self.left:
             return done
-        known = next((t for t in self.tries if _digest(t.settings) == key), None)
+        known = next((t for t in self.tries if _settings_digest(t.settings) == key), None)
         if known is None:
             known = Try(name, settings, *self._measure(settings))
             self.tries.append(known)
@@ -110,7 +110,7 @@ class TryLog:
                                    notes=self.notes))
 
 
-def _digest(value) -> str:
+def _settings_digest(value) -> str:
     return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()
 
 
@@ -122,7 +122,7 @@ def identity_of(config: Dict, params: Dict, samples: Dict) -> str:
         params(dict): the float parameters.
         samples(dict): calibration and measured inputs.
     """
-    digest = hashlib.sha256(_digest(config).encode())
+    digest = hashlib.sha256(_settings_digest(config).encode())
     for table in (params, samples):
         for name in sorted(table):
             digest.update(name.encode())

@@ -20,7 +20,7 @@ from .layers import mixed_class
 
 _SIDES = ("left", "right", "result")
 _LOCAL = threading.local()  # handlers of this thread, the innermost last
-_LOCK, _SAVED, _USERS = threading.Lock(), [], []
+_LOCK, _REPLACED, _USERS = threading.Lock(), [], []
 
 
 class QuantizedAdditions:
@@ -86,9 +86,10 @@ def intercepted(add: Callable):
 def _install():
     """Redirect additions of the process, once; threads without a handler add as ever."""
     with _LOCK:
-        if not _SAVED:
-            _SAVED.extend((owner, name, getattr(owner, name)) for owner, name in _places())
-            for owner, name, original in _SAVED:
+        if not _REPLACED:
+            _REPLACED.extend((owner, name, getattr(owner, name))
+                             for owner, name in _sum_functions())
+            for owner, name, original in _REPLACED:
                 setattr(owner, name, _redirected(original))
         _USERS.append(None)
 
@@ -97,11 +98,11 @@ def _uninstall():
     with _LOCK:
         _USERS.pop()
         if not _USERS:
-            while _SAVED:
-                setattr(*_SAVED.pop())
+            while _REPLACED:
+                setattr(*_REPLACED.pop())
 
 
-def _places():
+def _sum_functions():
     owners = [paddle.Tensor, paddle.static.Variable,
               getattr(getattr(paddle, "pir", None), "Value", None)]
     places = ([(paddle, "add")]

@@ -9,7 +9,7 @@ from ..config.aware import BinRegularization
 from ..errors import ConfigError, DataError
 from ..report.progress import get_logger
 from ..strategies.bin_regularization import Pull, bin_statistics, inject_pull, total_loss
-from .efolds import LEAST_SHARE, WEAK, Plan
+from .efolds import LEAST_SHARE, WEAK, RatePlan
 
 
 class Phase(NamedTuple):
@@ -61,7 +61,7 @@ class BinRegularizer:
         self.phase = Phase(True) if settings.schedule == "S1" else None
         self._lambdas = [settings.lambda_] * len(self.layers)
         self._numbers = {id(layer.weight_quanter): k for k, (_, layer) in enumerate(self.layers)}
-        self._plan: Optional[Plan] = None  # of the training, where it has been told
+        self._plan: Optional[RatePlan] = None  # of the training, where it has been told
         self.gradient_factor: Union[float, Callable[[], float]] = 1.0
         quanters = [q for _, layer in self.layers
                     for q in (layer.weight_quanter, layer.activation_quanter) if q is not None]
@@ -95,7 +95,7 @@ class BinRegularizer:
         if not predictable:
             return
         start = 0.0 if settings.schedule == "S1" else settings.start
-        plan = Plan(optimizer, steps, start, settings.efolds is not None, steps_per_lr)
+        plan = RatePlan(optimizer, steps, start, settings.efolds is not None, steps_per_lr)
         rows = [bin_statistics(layer.weight, layer.weight_quanter) for _, layer in self.layers]
         self._sizes = [row["weights"] / row["occupied"] for row in rows]
         self._distances = [row["distance"] for row in rows]

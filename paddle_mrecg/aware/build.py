@@ -7,6 +7,7 @@ from paddle import nn
 from ..config.layer_bits import is_skipped, layer_bits, unmatched_patterns
 from ..config.aware import QuantAware, SymmetricPACTSettings
 from ..config.shared_rules import FLOAT_BITS
+from ..deploy.qdq import CONTAINER_BITS
 from ..errors import ConfigError, ModelError
 from .quanters.abs_max import AbsMaxQuanter
 from ..grids.quanter import Quanter
@@ -18,7 +19,6 @@ from .fold import FoldedConv
 from .layers import attach
 from .look_ahead import Ends
 
-CONTAINER_BITS = 8
 
 
 class Builder:

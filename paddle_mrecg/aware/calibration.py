@@ -32,7 +32,7 @@ def calibration_runs(model, calibration) -> Tuple[Callable, Iterable[Callable]]:
         DataError: there is not one batch.
     """
     if callable(calibration) and not hasattr(calibration, "__iter__"):
-        return _first_call(model, calibration), [lambda: _run(lambda: calibration(model))]
+        return _first_call(model, calibration), [lambda: _outputs_of(lambda: calibration(model))]
     batches = iter(calibration)
     try:
         first = next(batches)
@@ -43,16 +43,16 @@ def calibration_runs(model, calibration) -> Tuple[Callable, Iterable[Callable]]:
     return _on(model, first), itertools.chain([_on(model, first)], rest)
 
 
-def _run(call) -> List[np.ndarray]:
+def _outputs_of(call) -> List[np.ndarray]:
     with paddle.no_grad():
         return [t.numpy() for t in paddle.utils.flatten(call()) if isinstance(t, paddle.Tensor)]
 
 
 def _on(model, batch) -> Callable:
     if isinstance(batch, dict):
-        return lambda: _run(lambda: model(**{k: _tensor(v) for k, v in batch.items()}))
+        return lambda: _outputs_of(lambda: model(**{k: _tensor(v) for k, v in batch.items()}))
     batch = batch[0] if isinstance(batch, (list, tuple)) else batch
-    return lambda: _run(lambda: model(_tensor(batch)))
+    return lambda: _outputs_of(lambda: model(_tensor(batch)))
 
 
 def _first_call(model, function) -> Callable:
@@ -73,9 +73,9 @@ def _first_call(model, function) -> Callable:
         if before is not None:
             model.forward = before
     if not seen:
-        return lambda: _run(lambda: function(model))
+        return lambda: _outputs_of(lambda: function(model))
     args, kwargs = seen[0]
-    return lambda: _run(lambda: model(*args, **kwargs))
+    return lambda: _outputs_of(lambda: model(*args, **kwargs))
 
 
 def _tensor(value):

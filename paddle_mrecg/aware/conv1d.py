@@ -40,10 +40,10 @@ def _store_view(graph: Graph, name: str):
     graph.ops = [op for op in graph.ops if all(op is not gone for gone in chain)]
     for op in readers:
         op.inputs[WEIGHT_SLOTS[op.type][1]] = [name]
-        _swap(graph, op, consumers)
+        _swap_marker(graph, op, consumers)
 
 
-def _swap(graph: Graph, op: Op, consumers):
+def _swap_marker(graph: Graph, op: Op, consumers):
     """Marker, then unsqueeze, then convolution becomes unsqueeze, marker, convolution."""
     producers, slot = graph.producers(), WEIGHT_SLOTS[op.type][0]
     unsqueeze = producers.get(op.input(slot))

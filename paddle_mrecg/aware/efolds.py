@@ -26,7 +26,7 @@ WEAK = 0.3  # e-folds below which the term hardly moves a weight
 LEAST_SHARE = 0.1
 
 
-class Plan:
+class RatePlan:
     """The learning rates of a training, step by step, and how the term grows in it.
 
     Args:

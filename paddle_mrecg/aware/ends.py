@@ -79,14 +79,14 @@ def _with_bias(op: Op, graph: Graph, consumers, producers) -> str:
     output = op.output_names[0]
     readers = consumers.get(output, [])
     if (len(readers) == 1 and readers[0].type == "elementwise_add"
-        and _is_constant(readers[0].input("Y"), graph, producers)):
+        and _is_constant_tensor(readers[0].input("Y"), graph, producers)):
         return readers[0].output("Out")
     return output
 
 
-def _is_constant(name: str, graph: Graph, producers) -> bool:
+def _is_constant_tensor(name: str, graph: Graph, producers) -> bool:
     if name in graph.params:
         return True
     op = producers.get(name)
     return (op is not None and op.type.startswith("reshape")
-            and _is_constant(op.input("X"), graph, producers))
+            and _is_constant_tensor(op.input("X"), graph, producers))

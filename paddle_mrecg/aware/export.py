@@ -14,18 +14,17 @@ from ..graph.specs import has_dict, map_specs, named_values
 from ..graph.writer import save_program
 from ..report.progress import get_logger
 from ..report.report import FORMAT_VERSION
-from ..report.result_dir import ResultDir
+from ..report.result_dir import PROGRAM, ResultDir
 from .ends import chooses, end_outputs
 from .freeze import freeze
 from .program import check_target, training_graph
 
-PROGRAM = "model"  # stem of the written program
 # batch and free sides of the random input that an exported program is checked on
-SAMPLES, FREE_SIZE = 2, 32
+TRACED_SAMPLES, FREE_SIZE = 2, 32
 
 
 @dataclasses.dataclass
-class Exported:
+class ExportedModel:
     """What ``export`` wrote.
 
     Args:
@@ -44,7 +43,7 @@ class Exported:
 
 
 def export_quantized(model, save_dir: str, input_spec, samples=None,
-                     target: str = "simulation") -> Exported:
+                     target: str = "simulation") -> ExportedModel:
     """Freeze a model and write it as a program of ``quantize_linear`` / ``dequantize_linear``, as
     the post-training job does.
 
@@ -62,7 +61,7 @@ def export_quantized(model, save_dir: str, input_spec, samples=None,
             have. Default: 'simulation'.
 
     Returns:
-        Exported: where, and how far model and program differ.
+        ExportedModel: where, and how far model and program differ.
 
     Raises:
         ModelError: nothing is quantized, or the model cannot be exported.
@@ -85,11 +84,11 @@ def export_quantized(model, save_dir: str, input_spec, samples=None,
         write_json(result.path("report.json"), dict(format_version=FORMAT_VERSION,
                                                     verification=verification, dropped=dropped))
         result.publish()
-    return Exported(os.fspath(save_dir), verification, dropped)
+    return ExportedModel(os.fspath(save_dir), verification, dropped)
 
 
 def _random(spec) -> np.ndarray:
-    shape = [n if n is not None and n > 0 else (FREE_SIZE if k else SAMPLES)
+    shape = [n if n is not None and n > 0 else (FREE_SIZE if k else TRACED_SAMPLES)
              for k, n in enumerate(spec.shape)]
     if "int" in str(spec.dtype).lower():  # token ids, sizes: 0 and 1 are right for most
         kind = "int32" if "32" in str(spec.dtype) else "int64"

@@ -16,7 +16,7 @@ from paddle import nn
 from ..errors import ModelError
 from .layers import QuantizedLayer, detach, mixed_class, shadowed
 
-BATCH_NORMS = (nn.BatchNorm2D, nn.BatchNorm)
+FOLDED_NORMS = (nn.BatchNorm2D, nn.BatchNorm)
 CLOSE = 1e-3  # of the largest output: folding changes the order of operations, over all layers
 
 
@@ -135,7 +135,7 @@ def _pairs(model, convolutions, run):
 
     hooks += [c.register_forward_post_hook(after) for c in convolutions if isinstance(c, nn.Conv2D)]
     hooks += [s.register_forward_pre_hook(before) for s in model.sublayers()
-              if isinstance(s, BATCH_NORMS)]
+              if isinstance(s, FOLDED_NORMS)]
     try:
         outputs = run()
     finally:

@@ -8,7 +8,7 @@ from ..grids.quanter import Quanter
 from .fold import FoldedConv
 from .layers import QuantizedLayer, copied, mixed_class, quantized_layers
 from .norms import keep_weight
-from .table import check
+from .table import check_mask
 
 
 def freeze(model) -> paddle.nn.Layer:
@@ -30,7 +30,7 @@ def freeze(model) -> paddle.nn.Layer:
     model = model._layers if isinstance(model, paddle.DataParallel) else model
     if not any(quantized_layers(model)):
         raise ModelError("nothing in this model is quantized: call quant_aware_prepare first")
-    check(model)
+    check_mask(model)
     frozen = copied(model)
     frozen.eval()
     for layer in frozen.sublayers(include_self=True):

@@ -5,13 +5,13 @@ import dataclasses
 from typing import Dict
 
 from ..config.aware import resolved
-from ..config.dialect.aware import accept_slim_config
+from ..config.dialect.aware import accept_qat_config
 from ..config.io import load_training_config
 from ..errors import ConfigError, ModelError
 from .additions import addition_quanters, attach_additions, count_additions
 from .build import Builder, without_skipped
 from .calibration import calibration_runs, find_grids
-from .export import Exported, export_quantized  # noqa: F401  the job's other two steps
+from .export import ExportedModel, export_quantized  # noqa: F401  the job's other two steps
 from .fold import fold_batch_norms
 from .freeze import freeze  # noqa: F401
 from .layers import quantizable, quantized_layers
@@ -52,7 +52,7 @@ def quant_aware_prepare(model, config=None, calibration=None):
         ModelError: nothing to quantize, or a model that is quantized already.
         DataError: calibration without a batch, or with NaN or infinity.
     """
-    config = load_training_config(accept_slim_config(config))
+    config = load_training_config(accept_qat_config(config))
     settings = resolved(config.quant_aware)
     if any(quantized_layers(model)):
         raise ModelError("the model is quantized already: give the float model, or load its "

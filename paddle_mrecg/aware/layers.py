@@ -17,8 +17,8 @@ from paddle import nn
 from ..errors import ModelError
 from ..grids.form import is_loading
 
-LAYER_TYPES = {"Conv2D": nn.Conv2D, "Conv2DTranspose": nn.Conv2DTranspose, "Linear": nn.Linear,
-               "Conv1D": nn.Conv1D}
+LAYER_CLASSES = {"Conv2D": nn.Conv2D, "Conv2DTranspose": nn.Conv2DTranspose, "Linear": nn.Linear,
+                 "Conv1D": nn.Conv1D}
 _OWN = ("weight_quanter", "activation_quanter", "bias_quanter", "inject", "loads")
 
 
@@ -170,7 +170,7 @@ def copied(model) -> nn.Layer:
 
 def quantizable(model, types: List[str]) -> List[Tuple[str, nn.Layer]]:
     """Layers of the named types, and of subclasses that keep their ``forward``."""
-    forwards = {LAYER_TYPES[name].forward for name in types}
+    forwards = {LAYER_CLASSES[name].forward for name in types}
     return [(name, layer) for name, layer in model.named_sublayers(include_self=True)
             if type(layer).forward in forwards]
 

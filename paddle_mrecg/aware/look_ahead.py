@@ -60,12 +60,12 @@ def ends_of(model, layers: Layers, run) -> Ends:
                              "that before training, e.g. with a forward that does in evaluation "
                              "only what paddle.jit.to_static can trace", error)
         return Ends.in_order(layers)
-    ops = [op for op in graph.ops if _weight(op) in weights]
+    ops = [op for op in graph.ops if _weight_name(op) in weights]
     if not ops:
         return Ends.in_order(layers)
-    first, last = ([name for op in side for name in weights[_weight(op)]]
+    first, last = ([name for op in side for name in weights[_weight_name(op)]]
                    for side in first_and_last(graph.ops, set(ops).__contains__))
-    met = {name for op in ops for name in weights[_weight(op)]}
+    met = {name for op in ops for name in weights[_weight_name(op)]}
     return Ends(first, last, [name for name, _ in layers if name not in met])
 
 
@@ -76,12 +76,12 @@ def _traced(model, layers: Layers, arguments) -> Tuple[Graph, Dict[str, List[str
     for name, _ in layers:
         keep_weight(named[name])
         weights.setdefault(named[name].weight.name, []).append(name)
-    graph = graph_from_layer(twin, [_spec(value) for value in arguments])
+    graph = graph_from_layer(twin, [_free_batch(value) for value in arguments])
     as_two_dimensional(graph, weights)
     return graph, weights
 
 
-def _weight(op) -> Optional[str]:
+def _weight_name(op) -> Optional[str]:
     return op.input(WEIGHT_SLOTS[op.type][1]) if op.type in WEIGHT_SLOTS else None
 
 
@@ -115,10 +115,10 @@ def _is_data(value) -> bool:
     return isinstance(value, (paddle.Tensor, np.ndarray))
 
 
-def _spec(value, name=None):
+def _free_batch(value, name=None):
     """With a free batch."""
     if isinstance(value, dict):
-        return {key: _spec(v, key) for key, v in value.items()}
+        return {key: _free_batch(v, key) for key, v in value.items()}
     shape = [None, *value.shape[1:]] if value.ndim else []
     dtype = str(value.dtype).rpartition(".")[2].lower()
     return paddle.static.InputSpec(shape, dtype, name)

@@ -20,9 +20,9 @@ from .layers import copied, detach, quantized_layers
 from .table import forget
 from ..deploy.qdq import QdqBuilder
 
-TARGETS = ("paddle_lite", "simulation")
+TRAINING_TARGETS = ("paddle_lite", "simulation")
 # numbers of markers start here: no scale op of a network adds such a number and multiplies by 1
-BASE = 4096.0
+MARKER_BASE = 4096.0
 
 
 def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding], List[str]]:
@@ -63,8 +63,8 @@ def check_target(encodings: Dict[str, Encoding], target: str):
     Raises:
         ConfigError: one sentence per tensor.
     """
-    if target not in TARGETS:
-        raise ConfigError(f"unknown target '{target}'; choose one of {', '.join(TARGETS)}")
+    if target not in TRAINING_TARGETS:
+        raise ConfigError(f"unknown target '{target}'; choose one of {', '.join(TRAINING_TARGETS)}")
     if target == "simulation":
         return
     reasons = {name: "has an offset, and its int8 kernels have no zero point"
@@ -106,7 +106,7 @@ class _Marker:
 
 
 def _mark(x, number: int):
-    return paddle.scale(x, 1.0, BASE + number)
+    return paddle.scale(x, 1.0, MARKER_BASE + number)
 
 
 @contextlib.contextmanager
@@ -172,9 +172,9 @@ class _Assembler:
     def _number(self, op: Op):
         bias = op.attrs.get("bias", 0.0)
         if (op.type != "scale" or op.attrs.get("scale", 1.0) != 1.0
-            or not BASE <= bias < BASE + len(self.encodings)):
+            or not MARKER_BASE <= bias < MARKER_BASE + len(self.encodings)):
             return None
-        return int(bias - BASE)
+        return int(bias - MARKER_BASE)
 
     def _quantizer(self, source: str, encoding: Encoding):
         key = source, str(encoding.to_dict())

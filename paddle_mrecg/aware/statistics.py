@@ -45,9 +45,9 @@ def as_training_sees_it(norms: List[nn.Layer], layers: List[Tuple[str, nn.Layer]
     """
     if not norms:
         return contextlib.nullcontext()
-    running, count = _sizes(layers, run)
+    running, count = _input_sizes(layers, run)
     with batch_statistics(norms):
-        batch, _ = _sizes(layers, run)
+        batch, _ = _input_sizes(layers, run)
     found = _largest(running, batch)
     if found is None:
         return contextlib.nullcontext()
@@ -70,7 +70,7 @@ def trained_norms(model) -> List[nn.Layer]:
             and not getattr(layer, "_use_global_stats", None)]
 
 
-def _sizes(layers, run) -> Tuple[Dict[str, float], int]:
+def _input_sizes(layers, run) -> Tuple[Dict[str, float], int]:
     """Root mean square of each layer's input, and how many samples a batch has."""
     sizes: Dict[str, float] = {}
     counts, hooks = [1], []

@@ -11,7 +11,7 @@ from ..report.progress import get_logger
 from .additions import addition_quanters
 from .layers import quantized_layers
 
-FIRST, EVERY = 4, 50  # calls before the first look, and between looks
+FIRST_LOOK, EVERY = 4, 50  # calls before the first look, and between looks
 
 
 class StepWatch:
@@ -33,7 +33,7 @@ class StepWatch:
     def count(self):
         """A training step is made; every so often ``look``."""
         self._calls += 1
-        if self._calls == 1 or self._calls == FIRST or self._calls % EVERY == 0:
+        if self._calls == 1 or self._calls == FIRST_LOOK or self._calls % EVERY == 0:
             self.look()
 
     def look(self):

@@ -8,17 +8,14 @@ from typing import List, Tuple
 
 import numpy as np
 import paddle
-from paddle import nn
 
 from ..errors import ConfigError
 from ..report.progress import get_logger
 from .layers import quantized_layers
-from .look_ahead import Ends
+from .look_ahead import Ends, Layers
 
 MASK = "quanter_mask"  # buffer of the model: 1 for each quantizable layer that is quantized
-SHOWN = 16  # names in one line of the log
-
-Layers = List[Tuple[str, nn.Layer]]
+MOST_NAMES = 16  # names in one line of the log
 
 
 def keep(model, names: List[str]):
@@ -27,7 +24,7 @@ def keep(model, names: List[str]):
     model.quantizable_names = names
 
 
-def check(model):
+def check_mask(model):
     """The checkpoint that was loaded comes from a model with the same quantized layers.
 
     Raises:
@@ -83,5 +80,5 @@ def say(layers: Layers, ends: Ends, frozen: List[str], skipped: List[str]):
 
 
 def _listed(names: List[str]) -> str:
-    more = [f"and {len(names) - SHOWN} more"] * (len(names) > SHOWN)
-    return ", ".join(names[:SHOWN] + more)
+    more = [f"and {len(names) - MOST_NAMES} more"] * (len(names) > MOST_NAMES)
+    return ", ".join(names[:MOST_NAMES] + more)

@@ -52,30 +52,28 @@ examples:
 """
 
 
-def analyze(args) -> int:
+def analyze_command(args) -> int:
     """Rank the layers by what their quantization costs."""
     config = complete_config(args)
     import_paddle(config.global_.tune_cpu)
-    from ..analysis.job import analyze as run
-    from ..analysis.job import evaluator_of
+    from ..analysis.job import analyze, evaluator_of
     folder = args.output or config.global_.save_dir.rstrip("/") + ".analysis"
-    findings = run(config=config, save_dir=folder, samples=args.samples,
-                   evaluator=evaluator_of(config) if args.metric else None)
+    findings = analyze(config=config, save_dir=folder, samples=args.samples,
+                       evaluator=evaluator_of(config) if args.metric else None)
     print(f"{findings.text()}\n\nall layers in {folder}/sensitivity.csv, picture in "
           f"{folder}/sensitivity.png")
     return OK
 
 
-def auto(args) -> int:
+def auto_command(args) -> int:
     """Find the cheapest setting that loses at most so much."""
     config = complete_config(args)
-    size = _bytes(args.size)
+    size = _bytes_from_text(args.size)
     import_paddle(config.global_.tune_cpu)
-    from ..analysis.search import Goal
-    from ..analysis.search import auto as run
+    from ..analysis.search import Goal, auto
     given = (args.max_drop, args.bits_average, args.size)
     goal = Goal(1.0 if given == (None,) * 3 else args.max_drop, args.bits_average, size)
-    result = run(config=config, goal=goal, tries=args.tries, metric=args.metric)
+    result = auto(config=config, goal=goal, tries=args.tries, metric=args.metric)
     print(f"{result.table()}\n\nmodel and report in {result.save_dir}, recipe in {result.recipe}")
     if result.reached:
         return OK
@@ -84,7 +82,7 @@ def auto(args) -> int:
     return DIFFERENT
 
 
-def _bytes(text):
+def _bytes_from_text(text):
     """``900k``, ``1.5M``, ``2500000``."""
     if text is None:
         return None
@@ -97,7 +95,7 @@ def _bytes(text):
 
 def add_commands(commands) -> None:
     """Add the two subcommands to the parser of ``paddle-mrecg``."""
-    command = add_command(commands, "analyze", analyze, ANALYZE)
+    command = add_command(commands, "analyze", analyze_command, ANALYZE)
     config_arguments(command)
     command.add_argument("--samples", type=int, default=8, metavar="N",
                          help="inputs on which errors are measured (default 8)")
@@ -105,7 +103,7 @@ def add_commands(commands) -> None:
                          help="score every layer with the config's evaluator too")
     command.add_argument("--output", metavar="DIR",
                          help="where to write (default SAVE_DIR.analysis)")
-    command = add_command(commands, "auto", auto, AUTO)
+    command = add_command(commands, "auto", auto_command, AUTO)
     config_arguments(command)
     command.add_argument("--max-drop", type=float, metavar="POINTS",
                          help="what may be lost (default 1 where no size is given)")

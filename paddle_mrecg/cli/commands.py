@@ -22,7 +22,7 @@ def add_command(commands, name: str, run: Callable, text: str) -> argparse.Argum
     """
     command = commands.add_parser(name, help=run.__doc__.rstrip("."), description=text,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
-    command.set_defaults(run=run, overrides=None)  # None: takes no settings
+    command.set_defaults(run=run, command=name, overrides=None)  # None: takes no settings
     return command
 
 

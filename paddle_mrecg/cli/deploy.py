@@ -49,7 +49,7 @@ examples:
 """
 
 
-def export(args) -> int:
+def export_command(args) -> int:
     """Write a quantized model for Paddle Lite, Paddle Inference or ONNX."""
     import_paddle()
     from ..deploy.targets import export_model
@@ -67,19 +67,20 @@ def export(args) -> int:
     return OK
 
 
-def check(args) -> int:
+def check_command(args) -> int:
     """Compare a quantized model on real runtimes with its simulation."""
     import_paddle()
-    from ..deploy.check.doctor import check as run
+    from ..deploy.check.doctor import check
     from ..deploy.check.text import report_text
     from ..files import plain
     graph = _load(args)
-    report = run(graph, _inputs(args, graph), args.runtimes, args.tolerance, args.seconds)
+    report = check(graph, _samples_by_name(args, graph), args.runtimes, args.tolerance,
+                   args.seconds)
     print(json.dumps(plain(report.to_dict()), indent=1) if args.json else report_text(report))
     return OK if report.is_fine else DIFFERENT
 
 
-def lite_env(args) -> int:
+def lite_env_command(args) -> int:
     """Set up Paddle Lite's converter in an environment of its own."""
     from ..deploy.lite.env import make_env
     tools = make_env(args.dir, args.python)
@@ -89,13 +90,13 @@ def lite_env(args) -> int:
 
 def add_commands(commands) -> None:
     """Add the three subcommands to the parser of ``paddle-mrecg``."""
-    command = add_command(commands, "export", export, EXPORT)
+    command = add_command(commands, "export", export_command, EXPORT)
     _model_arguments(command)
     command.add_argument("--target", required=True, choices=("lite", "inference", "onnx"))
     command.add_argument("--output", metavar="DIR", help="default MODEL_DIR/TARGET")
     command.add_argument("--lite_targets", nargs="+", choices=("arm", "x86"),
                          default=("arm", "x86"))
-    command = add_command(commands, "check", check, CHECK)
+    command = add_command(commands, "check", check_command, CHECK)
     _model_arguments(command)
     command.add_argument("--inputs", metavar="FILE",
                          help=".npz with one array per input, or .npy for the only one")
@@ -111,7 +112,7 @@ def add_commands(commands) -> None:
     command.add_argument("--seconds", type=int, default=300,
                          help="limit for one run of a runtime (default 300)")
     command.add_argument("--json", action="store_true", help="the whole report as JSON")
-    command = add_command(commands, "lite-env", lite_env, LITE_ENV)
+    command = add_command(commands, "lite-env", lite_env_command, LITE_ENV)
     command.add_argument("--dir", metavar="DIR",
                          help="where to put it (default: the user's cache directory)")
     command.add_argument("--python", metavar="FILE",
@@ -137,7 +138,7 @@ def _load(args):
                       allow_quantized=True)
 
 
-def _inputs(args, graph):
+def _samples_by_name(args, graph):
     """Samples by input name, from ``--inputs`` or from the job's own data."""
     import numpy as np
     if args.num_samples < 1:

@@ -34,7 +34,7 @@ Data.std=[1,1,1]), Data.layout=BGR if not RGB, Data.crop=resize or pad if not th
 Data.input_shape=[3,H,W] if its size is free"""
 
 
-def init(args) -> int:
+def init_command(args) -> int:
     """Write a commented recipe for a model and a folder of images."""
     words = list(args.overrides)
     paths = paths_of(words)
@@ -123,7 +123,7 @@ def unknown_command(word: str, commands) -> str:
 
 def add_commands(commands) -> None:
     """Add ``init`` to the parser of ``paddle-mrecg``."""
-    command = add_command(commands, "init", init, INIT)
+    command = add_command(commands, "init", init_command, INIT)
     command.add_argument("overrides", nargs="*", metavar="MODEL_DIR IMAGES [FILE] "
                          "[Section.key=value]",
                          help="the exported model, its images, where to write the recipe (default "

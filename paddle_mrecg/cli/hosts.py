@@ -41,13 +41,13 @@ examples, each in the clone of the host:
 """
 
 
-def run(args) -> int:
+def run_command(args) -> int:
     """Run a script of PaddleOCR, PaddleDetection or PaddleClas with our strategies."""
     from ..hosts.sections import examine
     call, strategies = examine(args.script, args.arguments, args.strategy)
     if args.check:
-        from ..hosts.sections import describe
-        print(describe(call, strategies))
+        from ..hosts.sections import described
+        print(described(call, strategies))
         return OK
     with contextlib.suppress(ImportError):
         import cv2  # noqa: F401  before Paddle 2.6: loaded after its zlib, it crashes
@@ -59,7 +59,7 @@ def run(args) -> int:
 
 def add_commands(commands) -> None:
     """Add ``run`` to the parser of ``paddle-mrecg``."""
-    command = add_command(commands, "run", run, RUN)
+    command = add_command(commands, "run", run_command, RUN)
     command.add_argument("--strategy", metavar="FILE",
                          help="YAML file of our sections, added to those in the script's own file")
     command.add_argument("--watch", metavar="DIR",

@@ -51,7 +51,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     Returns:
         int: 0; 2 when the user can put it right; 130 after Ctrl-C.
     """
-    args = _parse(argv)
+    args = _parse_words(argv)
     try:
         return args.run(args)
     except MrecgError as error:
@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def _parse(argv):
+def _parse_words(argv):
     """Arguments; overrides may stand before, between and after options,
     which argparse alone refuses.
     """
@@ -92,8 +92,8 @@ def _parse(argv):
     if stray:
         root.error(f"unrecognized arguments: {' '.join(stray)}")
     if rest and args.overrides is None:
-        root.error(f"{args.run.__name__.replace('_', '-')} reads no settings, so '{rest[0]}' has "
-                   "no effect: leave it out; settings go to quant, plan and validate")
+        root.error(f"{args.command} reads no settings, so '{rest[0]}' has no effect: leave it "
+                   "out; settings go to quant, plan and validate")
     args.overrides = list(args.overrides or ()) + rest
     unknown = set(getattr(args, "sections", ())) - set(ALL_SECTIONS)
     if unknown:

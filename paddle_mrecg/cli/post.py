@@ -41,7 +41,7 @@ examples:
 """
 
 
-def quant(args) -> int:
+def quant_command(args) -> int:
     """Quantize a model and report what it cost."""
     config = complete_config(args)
     import_paddle(config.global_.tune_cpu)
@@ -57,7 +57,7 @@ def quant(args) -> int:
     return OK if result.report.agrees else DIFFERENT
 
 
-def plan(args) -> int:
+def plan_command(args) -> int:
     """Show which modules would be joined."""
     config = complete_config(args)
     import_paddle(config.global_.tune_cpu)
@@ -76,7 +76,7 @@ def plan(args) -> int:
 
 def add_commands(commands) -> None:
     """Add the two subcommands to the parser of ``paddle-mrecg``."""
-    for name, run, text in (("quant", quant, QUANT), ("plan", plan, PLAN)):
+    for name, run, text in (("quant", quant_command, QUANT), ("plan", plan_command, PLAN)):
         command = add_command(commands, name, run, text)
         config_arguments(command)
     command.add_argument("--output", metavar="FILE",
@@ -91,7 +91,7 @@ def complete_config(args):
     """
     from ..data.hooks import refuse_foreign_hooks
     if args.config is None:
-        sections, source, overrides = first_use(args.overrides, args.run.__name__)
+        sections, source, overrides = first_use(args.overrides, args.command)
         loaded = load_config(sections, overrides)
         get_logger().info("images as %s says", source)
     else:

@@ -39,7 +39,7 @@ examples:
 """
 
 
-def validate(args) -> int:
+def validate_command(args) -> int:
     """Check a config file."""
     from ..slim.act_recipe import is_recipe
     if args.act or is_recipe(read_sections(args.config, ALL_SECTIONS)[0]):
@@ -112,7 +112,7 @@ def _validate_recipe(args) -> int:
     return OK
 
 
-def config(args) -> int:
+def config_command(args) -> int:
     """List all settings, or print a recipe."""
     if args.recipe is not None:
         if args.sections or args.markdown:
@@ -126,7 +126,7 @@ def config(args) -> int:
 
 def add_commands(commands) -> None:
     """Add the two subcommands to the parser of ``paddle-mrecg``."""
-    command = add_command(commands, "validate", validate, VALIDATE)
+    command = add_command(commands, "validate", validate_command, VALIDATE)
     command.add_argument("config", metavar="FILE", help="YAML file of settings")
     command.add_argument("overrides", **OVERRIDES)
     command.add_argument("--resolved", metavar="FILE",
@@ -135,7 +135,7 @@ def add_commands(commands) -> None:
                          help="read model and data too, and run the float program once")
     command.add_argument("--act", action="store_true",
                          help="a recipe of AutoCompression (usually seen from its sections)")
-    command = add_command(commands, "config", config, CONFIG)
+    command = add_command(commands, "config", config_command, CONFIG)
     command.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(ALL_SECTIONS))
     command.add_argument("--markdown", action="store_true", help="tables in Markdown")
     command.add_argument("--recipe", nargs="?", const="", metavar="NAME",

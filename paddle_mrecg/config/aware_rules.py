@@ -18,14 +18,14 @@ def check_training_rules(config: TrainingConfig, bad: List[Path]) -> Iterator[Pr
         bad(list[tuple]): paths that have been complained about; rules that read them are not asked.
     """
     complained = {dotted(path[:2]) for path in bad}
-    rules = (_bits, _overrides, _layer_types, _quanters, _hardware, _pact, _schedule, _efolds,
-             _dampening, _freezing, _affine)
+    rules = (_bits_settings, _overrides, _layer_types, _quanters, _hardware, _pact, _schedule,
+             _efolds, _dampening, _freezing, _affine)
     for problem in (p for rule in rules for p in rule(config)):
         if dotted(problem.path[:2]) not in complained and "QuantAware" not in complained:
             yield problem
 
 
-def _bits(config):
+def _bits_settings(config):
     settings = config.quant_aware
     return check_activation_bits("QuantAware", settings, settings.target == "paddle_lite",
                                  "or set QuantAware.target: "

@@ -2,10 +2,10 @@
 """Settings stay small: aliases of YAML can make a few lines endless, or hold themselves."""
 from typing import Callable, Dict, Iterable
 
-LIMIT = 100_000  # values in one config, aliases written out
+MOST_VALUES = 100_000  # values in one config, aliases written out
 
 
-def size(root, children: Callable[[object], Iterable], known: Dict[int, int] = None) -> int:
+def written_size(root, children: Callable[[object], Iterable], known: Dict[int, int] = None) -> int:
     """How many values a tree holds when everything that is shared is written out.
 
     Args:
@@ -14,16 +14,16 @@ def size(root, children: Callable[[object], Iterable], known: Dict[int, int] = N
         known(dict, optional): sizes found so far; for the recursion.
 
     Raises:
-        ValueError: a value holds itself, or there are more than ``LIMIT`` values.
+        ValueError: a value holds itself, or there are more than ``MOST_VALUES`` values.
     """
     known = {} if known is None else known
     if id(root) not in known:
         known[id(root)] = 0  # until it is known: who meets it again is inside of it
-        known[id(root)] = 1 + sum(size(child, children, known) for child in children(root))
+        known[id(root)] = 1 + sum(written_size(child, children, known) for child in children(root))
     if not known[id(root)]:
         raise ValueError("a value holds itself")
-    if known[id(root)] > LIMIT:
-        raise ValueError(f"it holds more than {LIMIT} values")
+    if known[id(root)] > MOST_VALUES:
+        raise ValueError(f"it holds more than {MOST_VALUES} values")
     return known[id(root)]
 
 

@@ -8,19 +8,19 @@ from typing import Iterator, List
 import yaml
 
 from .post import PRESETS
-from .schema import ALL_SECTIONS, Setting, describe, section_class
+from .schema import ALL_SECTIONS, Setting, all_settings, section_class
 
-COLUMNS = ("key", "type", "default", "allowed", "symbol", "meaning")
+DOC_COLUMNS = ("key", "type", "default", "allowed", "symbol", "meaning")
 
 
 def markdown_tables() -> str:
     """All sections and presets as Markdown, for the README."""
     parts = []
     for section in ALL_SECTIONS:
-        parts += [f"### {section}", "", _purpose(section), "", *_markdown(COLUMNS, _rows(section)),
-                  ""]
+        parts += [f"### {section}", "", _purpose(section), "",
+                  *_markdown(DOC_COLUMNS, _rows(section)), ""]
     keys = sorted({k for values in PRESETS.values() for k in values})
-    rows = [[f"`{name}`"] + [_value(values[k]) if k in values else "" for k in keys]
+    rows = [[f"`{name}`"] + [_yaml_text(values[k]) if k in values else "" for k in keys]
             for name, values in PRESETS.items()]
     parts += ["### Presets", "", "Starting values of `MRECG`; an empty cell is the default above.",
               "",
@@ -33,10 +33,10 @@ def text_tables(sections=ALL_SECTIONS, width: int = 100) -> str:
     lines: List[str] = []
     for section in sections:
         lines += [f"{section}: {_purpose(section)}", ""]
-        for s in (s for s in describe() if s.section == section):
+        for s in (s for s in all_settings() if s.section == section):
             allowed = f"; {s.allowed}" if s.allowed else ""
             symbol = f"; {s.symbol} in the paper" if s.symbol else ""
-            lines.append(f"  {s.key}: {_value(s.default)}  ({s.type}{allowed}{symbol})")
+            lines.append(f"  {s.key}: {_yaml_text(s.default)}  ({s.type}{allowed}{symbol})")
             lines += textwrap.wrap(s.doc, width, initial_indent="      ",
                                    subsequent_indent="      ")
         lines.append("")
@@ -44,20 +44,20 @@ def text_tables(sections=ALL_SECTIONS, width: int = 100) -> str:
         lines.append("presets (MRECG.preset), and what they start from instead of the defaults:")
         lines += [
             f"  {name}: "
-            f"{', '.join(f'{k} {_value(v)}' for k, v in values.items()) or 'the defaults'}"
+            f"{', '.join(f'{k} {_yaml_text(v)}' for k, v in values.items()) or 'the defaults'}"
             for name, values in PRESETS.items()
         ]
     return "\n".join(lines).rstrip()
 
 
 def _rows(section: str) -> Iterator[List[str]]:
-    for s in describe():
+    for s in all_settings():
         if s.section == section:
             yield _cells(s)
 
 
 def _cells(s: Setting) -> List[str]:
-    return [f"`{s.key}`", s.type, f"`{_value(s.default)}`" if s.default is not None else "–",
+    return [f"`{s.key}`", s.type, f"`{_yaml_text(s.default)}`" if s.default is not None else "–",
             s.allowed, s.symbol, s.doc]
 
 
@@ -72,7 +72,7 @@ def _purpose(section: str) -> str:
     return section_class(section).__doc__.splitlines()[0]
 
 
-def _value(value) -> str:
+def _yaml_text(value) -> str:
     """As one would write it in YAML."""
     if value is None:
         return "unset"

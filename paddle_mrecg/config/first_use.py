@@ -6,8 +6,8 @@ from typing import Any, Dict, List, Sequence
 
 import yaml
 
-SAMPLES = 64  # 8-bit grids and roundings need no more, and they are found in a minute or two
-SECTIONS = {
+CALIBRATION_IMAGES = 64  # enough for 8-bit grids and roundings, which take a minute or two
+COMMENTS = {
     "Global": {"target": "int8 for Paddle Lite; `simulation` allows fewer activation bits"},
     "Data": {"num_samples": "more images: a little better, and longer",
              "input_shape": "C, H, W", "resize_short": "first to this short side, then crop",
@@ -38,8 +38,9 @@ def first_sections(model_dir: str, image_dir: str, data: Dict[str, Any]) -> Dict
     """
     return {"Global": dict(model_dir=model_dir, save_dir=f"output/{_name(model_dir)}_w8a8",
                            target="paddle_lite"),
-            "Data": dict(image_dir=image_dir, num_samples=SAMPLES, **data),
-            "QuantPost": dict(weight_bits=8, activation_bits=8, num_observe=SAMPLES, skip=[]),
+            "Data": dict(image_dir=image_dir, num_samples=CALIBRATION_IMAGES, **data),
+            "QuantPost": dict(weight_bits=8, activation_bits=8, num_observe=CALIBRATION_IMAGES,
+                              skip=[]),
             "MRECG": dict(preset="none")}
 
 
@@ -56,7 +57,7 @@ def recipe(sections: Dict[str, Dict], source: str) -> str:
         note = f"  # images as {source} says" if section == "Data" else ""
         lines.append(f"{section}:{note}")
         for key, value in values.items():
-            comment = SECTIONS[section].get(key)
+            comment = COMMENTS[section].get(key)
             lines.append(f"  {key}: {_flow(value)}" + (f"  # {comment}" if comment else ""))
         if section == "Data":
             lines.append(EVALUATION.format(image_dir=values["image_dir"]).rstrip("\n"))

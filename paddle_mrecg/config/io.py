@@ -8,7 +8,7 @@ import yaml
 
 from ..errors import ConfigError
 from ..files import write_text
-from .bounds import of_node, of_value, size
+from .bounds import of_node, of_value, written_size
 from .post import SECTIONS, Config
 from .post_rules import check_rules, preset_without_effect
 from .schema import (ALL_SECTIONS, JOBS, Path, Problem, build_config, did_you_mean, dotted,
@@ -145,10 +145,10 @@ def read_sections(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem
         return config_to_dict(source), {}, []
     if isinstance(source, dict):
         try:
-            size(source, of_value)
+            written_size(source, of_value)
             return copy.deepcopy(source), {}, []
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"the config cannot be read ({_reason(error)}): give plain "
+            raise ConfigError(f"the config cannot be read ({_yaml_error(error)}): give plain "
                               "values") from error
     if not isinstance(source, (str, os.PathLike)):
         raise ConfigError("a config is a YAML file, a mapping or a Config, got a "
@@ -170,33 +170,33 @@ def read_sections(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem
                           f"({getattr(error, 'problem', None) or error}); check indentation, "
                           "colons and quotes there") from error
     except UNPARSABLE as error:
-        raise ConfigError(f"config file {str(source)!r} cannot be read ({_reason(error)}): give "
-                          "the path of a YAML file with plain values") from error
+        raise ConfigError(f"config file {str(source)!r} cannot be read ({_yaml_error(error)}): "
+                          "give the path of a YAML file with plain values") from error
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
         raise ConfigError(f"config file '{source}' must hold the sections {', '.join(sections)}, "
                           f"got a {type(raw).__name__}")
     lines, twice = {}, []
-    _positions(tree, (), lines, twice)
+    _note_lines(tree, (), lines, twice)
     return raw, lines, twice
 
 
 def _parsed(text: str):
     """The value of a YAML text and its nodes, which say where what stands."""
     tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    size(tree, of_node)  # before aliases are written out
+    written_size(tree, of_node)  # before aliases are written out
     return yaml.safe_load(text), tree
 
 
-def _reason(error: Exception) -> str:
+def _yaml_error(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     text = str(error).splitlines()[0][:200] if str(error) else ""
     return text if isinstance(error, ValueError) and text else f"a {type(error).__name__}: {text}"
 
 
-def _positions(node, path: Path, lines: Dict[Path, int], twice: List[Problem]):
+def _note_lines(node, path: Path, lines: Dict[Path, int], twice: List[Problem]):
     """Note the line of every key; YAML itself would silently keep the last of two equal ones."""
     if isinstance(node, yaml.MappingNode):
         for key, child in node.value:
@@ -205,11 +205,11 @@ def _positions(node, path: Path, lines: Dict[Path, int], twice: List[Problem]):
                 twice.append(Problem(here, f"is given twice, in lines {lines[here]} "
                                      f"and {line}; keep one"))
             lines[here] = line
-            _positions(child, here, lines, twice)
+            _note_lines(child, here, lines, twice)
     elif isinstance(node, yaml.SequenceNode):
         for k, child in enumerate(node.value):
             lines[path + (k,)] = child.start_mark.line + 1
-            _positions(child, path + (k,), lines, twice)
+            _note_lines(child, path + (k,), lines, twice)
 
 
 def apply_overrides(raw: Dict, lines: Dict[Path, int], overrides, resolved: bool) -> List[Problem]:
@@ -228,7 +228,7 @@ def apply_overrides(raw: Dict, lines: Dict[Path, int], overrides, resolved: bool
         except (yaml.YAMLError, *UNPARSABLE):
             problems.append(Problem(keys, f"value '{value}' is not valid YAML; quote it"))
             continue
-        problems += _put(raw, keys, value)
+        problems += _put_nested(raw, keys, value)
         lines[keys] = 0  # stands in no file any more
         if keys == ("MRECG", "preset") and isinstance(before, dict) and isinstance(value, str) and \
                 before.get("preset") != value and (resolved
@@ -239,7 +239,7 @@ def apply_overrides(raw: Dict, lines: Dict[Path, int], overrides, resolved: bool
     return problems
 
 
-def _put(raw: Dict, keys: Path, value) -> List[Problem]:
+def _put_nested(raw: Dict, keys: Path, value) -> List[Problem]:
     """Set a nested value, making missing mappings on the way."""
     for depth, key in enumerate(keys[:-1]):
         if raw.get(key) is None:

@@ -34,7 +34,7 @@ class NoEffect(NamedTuple):
     values: Tuple
 
 
-def _lite(config: Config) -> bool:
+def _for_lite(config: Config) -> bool:
     return config.global_.target == "paddle_lite"
 
 
@@ -54,10 +54,10 @@ CONFLICTS = (
     _unread_weight("round_weight"),
     _unread_weight("round_weight_depthwise"),
     Conflict("QuantPost.weight_symmetric", ("Global.target",),
-             lambda c: _lite(c) and c.quant_post.weight_symmetric is False,
+             lambda c: _for_lite(c) and c.quant_post.weight_symmetric is False,
              f"Paddle Lite's int8 kernels have no zero point for weights; use true, {CURE}"),
     Conflict("QuantPost.activation_symmetric", ("Global.target",),
-             lambda c: _lite(c) and c.quant_post.activation_symmetric is False,
+             lambda c: _for_lite(c) and c.quant_post.activation_symmetric is False,
              f"Paddle Lite's int8 kernels have no zero point for activations; use true, {CURE}"),
     Conflict("QuantPost.percentile", ("QuantPost.weight_observer", "QuantPost.activation_observer"),
              lambda c: (c.quant_post.percentile != default(c, "QuantPost.percentile") and
@@ -137,7 +137,7 @@ def check_rules(config: Config, bad: List[Path]) -> Iterator[Problem]:
                           f"is read only by {' and '.join(rule.values)}; remove it or change "
                           f"{rule.selector}")
     if is_open("Global.target"):
-        yield from check_activation_bits("QuantPost", config.quant_post, _lite(config), CURE)
+        yield from check_activation_bits("QuantPost", config.quant_post, _for_lite(config), CURE)
     if is_open("QuantPost.overrides"):
         yield from check_overrides("QuantPost", config.quant_post.overrides, "conv2d_3*")
     yield from check_types(("QuantPost", "quantizable_op_type"),

@@ -13,8 +13,8 @@ from typing import Dict
 from ..errors import ConfigError
 from .schema import did_you_mean
 
-PACKAGE = Path(__file__).resolve().parents[1]
-WIDTH, INDENT = 100, "    "  # of the list
+PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
+LIST_WIDTH, INDENT = 100, "    "  # of the list
 
 
 def recipes() -> Dict[str, Path]:
@@ -23,8 +23,8 @@ def recipes() -> Dict[str, Path]:
     Raises:
         ConfigError: the installed package has no recipes.
     """
-    inside = PACKAGE / "recipes"
-    folder = inside if inside.is_dir() else PACKAGE.parent / "configs"
+    inside = PACKAGE_FOLDER / "recipes"
+    folder = inside if inside.is_dir() else PACKAGE_FOLDER.parent / "configs"
     found = {
         path.relative_to(folder).with_suffix("").as_posix(): path
         for path in sorted(folder.rglob("*.yaml"))
@@ -63,7 +63,7 @@ def recipe_list() -> str:
     """Every name with the first sentence of its file."""
     lines = []
     for name, path in recipes().items():
-        sentence = textwrap.wrap(_first_sentence(path), WIDTH - len(INDENT))
+        sentence = textwrap.wrap(_first_sentence(path), LIST_WIDTH - len(INDENT))
         lines += [name, *(INDENT + line for line in sentence)]
     return "\n".join(lines)
 

@@ -96,7 +96,7 @@ def section_class(section: str) -> type:
     return _without_none(typing.get_type_hints(cls)[sections[section]])[0]
 
 
-def describe() -> List[Setting]:
+def all_settings() -> List[Setting]:
     """Every setting of every section of both jobs, in the order of ``config``."""
     rows = []
     for section in ALL_SECTIONS:
@@ -153,7 +153,7 @@ def _dataclass(cls, raw, path: Path, problems: List[Problem]):
     if raw is None:  # an empty section
         raw = {}
     if not isinstance(raw, dict):
-        problems.append(Problem(path, f"must be a mapping of settings, got {_shown(raw)}"))
+        problems.append(Problem(path, f"must be a mapping of settings, got {_as_text(raw)}"))
         return cls()
     hints = typing.get_type_hints(cls)
     fields = {key_of(f): f for f in dataclasses.fields(cls)}
@@ -164,7 +164,7 @@ def _dataclass(cls, raw, path: Path, problems: List[Problem]):
             problems.append(Problem(here, "unknown key." + _home_of(key, path[0], fields)))
             continue
         field = fields[key]
-        value = _value(value, hints[field.name], field.metadata, here, problems)
+        value = _checked_value(value, hints[field.name], field.metadata, here, problems)
         if value is not INVALID:
             given[field.name] = value
     return cls(**given)
@@ -178,7 +178,7 @@ def _home_of(key, section, siblings) -> str:
     return did_you_mean(key, siblings)
 
 
-def _value(value, hint, meta, path: Path, problems: List[Problem]):
+def _checked_value(value, hint, meta, path: Path, problems: List[Problem]):
     """``value`` as the type of ``hint``, checked against ``meta``;
     INVALID after noting a problem.
     """
@@ -190,11 +190,11 @@ def _value(value, hint, meta, path: Path, problems: List[Problem]):
     origin = typing.get_origin(hint)
     if origin is list:
         return _list(value, typing.get_args(hint)[0], meta, path, problems)
-    result = _mapping(value) if origin is dict else _scalar(value, hint)
+    result = _mapping(value) if origin is dict else _typed_scalar(value, hint)
     if result is INVALID:
         kind = WORDS[origin or hint]
         problems.append(Problem(path, f"must be {kind}{' or left out' if value is None else ''}, "
-                                f"got {_shown(value)}"))
+                                f"got {_as_text(value)}"))
         return INVALID
     complaint = _out_of_range(result, meta)
     if complaint:
@@ -205,14 +205,15 @@ def _value(value, hint, meta, path: Path, problems: List[Problem]):
 
 def _list(value, item_hint, meta, path: Path, problems: List[Problem]):
     if not isinstance(value, (list, tuple)):
-        problems.append(Problem(path, f"must be a list, got {_shown(value)}"))
+        problems.append(Problem(path, f"must be a list, got {_as_text(value)}"))
         return INVALID
     if meta["min_items"] and len(value) < meta["min_items"]:
         problems.append(Problem(path, f"must have at least {meta['min_items']} entries, got "
-                                f"{_shown(value)}"))
+                                f"{_as_text(value)}"))
         return INVALID
     free = dict(meta, choices=None, low=None, high=None, min_items=None)
-    items = [_value(item, item_hint, free, path + (k,), problems) for k, item in enumerate(value)]
+    items = [_checked_value(item, item_hint, free, path + (k,), problems)
+             for k, item in enumerate(value)]
     return INVALID if INVALID in items else items
 
 
@@ -221,7 +222,7 @@ def _mapping(value):
             else INVALID)
 
 
-def _scalar(value, kind):
+def _typed_scalar(value, kind):
     """YAML's value as ``kind``; YAML 1.1 reads ``1e-3`` as text, which is meant as a number."""
     if kind is bool or isinstance(value, bool):
         return value if kind is bool and isinstance(value, bool) else INVALID
@@ -245,10 +246,10 @@ def _out_of_range(value, meta) -> str:
     choices, low, high = meta["choices"], meta["low"], meta["high"]
     if choices and value not in choices:
         return (f"must be one of {', '.join(choices)}; got "
-                f"{_shown(value)}.{did_you_mean(value, choices)}")
+                f"{_as_text(value)}.{did_you_mean(value, choices)}")
     if low is not None and value < low or high is not None and value > high:
         return (f"must be {f'at least {low}' if high is None else f'between {low} and {high}'}, "
-                f"got {_shown(value)}")
+                f"got {_as_text(value)}")
     return ""
 
 
@@ -260,7 +261,7 @@ def _without_none(hint):
     return hint, False
 
 
-def _shown(value) -> str:
+def _as_text(value) -> str:
     try:
         text = ("nothing" if value is None else f"'{value}'" if isinstance(value, str)
                 else str(value))

@@ -5,7 +5,7 @@ from typing import Iterator, Sequence
 
 from .schema import Problem, default_of, did_you_mean
 
-FLOAT_BITS = 32  # activation bits that mean "not quantized"
+FLOAT_BITS = 32  # bits that mean "not quantized"
 ACTIVATION_BITS = ("activation_bits", "first_layer_activation_bits", "last_layer_activation_bits")
 
 

@@ -73,7 +73,7 @@ def as_batches(loader: Iterable, inputs: Sequence[TensorInfo]) -> Iterator[Feed]
         feed = as_feed(batch, names)
         sizes = set()
         for info in inputs:
-            feed[info.name] = _checked(feed[info.name], info, index)
+            feed[info.name] = _checked_input(feed[info.name], info, index)
             sizes.add(len(feed[info.name]))
         if len(sizes) > 1:
             raise DataError(f"batch {index} has inputs of {sorted(sizes)} samples: all inputs need "
@@ -141,7 +141,7 @@ def _array(value, name: str) -> np.ndarray:
     return value
 
 
-def _checked(value: np.ndarray, info: TensorInfo, index: int) -> np.ndarray:
+def _checked_input(value: np.ndarray, info: TensorInfo, index: int) -> np.ndarray:
     """``value`` in the input's type after checking type, shape and finiteness."""
     where = f"batch {index} of input '{info.name}'"
     wanted = np.dtype(info.dtype)

@@ -43,14 +43,14 @@ def make_evaluator(evaluation: Evaluation,
         return None
 
     def by_labels(predict):
-        batches = open_loader(evaluation.data, _inputs(predict, evaluation.data), seed,
+        batches = open_loader(evaluation.data, _inputs_of(predict, evaluation.data), seed,
                               labelled=True,
                               section="Evaluation.data")
         return classification_metrics(predict, batches, evaluation.label_offset)
     return by_labels
 
 
-def _inputs(predict, data: Data) -> List[TensorInfo]:
+def _inputs_of(predict, data: Data) -> List[TensorInfo]:
     """The program's inputs; of a ``predict`` that knows only their names,
     what the data section says.
     """

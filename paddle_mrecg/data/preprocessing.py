@@ -92,7 +92,7 @@ def _steps(raw: Dict) -> List[Tuple[str, Dict]]:
                 yield from ((str(k), v or {}) for k, v in step.items())
 
 
-def _number(value) -> float:
+def _number_from_text(value) -> float:
     """A number, also one that is written as ``1./255.``; never evaluated."""
     if isinstance(value, str):
         parts = [Fraction(part.strip().rstrip(".") or "0") for part in value.split("/")]
@@ -111,7 +111,7 @@ def _decode(step) -> Dict:
     return dict(layout=mode if mode in ("RGB", "BGR", "GRAY") else "RGB")
 
 
-def _normalize(step) -> Dict:
+def _normalize_step(step) -> Dict:
     keys = dict(mean=[float(v) for v in step.get("mean", IMAGENET["mean"])],
                 std=[float(v) for v in step.get("std", IMAGENET["std"])])
     if step.get("norm_type") == "none":
@@ -119,7 +119,7 @@ def _normalize(step) -> Dict:
     if not step.get("is_scale", True):
         keys["scale"] = 1.0
     elif step.get("scale") is not None:
-        keys["scale"] = _number(step["scale"])
+        keys["scale"] = _number_from_text(step["scale"])
     return keys
 
 
@@ -153,6 +153,6 @@ def _text_page(step) -> Dict:
     return dict(input_shape=[3, *_pair(shape)]) if shape else {}
 
 
-_READERS = {"DecodeImage": _decode, "NormalizeImage": _normalize, "Normalize": _half_normalize,
+_READERS = {"DecodeImage": _decode, "NormalizeImage": _normalize_step, "Normalize": _half_normalize,
             "ResizeImage": _resize, "Resize": _resize, "LetterBoxResize": _resize,
             "CropImage": _crop, "RecResizeImg": _text_line, "DetResizeForTest": _text_page}

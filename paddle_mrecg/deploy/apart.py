@@ -21,7 +21,7 @@ import numpy as np
 
 from .arrays import read_arrays, write_arrays
 
-SECONDS = 300
+RUN_SECONDS = 300
 TIMEOUT = "timeout"  # instead of an exit code
 _START_SECONDS = 600  # importing Paddle on a machine that is busy
 _lock = threading.Lock()
@@ -43,7 +43,7 @@ class Ran:
     milliseconds: List[float] = dataclasses.field(default_factory=list)
 
 
-def run_apart(program: str, params: str, feed: Mapping[str, np.ndarray], seconds: int = SECONDS,
+def run_apart(program: str, params: str, feed: Mapping[str, np.ndarray], seconds: int = RUN_SECONDS,
               repeat: int = 0, optimize: bool = True) -> Ran:
     """Load and run a program on the CPU in another process.
 
@@ -67,7 +67,7 @@ def run_apart(program: str, params: str, feed: Mapping[str, np.ndarray], seconds
         if isinstance(code, str):
             return Ran(failure=code)
         if code or not os.path.exists(outputs):
-            return Ran(failure=_failure(code, log))
+            return Ran(failure=_why_stopped(code, log))
         arrays, times = read_arrays(outputs)
         return Ran(arrays, "", times)
 
@@ -150,7 +150,7 @@ class _Server:
         return self._process.wait()
 
 
-def _failure(code: int, log: str) -> str:
+def _why_stopped(code: int, log: str) -> str:
     if code < 0:
         return f"the process was killed by {signal.Signals(-code).name}"
     lines = []

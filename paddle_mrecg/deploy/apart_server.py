@@ -19,7 +19,7 @@ from .apart import TIMEOUT
 from .arrays import read_arrays
 
 IDLE_SECONDS = 300
-FAILED = 3  # exit code of a run whose log says why
+RUN_FAILED = 3  # exit code of a run whose log says why
 
 
 def main():
@@ -42,10 +42,10 @@ def _answer(replies, value):
 def _apart(request):
     """Exit code of a process that runs the request; negative: the signal that ended it."""
     if not hasattr(os, "fork"):
-        return _run(request)  # a crash ends this process, which the other side notices
+        return _predict_logged(request)  # a crash ends this process, which the other side notices
     child = os.fork()
     if not child:
-        os._exit(_run(request))
+        os._exit(_predict_logged(request))
     deadline = time.monotonic() + request["seconds"]
     pause = 0.001
     while True:
@@ -60,7 +60,7 @@ def _apart(request):
         pause = min(2 * pause, 0.05)
 
 
-def _run(request) -> int:
+def _predict_logged(request) -> int:
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT)
     kept = [os.dup(1), os.dup(2)]
     os.dup2(log, 1)
@@ -72,7 +72,7 @@ def _run(request) -> int:
         text = str(error) if isinstance(error, MrecgError) else "".join(
             traceback.format_exception_only(type(error), error))
         os.write(log, f"\n{text}".encode())
-        return FAILED
+        return RUN_FAILED
     finally:
         for number, copy in zip((1, 2), kept):
             os.dup2(copy, number)

@@ -19,10 +19,10 @@ from .apart import Ran, run_apart
 from .compare import in_front_of_choices, largest, worst
 from .simulate import simulate
 
-TOLERANCE = 1e-4  # of a tensor's largest value
+FLOAT_TOLERANCE = 1e-4  # of a tensor's largest value
 HALF_TOLERANCE = 1e-3  # float16 inside rounds to steps of 5e-4
-JITTER, JITTERS = 1e-6, 10.0  # a change of the inputs, and how many times its effect is allowed
-SECONDS = 600
+NUDGE, NUDGES = 1e-6, 10.0  # a change of the inputs, and how many times its effect is allowed
+COMPARE_SECONDS = 600
 
 
 def first_run(graph: Graph, feed: Mapping[str, np.ndarray],
@@ -48,7 +48,7 @@ def first_run(graph: Graph, feed: Mapping[str, np.ndarray],
         prefix = os.path.join(folder, "model")
         save_program(shown, prefix)
         written = (prefix + ".pdmodel", prefix + ".pdiparams")
-        key = _digest([*written, *(files or ())], feed)
+        key = _files_digest([*written, *(files or ())], feed)
         if key not in _DONE:
             _DONE[key] = _compare(_Runs(graph, written, files, feed), names)
     return list(_DONE[key])
@@ -57,7 +57,7 @@ def first_run(graph: Graph, feed: Mapping[str, np.ndarray],
 _DONE: Dict[str, List[str]] = {}  # planning and quantizing in one process need no second run
 
 
-def _digest(paths, feed) -> str:
+def _files_digest(paths, feed) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:
@@ -87,7 +87,8 @@ class _Runs:
         self.graph, self.written, self.files, self.feed = graph, written, files, feed
 
     def __call__(self, files, optimize=True, feed=None) -> Ran:
-        return run_apart(*files, self.feed if feed is None else feed, SECONDS, optimize=optimize)
+        return run_apart(*files, self.feed if feed is None else feed, COMPARE_SECONDS,
+                         optimize=optimize)
 
 
 class _Allowed:
@@ -96,14 +97,14 @@ class _Allowed:
     def __init__(self, graph, feed, expected, names):
         self._graph, self._feed, self._expected, self._names = graph, feed, expected, names
         half = any(op.attrs.get("out_dtype") == 4 for op in graph.ops if op.type == "cast")
-        self.limit, self._shaken = HALF_TOLERANCE if half else TOLERANCE, False
+        self.limit, self._shaken = HALF_TOLERANCE if half else FLOAT_TOLERANCE, False
 
     def __call__(self, difference: float) -> bool:
         if difference > self.limit and not self._shaken and np.isfinite(difference):
-            shaken = {n: v * np.float32(1 + JITTER) if v.dtype.kind == "f" else v
+            shaken = {n: v * np.float32(1 + NUDGE) if v.dtype.kind == "f" else v
                       for n, v in self._feed.items()}
             moved = simulate(self._graph, shaken, self._names)
-            self.limit = max(self.limit, JITTERS * worst(self._expected, moved, self._names))
+            self.limit = max(self.limit, NUDGES * worst(self._expected, moved, self._names))
             self._shaken = True
         return difference <= self.limit
 
@@ -145,7 +146,7 @@ def _where(run: _Runs, expected, found, names) -> str:
     text = f"differs by {worst(expected, found, names):.2g} of its largest value"
     for op in run.graph.ops if ran.outputs is not None else ():
         for name in op.output_names:
-            if name in values and largest(values[name], ran.outputs[name]) > TOLERANCE:
+            if name in values and largest(values[name], ran.outputs[name]) > FLOAT_TOLERANCE:
                 return (f"{run.graph.source}: op '{op.type}' -> '{name}' is not computed as Paddle "
                         f"Inference computes it (the output {text}): nothing was trained; report "
                         "this model, or express the op with others and export again")

@@ -31,7 +31,7 @@ def simulate(graph: Graph, feed: Mapping[str, np.ndarray], fetch: Sequence[str],
     wanted, found = set(fetch), {n: feed[n] for n in fetch if n in feed}
     with paddle.no_grad():
         for op in graph.ops:
-            values.update(_run(op, values, quantized))
+            values.update(_run_quantized(op, values, quantized))
             for name in wanted & set(op.output_names) & set(values):
                 found[name] = values[name].numpy()
             # feature maps are large: forget what nothing reads any more
@@ -42,8 +42,8 @@ def simulate(graph: Graph, feed: Mapping[str, np.ndarray], fetch: Sequence[str],
     return found
 
 
-def _run(op: Op, values: Dict[str, paddle.Tensor],
-         quantized: "_Quantizers") -> Dict[str, paddle.Tensor]:
+def _run_quantized(op: Op, values: Dict[str, paddle.Tensor],
+                   quantized: "_Quantizers") -> Dict[str, paddle.Tensor]:
     if is_quantize_op(op.type):
         return quantized.run(op, values)
     if any(name not in values for name in op.input_names):

@@ -21,21 +21,22 @@ from .lite.env import find_lite
 from .predictor import last_line
 from .to_onnx import onnx_model
 
-RUNTIMES = ("inference", "onnxruntime", "lite")
-REPEATS, SECONDS, LIMIT = 30, 3.0, 120  # pairs of runs; seconds for them; seconds for all
-ABSENT = "not installed"
+TIMED = ("inference", "onnxruntime", "lite")
+REPEATS, TIMING_SECONDS = 30, 3.0  # pairs of runs, and how long they may take
+LIMIT_SECONDS = 120  # for all of it
+NOT_INSTALLED = "not installed"
 INPUTS = "inputs.npz"
 
 
 def compare_speed(float_graph: Graph, quantized: Graph, sample: Mapping[str, np.ndarray],
-                  runtimes: Sequence[str] = RUNTIMES, limit: int = LIMIT) -> Dict[str, Dict]:
+                  runtimes: Sequence[str] = TIMED, limit: int = LIMIT_SECONDS) -> Dict[str, Dict]:
     """Time both programs in turn on every runtime, on one thread.
 
     Args:
         float_graph(Graph): the float program.
         quantized(Graph): the same, quantized.
         sample(dict): input name -> one sample, with a batch axis of 1.
-        runtimes(list[str], optional): of ``RUNTIMES``. Default: all.
+        runtimes(list[str], optional): of ``TIMED``. Default: all.
         limit(int, optional): seconds for one runtime, conversion apart. Default: 120.
 
     Returns:
@@ -55,14 +56,14 @@ def _one(name: str, graphs: Tuple[Graph, Graph], sample, limit: int) -> Dict:
         except Exception as error:  # whatever a converter raises: the job goes on without times
             return dict(failure=f"{type(error).__name__}: {last_line(error)}")
         if not models:
-            return dict(failure=ABSENT)
+            return dict(failure=NOT_INSTALLED)
         inputs = os.path.join(folder, INPUTS)
         np.savez(inputs, names=np.array(list(sample)),
                  **{str(k): np.ascontiguousarray(v) for k, v in enumerate(sample.values())})
         command = [python, "-W", "ignore", os.path.abspath(timing.__file__), "--runtime", name,
                    "--float_model", models[0], "--int8_model", models[1], "--inputs", inputs,
                    "--repeats", str(REPEATS),
-                   "--seconds", str(SECONDS), "--cpu_time", "--json"]
+                   "--seconds", str(TIMING_SECONDS), "--cpu_time", "--json"]
         return _timed(command, folder, limit)
 
 
@@ -94,14 +95,14 @@ def _complaint(log: str, code: int) -> str:
     return " ".join(named[-2:])[-300:] or f"exit code {code}"
 
 
-def _inference(graphs, folder: str):
+def _inference_pair(graphs, folder: str):
     models = [os.path.join(folder, kind) for kind in ("float", "int8")]
     for prefix, graph in zip(models, graphs):
         save_program(graph, prefix)
     return sys.executable, models
 
 
-def _onnxruntime(graphs, folder: str):
+def _onnx_pair(graphs, folder: str):
     if any(importlib.util.find_spec(n) is None for n in ("onnx", "paddle2onnx", "onnxruntime")):
         return sys.executable, []
     models = [os.path.join(folder, f"{kind}.onnx") for kind in ("float", "int8")]
@@ -111,7 +112,7 @@ def _onnxruntime(graphs, folder: str):
     return sys.executable, models
 
 
-def _lite(graphs, folder: str):
+def _lite_pair(graphs, folder: str):
     try:
         tools = find_lite()
     except MrecgError:
@@ -125,4 +126,4 @@ def _lite(graphs, folder: str):
     return tools.python, models
 
 
-_WRITERS = {"inference": _inference, "onnxruntime": _onnxruntime, "lite": _lite}
+_WRITERS = {"inference": _inference_pair, "onnxruntime": _onnx_pair, "lite": _lite_pair}

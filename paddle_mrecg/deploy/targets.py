@@ -9,7 +9,7 @@ from ..files import write_bytes, write_json
 from ..graph.graph import Graph
 from ..graph.program import is_quantize_op
 from ..graph.writer import save_program
-from .lite.convert import TARGETS, convert
+from .lite.convert import LITE_TARGETS, convert
 from .lite.env import find_lite
 from .to_onnx import onnx_model
 
@@ -17,7 +17,7 @@ NAMES = ("lite", "inference", "onnx")
 
 
 @dataclasses.dataclass
-class Exported:
+class ExportedFiles:
     """Files that were written, and what is to be known of them."""
 
     files: List[str]
@@ -25,7 +25,7 @@ class Exported:
 
 
 def export_model(graph: Graph, target: str, output: str,
-                 lite_targets: Sequence[str] = TARGETS) -> Exported:
+                 lite_targets: Sequence[str] = LITE_TARGETS) -> ExportedFiles:
     """Export for one runtime.
 
     Args:
@@ -45,11 +45,11 @@ def export_model(graph: Graph, target: str, output: str,
     if target != "inference" and not any(is_quantize_op(op.type) for op in graph.ops):
         raise ModelError(f"{graph.source} is not quantized: run `paddle-mrecg quant` first")
     if target == "lite":
-        return _lite(graph, output, lite_targets)
-    return {"inference": _inference, "onnx": _onnx}[target](graph, output)
+        return _write_lite(graph, output, lite_targets)
+    return {"inference": _write_inference, "onnx": _onnx}[target](graph, output)
 
 
-def _make(output: str) -> None:
+def _make_parent(output: str) -> None:
     """Make the directory, once there is something to write."""
     try:
         os.makedirs(output, exist_ok=True)
@@ -70,10 +70,10 @@ def _converted(graph: Graph, tools, target: str, targets: Sequence[str]):
                          f"leaves {target} out") from error
 
 
-def _lite(graph: Graph, output: str, targets: Sequence[str]) -> Exported:
+def _write_lite(graph: Graph, output: str, targets: Sequence[str]) -> ExportedFiles:
     tools, files, details = find_lite(), [], {}
     models = {target: _converted(graph, tools, target, targets) for target in targets}
-    _make(output)
+    _make_parent(output)
     for target, model in models.items():
         path = os.path.join(output, f"model.{target}.nb")
         write_bytes(path, model.data)
@@ -83,19 +83,19 @@ def _lite(graph: Graph, output: str, targets: Sequence[str]) -> Exported:
                                rows=[dataclasses.asdict(row) for row in model.rows])
     path = os.path.join(output, "ops.json")
     write_json(path, details)
-    return Exported(files + [path], details)
+    return ExportedFiles(files + [path], details)
 
 
-def _inference(graph: Graph, output: str) -> Exported:
-    _make(output)
+def _write_inference(graph: Graph, output: str) -> ExportedFiles:
+    _make_parent(output)
     # scripts look for that name
     prefix = os.path.join(output, os.path.splitext(os.path.basename(graph.source))[0])
     save_program(graph, prefix)
-    return Exported([prefix + ".pdmodel", prefix + ".pdiparams"], {})
+    return ExportedFiles([prefix + ".pdmodel", prefix + ".pdiparams"], {})
 
 
-def _onnx(graph: Graph, output: str) -> Exported:
+def _onnx(graph: Graph, output: str) -> ExportedFiles:
     data, path = onnx_model(graph).SerializeToString(), os.path.join(output, "model.onnx")
-    _make(output)
+    _make_parent(output)
     write_bytes(path, data)
-    return Exported([path], {})
+    return ExportedFiles([path], {})

@@ -108,8 +108,8 @@ def lite_inputs(model):
     raise SystemExit("a .nb file does not tell the shape of its inputs: give --inputs")
 
 
-RUNTIMES = {"inference": (inference_runner, inference_inputs),
-            "onnxruntime": (onnx_runner, onnx_inputs), "lite": (lite_runner, lite_inputs)}
+RUNNERS = {"inference": (inference_runner, inference_inputs),
+           "onnxruntime": (onnx_runner, onnx_inputs), "lite": (lite_runner, lite_inputs)}
 
 
 def compare(run_float, run_int8, repeats, clock=time.perf_counter, warmup=WARM_UP, seconds=None):
@@ -173,7 +173,7 @@ def read_feed(path):
 def main(argv=None):
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runtime", choices=sorted(RUNTIMES), required=True)
+    parser.add_argument("--runtime", choices=sorted(RUNNERS), required=True)
     parser.add_argument("--float_model", required=True,
                         help="directory or prefix of a Paddle program, an .onnx or a .nb file")
     parser.add_argument("--int8_model", required=True, help="the same, quantized")
@@ -187,7 +187,7 @@ def main(argv=None):
                         help="count the process's CPU time: for machines that others load")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
-    make, inputs = RUNTIMES[args.runtime]
+    make, inputs = RUNNERS[args.runtime]
     shapes = [[int(d) for d in text.split(",")] for text in args.shape]
     feed = read_feed(args.inputs) if args.inputs else random_feed(inputs(args.float_model), shapes)
     found = compare(make(args.float_model, feed, args.threads),

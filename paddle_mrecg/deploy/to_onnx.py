@@ -26,7 +26,7 @@ from .rewrites import (activation_encoding, add_param, dequantized_weight, neede
 # any op of one tensor whose output paddle2onnx does not rename
 STAND_IN, STAND_IN_ONNX = "leaky_relu", "LeakyRelu"
 OPSET = 13  # the first with one scale per channel
-SECONDS = 600
+CONVERT_SECONDS = 600
 _INSTALL = "run `pip install 'paddle_mrecg[onnx]'`"
 _CONVERT = ("import sys, PIL.Image, paddle2onnx\n"
             "paddle2onnx.export(sys.argv[1] + '.pdmodel', sys.argv[1] + '.pdiparams', sys.argv[2],"
@@ -34,7 +34,7 @@ _CONVERT = ("import sys, PIL.Image, paddle2onnx\n"
 
 
 @dataclasses.dataclass
-class _Weight:
+class _ConstantWeight:
     codes: np.ndarray
     scale: np.ndarray  # step per channel
     axis: int
@@ -76,11 +76,11 @@ def _as_float(graph: Graph):
     """
     store_int8(graph)
     producers = graph.producers()
-    weights: Dict[str, _Weight] = {}
+    weights: Dict[str, _ConstantWeight] = {}
     renamed = {}
     for op in weight_dequantizers(graph):
         name = add_param(graph, f"{op.input('X')}.float", dequantized_weight(op, graph))
-        weights[name] = _weight(op, graph)
+        weights[name] = _constant_weight(op, graph)
         renamed[op.output("Y")] = name
     activations: Dict[str, Encoding] = {}
     ops = []
@@ -102,11 +102,11 @@ def _as_float(graph: Graph):
     return activations, weights
 
 
-def _weight(op: Op, graph: Graph) -> _Weight:
+def _constant_weight(op: Op, graph: Graph) -> _ConstantWeight:
     codes, scale = graph.params[op.input("X")], np.ravel(graph.params[op.input("Scale")])
     axis = max(op.attrs.get("quant_axis", 0), 0)
     step = scale.astype(np.float32) / np.float32(2**(op.attrs.get("bit_length", 8) - 1) - 1)
-    return _Weight(codes, np.broadcast_to(step, (codes.shape[axis],)), axis)
+    return _ConstantWeight(codes, np.broadcast_to(step, (codes.shape[axis],)), axis)
 
 
 def _paddle2onnx(prefix: str, path: str):
@@ -116,9 +116,9 @@ def _paddle2onnx(prefix: str, path: str):
                               stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, errors="replace",
                               # where no module of a received result is found
-                              cwd=os.path.dirname(path), timeout=SECONDS)
+                              cwd=os.path.dirname(path), timeout=CONVERT_SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise ModelError(f"paddle2onnx did not finish in {SECONDS} "
+        raise ModelError(f"paddle2onnx did not finish in {CONVERT_SECONDS} "
                          "s: try a smaller model") from error
     if done.returncode or not os.path.exists(path):
         lines = [line.strip() for line in done.stdout.splitlines()
@@ -127,7 +127,7 @@ def _paddle2onnx(prefix: str, path: str):
                          f"{(lines or ['no message'])[0][:300]}")
 
 
-def _put_back(model, activations: Dict[str, Encoding], weights: Dict[str, _Weight]):
+def _put_back(model, activations: Dict[str, Encoding], weights: Dict[str, _ConstantWeight]):
     """Exchange the stand-ins in place."""
     nodes, found = [], set()
     used = {name for node in model.graph.node for name in node.input}
@@ -149,7 +149,7 @@ def _put_back(model, activations: Dict[str, Encoding], weights: Dict[str, _Weigh
     model.graph.node.extend(nodes)
 
 
-def _dequantized(model, name: str, weight: _Weight):
+def _dequantized(model, name: str, weight: _ConstantWeight):
     from onnx import helper
     stored = [_initializer(model, f"{name}/codes", weight.codes.astype(np.int8)),
               _initializer(model, f"{name}/scale", weight.scale.astype(np.float32)),

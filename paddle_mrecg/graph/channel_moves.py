@@ -2,10 +2,10 @@
 """Where channels go in ops that join, cut, reshape or average: rules of ``graph.homogeneous``."""
 import numpy as np
 
-from .channels import FIXED, Channels, rule
+from .channels import FIXED, Channels, channel_rule
 
 
-@rule("concat")
+@channel_rule("concat")
 def _concat(found, op):
     names = op.inputs["X"]
     known = [found.channels(n) for n in names]
@@ -35,7 +35,7 @@ def _fixed_part(found, name, axis):
     return np.full(count, FIXED) if count > 0 else None
 
 
-@rule("split")
+@channel_rule("split")
 def _split(found, op):
     channels, names = found.channels(op.input("X")), op.outputs["Out"]
     if channels is None or "AxisTensor" in op.inputs or "SectionsTensorList" in op.inputs:
@@ -56,7 +56,7 @@ def _split(found, op):
     return True
 
 
-@rule("reduce_mean", "reduce_max", "reduce_sum")
+@channel_rule("reduce_mean", "reduce_max", "reduce_sum")
 def _reduce(found, op):
     channels = found.channels(op.input("X"))
     if channels is None or op.attrs.get("reduce_all", False):
@@ -72,7 +72,7 @@ def _reduce(found, op):
     return True
 
 
-@rule("flatten_contiguous_range")
+@channel_rule("flatten_contiguous_range")
 def _flatten(found, op):
     """[N, C, 1, 1] to [N, C], or axes behind the channels into one."""
     x, result = (found.graph.tensors.get(n) for n in (op.input("X"), op.output("Out")))
@@ -87,7 +87,7 @@ def _flatten(found, op):
     return True
 
 
-@rule("reshape2", "reshape", "squeeze2", "flatten2")
+@channel_rule("reshape2", "reshape", "squeeze2", "flatten2")
 def _reshape(found, op):
     """[N, C, 1, 1] to [N, C]; other shapes are not followed."""
     x, result = (found.graph.tensors.get(n) for n in (op.input("X"), op.output("Out")))
@@ -101,7 +101,7 @@ def _reshape(found, op):
     return True
 
 
-@rule("transpose2", "transpose")
+@channel_rule("transpose2", "transpose")
 def _transpose(found, op):
     channels = found.channels(op.input("X"))
     if channels is None:

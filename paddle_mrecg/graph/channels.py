@@ -15,13 +15,14 @@ import numpy as np
 from .graph import Graph
 
 FIXED = 0  # the class of channels that must keep their values
-RULES: Dict[str, Callable] = {}  # op type -> rule(ChannelClasses, Op) -> whether it could follow
+# op type -> rule(ChannelClasses, Op) -> whether it could follow
+CHANNEL_RULES: Dict[str, Callable] = {}
 
 
-def rule(*op_types: str):
+def channel_rule(*op_types: str):
     """Register a rule for ops that let factors pass, take them up or give them back."""
     def register(function):
-        RULES.update(dict.fromkeys(op_types, function))
+        CHANNEL_RULES.update(dict.fromkeys(op_types, function))
         return function
     return register
 

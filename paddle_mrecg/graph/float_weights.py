@@ -44,7 +44,7 @@ def float_weights(graph: Graph, quantized: Collection[str] = (),
                                                                             shapes or {})
                     if name not in quantized:
                         found.setdefault(name, (known or {}).get(name)
-                                         or _reason(op, name, graph))
+                                         or _why_kept(op, name, graph))
     total, work = max(sum(sizes.values()), 1), sum(products.values())
     return {name: f"{reason}; {sizes[name] / total:.1%} of all weights"
                   + (f", {products[name] / work:.1%} of all multiply-adds" if work else "")
@@ -70,7 +70,7 @@ def _multiply_adds(op: Op, name: str, graph: Graph, shapes) -> int:
     return graph.params[name].size * int(np.prod(places, dtype=np.int64))
 
 
-def _reason(op: Op, name: str, graph: Graph) -> str:
+def _why_kept(op: Op, name: str, graph: Graph) -> str:
     if op.type not in WEIGHT_SLOTS:
         return f"op '{op.type}' has no quantized form in any target"
     if name != op.input(WEIGHT_SLOTS[op.type][1]):

@@ -118,7 +118,7 @@ def _follow(op, graph, readers):
     channels = _out_channels(op, graph.params[weight_name(op, graph)])
     affine = _Affine(np.ones(channels), np.zeros(channels))
     current, chain = op.output(WEIGHT_SLOTS[op.type][2]), []
-    rank, axis = _layout(op, graph)
+    rank, axis = _rank_and_axis(op, graph)
     while current not in graph.outputs and len(readers.get(current, ())) == 1 and rank:
         link = readers[current][0]
         step = _affine_of(link, current, graph, (rank, axis, channels))
@@ -130,7 +130,7 @@ def _follow(op, graph, readers):
     return chain, affine
 
 
-def _layout(op, graph):
+def _rank_and_axis(op, graph):
     """Rank of the op's result and its channel axis; rank 0 when unknown."""
     if op.type in _CHANNEL_SECOND:
         return 4, 1
@@ -145,7 +145,7 @@ def _affine_of(op, current, graph, layout):
     """
     rank, axis, channels = layout
     if op.type == "batch_norm":
-        return _batch_norm(op, graph) if axis == 1 else None
+        return _fold_batch_norm(op, graph) if axis == 1 else None
     if op.type == "scale" and "ScaleTensor" not in op.inputs:
         scale, bias = op.attrs.get("scale", 1.0), op.attrs.get("bias", 0.0)
         return scale, bias if op.attrs.get("bias_after_scale", True) else bias * scale
@@ -187,7 +187,7 @@ def channel_operand(op, current, graph, rank) -> Optional[np.ndarray]:
             if after >= 0 else None)
 
 
-def _batch_norm(op, graph):
+def _fold_batch_norm(op, graph):
     if not (op.attrs.get("is_test", False) or op.attrs.get("use_global_stats", False)):
         return None
     values = [graph.params.get(op.input(slot)) for slot in ("Mean", "Variance", "Scale", "Bias")]

@@ -11,7 +11,7 @@ from typing import List
 import numpy as np
 
 from . import channel_moves  # noqa: F401  (its rules)
-from .channels import FIXED, RULES, ChannelClasses, Channels, rule
+from .channels import CHANNEL_RULES, FIXED, ChannelClasses, Channels, channel_rule
 from .graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 
 _CONV_SLOTS = ("Input", "Filter", "Bias")
@@ -28,7 +28,7 @@ def channel_classes(graph: Graph) -> ChannelClasses:
     """
     found = ChannelClasses(graph)
     for op in graph.ops:
-        follow = RULES.get(op.type)
+        follow = CHANNEL_RULES.get(op.type)
         if op.type != "shape" and (follow is None or not follow(found, op)):
             for name in op.input_names:
                 found.fix(name)
@@ -88,8 +88,9 @@ def insert_factors(graph: Graph, name: str, ops: List[Op], factors: np.ndarray) 
     return product
 
 
-@rule("relu", "leaky_relu", "prelu", "abs", "assign", "dropout", "pool2d", "max_pool2d_with_index",
-      "nearest_interp_v2", "bilinear_interp_v2", "bicubic_interp_v2")
+@channel_rule("relu", "leaky_relu", "prelu", "abs", "assign", "dropout", "pool2d",
+              "max_pool2d_with_index", "nearest_interp_v2", "bilinear_interp_v2",
+              "bicubic_interp_v2")
 def _as_it_is(found, op):
     """f(m x) = m f(x), channel by channel; PReLU's slopes may have either sign."""
     channels = found.channels(op.input("X"))
@@ -102,12 +103,12 @@ def _as_it_is(found, op):
     return True
 
 
-@rule("scale")
+@channel_rule("scale")
 def _scale(found, op):
     return not op.attrs.get("bias", 0.0) and "ScaleTensor" not in op.inputs and _as_it_is(found, op)
 
 
-@rule("pad2d", "pad")
+@channel_rule("pad2d", "pad")
 def _pad(found, op):
     """Padding with a constant other than 0 would have to be scaled, too."""
     channels = found.channels(op.input("X"))
@@ -121,7 +122,7 @@ def _pad(found, op):
     return _as_it_is(found, op)
 
 
-@rule("conv2d", "depthwise_conv2d", "conv2d_transpose", "depthwise_conv2d_transpose")
+@channel_rule("conv2d", "depthwise_conv2d", "conv2d_transpose", "depthwise_conv2d_transpose")
 def _conv(found, op):
     name, weight = op.input("Filter"), found.own(op.input("Filter"))
     bias = op.input("Bias")
@@ -130,7 +131,7 @@ def _conv(found, op):
             or any(names for slot, names in op.inputs.items() if slot not in _CONV_SLOTS)):
         return False
     source, result = weight_channels(op, weight.shape)
-    before = _read(found, op.input("Input"), 1, int(source.max()) + 1)
+    before = _read_classes(found, op.input("Input"), 1, int(source.max()) + 1)
     after = found.fresh(op.output("Output"), 4, 1, int(result.max()) + 1)
     found.scale(name, lambda f: f[after[result]] / f[before[source]])
     if bias:
@@ -139,7 +140,7 @@ def _conv(found, op):
     return True
 
 
-def _read(found, name, axis, count):
+def _read_classes(found, name, axis, count):
     """Classes of the channels that a weight reads; fixed where they are not followed."""
     channels = found.channels(name)
     if channels is not None and channels.axis == axis and len(channels.classes) == count:
@@ -148,7 +149,7 @@ def _read(found, name, axis, count):
     return np.full(count, FIXED)
 
 
-@rule("mul", "matmul", "matmul_v2")
+@channel_rule("mul", "matmul", "matmul_v2")
 def _matmul(found, op):
     weight, attrs = found.own(op.input("Y")), op.attrs
     info = found.graph.tensors.get(op.input("X"))
@@ -159,13 +160,13 @@ def _matmul(found, op):
                                      or attrs.get("y_num_col_dims", 1) != 1)):
         return False
     source, result = weight_channels(op, weight.shape)
-    before = _read(found, op.input("X"), rank - 1, int(source.max()) + 1)
+    before = _read_classes(found, op.input("X"), rank - 1, int(source.max()) + 1)
     after = found.fresh(op.output("Out"), rank, rank - 1, int(result.max()) + 1)
     found.scale(op.input("Y"), lambda f: f[after[result]] / f[before[source]])
     return True
 
 
-@rule("batch_norm")
+@channel_rule("batch_norm")
 def _batch_norm(found, op):
     """(x - mean) / deviation * gain + offset: mean and gain take up what x has."""
     names = [op.input(slot) for slot in ("Mean", "Scale", "Bias")]
@@ -184,7 +185,7 @@ def _batch_norm(found, op):
     return True
 
 
-@rule("elementwise_add", "elementwise_sub", "elementwise_max", "elementwise_min")
+@channel_rule("elementwise_add", "elementwise_sub", "elementwise_max", "elementwise_min")
 def _sum(found, op):
     """Both sides have the same factors; a parameter on either takes the other's."""
     x, y = op.input("X"), op.input("Y")
@@ -221,7 +222,7 @@ def _operand_shape(found, param, channels, op):
     return [-1 if k == place else 1 for k in range(value.ndim)]
 
 
-@rule("elementwise_mul", "elementwise_div")
+@channel_rule("elementwise_mul", "elementwise_div")
 def _product(found, op):
     """One side carries the factors. A parameter with a value per channel may change them."""
     x, y = op.input("X"), op.input("Y")
@@ -260,7 +261,7 @@ def _keeps_shape(found, op, channels):
             and info.shape[channels.axis] == len(channels.classes))
 
 
-@rule("sum")
+@channel_rule("sum")
 def _add_all(found, op):
     known = [found.channels(n) for n in op.inputs["X"]]
     if any(c is None or (c.rank, c.axis, len(c.classes))

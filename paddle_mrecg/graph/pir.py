@@ -16,11 +16,11 @@ from .graph import Graph, Op, TensorInfo
 from .params import read_combined
 from .pir_attrs import as_list, attributes, finish_attrs, is_list_attr, tensor_info
 from .pir_forms import Forms
-from .pir_table import RULES
+from .pir_table import PIR_RULES
 from .program import BY_PRODUCTS, is_quantize_op
 from .simplify import drop_unused
 
-_CONTROL_FLOW = ("if", "while", "pylayer", "cinn")
+_PIR_CONTROL_FLOW = ("if", "while", "pylayer", "cinn")
 _EMPTY = 0  # the id of an operand that is not given
 
 
@@ -42,7 +42,7 @@ def read_pir(json_path: str, params_path: str, allow_quantized: bool = False) ->
         ModelError: a file is missing, truncated, foreign, does not belong to the other, or the
             program has control flow or is quantized already.
     """
-    ops = _parse(json_path)
+    ops = _parse_json(json_path)
     reader = _Reader(json_path)
     for op in ops:
         reader.read(op, allow_quantized)
@@ -53,7 +53,7 @@ def read_pir(json_path: str, params_path: str, allow_quantized: bool = False) ->
     return graph
 
 
-def _parse(path) -> List[dict]:
+def _parse_json(path) -> List[dict]:
     try:
         with open(path, encoding="utf-8") as file:
             program = json.load(file)
@@ -91,7 +91,7 @@ class _Reader(Forms):
     def read(self, op, allow_quantized):
         try:
             name = op["#"].split(".", 1)[-1]
-            if name.split("_")[0] in _CONTROL_FLOW or op.get("regions"):
+            if name.split("_")[0] in _PIR_CONTROL_FLOW or op.get("regions"):
                 raise ModelError(f"{self.path} contains control flow (op '{name}'), which cannot "
                                  "be quantized: export the model without "
                                  "data-dependent loops or branches")
@@ -163,7 +163,7 @@ class _Reader(Forms):
     # Everything else. ---------------------------------------------------------------------
 
     def _read_op(self, name, op):
-        rule = RULES.get(name)
+        rule = PIR_RULES.get(name)
         attrs = attributes(op)
         operands = [i["%"] for i in op["I"]]
         if rule is None or len(operands) > len(rule.inputs):

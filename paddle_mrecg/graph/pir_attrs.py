@@ -13,7 +13,7 @@ _TYPES = {"0.t_f32": "float32", "0.t_f64": "float64", "0.t_f16": "float16", "0.t
 _NOISE = ("struct_name", "place", "stop_gradient", "op_callstack", "persistable",
           "trainable_statistics")
 # ProgramDesc's attribute types that hold one value, and those that hold a list.
-_SINGLE, _LISTS = (0, 1, 2, 6, 9, 15, 16), (3, 4, 5, 7, 11, 12, 17)
+_SINGLE, _LIST_KINDS = (0, 1, 2, 6, 9, 15, 16), (3, 4, 5, 7, 11, 12, 17)
 _CASTS = {0: int, 1: float, 2: str, 9: int}
 _SUMS = ("reduce_sum", "reduce_prod")
 
@@ -32,16 +32,16 @@ def tensor_info(name, kind) -> TensorInfo:
 
 def attributes(op) -> Dict[str, Any]:
     """Names and plain values of an op's attributes, without those that change no result."""
-    return {a["N"]: _value(a["AT"]) for a in op["A"] if a["N"] not in _NOISE}
+    return {a["N"]: _number_of(a["AT"]) for a in op["A"] if a["N"] not in _NOISE}
 
 
-def _value(attribute):
+def _number_of(attribute):
     """``VD`` holds as text the numbers that JSON cannot hold: INF, -INF and NAN."""
     if "VD" in attribute:
         return float(attribute["VD"])
     data = attribute.get("D")
     if attribute["#"].endswith("a_array"):
-        return [_value(item) for item in data]
+        return [_number_of(item) for item in data]
     return data
 
 
@@ -54,7 +54,7 @@ def attr_kinds(op_type: str) -> Dict[str, int]:
 
 def is_list_attr(op_type: str, attr: str) -> bool:
     """Whether ProgramDesc holds a list there; an attribute that Paddle does not know may be one."""
-    return attr_kinds(op_type).get(attr, _LISTS[0]) in _LISTS
+    return attr_kinds(op_type).get(attr, _LIST_KINDS[0]) in _LIST_KINDS
 
 
 def finish_attrs(op_type, attrs, inputs, outputs):
@@ -70,7 +70,7 @@ def finish_attrs(op_type, attrs, inputs, outputs):
     for key, value in attrs.items():
         if isinstance(value, str) and kinds.get(key, 0) in (0, 9) and "dtype" in key:
             attrs[key] = DTYPE_CODES.get(value, -1)
-        elif kinds.get(key) in _LISTS and not isinstance(value, list):
+        elif kinds.get(key) in _LIST_KINDS and not isinstance(value, list):
             attrs[key] = [value]
         elif kinds.get(key) in _SINGLE and isinstance(value, list) and len(value) == 1:
             attrs[key] = value[0]

@@ -16,7 +16,7 @@ from typing import Any, Dict, Tuple
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class PIRRule:
     """Translation of one PIR op; see the module's docstring for ``inputs``."""
 
     type: str
@@ -36,7 +36,7 @@ _EXTRA: Dict[str, Dict[str, Any]] = {
         "add", "sub", "mul", "div", "max", "min", "pow", "floordiv", "mod", "fmax", "fmin")}}
 
 
-def _derived() -> Tuple[Dict[str, Rule], Dict[str, str]]:
+def _derived() -> Tuple[Dict[str, PIRRule], Dict[str, str]]:
     data = json.loads(Path(__file__).with_name("pir_rules.json").read_text(encoding="utf-8"))
     rules = {}
     for name, op_type, inputs, outputs, attributes in data["rules"]:
@@ -44,16 +44,17 @@ def _derived() -> Tuple[Dict[str, Rule], Dict[str, str]]:
             continue
         pairs = (a.partition(">") for a in attributes.split())
         rename = {pir: new if arrow else pir for pir, arrow, new in pairs if arrow}
-        rules[name] = Rule(op_type, tuple(inputs.split()), tuple(outputs.split()), rename,
-                           _EXTRA.get(op_type, {}))
+        rules[name] = PIRRule(op_type, tuple(inputs.split()), tuple(outputs.split()), rename,
+                              _EXTRA.get(op_type, {}))
     return rules, data["reasons"]
 
 
-RULES, REASONS = _derived()
+PIR_RULES, REASONS = _derived()
 
 
 def _hand(name, op_type, inputs="X", outputs="Out", rename=None, **extra):
-    RULES[name] = Rule(op_type, tuple(inputs.split()), tuple(outputs.split()), rename or {}, extra)
+    PIR_RULES[name] = PIRRule(op_type, tuple(inputs.split()), tuple(outputs.split()), rename or {},
+                              extra)
 
 
 # One ProgramDesc op that an attribute, or what its operands are, splits into several PIR ops.
@@ -71,6 +72,7 @@ _hand("dropout", "dropout", "X - @dropout_prob", "Out",
       {"mode": "dropout_implementation", "seed": "", "fix_seed": ""})
 _hand("rnn", "rnn", "Input PreState WeightList SequenceLength -", "Out DropoutState State Reserve")
 # PIR writes some ops with a trailing underscore: they may reuse their input's memory.
-RULES.update({name + "_": rule for name, rule in list(RULES.items()) if name + "_" not in RULES})
-RULES.update({name[:-1]: rule for name, rule in list(RULES.items())
-              if name.endswith("_") and name[:-1] not in RULES})
+PIR_RULES.update({name + "_": rule for name, rule in list(PIR_RULES.items())
+                  if name + "_" not in PIR_RULES})
+PIR_RULES.update({name[:-1]: rule for name, rule in list(PIR_RULES.items())
+                  if name.endswith("_") and name[:-1] not in PIR_RULES})

@@ -77,7 +77,7 @@ def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
     last_reader = {name: op for op in graph.ops for name in op.input_names}
     for op in graph.ops:
         try:
-            written = _run(op, runs, result)
+            written = _probe_op(op, runs, result)
         except _Failed as failed:
             raise ModelError(_why(op, graph, feed, failed)) from failed.__cause__
         free = op.type == "shape" or all(n in data_free for n in op.input_names if n)
@@ -108,7 +108,7 @@ def _samples(graph: Graph, feed, count: int) -> Dict[str, paddle.Tensor]:
     return chosen
 
 
-def _run(op: Op, runs: List[Dict[str, paddle.Tensor]], result: Probe) -> List[str]:
+def _probe_op(op: Op, runs: List[Dict[str, paddle.Tensor]], result: Probe) -> List[str]:
     """Run one op in all runs; returns what it wrote, nothing when it cannot run."""
     blocked = [n for n in op.input_names if n and n not in runs[0]]
     if blocked:

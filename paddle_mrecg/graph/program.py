@@ -65,7 +65,7 @@ def read_program(model_path: str, params_path: str, allow_quantized: bool = Fals
         ModelError: a file is missing, truncated, foreign, does not belong to the other, or the
             program has control flow or is quantized already.
     """
-    program = _parse(model_path)
+    program = _parse_protobuf(model_path)
     _refuse(program, model_path, allow_quantized)
     block = program.blocks[0]
     tensors = {var.name: _tensor_info(var) for var in block.vars if _is_tensor(var)}
@@ -79,7 +79,7 @@ def read_program(model_path: str, params_path: str, allow_quantized: bool = Fals
     return graph
 
 
-def _parse(path):
+def _parse_protobuf(path):
     pb = framework_pb2()
     try:
         with open(path, "rb") as file:
@@ -173,16 +173,16 @@ def _attributes(op):
                              "model with fixed sizes")
         value = getattr(attr, field)
         if field == "scalar":
-            value = _scalar(value)
+            value = _proto_scalar(value)
         elif field == "scalars":
-            value = [_scalar(v) for v in value]
+            value = [_proto_scalar(v) for v in value]
         elif field.endswith("s") and field != "s":
             value = list(value)
         attrs[attr.name] = value
     return attrs
 
 
-def _scalar(value):
+def _proto_scalar(value):
     return {1: value.b, 2: value.i, 3: value.r}.get(value.type, value.r)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from .graph import Graph
 
-_ELEMENTWISE = {"elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div"}
+_MERGED = {"elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div"}
 
 
 def drop_identities(graph: Graph) -> None:
@@ -56,7 +56,7 @@ def affine_to_scale(graph: Graph) -> None:
     20 times cheaper on a CPU.
     """
     for op in graph.ops:
-        if op.type not in _ELEMENTWISE:
+        if op.type not in _MERGED:
             continue
         x, y = op.input("X"), op.input("Y")
         if _is_scalar(graph, y) and x not in graph.params:

@@ -16,7 +16,7 @@ from .program import BY_PRODUCTS
 
 (
     _INT,
-    _FLOAT,
+    _FLOAT32,
     _STRING,
     _INTS,
     _FLOATS,
@@ -28,12 +28,12 @@ from .program import BY_PRODUCTS
     _FLOAT64S,
     _FLOAT64,
 ) = (0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 12, 15)
-_FIELDS = {_INT: ("i", int), _FLOAT: ("f", float), _STRING: ("s", str), _INTS: ("ints", int),
+_FIELDS = {_INT: ("i", int), _FLOAT32: ("f", float), _STRING: ("s", str), _INTS: ("ints", int),
            _FLOATS: ("floats", float), _STRINGS: ("strings", str), _BOOLEAN: ("b", bool),
            _BOOLEANS: ("bools", bool), _LONG: ("l", int), _LONGS: ("longs", int),
            _FLOAT64S: ("float64s", float), _FLOAT64: ("float64", float)}
 _SCALARS = 17
-_LISTS = (_INTS, _FLOATS, _STRINGS, _BOOLEANS, _LONGS, _FLOAT64S)
+_LIST_TYPES = (_INTS, _FLOATS, _STRINGS, _BOOLEANS, _LONGS, _FLOAT64S)
 _TENSOR, _FEED_LIST, _FETCH_LIST = 7, 9, 10
 
 # by-products of training alone
@@ -198,7 +198,7 @@ def _add_attr(description, name, value: Any, kind=None):
         kind = _plain_kind(value)
     field, cast = _FIELDS[kind]
     attr = description.attrs.add(name=name, type=kind)
-    if kind in _LISTS:
+    if kind in _LIST_TYPES:
         getattr(attr,
                 field).extend(cast(v)
                               for v in (value if isinstance(value, (list, tuple)) else [value]))
@@ -222,5 +222,5 @@ def _plain_kind(value):
         wide = any(abs(v) > 2**31 - 1 for v in (value if is_list else [value]))
         return (_LONGS if wide else _INTS) if is_list else (_LONG if wide else _INT)
     if isinstance(first, float):
-        return _FLOATS if is_list else _FLOAT
+        return _FLOATS if is_list else _FLOAT32
     return _STRINGS if is_list else _STRING

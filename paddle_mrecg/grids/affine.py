@@ -15,6 +15,8 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 
+NEAR = 0.1  # a weight this close to its level, in steps, counts as collapsed onto it
+
 
 def along_axis(values, axis: Optional[int], ndim: int):
     """One value per index of ``axis``, shaped to broadcast over ``ndim`` dimensions.

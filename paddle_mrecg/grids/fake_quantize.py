@@ -29,7 +29,7 @@ from .affine import along_axis
 # integer, halves to even, on every Paddle version (paddle.round rounds halves away from zero up
 # to 2.6), and costs no pass of its own.
 ROUNDER = 12582912.0
-_STEEP = 65536.0  # makes a 0/1 mask of the distance to the grid's end
+_MASK_SLOPE = 65536.0  # makes a 0/1 mask of the distance to the grid's end
 
 Number = Union[float, paddle.Tensor]
 
@@ -189,7 +189,7 @@ def _inside(x, scale, shift, grid):
     middle = 0.5 * (grid.qmin + grid.qmax)
     reach = 0.5 * (grid.qmax - grid.qmin) + grid.margin
     distance = paddle.scale(x, 1.0 / scale, shift - middle).abs_()
-    return distance.scale_(-_STEEP, _STEEP * reach).clip_(0.0, 1.0)
+    return distance.scale_(-_MASK_SLOPE, _MASK_SLOPE * reach).clip_(0.0, 1.0)
 
 
 def _dot(a, b):

@@ -38,7 +38,7 @@ def weight_encoding(w: np.ndarray, spec: QuantSpec, method: str = "mse",
         [0.10000000149011612, 0.20000000298023224]
     """
     _check_method(method)
-    w = _checked(w)
+    w = _finite(w)
     rows = (w.reshape(1, -1) if spec.axis is None
             else np.moveaxis(w, spec.axis, 0).reshape(w.shape[spec.axis], -1))
     low, high = rows.min(1), rows.max(1)
@@ -100,7 +100,7 @@ class ActivationObserver:
         Raises:
             DataError: the batch is empty or holds NaN or Inf.
         """
-        batch = _checked(batch).ravel()
+        batch = _finite(batch).ravel()
         low, high = float(batch.min()), float(batch.max())
         self.low, self.high = min(self.low, low), max(self.high, high)
         if self.method == "min_max":
@@ -197,7 +197,7 @@ def _check_method(method):
         raise ConfigError(f"unknown observer '{method}'; choose one of {', '.join(METHODS)}")
 
 
-def _checked(values) -> np.ndarray:
+def _finite(values) -> np.ndarray:
     values = np.asarray(values, np.float32)
     if values.size == 0:
         raise DataError(f"tensor of shape {list(values.shape)} has no values to observe")

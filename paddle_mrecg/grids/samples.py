@@ -11,10 +11,10 @@ from .ranges import MSE_SHRINK, SMALLEST_RANGE, grid, mse_range
 
 # values kept of each activation for the search: a percent of error in the step matters little
 KEPT = 1 << 14
-INITS = ("mse", "lsq", "abs_max")
+STEP_INITS = ("mse", "lsq", "abs_max")
 # Bottlenecks of MobileNetV2 have single values fifty times the mean: with two bits the best range
 # is a few percent of theirs.
-_SHRINKS = np.concatenate([MSE_SHRINK, 0.2 * 0.9 ** np.arange(25)])
+_MSE_SHRINKS = np.concatenate([MSE_SHRINK, 0.2 * 0.9 ** np.arange(25)])
 
 
 class Samples:
@@ -113,10 +113,11 @@ def initial_range(samples: Samples, spec: QuantSpec, init: str) -> Tuple[np.ndar
     if init == "abs_max":
         return samples.ends()
     if init != "mse":
-        raise ConfigError(f"unknown init '{init}' of a quanter; choose one of {', '.join(INITS)}")
+        raise ConfigError(f"unknown init '{init}' of a quanter; choose one of "
+                          f"{', '.join(STEP_INITS)}")
     # not the ends: among so few values the largest of all would count many times over
     rows = samples.rows()
-    return mse_range(rows, rows.min(1), rows.max(1), spec, shrinks=_SHRINKS, norm=2.0)
+    return mse_range(rows, rows.min(1), rows.max(1), spec, shrinks=_MSE_SHRINKS, norm=2.0)
 
 
 def awake(step: np.ndarray, samples: Samples, qmax: int) -> np.ndarray:

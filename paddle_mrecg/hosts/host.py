@@ -10,7 +10,7 @@ CONFIG_OPTIONS = ("-c", "--config", "--slim_config")
 OVERRIDE_OPTIONS = ("-o", "--opt", "--override")
 
 
-class Call(NamedTuple):
+class ScriptCall(NamedTuple):
     """A script of a host, or any other script.
 
     Attributes:
@@ -51,20 +51,20 @@ class Call(NamedTuple):
         return found
 
 
-def call_of(script: str, arguments: List[str]) -> Call:
+def call_of(script: str, arguments: List[str]) -> ScriptCall:
     """Recognise the host by its package next to or above the script."""
     directory = os.path.dirname(os.path.abspath(script))
     while True:
         for host in HOSTS:
             if os.path.isdir(os.path.join(directory, host.PACKAGE)):
-                return Call(script, arguments, host, directory)
+                return ScriptCall(script, arguments, host, directory)
         parent = os.path.dirname(directory)
         if parent == directory:
-            return Call(script, arguments)
+            return ScriptCall(script, arguments)
         directory = parent
 
 
-def import_roots(call: Call) -> Tuple[str, ...]:
+def import_roots(call: ScriptCall) -> Tuple[str, ...]:
     """Where the script's imports are looked for, before everything else: its own folder,
     as always, and its host's.
     """

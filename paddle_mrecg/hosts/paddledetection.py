@@ -15,7 +15,7 @@ def install(patches, switches):
     from ppdet.engine import trainer
     from ppdet.slim import quant
 
-    from ..config.dialect.aware import names_ours
+    from ..config.dialect.aware import dict_names_ours
     from ..aware.layers import as_float
     train, begin = trainer.Trainer.train, trainer.ComposeCallback.on_epoch_begin
     initialise, quantize = quant.QAT.__init__, quant.QAT.__call__
@@ -48,7 +48,7 @@ def install(patches, switches):
     @functools.wraps(quantize)
     def __call__(self, model):
         # PaddleDetection takes activation_preprocess_type out unless it trains
-        if names_ours(self._as_given):
+        if dict_names_ours(self._as_given):
             self.quant_config = self._as_given
         return quantize(self, model)
 

@@ -12,12 +12,12 @@ from ..errors import ModelError
 from ..report.progress import get_logger
 from ..slim import registration
 from ..slim.patches import Patches
-from .host import Call, import_roots
+from .host import ScriptCall, import_roots
 from .sections import Strategies
 from .switches import Switches
 
 
-def run_script(call: Call, strategies: Strategies, watch: Optional[str] = None):
+def run_script(call: ScriptCall, strategies: Strategies, watch: Optional[str] = None):
     """Run a script as ``python SCRIPT ...`` does, our strategies switched on.
 
     Args:
@@ -44,7 +44,7 @@ def run_script(call: Call, strategies: Strategies, watch: Optional[str] = None):
                              " and ".join(switches.unused()), call.script)
 
 
-def _install_host(call: Call, patches: Patches, switches: Switches):
+def _install_host(call: ScriptCall, patches: Patches, switches: Switches):
     try:
         call.host.install(patches, switches)
     except ModuleNotFoundError as error:
@@ -57,7 +57,7 @@ def _install_host(call: Call, patches: Patches, switches: Switches):
 
 
 @contextlib.contextmanager
-def _as_main(call: Call):
+def _as_main(call: ScriptCall):
     """``sys.argv`` and ``sys.path`` as the script expects them."""
     argv, path = sys.argv, list(sys.path)
     sys.argv = [call.script, *call.arguments]

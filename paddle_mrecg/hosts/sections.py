@@ -17,11 +17,11 @@ from ..config.schema import ALL_SECTIONS, nearly
 from ..config.aware import TRAINING_SECTIONS, TrainingConfig
 from ..errors import ConfigError
 from ..slim.act_recipe import is_recipe
-from .host import Call, call_of
+from .host import ScriptCall, call_of
 
 POST_SECTIONS = ("QuantPost", "MRECG", "Data")
 IN_HOST_FILES = (*TRAINING_SECTIONS, *POST_SECTIONS)
-BASE = "_BASE_"  # PaddleDetection's list of files to start from
+BASE_KEY = "_BASE_"  # PaddleDetection's list of files to start from
 # What cannot be said here, and why.
 SCRIPTS_OWN = "has no effect, the script decides it; leave it out"
 NO_CALIBRATION = ("needs calibration data before training, which scripts of hosts do "
@@ -62,7 +62,7 @@ for _prefix in ("!", "tag:yaml.org,2002:python/"):
 
 
 def examine(script: str, arguments: List[str],
-            strategy: Optional[str] = None) -> Tuple[Call, "Strategies"]:
+            strategy: Optional[str] = None) -> Tuple[ScriptCall, "Strategies"]:
     """A call of a script and its strategies, checked; nothing of the host is imported.
 
     Args:
@@ -81,7 +81,7 @@ def examine(script: str, arguments: List[str],
     return call, read_strategies(call, strategy)
 
 
-def describe(call: Call, strategies: Strategies) -> str:
+def described(call: ScriptCall, strategies: Strategies) -> str:
     """What would be switched on, in words."""
     lines = [f"script   {call.script}",
              f"host     {call.host.NAME if call.host else 'none: epochs are unknown'}"]
@@ -92,7 +92,7 @@ def describe(call: Call, strategies: Strategies) -> str:
     return "\n".join(lines)
 
 
-def read_strategies(call: Call, strategy: Optional[str] = None) -> Strategies:
+def read_strategies(call: ScriptCall, strategy: Optional[str] = None) -> Strategies:
     """All sections that a call names, checked.
 
     Args:
@@ -149,7 +149,7 @@ def host_sections(path: str) -> Dict[str, Any]:
                           "YAML file of the host") from error
     entries = entries if isinstance(entries, dict) else {}
     merged: Dict[str, Any] = {}
-    for base in entries.pop(BASE, None) or ():
+    for base in entries.pop(BASE_KEY, None) or ():
         base = os.path.expanduser(str(base))
         base = os.path.join(os.path.dirname(path), base)
         merged.update(host_sections(base) if os.path.isfile(base) else {})
@@ -184,9 +184,9 @@ def _configs(found: Dict, sources: Dict[str, str], problems: List[str], known_ho
     """
     post = {name: found[name] or {} for name in (*POST_SECTIONS, "Global") if name in found}
     training = {name: found[name] for name in found if name not in post}
-    settings = (_checked(load_training_config, _injected(training, known_host), sources, problems)
+    settings = (_loaded(load_training_config, _injected(training, known_host), sources, problems)
                 if training else None)
-    checked = (_checked(load_config, post, sources, problems) if set(post) & set(POST_SECTIONS)
+    checked = (_loaded(load_config, post, sources, problems) if set(post) & set(POST_SECTIONS)
                else None)
     if post and checked is None and set(post) == {"Global"}:
         problems.append(f"{sources['Global']}: Global is read with the sections QuantPost and "
@@ -206,7 +206,7 @@ def _injected(training: Dict, known_host: bool) -> Dict:
     return dict(training, QuantAware=settings)
 
 
-def _checked(load, sections: Dict, sources: Dict[str, str], problems: List[str]):
+def _loaded(load, sections: Dict, sources: Dict[str, str], problems: List[str]):
     try:
         return load(sections)
     except ConfigError as error:

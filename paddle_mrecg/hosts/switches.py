@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Optional, Set
 from ..config.aware import TRAINING_SECTIONS
 from ..errors import ConfigError
 from ..report.progress import get_logger
-from ..slim.patches import STATE, Patches
+from ..slim.patches import OURS_ATTRIBUTE, Patches
 from ..slim.post_static import PLACES, READERS, quant_static_mrecg
 from ..slim.ptq import MrecgPTQ
 from ..slim.qat import MrecgQAT
@@ -104,19 +104,19 @@ class Switches:
             if training is None:
                 registered(qat, config, *args, **kwargs)
             else:
-                setattr(qat, STATE, MrecgQAT(training))
+                setattr(qat, OURS_ATTRIBUTE, MrecgQAT(training))
                 qat.config = config
                 self._use(TRAINING_SECTIONS,
                           f"{self.host_name}'s own settings of its quantizer are replaced")
-            if STATE in vars(qat):
-                self._models.append(vars(qat)[STATE])
+            if OURS_ATTRIBUTE in vars(qat):
+                self._models.append(vars(qat)[OURS_ATTRIBUTE])
 
         return __init__
 
     def _behind_ptq(self, registered: Callable) -> Callable:
         @functools.wraps(registered)
         def __init__(ptq, *args, **kwargs):
-            setattr(ptq, STATE, MrecgPTQ(self.strategies.post))
+            setattr(ptq, OURS_ATTRIBUTE, MrecgPTQ(self.strategies.post))
             self._use(self.strategies.post, f"{self.host_name}'s own settings of PTQ are replaced")
 
         return __init__

@@ -49,7 +49,7 @@ class ActivationQuantizer:
             raise ConfigError(f"unknown activation clip '{clip}'; choose one of {', '.join(CLIPS)}")
         self.learn = learn
         clips = learn and clip == "symmetric_pact"
-        self._encoding = _symmetric(encoding) if clips else encoding
+        self._encoding = _without_zero_point(encoding) if clips else encoding
         spec = self._encoding.spec
         self._grid = Grid(spec.qmin, spec.qmax, grad_scale=grad_scale, margin=0.5,
                           unit=float(spec.qmax) if clips else 1.0, clip=clips, by_dots=True)
@@ -101,7 +101,7 @@ class ActivationQuantizer:
         return Encoding(self._encoding.spec, np.float32(self.scale()), self._encoding.zero_point)
 
 
-def _symmetric(encoding: Encoding) -> Encoding:
+def _without_zero_point(encoding: Encoding) -> Encoding:
     """The grid without zero point that reaches as far."""
     spec, (low, high) = encoding.spec, encoding.range
     if not encoding.zero_point.any() and not (spec.signed and not spec.symmetric):

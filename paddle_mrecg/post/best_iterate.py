@@ -7,16 +7,16 @@ import numpy as np
 from .unit_loss import Loss, UnitProblem, measure, total
 
 POINTS = 4  # iterates that are judged, evenly over the steps; the last one is among them
-MOST = 128  # samples that judge
+MOST_JUDGES = 128  # samples that judge
 
 
 def judging_rows(count: int, rng: np.random.Generator) -> np.ndarray:
-    """The samples that judge a unit's iterates, ascending: all, or ``MOST`` drawn ones.
+    """The samples that judge a unit's iterates, ascending: all, or ``MOST_JUDGES`` drawn ones.
 
     They train as well. To keep them from it costs more than it guards against: with few samples
     each one matters, with many an iterate that fits them fits the others.
     """
-    return np.sort(rng.permutation(count)[:MOST])
+    return np.sort(rng.permutation(count)[:MOST_JUDGES])
 
 
 class BestIterate:

@@ -144,11 +144,11 @@ def job_parts(settings: Dict, graph: Graph, samples: Dict[str, np.ndarray]) -> D
     ops = [(op.type, op.inputs, op.outputs, op.attrs) for op in graph.ops]
     program = json.dumps([ops, graph.inputs, graph.outputs], sort_keys=True, default=str)
     return dict(parts, **{"the model's program": hashlib.sha256(program.encode()).hexdigest(),
-                          "the model's parameters": _digest(graph.params),
-                          "the calibration samples": _digest(samples)})
+                          "the model's parameters": _arrays_digest(graph.params),
+                          "the calibration samples": _arrays_digest(samples)})
 
 
-def _digest(arrays: Dict[str, np.ndarray]) -> str:
+def _arrays_digest(arrays: Dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())

@@ -24,11 +24,11 @@ from .scheme import Scheme
 from .unit_loss import MEASURE_CHUNK
 
 SCORED = 64  # samples whose rows are looked at
-ROWS = 2048  # positions of a layer's output, over all scored samples
+SCORED_POSITIONS = 2048  # positions of a layer's output, over all scored samples
 _ELEMENTS = 1 << 21  # of a layer's rows
 _FEWEST = 256
 PERCENTILES = (0.999, 0.9999, 0.99999)
-SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+RANGE_SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 
 def candidates(observer: ActivationObserver) -> Dict[str, Encoding]:
@@ -42,7 +42,7 @@ def candidates(observer: ActivationObserver) -> Dict[str, Encoding]:
     """
     proposed = {m: observer.encoding(m) for m in ("mse", "min_max", "kl")}
     proposed.update({f"percentile {p:g}": observer.encoding("percentile", p) for p in PERCENTILES})
-    proposed.update({f"{s:g} of min_max": observer.shrunk(s) for s in SHARES})
+    proposed.update({f"{s:g} of min_max": observer.shrunk(s) for s in RANGE_SHARES})
     unique: Dict[tuple, str] = {}
     for name, grid in proposed.items():
         unique.setdefault((float(grid.scale), float(grid.zero_point)), name)
@@ -51,7 +51,7 @@ def candidates(observer: ActivationObserver) -> Dict[str, Encoding]:
 
 def most_positions(layout: LayerRows) -> int:
     """Positions of a layer's output to look at: fewer where a position has many inputs."""
-    return min(ROWS, max(_FEWEST, _ELEMENTS // (layout.groups * layout.rows)))
+    return min(SCORED_POSITIONS, max(_FEWEST, _ELEMENTS // (layout.groups * layout.rows)))
 
 
 class _Error:

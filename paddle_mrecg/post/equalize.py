@@ -31,7 +31,7 @@ INSERT_ERROR = 0.003  # of the power, and there must be that much
 LARGEST = 256.0  # factor: a channel that was hardly seen may come alive
 BALANCES = (1.0, 0.75, 0.5, 0.25, 0.0)  # factor = (1 / range of input)^b (range of weights)^(1-b)
 RANGED = 64  # samples whose ranges are taken
-MEASURED = 8  # samples on which errors are measured, where there are twice as many: others
+MEASURED_SAMPLES = 8  # samples on which errors are measured, where there are twice as many: others
 _CHUNK = 8
 
 
@@ -95,9 +95,9 @@ class Equalizer:
     def __init__(self, graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray], seed: int = 0):
         self.graph, self.scheme, self.seed = graph, scheme, seed
         count = len(next(iter(samples.values())))
-        measured = min(MEASURED, count)
+        measured = min(MEASURED_SAMPLES, count)
         self.measured = {n: v[count - measured:] for n, v in samples.items()}
-        left = count - measured if count >= 2 * MEASURED else count
+        left = count - measured if count >= 2 * MEASURED_SAMPLES else count
         self.ranged = {n: v[:min(left, RANGED)] for n, v in samples.items()}
         self.readers: Dict[str, List[Op]] = {}
         for op in graph.ops:

@@ -17,7 +17,7 @@ from ..graph.graph import Graph
 from ..graph.ops import run_op
 from .streams import ActivationStore
 
-CLIP = 100.0  # one element never weighs more than this many times the mean
+LARGEST_WEIGHT = 100.0  # one element never weighs more than this many times the mean
 
 
 def importance(graph: Graph, ops, names: List[str], samples: Dict[str, np.ndarray],
@@ -57,14 +57,14 @@ def importance(graph: Graph, ops, names: List[str], samples: Dict[str, np.ndarra
                 result[name] = store.allocate((count,) + squared.shape[1:])
             result[name][start:start + chunk] = squared
     for array in result.values():
-        _normalize(array, chunk)
+        _bounded(array, chunk)
     return result
 
 
-def _normalize(array, chunk: int):
-    """Mean 1, no value above CLIP times the mean, and mean 1 again."""
+def _bounded(array, chunk: int):
+    """Mean 1, no value above LARGEST_WEIGHT times it, and mean 1 again."""
     parts = [slice(start, start + chunk) for start in range(0, len(array), chunk)]
-    for limit in (np.inf, CLIP):
+    for limit in (np.inf, LARGEST_WEIGHT):
         for part in parts:
             array[part] = np.minimum(array[part], np.float32(limit))
         mean = sum(float(array[part].sum(dtype=np.float64)) for part in parts) / array.size

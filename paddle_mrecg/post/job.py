@@ -19,12 +19,12 @@ from .solved_rounding import LayerRounding, rounded_layers
 from .unit_state import UnitKeeper
 from .walk import UnitResult, Walker
 from ..graph.partition import Plan, Unit
-from .write import PROGRAM, score_float, unit_report, write_outcome
+from .write import score_float, unit_report, write_outcome
 from ..report.progress import Progress, get_logger, unit_line
 from ..report.report import Report
-from ..report.result_dir import ResultDir
+from ..report.result_dir import PROGRAM, ResultDir
 from ..report.vdl import VisualDLWriter
-from ..config.dialect.post import accept_slim_config
+from ..config.dialect.post import accept_ptq_config
 from ..strategies.mrecg import make_plan
 
 BOARD_POINTS = 50  # points per curve and unit in VisualDL
@@ -79,7 +79,7 @@ def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = 
         ConfigError, ModelError, DataError, OutputError: with one sentence
             that names the cure; nothing is left half-written.
     """
-    path, config = config, load_config(accept_slim_config(config))
+    path, config = config, load_config(accept_ptq_config(config))
     if isinstance(path, (str, os.PathLike)):
         refuse_foreign_hooks(config, path)
     if save_dir:
@@ -105,7 +105,7 @@ def plan_post(model=None, data_loader=None, config=None) -> Plan:
     """The partition without reconstruction; loss policies use the losses of
     nearest rounding, in seconds. What would stop a run stops this too.
     """
-    config = load_config(accept_slim_config(config))
+    config = load_config(accept_ptq_config(config))
     with examined(config, model, data_loader) as prepared:
         losses = powers = None
         if config.mrecg.granularity in LOSS_POLICIES:

@@ -8,12 +8,12 @@ import paddle
 from ..graph.graph import WEIGHT_SLOTS, Op, activation_name, weight_name
 from ..graph.ops import run_op
 from ..grids.affine import Encoding, position, quantize
-from ..report.layers import COLUMNS, Histogram, LayerReport, ranked
+from ..report.layers import HISTOGRAM_COLUMNS, Histogram, LayerReport, ranked
 from .layer_biases import ChannelMeans
 from .network_state import NetworkState
 from .unit_runner import UnitRunner
 
-SAMPLES = 4  # one at a time: a histogram and a ranking need no more
+ERROR_SAMPLES = 4  # one at a time: a histogram and a ranking need no more
 DRAWN = 6  # layers with histograms
 MARGIN = 0.15  # of the grid's width, on either side of it
 
@@ -58,7 +58,7 @@ class _Layer:
                 for name, part in self.parts.items()}
 
 
-def layer_errors(network, state: NetworkState, samples: int = SAMPLES,
+def layer_errors(network, state: NetworkState, samples: int = ERROR_SAMPLES,
                  drawn: int = DRAWN) -> List[LayerReport]:
     """Measure all quantized layers.
 
@@ -80,14 +80,14 @@ def layer_errors(network, state: NetworkState, samples: int = SAMPLES,
     count = min(samples, len(next(iter(network.samples.values()))))
     feeds = [{n: v[k:k + 1] for n, v in network.samples.items()} for k in range(count)]
     for feed in feeds:
-        _run(network, state, runner, layers, feed)
-    reports = [_report(network, state, layer) for layer in layers.values()]
+        _run_sample(network, state, runner, layers, feed)
+    reports = [_layer_report(network, state, layer) for layer in layers.values()]
     worst = {r.name: r for r in ranked(reports)[:drawn]}
     _draw(network, state, runner, [(layers[name], report) for name, report in worst.items()], feeds)
     return reports
 
 
-def _run(network, state: NetworkState, runner: UnitRunner, layers: Dict[str, _Layer], feed):
+def _run_sample(network, state: NetworkState, runner: UnitRunner, layers: Dict[str, _Layer], feed):
     """One sample through the float network, the quantized one, and every layer by itself."""
     results = list(dict.fromkeys(layer.result for layer in layers.values()))
     sources = list(dict.fromkeys(layer.source for layer in layers.values()))
@@ -114,7 +114,7 @@ def _add_parts(layer: _Layer, runner: UnitRunner, values, weights, quantizers, e
         layer.parts[name].add(output.numpy() - expected)
 
 
-def _report(network, state: NetworkState, layer: _Layer) -> LayerReport:
+def _layer_report(network, state: NetworkState, layer: _Layer) -> LayerReport:
     encoding = state.activation_encodings.get(layer.source)
     return LayerReport(layer.weight, layer.op.type, list(network.graph.params[layer.weight].shape),
                        network.scheme.weights[layer.weight].bits,
@@ -153,7 +153,8 @@ def histogram(arrays: Sequence[np.ndarray], encoding: Optional[Encoding]) -> Opt
     margin = max(1.0, np.ceil(MARGIN * (spec.qmax - spec.qmin))) * step
     levels = spec.qmax - spec.qmin + 1
     width = round((high - low + 2 * margin) / step)  # in steps
-    columns = width * (COLUMNS // width) if width < COLUMNS else COLUMNS
+    columns = (width * (HISTOGRAM_COLUMNS // width) if width < HISTOGRAM_COLUMNS
+               else HISTOGRAM_COLUMNS)
     edges = np.linspace(low - margin, high + margin, columns + 1)
     flat = np.concatenate([v.reshape(-1) for v in values])
     codes = np.unique(np.concatenate([np.unique(quantize(a, encoding)) for a in arrays]))

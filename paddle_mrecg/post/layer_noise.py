@@ -14,8 +14,8 @@ from .choose_ranges import most_positions
 from .layer_rows import layer_rows, sampled_rows
 from .scheme import ActivationSpec
 
-SHARES = (1.0, 0.85, 0.7, 0.55, 0.4)  # of the range seen
-_SHRINKS = 1.0 - 0.1 * np.arange(7)
+NOISE_SHARES = (1.0, 0.85, 0.7, 0.55, 0.4)  # of the range seen
+_NOISE_SHRINKS = 1.0 - 0.1 * np.arange(7)
 
 
 class ChannelRange:
@@ -99,7 +99,8 @@ class LayerNoise:
         spec = QuantSpec(self.activation.bits, self.activation.symmetric and signed,
                          self.activation.symmetric)
         return min(self._relative(fake_quantize(rows, encode(
-            np.array([share * low]), np.array([share * high]), spec)) @ matrix) for share in SHARES)
+            np.array([share * low]), np.array([share * high]), spec)) @ matrix)
+                   for share in NOISE_SHARES)
 
     def _relative(self, output: np.ndarray) -> float:
         change = output - self._exact
@@ -124,5 +125,5 @@ def _rounded(weight: np.ndarray, spec: QuantSpec) -> np.ndarray:
             else np.moveaxis(weight, spec.axis, 0).reshape(weight.shape[spec.axis], -1))
     low, high = rows.min(1), rows.max(1)
     if spec.bits < 8:
-        low, high = mse_range(np.ascontiguousarray(rows), low, high, spec, shrinks=_SHRINKS)
+        low, high = mse_range(np.ascontiguousarray(rows), low, high, spec, shrinks=_NOISE_SHRINKS)
     return fake_quantize(weight, encode(low, high, spec))

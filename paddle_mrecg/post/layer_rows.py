@@ -15,9 +15,9 @@ from ..errors import UnsupportedOpError
 from ..graph.graph import Op
 from .solve import Gram, ColumnGrid
 
-ROWS = 16384  # positions sampled of one layer
+SOLVED_POSITIONS = 16384  # positions sampled of one layer
 Rows = Tuple[np.ndarray, np.ndarray]
-CHUNK = 1 << 22  # elements of rows or targets at a time: 16 MiB
+CHUNK_ELEMENTS = 1 << 22  # elements of rows or targets at a time: 16 MiB
 
 
 class LayerRows:
@@ -117,7 +117,7 @@ class _Conv(LayerRows):
     def inputs(self, x, shape, index):
         axes = self._axes
         x_size, size = [x.shape[a] for a in axes], [shape[a] for a in axes]
-        sample, places = _places(index, size)
+        sample, places = _sample_row_column(index, size)
         tops, top_seen = self._sources(places[0], 0, x_size[0])
         lefts, left_seen = self._sources(places[1], 1, x_size[1])
         taps = self.kernel[0] * self.kernel[1]
@@ -130,7 +130,7 @@ class _Conv(LayerRows):
         return np.ascontiguousarray(rows, np.float32).reshape(self.groups, len(index), self.rows)
 
     def outputs(self, target, index):
-        sample, places = _places(index, [target.shape[a] for a in self._axes])
+        sample, places = _sample_row_column(index, [target.shape[a] for a in self._axes])
         wanted = self._pick(target, sample, *places).reshape(len(index), self.groups, self.columns)
         return np.ascontiguousarray(wanted.transpose(1, 0, 2), np.float32)
 
@@ -210,7 +210,7 @@ class _MatMul(LayerRows):
         return (wanted if self.alpha == 1 else wanted / self.alpha)[None]
 
 
-def _places(index: np.ndarray, size):
+def _sample_row_column(index: np.ndarray, size):
     """Sample, and row and column of each position."""
     sample, rest = np.divmod(index, size[0] * size[1])
     return sample, np.divmod(rest, size[1])
@@ -228,9 +228,10 @@ class Positions:
         limit(int, optional): positions at most. Default: 16384.
     """
 
-    def __init__(self, layer: LayerRows, num_samples: int, seed: int, limit: int = ROWS):
+    def __init__(self, layer: LayerRows, num_samples: int, seed: int,
+                 limit: int = SOLVED_POSITIONS):
         self._width = layer.groups * layer.columns
-        self._step = max(1, CHUNK // (layer.groups * max(layer.rows, layer.columns)))
+        self._step = max(1, CHUNK_ELEMENTS // (layer.groups * max(layer.rows, layer.columns)))
         self._num_samples, self._seed, self._limit = num_samples, seed, limit
         self._chosen, self._begin = None, 0
 
@@ -254,7 +255,7 @@ class Positions:
 
 
 def sampled_rows(layer: LayerRows, chunks: Iterable[Rows], num_samples: int, seed: int,
-                 limit: int = ROWS) -> Iterable[Rows]:
+                 limit: int = SOLVED_POSITIONS) -> Iterable[Rows]:
     """Rows of input and output at positions drawn without replacement.
 
     Args:

@@ -104,8 +104,8 @@ class Forecast:
             return f"{folder} lies in memory as well, set TMPDIR to a folder on a disk"
         least = self.process + LEAST_CACHE
         works = {s.name: s.work for s in self.stages}
-        others = max(work for name, work in works.items() if name != TRAINING)
-        training, (size, growth) = works.get(TRAINING, 0.0), self.batch
+        others = max(work for name, work in works.items() if name != UNIT_TRAINING)
+        training, (size, growth) = works.get(UNIT_TRAINING, 0.0), self.batch
         if least + max(others, training) <= room:
             return f"set Global.memory_limit_mb={int(room * 0.95) >> 20}"
         fitting = int((room * 0.98 - least - training) / growth + size) if growth else 0
@@ -118,7 +118,7 @@ class Forecast:
                    f"set Global.memory_limit_mb={int(least + max(others, training)) // MIB + 1}"))
 
 
-TRAINING = "training a unit"
+UNIT_TRAINING = "training a unit"
 
 
 @dataclasses.dataclass

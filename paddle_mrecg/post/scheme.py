@@ -101,7 +101,7 @@ def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
     activations: Dict[str, ActivationSpec] = {}
     first, last = first_and_last(graph.ops, set(chosen).__contains__)
     for op in chosen:
-        weight_bits, act_bits = layer_bits(_names(op, graph), config, op in first, op in last)
+        weight_bits, act_bits = layer_bits(_names_of_op(op, graph), config, op in first, op in last)
         name, source = weight_name(op, graph), activation_name(op)
         if name in weights:  # one parameter read twice keeps the finer grid
             weight_bits = max(weight_bits, weights[name].bits)
@@ -126,7 +126,7 @@ def _read_otherwise(graph: Graph, ops: List[Op]) -> Set[str]:
             if n in graph.params and not (op in chosen and slot == WEIGHT_SLOTS[op.type][1])}
 
 
-def _names(op: Op, graph: Graph) -> List[str]:
+def _names_of_op(op: Op, graph: Graph) -> List[str]:
     return [weight_name(op, graph)] + op.output_names
 
 
@@ -135,11 +135,11 @@ def _without_skipped(ops: List[Op], graph: Graph, config: QuantPost) -> List[Op]
         raise ModelError("nothing to quantize: the model has no op of "
                          f"{', '.join(config.quantizable_op_type)} with a parameter as weight; its "
                          f"op types are {sorted({o.type for o in graph.ops})}")
-    problems = list(unmatched_patterns("QuantPost", config, [_names(op, graph) for op in ops],
+    problems = list(unmatched_patterns("QuantPost", config, [_names_of_op(op, graph) for op in ops],
                                        "weight or output"))
     if problems:
         raise ConfigError(problems)
-    kept = [op for op in ops if not is_skipped(_names(op, graph), config)]
+    kept = [op for op in ops if not is_skipped(_names_of_op(op, graph), config)]
     if not kept:
         raise ModelError("nothing to quantize: QuantPost.skip excludes every quantizable op; "
                          "remove a pattern")

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import DataError
 
-BLOCK = 128  # rows rounded before all others hear of it: the rest is matrix products
+ROUNDED_ROWS = 128  # rows rounded before all others hear of it: the rest is matrix products
 SWEEPS = 3
 DAMPING = 0.1  # lambda over the mean diagonal of X'X, at least
 DAMPING_PER_ROW = 10.0  # times unknowns over equations: what few samples say is believed less
@@ -169,7 +169,7 @@ def default_damping(gram: Gram) -> float:
 
 
 def solve(gram: Gram, grid: ColumnGrid, damping: float = None, sweeps: int = SWEEPS,
-          block: int = BLOCK) -> Solution:
+          block: int = ROUNDED_ROWS) -> Solution:
     """Round a layer.
 
     Args:

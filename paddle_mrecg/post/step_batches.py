@@ -11,8 +11,8 @@ from typing import Callable, Dict, Hashable, Mapping, Optional
 import numpy as np
 import paddle
 
-SHARE = 0.5  # of the device's free memory; training needs the rest
-ROWS = 256  # per upload
+DEVICE_SHARE = 0.5  # of the device's free memory; training needs the rest
+UPLOAD_ROWS = 256  # per upload
 
 
 class StepBatches:
@@ -29,7 +29,7 @@ class StepBatches:
                  waits: bool = False):
         self._arrays, self._draw, self._held = arrays, draw, None
         room = device_room()
-        if room is not None and sum(_bytes(a) for a in arrays.values()) <= SHARE * room:
+        if room is not None and sum(_row_bytes(a) for a in arrays.values()) <= DEVICE_SHARE * room:
             self._held = {key: _uploaded(array) for key, array in arrays.items()}
         ahead = self._held is None and (waits or room is not None)
         self._thread = ThreadPoolExecutor(1) if ahead else None
@@ -69,10 +69,10 @@ def device_room() -> Optional[int]:
     return cuda.get_device_properties().total_memory - cuda.memory_reserved()
 
 
-def _bytes(array) -> int:
+def _row_bytes(array) -> int:
     return array.size * array.dtype.itemsize
 
 
 def _uploaded(array) -> paddle.Tensor:
-    return paddle.concat([paddle.to_tensor(array[start:start + ROWS])
-                          for start in range(0, len(array), ROWS)])
+    return paddle.concat([paddle.to_tensor(array[start:start + UPLOAD_ROWS])
+                          for start in range(0, len(array), UPLOAD_ROWS)])

@@ -90,10 +90,10 @@ def squared_error(output: paddle.Tensor, target: paddle.Tensor, importance=None)
     """
     difference = (output - target).flatten()
     weighted = difference if importance is None else difference * importance.flatten()
-    return paddle.dot(difference, weighted) * (1.0 / _positions(target.shape))
+    return paddle.dot(difference, weighted) * (1.0 / _position_count(target.shape))
 
 
-def _positions(shape) -> int:
+def _position_count(shape) -> int:
     """Samples x spatial positions; the channel axis is 1 for images, the last one otherwise."""
     channel = 1 if len(shape) == 4 else len(shape) - 1
     return int(np.prod(shape)) // int(shape[channel]) if len(shape) > 1 else int(shape[0])
@@ -135,7 +135,7 @@ def array_loss(values: np.ndarray, targets: np.ndarray) -> Loss:
         difference = np.asarray(values[part], np.float32).ravel() - target
         error += float(np.dot(difference, difference))
         power += float(np.dot(target, target))
-    positions = _positions(targets.shape)
+    positions = _position_count(targets.shape)
     if not (math.isfinite(error) and math.isfinite(power)):
         return Loss(math.inf, max(power, 0.0) / positions if math.isfinite(power) else math.inf)
     return Loss(error / positions, power / positions)

@@ -23,7 +23,7 @@ class UnitRunner:
 
     def __init__(self, graph: Graph, ops: List[Op], scheme: Scheme,
                  constants: Mapping[str, np.ndarray]):
-        self.ops = [op for op in ops if not _is_constant(op, constants)]
+        self.ops = [op for op in ops if not _is_constant_op(op, constants)]
         self.quantized_ops = scheme.quantized_view(self.ops)
         names = dict.fromkeys(n for op in self.ops for n in op.input_names)
         self.fixed = {n: paddle.to_tensor(graph.params[n]) for n in names if n in graph.params}
@@ -108,5 +108,5 @@ def _forget(values: Dict, names):
         values.pop(name, None)
 
 
-def _is_constant(op: Op, constants) -> bool:
+def _is_constant_op(op: Op, constants) -> bool:
     return bool(op.output_names) and all(name in constants for name in op.output_names if name)

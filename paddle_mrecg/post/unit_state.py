@@ -15,8 +15,8 @@ import paddle
 from .checkpoint import UNREADABLE, Checkpoint
 from .unit_loss import Loss
 
-SECONDS = 10.0  # between two states
-SHARE = 0.05  # of the time that saving may take: large units are saved less often
+STATE_SECONDS = 10.0  # between two states
+SAVING_SHARE = 0.05  # of the time that saving may take: large units are saved less often
 
 
 class UnitKeeper:
@@ -32,7 +32,7 @@ class UnitKeeper:
     def __init__(self, checkpoint: Checkpoint, key: str, iters: int, curve: List = None):
         self._checkpoint, self._key, self._iters = checkpoint, f"begun_{key}", iters
         self._curve = curve if curve is not None else []
-        self._next = time.monotonic() + SECONDS
+        self._next = time.monotonic() + STATE_SECONDS
 
     def resume(self, trainer, optimizers, best) -> int:
         """The step to go on with; 0 without a state of this job."""
@@ -71,7 +71,7 @@ class UnitKeeper:
             _pack(arrays, "best", best.snapshot or {})
         self._checkpoint.write(self._key, header, arrays)
         now = time.monotonic()
-        self._next = now + max(SECONDS, (now - begin) / SHARE)
+        self._next = now + max(STATE_SECONDS, (now - begin) / SAVING_SHARE)
 
     def done(self):
         """The unit is finished and stored: forget its state."""
@@ -81,7 +81,8 @@ class UnitKeeper:
     def _restore(trainer, optimizers, best, header, arrays):
         """Everything is looked up before anything is changed."""
         now, earlier = _unpack(arrays, "now"), _unpack(arrays, "best")
-        moments = [{name: arrays[f"moment/{k}/{name}"] for name in _names(arrays, f"moment/{k}/")}
+        moments = [{name: arrays[f"moment/{k}/{name}"]
+                    for name in _names_after(arrays, f"moment/{k}/")}
                    for k, _ in enumerate(optimizers)]
         weights = {n: arrays[f"weight/{n}"] for n in trainer.round_weight}
         rates, numbers = header["rates"], header["numbers"]
@@ -130,7 +131,7 @@ def _pack(arrays: Dict[str, np.ndarray], start: str, snapshot: Dict):
 def _unpack(arrays, start: str) -> Dict:
     """The inverse of ``_pack``; empty if nothing was packed."""
     snapshot: Dict[str, Dict] = dict(alphas={}, biases={}, scales=defaultdict(list))
-    for name in _names(arrays, start + "/"):
+    for name in _names_after(arrays, start + "/"):
         part, _, rest = name.partition("/")
         if part == "scales":
             snapshot[part][rest.partition("/")[2]].append(arrays[f"{start}/{name}"])
@@ -139,5 +140,5 @@ def _unpack(arrays, start: str) -> Dict:
     return snapshot if any(snapshot.values()) else {}
 
 
-def _names(arrays, start: str) -> List[str]:
+def _names_after(arrays, start: str) -> List[str]:
     return [name[len(start):] for name in arrays if name.startswith(start)]

@@ -12,15 +12,15 @@ from ..config import LOSS_POLICIES, Config
 from ..graph.graph import QUANTIZED, WEIGHT_SLOTS, Graph, Op, weight_name
 from ..graph.partition import Module, Unit, join
 from ..graph.probe import Probe
-from .best_iterate import MOST as JUDGING
+from .best_iterate import MOST_JUDGES
 from .drop import POOL, chosen_keep_prob
-from .layer_rows import CHUNK, ROWS
-from .memory import MIB, TRAINING, Forecast, Stage, Start
+from .layer_rows import CHUNK_ELEMENTS, SOLVED_POSITIONS
+from .memory import MIB, UNIT_TRAINING, Forecast, Stage, Start
 from .scheme import FAKE_QUANTIZE, Scheme
 from .unit_loss import MEASURE_CHUNK
 
-_FLOAT = 4
-_SAVED = 1.2  # tensors as large as a unit's values that live while one step is taken
+_FLOAT_BYTES = 4
+_KEPT_PER_STEP = 1.2  # tensors as large as a unit's values that live while one step is taken
 _FED = 1.5  # copies of a unit's inputs in a step: rows, tensors and mixtures
 _MASKED = 2.5  # copies of the pool of random bits while it is made
 _ROUNDED = 13.0  # tensors as large as a weight while its rounding is trained, moments included
@@ -50,7 +50,7 @@ class Sizes:
             return 0.0
         shape = self.found.shapes[name]
         whole = float(np.prod([abs(n) for n in shape]))
-        return _FLOAT * (whole if self.found.kind[name] == "sample" else whole / 2)
+        return _FLOAT_BYTES * (whole if self.found.kind[name] == "sample" else whole / 2)
 
     def all(self, names: Iterable[str]) -> float:
         """Of several tensors, per sample."""
@@ -132,7 +132,7 @@ def _training(sizes: Sizes, modules, config: Config, count: int, given: float, h
     """The stages of the units that need most, and what one more sample per step adds."""
     settings, graph, growth = config.mrecg, sizes.graph, 0.0
     chunk, batch = min(count, MEASURE_CHUNK), min(settings.batch_size, count)
-    training, measuring = Stage(TRAINING, 0.0, given), Stage("measuring a unit", 0.0, given)
+    training, measuring = Stage(UNIT_TRAINING, 0.0, given), Stage("measuring a unit", 0.0, given)
     for units in _tilings(graph, modules, config):
         for unit, streams in _walked(sizes, units):
             inner = sizes.all(n for m in unit.modules[:-1] for n in m.outputs
@@ -141,15 +141,15 @@ def _training(sizes: Sizes, modules, config: Config, count: int, given: float, h
             if settings.loss == "fisher":
                 streams += outputs
             read = {n for op in unit.ops(graph) for n in op.input_names}
-            each = _SAVED * sizes.values(unit.ops(graph)) + _FED * fed + outputs
+            each = _KEPT_PER_STEP * sizes.values(unit.ops(graph)) + _FED * fed + outputs
             fixed = _LIBRARIES + _ROUNDED * sum(graph.params[n].nbytes for n in unit.weights)
-            fixed += min(JUDGING, count) * (fed + outputs)
+            fixed += min(MOST_JUDGES, count) * (fed + outputs)
             bits = [spec.bits for n, spec in sizes.scheme.activations.items() if n in read]
             if chosen_keep_prob(settings.keep_prob, bits) < 1:
                 each += _MASKED * sizes.largest_quantized(unit)
-                fixed += _MASKED * _FLOAT * POOL
+                fixed += _MASKED * _FLOAT_BYTES * POOL
             # targets, and the outputs before; behind training those of two more states
-            stage = Stage(TRAINING, fixed + batch * each,
+            stage = Stage(UNIT_TRAINING, fixed + batch * each,
                           given + half * count * (streams + inner + 2 * outputs))
             if stage.total > training.total:
                 training, growth = stage, each
@@ -191,8 +191,9 @@ def _system(op: Op, graph: Graph, chunk: int, count: int) -> float:
         columns = weight.size // (groups * rows)
     else:
         groups, (rows, columns) = 1, weight.shape
-    item = 8 if rows <= 1024 else _FLOAT
-    taken = ROWS * min(1.0, chunk / count)
+    item = 8 if rows <= 1024 else _FLOAT_BYTES
+    taken = SOLVED_POSITIONS * min(1.0, chunk / count)
     return (_SYSTEMS * item * groups * rows * (rows + columns)
-            + _FLOAT * ROWS * groups * columns  # the output's rows, kept from the float stream
-            + _GATHERED * min(CHUNK, groups * taken * max(rows, columns)) * _FLOAT)
+            # the output's rows, kept from the float stream
+            + _FLOAT_BYTES * SOLVED_POSITIONS * groups * columns
+            + _GATHERED * min(CHUNK_ELEMENTS, groups * taken * max(rows, columns)) * _FLOAT_BYTES)

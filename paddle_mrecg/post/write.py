@@ -25,13 +25,13 @@ from ..report.page.html import write_page
 from ..report.pictures import oscillation_picture
 from ..report.progress import get_logger
 from ..report.report import Report, peak_memory
+from ..report.result_dir import PROGRAM
 from ..report.sizes import code_sizes, file_sizes
 from ..report.summary import summary_text
 from ..report.units import InnerLoss, UnitReport, write_units_csv
 
 # The means of a layer's output need no more samples, and the walk is for a baseline alone.
 BASELINE_SAMPLES = 128
-PROGRAM = "model"  # stem of the written program
 LINE = 100  # columns of the summary on a terminal
 
 
@@ -47,7 +47,7 @@ def score_float(job, result_dir, evaluator: Callable) -> Dict[str, float]:
     with tempfile.TemporaryDirectory(dir=result_dir.staging) as scratch:
         prefix = os.path.join(scratch, "float")
         save_program(job.prepared.float_graph, prefix)
-        scores = _scores(job, "float", prefix, evaluator)
+        scores = _evaluate(job, "float", prefix, evaluator)
     wrong = [name for name, value in scores.items() if not math.isfinite(value)]
     if wrong:
         raise DataError(f"the evaluator gives {wrong[0]} = {scores[wrong[0]]} for the float "
@@ -56,7 +56,7 @@ def score_float(job, result_dir, evaluator: Callable) -> Dict[str, float]:
     return scores
 
 
-def _scores(job, stage: str, prefix: str, evaluator: Callable) -> Dict[str, float]:
+def _evaluate(job, stage: str, prefix: str, evaluator: Callable) -> Dict[str, float]:
     graph = job.prepared.network.graph
     predict = Predictor(prefix, [graph.tensors[n] for n in graph.inputs])
     scores = scores_of(predict, evaluator)
@@ -80,10 +80,10 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict,
     quantized = result_dir.path(PROGRAM)
     program = qdq_graph(network.graph, network.scheme, job.state)
     save_program(program, quantized)
-    report = _report(job, tuned)
+    report = _job_report(job, tuned)
     report.verification = verify(network, job.state, quantized)
     prepared.clock.lap("export and verify")
-    report.layers = _layers(network, job.state)
+    report.layers = _layer_reports(network, job.state)
     prepared.clock.lap("measure layers")
     if job.config.global_.measure_speed:
         report.speed = compare_speed(prepared.float_graph, program,
@@ -97,8 +97,8 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict,
             for stage, state in _baseline_states(job).items():
                 prefix = os.path.join(scratch, stage)
                 save_program(qdq_graph(network.graph, network.scheme, state), prefix)
-                report.metrics[stage] = _scores(job, stage, prefix, evaluator)
-            report.metrics["quantized"] = _scores(job, "quantized", quantized, evaluator)
+                report.metrics[stage] = _evaluate(job, stage, prefix, evaluator)
+            report.metrics["quantized"] = _evaluate(job, "quantized", quantized, evaluator)
             prepared.clock.lap("evaluate")
         report.sizes = dict(float_file=_program_size(float_program),
                             quantized_file=_program_size(quantized),
@@ -113,7 +113,7 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict,
     return report
 
 
-def _layers(network, state: NetworkState) -> List[LayerReport]:
+def _layer_reports(network, state: NetworkState) -> List[LayerReport]:
     """Errors of the layers; a result is whole without them, so nothing here may end a job."""
     try:
         return layer_errors(network, state)
@@ -154,7 +154,7 @@ def _write_files(job, report: Report, result_dir):
     report.save(path("report.json"))
 
 
-def _report(job, tuned: Dict) -> Report:
+def _job_report(job, tuned: Dict) -> Report:
     config, network, state = job.config, job.prepared.network, job.state
     report = Report(seed=config.global_.seed, config=config_to_dict(config))
     report.units = [unit_report(k, r, network.graph.params) for k, r in enumerate(job.results)]

@@ -35,20 +35,19 @@ def advice(units: Sequence[UnitReport], settings: MRECG, solved: bool = False) -
                       "rounding"] if small else []
     if worse:
         sentences.append(f"{_count(worse)} kept the rounding that it began with, which was better: "
-                         f"{_names(worse)}")
+                         f"{_unit_names(worse)}")
     if thrown:
         growing = "MRECG.rounding_lr_start=0.1, " if settings.rounding_lr_start > 0.1 else ""
         found = ("found nothing better than the solved rounding in" if solved
                  else "gained little over nearest rounding in")
-        sentences.append(f"training {found} {_count(thrown)} ({_names(thrown)}), whose error is "
-                         "large: the steps are too large for many inputs per output, or too few; "
-                         "try "
-                         f"{growing}MRECG.rounding_lr={settings.rounding_lr / 2:g}, or "
+        sentences.append(f"training {found} {_count(thrown)} ({_unit_names(thrown)}), whose error "
+                         "is large: the steps are too large for many inputs per output, or too "
+                         f"few; try {growing}MRECG.rounding_lr={settings.rounding_lr / 2:g}, or "
                          f"MRECG.num_iters={2 * settings.num_iters}")
     if undecided:
         heavier = 2 * settings.round_weight_relative or 30
-        sentences.append(f"rounding hard cost much in {_count(undecided)} ({_names(undecided)}): "
-                         "roundings were still undecided; try "
+        sentences.append(f"rounding hard cost much in {_count(undecided)} "
+                         f"({_unit_names(undecided)}): roundings were still undecided; try "
                          f"MRECG.round_weight_relative={heavier:g} or "
                          f"MRECG.num_iters={2 * settings.num_iters}")
     return sentences
@@ -109,5 +108,5 @@ def _count(units) -> str:
     return f"{len(units)} unit{'s' * (len(units) != 1)}"
 
 
-def _names(units) -> str:
+def _unit_names(units) -> str:
     return ", ".join(u.name for u in units)

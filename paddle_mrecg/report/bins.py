@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from ..errors import DataError
 from ..files import csv_cell, plain, write_bytes, write_text
+from ..grids.affine import NEAR
 from .pictures import DPI, GREY, TEXT, TITLE, save_figure
 from .vdl import VisualDLWriter
 
@@ -23,11 +24,10 @@ BIN_COLUMNS = ("epoch", "layer", "bits", "weights", "occupied", "mean_error", "v
 SCALARS = BIN_COLUMNS[4:]
 COLUMNS_PER_STEP = 20
 MOST_LEVELS_SHOWN = 16
-NEAR = 0.1  # in steps
 MOST_RIDGES, RIDGE = 9, 0.92  # RIDGE: height, of the space between two
 # colours of the first and the last epoch, RGB
-FIRST, LAST = np.array([0.62, 0.79, 0.88]), np.array([0.0, 0.27, 0.45])
-STATE, TABLE = "bins.npz", "bins.csv"
+FIRST_COLOUR, LAST_COLOUR = np.array([0.62, 0.79, 0.88]), np.array([0.0, 0.27, 0.45])
+BINS_STATE, BINS_TABLE = "bins.npz", "bins.csv"
 
 
 def bin_histogram(weight, quanter) -> Tuple[int, int, np.ndarray]:
@@ -80,7 +80,7 @@ class BinHistory:
         self.rows: List[Dict] = []
         self._counts: Dict[str, Dict[int, np.ndarray]] = {}  # layer -> epoch -> histogram
         self._ranges: Dict[str, List[int]] = {}
-        if resume and os.path.exists(os.path.join(folder, STATE)):
+        if resume and os.path.exists(os.path.join(folder, BINS_STATE)):
             self._load()
 
     def add(self, epoch: int, rows: Sequence[Dict], layers: Iterable,
@@ -141,11 +141,11 @@ class BinHistory:
         np.savez(data, header=np.frombuffer(json.dumps(plain(header)).encode(), np.uint8),
                  **{f"counts_{k}": np.stack(list(self._counts[name].values()))
                     for k, name in enumerate(names)})
-        write_text(os.path.join(self.folder, TABLE), text.getvalue())
-        write_bytes(os.path.join(self.folder, STATE), data.getvalue())
+        write_text(os.path.join(self.folder, BINS_TABLE), text.getvalue())
+        write_bytes(os.path.join(self.folder, BINS_STATE), data.getvalue())
 
     def _load(self):
-        path = os.path.join(self.folder, STATE)
+        path = os.path.join(self.folder, BINS_STATE)
         try:
             with np.load(path, allow_pickle=False) as file:
                 header = json.loads(bytes(file["header"]))
@@ -203,7 +203,7 @@ def bins_picture(path: str, panels: Sequence[BinPanel],
     Raises:
         OutputError: the file cannot be written.
     """
-    rows = max(len(_shown(panel.epochs)) for panel in panels)
+    rows = max(len(_shown_epochs(panel.epochs)) for panel in panels)
     widths = [max(3.8, 0.42 * (panel.high - panel.low)) for panel in panels]
     figure = Figure(figsize=(sum(widths) + 0.6, 1.7 + 0.65 * rows), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=TITLE + 1)
@@ -214,14 +214,14 @@ def bins_picture(path: str, panels: Sequence[BinPanel],
     save_figure(figure, path)
 
 
-def _shown(epochs: Sequence[int]) -> List[int]:
+def _shown_epochs(epochs: Sequence[int]) -> List[int]:
     """Indices of at most ``MOST_RIDGES`` epochs, evenly spaced, both ends included."""
     return sorted({round(k)
                    for k in np.linspace(0, len(epochs) - 1, min(MOST_RIDGES, len(epochs)))})
 
 
 def _draw_panel(ax, panel: BinPanel, rows: int):
-    shown, near = _shown(panel.epochs), panel.near()
+    shown, near = _shown_epochs(panel.epochs), panel.near()
     edges = np.linspace(panel.low, panel.high, panel.counts.shape[1] + 1)
     beside = dict(transform=ax.get_yaxis_transform(), fontsize=TEXT - 1, color=GREY, va="bottom")
     for level in panel.levels:
@@ -229,7 +229,7 @@ def _draw_panel(ax, panel: BinPanel, rows: int):
     for row, k in enumerate(shown):
         # The outermost columns also hold everything beyond them and do not set the height.
         ridge = (panel.counts[k] / max(1, panel.counts[k][1:-1].max())).clip(0, 1)
-        color = FIRST + (LAST - FIRST) * (row / max(1, len(shown) - 1))
+        color = FIRST_COLOUR + (LAST_COLOUR - FIRST_COLOUR) * (row / max(1, len(shown) - 1))
         ax.stairs(RIDGE * ridge - row, edges, baseline=-row, fill=True, color=color, zorder=2)
         ax.axhline(-row, color=color, linewidth=0.9, zorder=2)
         ax.text(1.01, 0.05 - row, f"{100 * near[k]:.0f} %", **beside)

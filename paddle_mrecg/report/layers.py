@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Dict, List, Optional, Sequence
 
-COLUMNS = 120  # of a histogram, at most
+HISTOGRAM_COLUMNS = 120  # of a histogram, at most
 
 
 @dataclasses.dataclass

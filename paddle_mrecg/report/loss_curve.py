@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Dict, List, Sequence, Tuple
 
-from .units import UnitReport, relative
+from .units import UnitReport, relative_loss
 
 
 def oscillation(losses: Sequence[float]) -> Dict[str, float]:
@@ -26,7 +26,7 @@ def oscillation(losses: Sequence[float]) -> Dict[str, float]:
 
 
 @dataclasses.dataclass
-class Curve:
+class LossCurve:
     """Loss per module of one partition.
 
     Attributes:
@@ -46,7 +46,8 @@ class Curve:
     inner: Dict[int, Tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of_units(cls, label: str, units: Sequence[UnitReport], loss: str = "loss_hard") -> "Curve":
+    def of_units(cls, label: str, units: Sequence[UnitReport],
+                 loss: str = "loss_hard") -> "LossCurve":
         """The curve of finished units; ``loss`` is the field: loss_hard or loss_start."""
         curve = cls(label, [], [], [], [])
         for unit in units:
@@ -59,17 +60,17 @@ class Curve:
 
     @property
     def relative_losses(self) -> List[float]:
-        return [relative(loss, power) for loss, power in zip(self.losses, self.powers)]
+        return [relative_loss(loss, power) for loss, power in zip(self.losses, self.powers)]
 
-    def at_block_ends(self) -> "Curve":
+    def at_block_ends(self) -> "LossCurve":
         """The same network with the loss at every module's own end: what joining really
         does to the inner blocks.
         """
         ends = [self.inner.get(m, end)
                 for m, end in zip(self.modules, zip(self.losses, self.powers))]
-        return Curve(self.label, self.modules, [loss for loss, _ in ends],
-                     [power for _, power in ends],
-                     [(m, m) for m in self.modules])
+        return LossCurve(self.label, self.modules, [loss for loss, _ in ends],
+                         [power for _, power in ends],
+                         [(m, m) for m in self.modules])
 
     def measures(self) -> Dict[str, Dict[str, float]]:
         """``oscillation`` absolute and relative, as plotted and at the block ends."""

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ..files import write_png
-from .loss_curve import Curve, oscillation
+from .loss_curve import LossCurve, oscillation
 
 GREY, ORANGE, BLUE, GREEN = "#5f6368", "#D55E00", "#0072B2", "#009E73"
 STYLES = ((ORANGE, "o", "--"), (BLUE, "s", "-"), (GREEN, "^", "-."), (GREY, "D", ":"))
@@ -21,7 +21,7 @@ DPI = 150
 TITLE, TEXT = 12, 10
 
 
-def oscillation_picture(path: str, curves: Sequence[Curve],
+def oscillation_picture(path: str, curves: Sequence[LossCurve],
                         title: str = "Reconstruction loss along the network"):
     """The paper's oscillation figure for one's own model.
 
@@ -44,7 +44,7 @@ def oscillation_picture(path: str, curves: Sequence[Curve],
     for curve, style in zip(curves, STYLES):
         ends = curve.at_block_ends()
         _draw_curve(left, curve, curve.losses, ends.losses, style)
-        _draw_curve(right, curve, _percent(curve), _percent(ends), style)
+        _draw_curve(right, curve, _relative_percent(curve), _relative_percent(ends), style)
     left.set_title("absolute", fontsize=TITLE)
     left.set_ylabel("squared error per position", fontsize=TEXT)
     if any(loss > 0 for curve in curves for loss in curve.losses):
@@ -63,11 +63,11 @@ def oscillation_picture(path: str, curves: Sequence[Curve],
     save_figure(figure, path)
 
 
-def _percent(curve: Curve) -> List[float]:
+def _relative_percent(curve: LossCurve) -> List[float]:
     return [100 * v for v in curve.relative_losses]
 
 
-def _draw_curve(axes, curve: Curve, values: List[float], end_values: List[float], style):
+def _draw_curve(axes, curve: LossCurve, values: List[float], end_values: List[float], style):
     color, marker, line = style
     size = 5 if len(values) <= 40 else 3
     axes.plot(curve.modules, values, line, color=color, marker=marker, markersize=size,
@@ -89,7 +89,7 @@ def _log_scale(axes):
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _shade_joined(axes, curves: Sequence[Curve]):
+def _shade_joined(axes, curves: Sequence[LossCurve]):
     spans = [s for s in curves[-1].spans if s[1] > s[0]] if curves else []
     for k, (first, last) in enumerate(spans):
         axes.axvspan(first - 0.4, last + 0.4, color=GREY, alpha=0.12, linewidth=0, zorder=0,

@@ -16,7 +16,7 @@ except ImportError:  # Windows
 from ..errors import DataError
 from ..files import write_json
 from .layers import LayerReport
-from .loss_curve import Curve
+from .loss_curve import LossCurve
 from .progress import duration
 from .units import UnitReport
 
@@ -86,17 +86,17 @@ class Report:
     notes: List[str] = dataclasses.field(default_factory=list)
     format_version: int = FORMAT_VERSION
 
-    def curves(self) -> List[Curve]:
+    def curves(self) -> List[LossCurve]:
         """Loss per module without joining (first pass, or nothing was joined) and with it."""
         curves = []
         # shorter than the final pass, and the reader of the picture must know it
         if self.first_pass:
             iterations = max(u.iterations for u in self.first_pass)
-            curves = [Curve.of_units(f"without joining (first pass, {iterations} iterations)",
-                                     self.first_pass)]
+            curves = [LossCurve.of_units(f"without joining (first pass, {iterations} iterations)",
+                                         self.first_pass)]
         joined = any(len(u.modules) > 1 for u in self.units)
         return (curves
-                + [Curve.of_units("with joining" if joined else "without joining", self.units)])
+                + [LossCurve.of_units("with joining" if joined else "without joining", self.units)])
 
     def oscillation(self) -> Dict[str, Dict]:
         """``Curve.measures`` of the curves ``first_pass`` (where there was one) and ``final``."""
@@ -172,8 +172,9 @@ class Report:
             values = [self._score(s, name) for s in stages]
             full, ours = self._score("float", name), self._score("quantized", name)
             change = None if None in (full, ours) else ours - full
-            lines.append(f"{name:<{width}}" + "".join(f"{_number(v):>11}" for v in values)
-                         + f"{_number(change, '+'):>11}{_percent(self.recovered(name)):>11}")
+            lines.append(f"{name:<{width}}" + "".join(f"{_four_digits(v):>11}" for v in values)
+                         + f"{_four_digits(change, '+'):>11}"
+                         + f"{_whole_percent(self.recovered(name)):>11}")
         return lines + ["change: quantized - float; recovered: share of nearest rounding's loss "
                         "(with corrected biases where there are) won back"]
 
@@ -222,12 +223,12 @@ class Report:
                 + self.notes)
 
 
-def _percent(share: Optional[float]) -> str:
+def _whole_percent(share: Optional[float]) -> str:
     """Whole percent, without a minus in front of 0."""
     return "-" if share is None else f"{round(100 * share) + 0} %"
 
 
-def _number(value, sign: str = "") -> str:
+def _four_digits(value, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.4f}"
 
 

@@ -21,6 +21,7 @@ RESULT_NAMES = ("report.json", "model.pdmodel", "model.pdiparams", "encodings.js
                 "plan.json", "resolved_config.yaml", "oscillation.png", "report.html",
                 "visualdl")
 SEAL = RESULT_NAMES[0]
+PROGRAM = "model"  # stem of the written program
 # a directory with MARKER (says that it is ours, and locks it), CONTENT and CHECKPOINTS
 STAGING = ".partial"
 MARKER, CHECKPOINTS = ".paddle_mrecg", "checkpoint"

@@ -10,8 +10,8 @@ from .words import Phrase, phrase
 
 CLEAR = 0.05  # relative difference of two times below which nothing is claimed
 MOST_METRICS = 3
-RUNTIMES = {"inference": "Paddle Inference", "onnxruntime": "onnxruntime",
-            "lite": "Paddle Lite (x86)"}
+RUNTIME_TITLES = {"inference": "Paddle Inference", "onnxruntime": "onnxruntime",
+                  "lite": "Paddle Lite (x86)"}
 
 
 def summary(report: Report) -> List[Phrase]:
@@ -23,8 +23,8 @@ def summary(report: Report) -> List[Phrase]:
     Returns:
         list[Phrase]: each a sentence; ``Phrase.text`` gives it in English or Chinese.
     """
-    sentences = ([what_was_done(report)] + _scores(report) + _sizes(report) + _speed(report)
-                 + _agreement(report))
+    sentences = ([what_was_done(report)] + _score_phrases(report) + _size_phrases(report)
+                 + _speed_phrases(report) + _agreement(report))
     if report.seconds:
         time = duration(sum(report.seconds.values()))
         sentences.append(phrase("sum_time", time=time, memory=size_text(report.peak_memory))
@@ -42,7 +42,7 @@ def summary_text(report: Report, language: str = "en") -> str:
 def what_was_done(report: Report) -> Phrase:
     """Model, bits, strategy and target in one sentence."""
     return phrase("sum_what", model=model_name(report), count=len(report.weights),
-                  bits=_bits(report), strategy=strategy(report),
+                  bits=_bits_phrase(report), strategy=strategy(report),
                   target=setting(report, "Global", "target", "?"))
 
 
@@ -52,7 +52,7 @@ def short_bits(report: Report) -> str:
     return f"W{weights[0]}A{inputs[0]}"
 
 
-def _bits(report: Report):
+def _bits_phrase(report: Report):
     others = bits_of(report.weights)[1:]
     return phrase("bits_others", bits=short_bits(report),
                   others="/".join(map(str, others))) if others else short_bits(report)
@@ -97,7 +97,7 @@ def output_error(report: Report) -> Optional[float]:
     return report.layers[-1].arriving_error if report.layers else None
 
 
-def verdict(times: Dict) -> str:
+def speed_verdict(times: Dict) -> str:
     """``faster``, ``slower`` or ``level``: int8 against float on one runtime."""
     if times["ratio"] > 1 + CLEAR and times["ratio_low"] > 1:
         return "faster"
@@ -123,7 +123,7 @@ def milliseconds(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _scores(report: Report) -> List[Phrase]:
+def _score_phrases(report: Report) -> List[Phrase]:
     names = list(dict.fromkeys(m for s in STAGES for m in report.metrics.get(s, {})))
     sentences = []
     for name in names[:MOST_METRICS]:
@@ -144,16 +144,16 @@ def _scores(report: Report) -> List[Phrase]:
     return sentences
 
 
-def _sizes(report: Report) -> List[Phrase]:
+def _size_phrases(report: Report) -> List[Phrase]:
     if not {"float_file", "quantized_file"} <= set(report.sizes):
         return []
     return [phrase("sum_size", float=size_text(report.sizes["float_file"]["bytes"]),
                    quantized=size_text(report.sizes["quantized_file"]["bytes"]))]
 
 
-def _speed(report: Report) -> List[Phrase]:
-    return [phrase("sum_" + verdict(times),
-                   runtime=RUNTIMES.get(name, name), ratio=f"{times['ratio']:.2f}",
+def _speed_phrases(report: Report) -> List[Phrase]:
+    return [phrase("sum_" + speed_verdict(times),
+                   runtime=RUNTIME_TITLES.get(name, name), ratio=f"{times['ratio']:.2f}",
                    int8=milliseconds(times["int8"]["median"]),
                    float=milliseconds(times["float"]["median"]))
             for name, times in report.speed.items() if "ratio" in times]

@@ -27,11 +27,11 @@ class InnerLoss:
 
     @property
     def relative_start(self) -> float:
-        return relative(self.loss_start, self.power)
+        return relative_loss(self.loss_start, self.power)
 
     @property
     def relative_hard(self) -> float:
-        return relative(self.loss_hard, self.power)
+        return relative_loss(self.loss_hard, self.power)
 
 
 @dataclasses.dataclass
@@ -86,15 +86,15 @@ class UnitReport:
 
     @property
     def relative_start(self) -> float:
-        return relative(self.loss_start, self.power)
+        return relative_loss(self.loss_start, self.power)
 
     @property
     def relative_soft(self) -> float:
-        return relative(self.loss_soft, self.power)
+        return relative_loss(self.loss_soft, self.power)
 
     @property
     def relative_hard(self) -> float:
-        return relative(self.loss_hard, self.power)
+        return relative_loss(self.loss_hard, self.power)
 
 
 def _fields(cls, entry: Dict) -> Dict:
@@ -103,7 +103,7 @@ def _fields(cls, entry: Dict) -> Dict:
     return {k: math.nan if v is None else v for k, v in entry.items() if k in known}
 
 
-def relative(loss: float, power: float) -> float:
+def relative_loss(loss: float, power: float) -> float:
     """Loss as a share of the float output's power; 0 for an output that is always 0."""
     return loss / power if power > 0 else 0.0
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import yaml
 
 LANGUAGES = ("en", "zh")
-TABLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "words.yaml")
+WORDS_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "words.yaml")
 
 
 class Phrase(NamedTuple):
@@ -21,7 +21,7 @@ class Phrase(NamedTuple):
         """The phrase in ``en`` or ``zh``; raises KeyError for a key that is not in the table."""
         values = {n: v.text(language) if isinstance(v, Phrase) else v
                   for n, v in self.values.items()}
-        return table()["words"][self.key][LANGUAGES.index(language)].format(**values)
+        return words_table()["words"][self.key][LANGUAGES.index(language)].format(**values)
 
 
 def phrase(key: str, **values) -> Phrase:
@@ -39,9 +39,9 @@ def translated(sentence: str) -> Optional[str]:
 
 
 @functools.lru_cache(maxsize=None)
-def table() -> Dict[str, Any]:
+def words_table() -> Dict[str, Any]:
     """``words``: key -> both languages; ``sentences``: a list of both languages."""
-    with open(TABLE, encoding="utf-8") as file:
+    with open(WORDS_FILE, encoding="utf-8") as file:
         return yaml.safe_load(file)
 
 
@@ -49,4 +49,4 @@ def table() -> Dict[str, Any]:
 def _patterns() -> List[Tuple[re.Pattern, str]]:
     braces = re.compile(r"\\\{(\w+)\\\}")
     return [(re.compile(braces.sub(r"(?P<\1>.*?)", re.escape(english)), re.DOTALL), chinese)
-            for english, chinese in table()["sentences"]]
+            for english, chinese in words_table()["sentences"]]

@@ -16,12 +16,12 @@ import yaml
 from ..compat import old_ir, paddle_version, static_mode
 from ..errors import ConfigError
 from ..report.progress import get_logger
-from .act_recipe import OURS, TRAINING, load_recipe, post_arguments, training_keys
-from .patches import STATE, ours_or
+from .act_recipe import ACT_OURS, TRAINED, load_recipe, post_arguments, training_keys
+from .patches import OURS_ATTRIBUTE, ours_or
 from .post_static import quant_static_mrecg
 
 
-def names_ours(config) -> bool:
+def recipe_names_ours(config) -> bool:
     """An ACT config, as YAML file or dict, with one of our sections."""
     if isinstance(config, str):
         try:
@@ -29,7 +29,7 @@ def names_ours(config) -> bool:
                 config = yaml.safe_load(file)
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             return False  # PaddleSlim says what is wrong with it
-    return isinstance(config, dict) and bool(set(config) & set(OURS))
+    return isinstance(config, dict) and bool(set(config) & set(ACT_OURS))
 
 
 class MrecgCompression:
@@ -83,15 +83,15 @@ def install(patches):
         except TypeError:  # in PaddleSlim's own words
             original_init(self, *args, **kwargs)
             raise
-        if not names_ours(given.get("config")):
+        if not recipe_names_ours(given.get("config")):
             original_init(self, *args, **kwargs)
             return
         sections = load_recipe(given["config"])
         refuse_paddle_3(sections)
         if "MRECG" in sections:
-            setattr(self, STATE, MrecgCompression(sections, given))
+            setattr(self, OURS_ATTRIBUTE, MrecgCompression(sections, given))
         else:
-            ours = {name: sections.pop(name) for name in TRAINING if name in sections}
+            ours = {name: sections.pop(name) for name in TRAINED if name in sections}
             _train_with(self, functools.partial(original_init, **dict(given, config=sections)),
                         ours)
 
@@ -105,7 +105,7 @@ def refuse_paddle_3(sections: Dict[str, Any]):
     Raises:
         ConfigError: it does not on this one.
     """
-    ours = [name for name in TRAINING if name in sections]
+    ours = [name for name in TRAINED if name in sections]
     if ours and paddle_version() >= "3":
         raise ConfigError(f"{' and '.join(ours)}: PaddleSlim 2.6.0's AutoCompression cannot train "
                           f"on Paddle {paddle_version()}, with or without us; use Paddle 2.6.2, or "

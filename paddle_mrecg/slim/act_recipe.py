@@ -18,8 +18,8 @@ from ..errors import ConfigError
 from ..config.dialect.post import GLOBAL_KEYWORDS, POST, RENAMED
 from ..config.dialect.translation import Sections, translate_all
 
-TRAINING = ("BinRegularization", "SymmetricPACT")
-OURS = ("MRECG", *TRAINING)
+TRAINED = ("BinRegularization", "SymmetricPACT")
+ACT_OURS = ("MRECG", *TRAINED)
 DISTILLATION = ("Distillation", "MultiTeacherDistillation")
 # Sections that only ACT has, so a file with one of them is a recipe.
 ACT_ONLY = (*DISTILLATION, "HyperParameterOptimization", "ChannelPrune", "UnstructurePrune",
@@ -27,7 +27,7 @@ ACT_ONLY = (*DISTILLATION, "HyperParameterOptimization", "ChannelPrune", "Unstru
             "TrainConfig")
 ACT_SECTIONS = ("QuantAware", "QuantPost", *ACT_ONLY)
 # What ACT's QuantPost says about the data, and not how to quantize.
-READERS = ("batch_size", "batch_nums", "skip_tensor_list")
+RECIPE_READERS = ("batch_size", "batch_nums", "skip_tensor_list")
 
 
 def is_recipe(sections: Dict[str, Any]) -> bool:
@@ -35,7 +35,7 @@ def is_recipe(sections: Dict[str, Any]) -> bool:
     Global, QuantPost and MRECG.
     """
     post = sections.get("QuantPost")
-    theirs = {*POST, *READERS} - _keys(QuantPost)
+    theirs = {*POST, *RECIPE_READERS} - _keys(QuantPost)
     return bool(set(sections) & set(ACT_ONLY)) or (not {"Data", "Evaluation"} & set(sections)
                                                    and isinstance(post, dict)
                                                    and bool(set(post) & theirs))
@@ -72,7 +72,7 @@ def post_arguments(sections: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, 
     recipe with section MRECG.
     """
     post = {k: v for k, v in sections.get("QuantPost", {}).items() if k != "recon_level"}
-    readers = {k: post.pop(k) for k in READERS if k in post}
+    readers = {k: post.pop(k) for k in RECIPE_READERS if k in post}
     ours = {RENAMED.get(k, k): v for k, v in sections["MRECG"].items()}
     return readers, {**post, **ours, **_our_global(sections)}
 
@@ -90,7 +90,7 @@ def training_keys(sections: Dict[str, Any]) -> Dict[str, Any]:
 def _wrong_names(sections: Dict[str, Any]) -> Iterator[Problem]:
     """Misspelled sections, unknown keys, and missing keys that PaddleSlim needs."""
     from paddleslim.auto_compression import strategy_config
-    known = (*ACT_SECTIONS, "Global", *OURS)
+    known = (*ACT_SECTIONS, "Global", *ACT_OURS)
     for name, value in sections.items():
         if name not in known:
             # others (data, metrics) are for the script around AutoCompression
@@ -116,11 +116,11 @@ def _wrong_keys(section: str, given: Iterable[str], known: Iterable[str]) -> Ite
 
 def _contradictions(sections: Dict[str, Any]) -> Iterator[Problem]:
     """Sections that do not go together."""
-    training = " and ".join(name for name in TRAINING if name in sections)
+    training = " and ".join(name for name in TRAINED if name in sections)
     if "MRECG" in sections:
         # The scripts of PaddleOCR and PaddleClas read TrainConfig
         # themselves, whatever the strategy.
-        others = [name for name in sections if name in (*TRAINING, *ACT_SECTIONS)
+        others = [name for name in sections if name in (*TRAINED, *ACT_SECTIONS)
                   and name not in ("QuantPost", "TrainConfig")]
         if others:
             yield Problem(("MRECG",),
@@ -143,7 +143,7 @@ def _contradictions(sections: Dict[str, Any]) -> Iterator[Problem]:
 def _wrong_post(sections: Dict[str, Any]) -> Iterator[Problem]:
     """QuantPost, MRECG and our part of Global."""
     ours, post = _keys(QuantPost), sections.get("QuantPost", {})
-    known = [*POST, *READERS, *ours, "recon_level"]
+    known = [*POST, *RECIPE_READERS, *ours, "recon_level"]
     yield from _wrong_keys("QuantPost", post, known)
     yield from _wrong_keys("MRECG", sections["MRECG"], _keys(MRECG))
     own: Sections = {"QuantPost": {"weight_bits": 8, "activation_bits": 8},

@@ -59,13 +59,13 @@ def _batched(samples: Iterable, size: int, ranks: Optional[Sequence[int]]) -> It
 def _put_together(group, how):
     first = group[0]
     if isinstance(first, dict):
-        return {name: _array([sample[name] for sample in group], name, how) for name in first}
+        return {name: _samples_in([sample[name] for sample in group], name, how) for name in first}
     if isinstance(first, (list, tuple)):
-        return [_array(values, k, how) for k, values in enumerate(zip(*group))]
-    return [_array(group, 0, how)]
+        return [_samples_in(values, k, how) for k, values in enumerate(zip(*group))]
+    return [_samples_in(group, 0, how)]
 
 
-def _array(values, name, how):
+def _samples_in(values, name, how):
     try:
         return how([np.asarray(v) for v in values])
     except ValueError as error:

@@ -7,8 +7,8 @@ from typing import Any, Callable, List, NamedTuple, Tuple
 
 from ..report.progress import get_logger
 
-ABSENT = object()  # the owner had no such attribute
-STATE = "_paddle_mrecg"  # attribute of a PaddleSlim object: what of ours does its work
+NO_ATTRIBUTE = object()  # the owner had no such attribute
+OURS_ATTRIBUTE = "_paddle_mrecg"  # attribute of a PaddleSlim object: what of ours does its work
 
 
 class Patch(NamedTuple):
@@ -33,7 +33,7 @@ class Patches:
 
     def replace(self, owner, name: str, replacement):
         """Set ``owner.name``; what the owner itself held, or that it held nothing, is noted."""
-        self.table.append(Patch(owner, name, vars(owner).get(name, ABSENT), replacement))
+        self.table.append(Patch(owner, name, vars(owner).get(name, NO_ATTRIBUTE), replacement))
         setattr(owner, name, replacement)
 
     def replace_everywhere(self, original: Callable, replacement: Callable):
@@ -44,7 +44,7 @@ class Patches:
         first would depend on the order of imports.
         """
         self.functions.append((original, replacement))
-        _swap(original, replacement)
+        _swap_names(original, replacement)
 
     def restore(self):
         """Put everything back, last first; an attribute that other code has
@@ -52,19 +52,19 @@ class Patches:
         """
         while self.functions:  # modules that imported the replacement hold it, too
             original, replacement = self.functions.pop()
-            _swap(replacement, original)
+            _swap_names(replacement, original)
         while self.table:
             owner, name, original, replacement = self.table.pop()
-            if vars(owner).get(name, ABSENT) is not replacement:
+            if vars(owner).get(name, NO_ATTRIBUTE) is not replacement:
                 get_logger().warning("other code has replaced %s.%s since: it is left as it is",
                                      owner.__name__, name)
-            elif original is ABSENT:
+            elif original is NO_ATTRIBUTE:
                 delattr(owner, name)
             else:
                 setattr(owner, name, original)
 
 
-def _swap(present: Callable, wanted: Callable):
+def _swap_names(present: Callable, wanted: Callable):
     """Every module's names of ``present`` become names of ``wanted``."""
     for module in list(sys.modules.values()):
         if isinstance(module, types.ModuleType):
@@ -73,12 +73,12 @@ def _swap(present: Callable, wanted: Callable):
 
 
 def ours_or(original: Callable, name: str) -> Callable:
-    """A method that calls ``name`` of the object's ``STATE`` where it
+    """A method that calls ``name`` of the object's ``OURS_ATTRIBUTE`` where it
     has one, else ``original``.
     """
     @functools.wraps(original)
     def method(self, *args, **kwargs):
-        ours = vars(self).get(STATE)
+        ours = vars(self).get(OURS_ATTRIBUTE)
         return (original(self, *args, **kwargs) if ours is None
                 else getattr(ours, name)(*args, **kwargs))
 

@@ -7,6 +7,7 @@ from ..errors import OutputError
 from ..post.job import Result, quant_post_mrecg
 from ..config.dialect.translation import Sections
 
+MRECG_SWITCH = "mrecg"  # the value of PaddleSlim's arguments that asks for our job
 REPORTS = ".mrecg"  # suffix of the folder with the report and everything else
 
 

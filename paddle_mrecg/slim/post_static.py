@@ -18,10 +18,9 @@ from ..graph.graph import weight_name
 from ..graph.load import load_graph
 from .loaders import calibration_batches
 from .modes import dynamic_mode
-from .place_program import quantize_to
+from .place_program import MRECG_SWITCH, quantize_to
 from ..config.dialect.post import post_sections
 
-NAME = "mrecg"
 READERS = ("batch_generator", "sample_generator", "data_loader", "batch_size", "batch_nums")
 # Arguments of PaddleSlim that say where things are, not how to quantize.
 PLACES = ("executor", "model_dir", "quantize_model_path", "model_filename", "params_filename",
@@ -68,7 +67,7 @@ _NOTE = """
 def _chosen(signature, switch: str, args, kwargs) -> bool:
     position = list(signature.parameters).index(switch)
     value = kwargs.get(switch, args[position] if len(args) > position else None)
-    return isinstance(value, str) and value == NAME
+    return isinstance(value, str) and value == MRECG_SWITCH
 
 
 def quant_static_mrecg(executor=None, model_dir=None, quantize_model_path=None, sections=None,

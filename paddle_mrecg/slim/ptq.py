@@ -13,12 +13,11 @@ from ..config.io import load_config
 from ..errors import DataError, ModelError
 from ..graph.specs import declared_specs, has_dict, map_specs, named_values
 from .modes import dynamic_mode
-from .patches import STATE, ours_or
-from .place_program import quantize_to
+from .patches import OURS_ATTRIBUTE, ours_or
+from .place_program import MRECG_SWITCH, quantize_to
 from ..config.dialect.post import POST, post_sections
 from ..config.dialect.translation import Ignored, To, translate
 
-NAME = "mrecg"
 # Arguments that only this class has; the rest is called as in PaddleSlim's functions.
 QUANTIZERS = {
     "activation_quantizer": To("QuantPost", "activation_observer",
@@ -82,7 +81,7 @@ class MrecgPTQ:
             raise DataError("the quantized model has not been called yet: run calibration batches "
                             "through it before save_quantized_model")
         self._hook.remove()
-        spec = input_spec or declared_specs(model) or map_specs(_spec, self.samples[0])
+        spec = input_spec or declared_specs(model) or map_specs(_input_spec, self.samples[0])
         samples = ([named_values(spec, sample) for sample in self.samples] if has_dict(spec)
                    else self.samples)
         with dynamic_mode():
@@ -118,7 +117,7 @@ def _copied(value):
     return np.array(value.numpy() if hasattr(value, "numpy") else value)
 
 
-def _spec(array):
+def _input_spec(array):
     """The spec of an input that the model was called with; the batch is free."""
     return paddle.static.InputSpec([None, *array.shape[1:]], array.dtype)
 
@@ -133,12 +132,12 @@ def install(patches):
 
     @functools.wraps(original_init)
     def __init__(self, *args, **kwargs):
-        if kwargs.get("round_type") != NAME:
+        if kwargs.get("round_type") != MRECG_SWITCH:
             original_init(self, *args, **kwargs)
             return
         kwargs = dict(zip(("activation_quantizer", "weight_quantizer"), args), **kwargs)
         del kwargs["round_type"]
-        setattr(self, STATE, MrecgPTQ(ptq_sections(**kwargs)))
+        setattr(self, OURS_ATTRIBUTE, MrecgPTQ(ptq_sections(**kwargs)))
 
     patches.replace(PTQ, "__init__", __init__)
     for name in ("quantize", "save_quantized_model"):

@@ -15,12 +15,12 @@ import paddle
 from ..config.io import load_training_config
 from ..errors import ConfigError, ModelError
 from ..graph.specs import declared_specs, map_specs
-from ..aware.job import Exported, export_quantized, quant_aware_prepare
+from ..aware.job import ExportedModel, export_quantized, quant_aware_prepare
 from ..aware.layers import quantized_layers
 from .modes import dynamic_mode
-from .patches import STATE, ours_or
+from .patches import OURS_ATTRIBUTE, ours_or
 from .place_program import place_program, reports_of
-from ..config.dialect.aware import names_ours, training_sections
+from ..config.dialect.aware import dict_names_ours, training_sections
 
 
 class MrecgQAT:
@@ -66,7 +66,7 @@ class MrecgQAT:
                     parameter.optimize_attr["learning_rate"] = factor
                     parameter.regularizer = paddle.regularizer.L2Decay(0.0)
 
-    def save_quantized_model(self, model, path, input_spec=None) -> Exported:
+    def save_quantized_model(self, model, path, input_spec=None) -> ExportedModel:
         """Freeze; save ``<path>.pdmodel`` and ``.pdiparams``, and reports in ``<path>.mrecg``.
 
         Args:
@@ -122,12 +122,12 @@ def install(patches):
 
     @functools.wraps(original_init)
     def __init__(self, config=None, *args, **kwargs):
-        if not names_ours(config):
+        if not dict_names_ours(config):
             original_init(self, config, *args, **kwargs)
             return
         layers = dict(zip(("weight_preprocess", "act_preprocess", "weight_quantize",
                            "act_quantize"), args), **kwargs)
-        setattr(self, STATE, MrecgQAT(qat_settings(config, **layers)))
+        setattr(self, OURS_ATTRIBUTE, MrecgQAT(qat_settings(config, **layers)))
         self.config = config
 
     patches.replace(QAT, "__init__", __init__)
@@ -146,7 +146,7 @@ class _Penalty:
     def __get__(self, qat, owner=None):
         if qat is None:
             return self
-        if STATE not in vars(qat):
+        if OURS_ATTRIBUTE not in vars(qat):
             raise AttributeError(f"'{type(qat).__name__}' object has no attribute 'penalty': none "
                                  "of paddle_mrecg's strategies stands in its config")
-        return vars(qat)[STATE].penalty
+        return vars(qat)[OURS_ATTRIBUTE].penalty

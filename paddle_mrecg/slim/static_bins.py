@@ -19,7 +19,7 @@ BACKWARD = 1  # op_role
 PREFIX = "bin_regularization."
 
 
-class _Weight(NamedTuple):
+class _BinnedWeight(NamedTuple):
     """A quantized parameter: where its abs-max is, and its grid."""
 
     name: str
@@ -56,7 +56,7 @@ def add_bin_regularization(program, settings: BinRegularization) -> List[str]:
     return found
 
 
-def _quantized(block) -> List[_Weight]:
+def _quantized(block) -> List[_BinnedWeight]:
     """Parameters behind a fake-quantizer, in the ONNX form and in the older one."""
     result = []
     for op in block.ops:
@@ -68,11 +68,11 @@ def _quantized(block) -> List[_Weight]:
                 axis = (op.attr("quant_axis")
                         if op.has_attr("quant_axis") and "moving" not in op.type else -1)
                 axis = axis if int(np.prod(block.var(scale[0]).shape)) > 1 else -1
-                result.append(_Weight(name, scale[0], op.attr("bit_length"), axis))
+                result.append(_BinnedWeight(name, scale[0], op.attr("bit_length"), axis))
     return result
 
 
-def _regularized(ops: "_Ops", weight: _Weight, gradient: str, factor: float) -> str:
+def _regularized(ops: "_Ops", weight: _BinnedWeight, gradient: str, factor: float) -> str:
     """Ops for ``gradient + factor dL/dv``; returns the name of their result."""
     shape = list(ops.block.var(weight.name).shape)
     top = 2 ** (weight.bits - 1) - 1

@@ -19,7 +19,7 @@ from ..errors import DataError
 from ..graph.graph import WEIGHT_SLOTS
 from .modes import optimizer_ops
 
-SUFFIX = "_symmetric_pact"  # of the parameter's name
+PACT_SUFFIX = "_symmetric_pact"  # of the parameter's name
 SMALLEST = 1e-10
 CALIBRATION_BATCHES = 10
 
@@ -43,7 +43,7 @@ def symmetric_pact(alphas: Dict[str, float], settings: SymmetricPACTSettings) ->
                             "calibration did not reach it")
         start = max(float(alphas[name]), SMALLEST)
         shift = paddle.create_parameter([1], "float32", attr=paddle.ParamAttr(
-            name=x.name + SUFFIX, initializer=paddle.nn.initializer.Constant(0.0),
+            name=x.name + PACT_SUFFIX, initializer=paddle.nn.initializer.Constant(0.0),
             learning_rate=settings.lr,
             regularizer=_DecayOfAlpha(settings.decay, start)))
         alpha = shift + start
@@ -143,7 +143,8 @@ def _range(value, settings: SymmetricPACTSettings) -> float:
 def follow_learning_rate(program):
     """Let the alphas follow the learning rate and schedule of the network's optimizer."""
     optimizers = optimizer_ops(program)
-    own = {op.input("Param")[0]: op for op in optimizers if op.input("Param")[0].endswith(SUFFIX)}
+    own = {op.input("Param")[0]: op for op in optimizers
+           if op.input("Param")[0].endswith(PACT_SUFFIX)}
     network = [op.input("LearningRate")[0] for op in optimizers if op.input("Param")[0] not in own]
     if not network or not own:
         return

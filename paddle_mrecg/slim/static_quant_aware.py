@@ -17,10 +17,11 @@ from .modes import refuse_pir
 from .static_bins import add_bin_regularization
 from .static_pact import (CALIBRATION_BATCHES, activation_ranges, follow_learning_rate,
                           symmetric_pact)
-from ..config.dialect.aware import CLIP
+from ..config.dialect.aware import CLIP_SECTION
 
 # ``calibration_data`` is an alternative to the argument ``calib_config={"data_loader": ...}``.
-OURS = ("activation_preprocess_type", "symmetric_pact", "bin_regularization", "calibration_data")
+STATIC_OURS = ("activation_preprocess_type", "symmetric_pact", "bin_regularization",
+               "calibration_data")
 MOMENTUM = 0.9
 
 
@@ -30,12 +31,12 @@ def split(config) -> Tuple[Any, Optional[TrainingConfig]]:
     Raises:
         ConfigError: unknown keys in our part; a schedule that a static program cannot follow.
     """
-    if not isinstance(config, dict) or not set(config) & set(OURS):
+    if not isinstance(config, dict) or not set(config) & set(STATIC_OURS):
         return config, None
     clip = config.get("activation_preprocess_type")
-    if clip not in (None, CLIP):
-        raise ConfigError(f"activation_preprocess_type: must be {CLIP} or left out; got "
-                          f"{clip!r}.{did_you_mean(clip, [CLIP])}")
+    if clip not in (None, CLIP_SECTION):
+        raise ConfigError(f"activation_preprocess_type: must be {CLIP_SECTION} or left out; got "
+                          f"{clip!r}.{did_you_mean(clip, [CLIP_SECTION])}")
     quantizers = {"activation_quanter": "symmetric_pact" if clip else "abs_max",
                   "weight_quanter": "abs_max",
                   "activation_bits": config.get("activation_bits", 8), "target": "simulation"}
@@ -50,7 +51,7 @@ def split(config) -> Tuple[Any, Optional[TrainingConfig]]:
         raise ConfigError("bin_regularization: a static program knows no epochs, so schedule must "
                           "be S1, and unbiased false; call quant_aware with it when it is to "
                           "begin, or train with paddleslim.dygraph.quant.QAT")
-    return {k: v for k, v in config.items() if k not in OURS}, settings
+    return {k: v for k, v in config.items() if k not in STATIC_OURS}, settings
 
 
 def with_ours(original: Callable) -> Callable:
@@ -93,7 +94,7 @@ def _add_pact(given: Dict[str, Any], settings: SymmetricPACTSettings, loader):
     """Calibrate, and fill in PaddleSlim's arguments for a function of the user's."""
     if given.get("act_preprocess_func") is not None:
         raise ConfigError("act_preprocess_func cannot be combined with activation_preprocess_type: "
-                          f"{CLIP}; give one of the two")
+                          f"{CLIP_SECTION}; give one of the two")
     calibration = dict(given.get("calib_config") or {})
     loader = calibration.pop("data_loader", loader)
     if loader is None:

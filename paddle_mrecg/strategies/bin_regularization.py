@@ -26,9 +26,7 @@ import paddle
 from paddle.autograd import PyLayer
 
 from ..errors import DataError
-from ..grids.affine import along_axis
-
-NEAR = 0.1  # a weight this close to its level, in steps, counts as collapsed onto it
+from ..grids.affine import NEAR, along_axis
 
 
 def bin_reg_loss(weight: paddle.Tensor, quanter, unbiased: bool = False,

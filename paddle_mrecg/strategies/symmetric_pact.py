@@ -21,7 +21,7 @@ from ..grids.quanter import SMALLEST_STEP, Quanter
 from ..grids.samples import Samples
 from ..grids.fake_quantize import Grid, on_grid_values
 
-INITS = ("abs_max", "percentile")
+CLIP_INITS = ("abs_max", "percentile")
 
 
 @dataclasses.dataclass
@@ -57,9 +57,9 @@ class SymmetricPACTQuanter(Quanter):
 
     def __init__(self, layer=None, *, init="abs_max", momentum=0.9, percentile=0.999, decay=1e-4,
                  **arguments):
-        if arguments.get("role") == "weight" or init not in INITS:
+        if arguments.get("role") == "weight" or init not in CLIP_INITS:
             raise ConfigError("symmetric PACT clips activations and starts from "
-                              f"{' or '.join(INITS)}; use another quanter for weights")
+                              f"{' or '.join(CLIP_INITS)}; use another quanter for weights")
         super().__init__(layer,
                          **dict(arguments, init=init, narrow=arguments.get("signed") is not False))
         self.momentum, self.percentile, self.decay = momentum, percentile, decay

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import paddle_mrecg
-from paddle_mrecg.analysis.causes import ranking, worst
+from paddle_mrecg.analysis.causes import ranking, worst_layers
 from paddle_mrecg.analysis.isolated import isolated_rounding
 from paddle_mrecg.analysis.job import only_layer, prepare_to_measure
 from paddle_mrecg.analysis.rerun import Rerunner
@@ -128,9 +128,9 @@ def test_worst_are_the_fewest_that_make_up_the_share():
     effects = [LayerEffect(n, "x", [], "conv2d", 4, 8, 1, on={"both": v})
                for n, v in (("a", 1.0), ("b", 6.0), ("c", 3.0), ("d", 0.0))]
     assert [e.weight for e in ranking(effects)] == ["b", "c", "a", "d"]
-    assert [e.weight for e in worst(effects, 0.5)] == ["b"]
-    assert [e.weight for e in worst(effects, 0.8)] == ["b", "c"]
-    assert worst(effects[3:]) == []
+    assert [e.weight for e in worst_layers(effects, 0.5)] == ["b"]
+    assert [e.weight for e in worst_layers(effects, 0.8)] == ["b", "c"]
+    assert worst_layers(effects[3:]) == []
 
 
 def test_analyze_ranks_scores_and_writes(model_dir, tmp_path):  # noqa: F811

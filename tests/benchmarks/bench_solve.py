@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from paddle_mrecg.post.solve import BLOCK, SWEEPS, Gram, ColumnGrid, default_damping, solve
+from paddle_mrecg.post.solve import ROUNDED_ROWS, SWEEPS, Gram, ColumnGrid, default_damping, solve
 
 LAYERS = {  # name -> problems, rows, columns
     "ResNet-50 3x3 512 -> 512": (1, 4608, 512),
@@ -95,8 +95,8 @@ def products(groups, rows, columns):
     for _ in range(2):
         square @ wide_double  # the errors of both results
     single @ wide  # the residual
-    for begin in range(0, rows, BLOCK):
-        stop = min(rows, begin + BLOCK)
+    for begin in range(0, rows, ROUNDED_ROWS):
+        stop = min(rows, begin + ROUNDED_ROWS)
         single[:, :begin, begin:stop].swapaxes(1, 2) @ wide[:, :begin]
         for _ in range(SWEEPS):
             single[:, :, begin:stop] @ wide[:, begin:stop]

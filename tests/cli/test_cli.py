@@ -202,7 +202,7 @@ def test_help_teaches_commands_that_parse(capsys):
         for line in re.findall(r"^ +paddle-mrecg (.*?)(?: {2,}#.*)?$", text, re.M):
             words = shlex.split(line, comments=True)
             assert words[0] == (argv or words)[0]
-            cli._parse(words)
+            cli._parse_words(words)
             seen += 1
     assert seen >= 12
 

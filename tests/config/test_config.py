@@ -11,7 +11,7 @@ from paddle_mrecg.config import MRECG, PRESETS, Config, Global, QuantPost
 from paddle_mrecg.config.docs import markdown_tables, text_tables
 from paddle_mrecg.config.io import (config_to_dict, load_any_config, load_config,
                                     missing_for_command, save_config)
-from paddle_mrecg.config.schema import describe
+from paddle_mrecg.config.schema import all_settings
 from paddle_mrecg.config.aware import (BinRegularization, Dampening, Freezing,
                                        SymmetricPACTSettings,
                                        TrainingConfig)
@@ -259,7 +259,7 @@ def test_what_the_command_line_still_needs():
 
 
 def test_tables_show_every_setting_with_its_default():
-    rows = describe()
+    rows = all_settings()
     markdown, text = markdown_tables(), text_tables()
     for row in rows:
         assert row.doc and f"| `{row.key}` | {row.type} |" in markdown and f"  {row.key}: " in text

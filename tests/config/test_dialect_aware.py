@@ -5,7 +5,7 @@ import pytest
 from paddle_mrecg.config.io import load_training_config
 from paddle_mrecg.errors import ConfigError
 from paddle_mrecg.aware.job import quant_aware_prepare
-from paddle_mrecg.config.dialect.aware import (TRAINING, accept_slim_config, names_ours,
+from paddle_mrecg.config.dialect.aware import (AWARE, accept_qat_config, dict_names_ours,
                                                training_sections)
 from paddle_mrecg.aware.layers import quantized_layers
 from paddleslim.dygraph.quant import qat
@@ -15,16 +15,16 @@ from tests.slim_nets import TinyNet
 
 @pytest.mark.host
 def test_every_key_of_paddleslim_has_a_translation():
-    assert set(qat._quant_config_default) == set(TRAINING)
+    assert set(qat._quant_config_default) == set(AWARE)
 
 
 @pytest.mark.host
 def test_no_value_of_ours_is_one_of_paddleslims():
-    assert not names_ours(qat._quant_config_default)
+    assert not dict_names_ours(qat._quant_config_default)
     for name in qat.WEIGHT_QUANTIZATION_TYPES:
-        assert not names_ours({"weight_quantize_type": name, "activation_quantize_type": name})
+        assert not dict_names_ours({"weight_quantize_type": name, "activation_quantize_type": name})
     assert (qat.BUILT_IN_PREPROCESS_TYPES == ["PACT"]
-            and not names_ours({"activation_preprocess_type": "PACT"}))
+            and not dict_names_ours({"activation_preprocess_type": "PACT"}))
 
 
 def test_paddleslims_defaults_hold_where_nothing_is_given():
@@ -60,10 +60,10 @@ def test_quant_aware_prepare_takes_paddleslims_dict():
 
 def test_all_mistakes_come_at_once():
     with pytest.raises(ConfigError) as caught:
-        accept_slim_config({"weight_bit": 4, "dtype": "uint8", "weight_preprocess_type": "PACT"})
+        accept_qat_config({"weight_bit": 4, "dtype": "uint8", "weight_preprocess_type": "PACT"})
     assert len(caught.value.problems) == 3
 
 
 @pytest.mark.parametrize("config", [None, {}, {"QuantAware": {}}, "file.yaml"])
 def test_everything_else_passes_unchanged(config):
-    assert accept_slim_config(config) is config
+    assert accept_qat_config(config) is config

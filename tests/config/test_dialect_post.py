@@ -7,7 +7,7 @@ import pytest
 from paddle_mrecg.config.io import load_config
 from paddle_mrecg.errors import ConfigError
 from paddle_mrecg.slim.post_static import PLACES, READERS
-from paddle_mrecg.config.dialect.post import POST, accept_slim_config, our_keywords, post_sections
+from paddle_mrecg.config.dialect.post import POST, accept_ptq_config, our_keywords, post_sections
 from paddleslim.auto_compression.strategy_config import QuantPost
 from paddleslim.quant.quanter import quant_post_static
 from paddleslim.quant.reconstruction_quantization import quant_recon_static
@@ -47,9 +47,9 @@ def test_values():
 
 
 def test_a_config_dict_of_paddleslim_is_accepted_beside_sections():
-    config = load_config(accept_slim_config({"weight_bits": 4, "quantize_op_types": ["conv2d"],
-                                             "window_size": 10000,
-                                             "MRECG": {"preset": "fast"}}))
+    config = load_config(accept_ptq_config({"weight_bits": 4, "quantize_op_types": ["conv2d"],
+                                            "window_size": 10000,
+                                            "MRECG": {"preset": "fast"}}))
     assert (config.quant_post.weight_bits == 4
             and config.quant_post.quantizable_op_type == ["conv2d"])
     assert config.mrecg.num_iters == 60
@@ -57,13 +57,13 @@ def test_a_config_dict_of_paddleslim_is_accepted_beside_sections():
 
 @pytest.mark.parametrize("config", [None, {}, {"MRECG": {}}, "file.yaml"])
 def test_everything_else_passes_unchanged(config):
-    assert accept_slim_config(config) is config
+    assert accept_ptq_config(config) is config
 
 
 def test_mistakes():
     with pytest.raises(ConfigError) as caught:
-        accept_slim_config({"weight_bits": 4, "activation_bit": 8, "algo": "kl",
-                            "QuantPost": {"weight_bits": 3}})
+        accept_ptq_config({"weight_bits": 4, "activation_bit": 8, "algo": "kl",
+                           "QuantPost": {"weight_bits": 3}})
     assert caught.value.problems == [
         "weight_bits: QuantPost.weight_bits is given too and differs; keep one",
         "activation_bit: unknown key. Did you mean 'activation_bits'?",

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from paddle_mrecg.config.io import load_config, save_config
-from paddle_mrecg.config.schema import describe
+from paddle_mrecg.config.schema import all_settings
 from paddle_mrecg.errors import ConfigError
 
 EXAMPLES = int(os.environ.get("MRECG_FUZZ", "100"))  # per test; a long run takes thousands
@@ -59,7 +59,7 @@ VALUES = st.recursive(
     | st.integers(10**4400, 10**4401) | st.binary(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5)
-KEYS = st.sampled_from(sorted({(s.section, s.key) for s in describe()
+KEYS = st.sampled_from(sorted({(s.section, s.key) for s in all_settings()
                                if s.section in ("Global", "Data", "Evaluation", "QuantPost",
                                                 "MRECG")}))
 FUZZ = settings(max_examples=EXAMPLES, deadline=5000,

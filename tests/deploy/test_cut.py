@@ -5,7 +5,7 @@ each on simulated inputs.
 import numpy as np
 import pytest
 
-from paddle_mrecg.deploy.check.cut import SUFFIX, cut, cut_feed, cut_points, layers
+from paddle_mrecg.deploy.check.cut import CUT_SUFFIX, cut, cut_feed, cut_points, layers
 from paddle_mrecg.deploy.simulate import simulate
 from paddle_mrecg.post.unit_runner import UnitRunner
 from paddle_mrecg.deploy.predictor import Predictor
@@ -59,7 +59,7 @@ def test_cut_program_gives_the_simulated_values_everywhere(graph, tmp_path):
     points = cut_points(graph)
     values = simulate(graph, FEED, points)
     pieces = cut(graph, points)
-    assert pieces.inputs[0] == "image" and all(n.endswith(SUFFIX) for n in pieces.inputs[1:])
+    assert pieces.inputs[0] == "image" and all(n.endswith(CUT_SUFFIX) for n in pieces.inputs[1:])
     save_program(pieces, str(tmp_path / "cut"))
     outputs = dict(zip(pieces.outputs,
                        Predictor(str(tmp_path / "cut"))(cut_feed(pieces, FEED, values))))

@@ -106,8 +106,8 @@ def test_wrong_use_is_said(graph):
 def test_processes_that_crash_hang_or_fail_are_outcomes(tmp_path):
     def run(code, seconds=60):
         command = [runtimes.sys.executable, "-S", "-c", code]
-        return runtimes._run(command, str(tmp_path), FEED, ["y"], seconds, 0,
-                             runtimes.Outcome()).failure
+        return runtimes._run_worker(command, str(tmp_path), FEED, ["y"], seconds, 0,
+                                    runtimes.Outcome()).failure
 
     assert (run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
             == "the process was killed by SIGSEGV")

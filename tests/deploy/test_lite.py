@@ -63,7 +63,7 @@ def test_a_converter_that_cannot_run_names_the_cure(quantized, tmp_path):
         lite.convert(quantized, LiteTools(str(tmp_path / "missing"), None), "arm")
 
 
-@pytest.mark.parametrize("target", lite.TARGETS)
+@pytest.mark.parametrize("target", lite.LITE_TARGETS)
 def test_the_real_converter_makes_int8_of_every_layer(quantized, target):
     try:
         tools = find_lite()

@@ -108,7 +108,7 @@ def test_an_environment_is_made_and_made_again_where_it_broke(nowhere, monkeypat
         (folder / "bin" / lite_env.OPT).unlink()
 
 
-@pytest.mark.parametrize("content", ["thesis.txt", "pyvenv.cfg", lite_env.MARKER])
+@pytest.mark.parametrize("content", ["thesis.txt", "pyvenv.cfg", lite_env.ENV_MARKER])
 def test_a_folder_of_the_users_is_refused_and_stays(content, nowhere):
     python = str(program(nowhere / "fake", FAKE_PYTHON.format(pip="exit 1")))
     (nowhere / "mine").mkdir()

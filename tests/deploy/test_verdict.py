@@ -48,7 +48,7 @@ def test_a_layer_that_the_runtime_computes_otherwise_is_named(written, monkeypat
         return RUN(graph_, feed, seconds, repeat)
     RUN = runtimes.RUNTIMES["inference"]
     monkeypatch.setitem(runtimes.RUNTIMES, "inference", wrong)
-    monkeypatch.setattr(module, "_run", lambda graph_, names, feed: Ran(
+    monkeypatch.setattr(module, "_run_inference", lambda graph_, names, feed: Ran(
         wrong(doctor._with_outputs(graph_, names), feed, 60).outputs))
     found = verdict(prefix, FEED, expected)
     assert found["verdict"] == "differs" and "c.w" in found["why"]
@@ -56,16 +56,16 @@ def test_a_layer_that_the_runtime_computes_otherwise_is_named(written, monkeypat
 
 def test_nan_differs_and_a_crash_is_a_verdict(written, monkeypatch):
     prefix, graph, expected = written
-    run = module._run
+    run = module._run_inference
 
     def nan(graph_, names, feed):
         ran = run(graph_, names, feed)
         ran.outputs[names[0]][0] = np.nan
         return ran
-    monkeypatch.setattr(module, "_run", nan)
+    monkeypatch.setattr(module, "_run_inference", nan)
     found = verdict(prefix, FEED, expected)
     assert found["verdict"] == "differs" and "NaN" in found["why"] and "max_abs_diff" not in found
-    monkeypatch.setattr(module, "_run", lambda *args: Ran(failure="killed by SIGSEGV"))
+    monkeypatch.setattr(module, "_run_inference", lambda *args: Ran(failure="killed by SIGSEGV"))
     found = verdict(prefix, FEED, expected)
     assert found["verdict"] == "failed" and "SIGSEGV" in found["why"]
 

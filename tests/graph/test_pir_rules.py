@@ -7,7 +7,7 @@ from paddle.base.framework import OpProtoHolder
 
 from paddle_mrecg.compat import op_proto, paddle_version
 from paddle_mrecg.graph.ops import SUPPORTED
-from paddle_mrecg.graph.pir_table import REASONS, RULES
+from paddle_mrecg.graph.pir_table import REASONS, PIR_RULES
 from tests.graph.derive_pir_rules import TARGET, derive_all
 
 needs_pir = pytest.mark.skipif(paddle_version() < "3", reason="Paddle 2 does not know PIR")
@@ -19,7 +19,7 @@ PROGRAM_ONLY = {
 
 
 def known():
-    return {rule.type for rule in RULES.values()} | REASONS.keys() | PROGRAM_ONLY
+    return {rule.type for rule in PIR_RULES.values()} | REASONS.keys() | PROGRAM_ONLY
 
 
 def test_every_op_of_the_executor_has_a_rule_or_a_reason():
@@ -33,7 +33,7 @@ def test_every_registered_op_has_a_rule_or_a_reason():
 
 @needs_pir
 def test_rules_name_slots_and_attributes_that_exist():
-    for name, rule in RULES.items():
+    for name, rule in PIR_RULES.items():
         proto = op_proto(rule.type)
         slots = {s.name for s in proto.inputs}
         attrs = {a.name for a in proto.attrs}

@@ -91,7 +91,7 @@ def test_the_choice_is_the_least_error_of_the_outputs(kind, monkeypatch):
         return errors[-1]
     plain = choose_ranges._Error.relative
     monkeypatch.setattr(choose_ranges._Error, "relative", relative)
-    monkeypatch.setattr(choose_ranges, "ROWS", 10000)
+    monkeypatch.setattr(choose_ranges, "SCORED_POSITIONS", 10000)
     found = chosen_ranges(graph, scheme, {"x": x}, {"x": observer}, len(x))["x"]
     grids = candidates(observer)
     exact = outputs(graph, x)

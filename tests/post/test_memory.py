@@ -15,7 +15,7 @@ from paddle_mrecg.graph.probe import probe
 from paddle_mrecg.graph.writer import save_program
 from paddle_mrecg.post import memory
 from paddle_mrecg.post.job import quant_post_mrecg
-from paddle_mrecg.post.memory import MIB, TRAINING, Forecast, Stage, Start
+from paddle_mrecg.post.memory import MIB, UNIT_TRAINING, Forecast, Stage, Start
 from paddle_mrecg.post.scheme import build_scheme
 from paddle_mrecg.post.working_sets import Sizes, forecast
 from paddle_mrecg.report.progress import get_logger
@@ -42,9 +42,9 @@ def stage(expected, name):
 
 def test_cache_grows_with_the_samples_and_work_with_the_batch():
     few, many, large = tiny_forecast(1000), tiny_forecast(2000), tiny_forecast(1000, batch_size=256)
-    assert stage(many, TRAINING).cache == 2 * stage(few, TRAINING).cache > 0
-    assert stage(many, TRAINING).work == stage(few, TRAINING).work
-    growth = (stage(large, TRAINING).work - stage(few, TRAINING).work) / 240
+    assert stage(many, UNIT_TRAINING).cache == 2 * stage(few, UNIT_TRAINING).cache > 0
+    assert stage(many, UNIT_TRAINING).work == stage(few, UNIT_TRAINING).work
+    growth = (stage(large, UNIT_TRAINING).work - stage(few, UNIT_TRAINING).work) / 240
     assert growth == pytest.approx(few.batch[1], rel=1e-6) and growth > 6 * 32 * 32 * 4
 
 
@@ -57,8 +57,8 @@ def test_peak_grows_with_the_limit_and_not_with_the_samples():
 def test_half_takes_half_of_the_streams():
     whole, half = (_with_dtype(t) for t in ("float32", "float16"))
     samples = 1000 * 3 * 32 * 32 * 4
-    assert stage(half, TRAINING).cache - samples == pytest.approx(
-        (stage(whole, TRAINING).cache - samples) / 2)
+    assert stage(half, UNIT_TRAINING).cache - samples == pytest.approx(
+        (stage(whole, UNIT_TRAINING).cache - samples) / 2)
 
 
 def _with_dtype(name):
@@ -71,7 +71,7 @@ def _with_dtype(name):
 
 
 def a_forecast(work=1000, cache=500, limit=4096, process=400):
-    return Forecast(process * MIB, [Stage(TRAINING, work * MIB, cache * MIB),
+    return Forecast(process * MIB, [Stage(UNIT_TRAINING, work * MIB, cache * MIB),
                                     Stage("calibration", 100 * MIB, 50 * MIB)], limit * MIB,
                     (100, 9.0 * MIB))
 

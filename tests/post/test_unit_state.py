@@ -35,8 +35,8 @@ class Steps:
 
 @pytest.fixture
 def steps(monkeypatch):
-    monkeypatch.setattr(unit_state, "SECONDS", 0.0)
-    monkeypatch.setattr(unit_state, "SHARE", np.inf)
+    monkeypatch.setattr(unit_state, "STATE_SECONDS", 0.0)
+    monkeypatch.setattr(unit_state, "SAVING_SHARE", np.inf)
     return Steps(monkeypatch)
 
 

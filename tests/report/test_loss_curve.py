@@ -2,7 +2,7 @@
 """The measures on the paper's figure 6 (MobileNetV2), digitised, and on our own units."""
 import pytest
 
-from paddle_mrecg.report.loss_curve import Curve, oscillation
+from paddle_mrecg.report.loss_curve import LossCurve, oscillation
 from paddle_mrecg.report.units import InnerLoss, UnitReport
 
 
@@ -32,7 +32,7 @@ def test_joined_unit_is_a_flat_run_but_its_inner_block_ends_stay_visible():
     units = [unit(0, 0, 1, 1.0),
              unit(1, 1, 2, 3.0, power=2.0, inner=[InnerLoss(1, "m1", 9.0, 8.0, 4.0)]),
              unit(2, 3, 1, 4.0)]
-    curve = Curve.of_units("with joining", units)
+    curve = LossCurve.of_units("with joining", units)
     assert curve.losses == [1.0, 3.0, 3.0, 4.0]
     assert curve.relative_losses == [1.0, 1.5, 1.5, 4.0]
     assert curve.spans == [(0, 0), (1, 2), (3, 3)]
@@ -44,7 +44,7 @@ def test_joined_unit_is_a_flat_run_but_its_inner_block_ends_stay_visible():
 
 
 def test_run_that_was_interrupted_or_skipped_modules_keeps_its_places():
-    curve = Curve.of_units("with joining",
-                           [unit(0, 4, 2, 3.0, inner=[InnerLoss(4, "m4", 9.0, 8.0, 4.0)])])
+    curve = LossCurve.of_units("with joining",
+                               [unit(0, 4, 2, 3.0, inner=[InnerLoss(4, "m4", 9.0, 8.0, 4.0)])])
     assert curve.modules == [4, 5] and curve.at_block_ends().losses == [8.0, 3.0]
-    assert Curve.of_units("nothing", []).measures()["absolute_block_ends"]["max"] == 0
+    assert LossCurve.of_units("nothing", []).measures()["absolute_block_ends"]["max"] == 0

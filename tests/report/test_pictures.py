@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paddle_mrecg.report.loss_curve import Curve
+from paddle_mrecg.report.loss_curve import LossCurve
 from paddle_mrecg.report.pictures import BLUE, ORANGE, oscillation_picture
 
 
@@ -20,9 +20,9 @@ def has_color(image, color, count=50):
 
 def curves(first, second, spans):
     modules, power = list(range(len(first))), [100.0] * len(first)
-    return [Curve("without joining", modules, first, power, [(k, k) for k in modules]),
-            Curve("with joining", modules, second, power, spans,
-                  {a: (first[a], 100.0) for a, b in spans if b > a})]
+    return [LossCurve("without joining", modules, first, power, [(k, k) for k in modules]),
+            LossCurve("with joining", modules, second, power, spans,
+                      {a: (first[a], 100.0) for a, b in spans if b > a})]
 
 
 def test_oscillation_picture_shows_both_curves(figure_6, tmp_path):
@@ -39,8 +39,8 @@ def test_oscillation_picture_shows_both_curves(figure_6, tmp_path):
 @pytest.mark.parametrize("losses",
                          [[0.0, 0.0, 0.0], [1.0], [1e-9, 3.0, 0.0], [math.nan, 1.0, 2.0], []])
 def test_odd_losses_are_drawn_without_complaint(tmp_path, losses):
-    curve = Curve("without joining", list(range(len(losses))), losses,
-                  [0.0 if v == 0 else 1.0 for v in losses], [])
+    curve = LossCurve("without joining", list(range(len(losses))), losses,
+                      [0.0 if v == 0 else 1.0 for v in losses], [])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         oscillation_picture(str(tmp_path / "a.png"), [curve])

@@ -8,7 +8,7 @@ import pytest
 import paddle_mrecg.report
 from paddle_mrecg.config import MRECG
 from paddle_mrecg.report.advice import advice, coarse_advice, equalized_note, float_note
-from paddle_mrecg.report.words import LANGUAGES, phrase, table, translated
+from paddle_mrecg.report.words import LANGUAGES, phrase, words_table, translated
 
 FOLDER = Path(paddle_mrecg.report.__file__).parent
 BRACES = re.compile(r"\{(\w+)\}")
@@ -17,23 +17,23 @@ HANZI = re.compile("[\u3001-\u9fff\uff08-\uff1b]")  # and full-width marks
 
 def test_both_languages_say_the_same():
     assert LANGUAGES == ("en", "zh")
-    for english, chinese in [*table()["words"].values(), *table()["sentences"]]:
+    for english, chinese in [*words_table()["words"].values(), *words_table()["sentences"]]:
         assert english and chinese
         assert not HANZI.search(english), english
         assert HANZI.search(chinese) or chinese == english, chinese
         assert set(BRACES.findall(chinese)) <= set(BRACES.findall(english)), chinese
-    for key, (english, chinese) in table()["words"].items():
+    for key, (english, chinese) in words_table()["words"].items():
         assert sorted(BRACES.findall(english)) == sorted(BRACES.findall(chinese)), key
 
 
 def test_every_word_is_used():
     text = "".join(p.read_text(encoding="utf-8") for p in sorted(FOLDER.rglob("*"))
                    if p.suffix in (".py", ".html"))
-    parts = [(key, key) for key in table()["words"]]
+    parts = [(key, key) for key in words_table()["words"]]
     parts += [(key, key[len(start):]) for key, _ in parts
               for start in ("to_", "histogram_caption_", "sum_") if key.startswith(start)]
     used = {key for key, part in parts if f'"{part}"' in text}
-    assert set(table()["words"]) == used, set(table()["words"]) - used
+    assert set(words_table()["words"]) == used, set(words_table()["words"]) - used
 
 
 def test_a_phrase_in_a_phrase_is_in_the_same_language():

@@ -13,7 +13,7 @@ from paddle_mrecg.errors import ConfigError
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.slim.modes import optimizer_ops
 from paddle_mrecg.slim.static_bins import PREFIX
-from paddle_mrecg.slim.static_pact import SUFFIX
+from paddle_mrecg.slim.static_pact import PACT_SUFFIX
 from paddleslim.auto_compression import AutoCompression
 from tests.slim_nets import images
 
@@ -77,7 +77,7 @@ def test_distillation_with_bin_regularization_and_symmetric_pact(float_dir, tmp_
     monkeypatch.setattr(type(act), "_start_train", start)
     act.compress()
     trained = [op.input("Param")[0] for op in optimizer_ops(seen[0])]
-    assert sum(name.endswith(SUFFIX) for name in trained) == 2
+    assert sum(name.endswith(PACT_SUFFIX) for name in trained) == 2
     assert sum(op.input("Grad")[0].startswith(PREFIX) for op in optimizer_ops(seen[0])) == 2
     assert Predictor(str(tmp_path / "out" / "model"))(images(4))[0].shape == (4, 4)
 

@@ -7,7 +7,7 @@ import yaml
 
 from paddle_mrecg.cli import main as cli
 from paddle_mrecg.errors import ConfigError
-from paddle_mrecg.slim.act_recipe import (ACT_SECTIONS, OURS, is_recipe, load_recipe,
+from paddle_mrecg.slim.act_recipe import (ACT_SECTIONS, ACT_OURS, is_recipe, load_recipe,
                                           post_arguments, training_keys)
 from paddleslim.auto_compression import strategy_config
 
@@ -38,7 +38,7 @@ def written(tmp_path):
 @pytest.mark.host
 def test_every_section_of_paddleslim_is_known():
     assert {*ACT_SECTIONS} == {*strategy_config.SUPPORTED_CONFIG, strategy_config.TRAIN_CONFIG_NAME}
-    assert not set(OURS) & set(ACT_SECTIONS)
+    assert not set(ACT_OURS) & set(ACT_SECTIONS)
 
 
 @pytest.mark.parametrize("sections, expected", [

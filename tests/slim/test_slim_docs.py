@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from paddle_mrecg.config.dialect.post import POST
-from paddle_mrecg.config.dialect.aware import TRAINING
+from paddle_mrecg.config.dialect.aware import AWARE
 from tests.slim_docs import switch_table
 from tests.slim_matrix import recorded, table
 
@@ -11,7 +11,7 @@ from tests.slim_matrix import recorded, table
 def test_every_setting_has_a_row_and_refusals_name_the_cure():
     rows = switch_table().splitlines()[2:]
     assert ([row.split("`")[1] for row in rows] == list(POST)
-            + [n for n in TRAINING if n not in POST])
+            + [n for n in AWARE if n not in POST])
     assert "| `epochs` | refused: reconstruction counts optimizer steps: set num_iters |  |" in rows
     assert all(row.count("|") == 4 for row in rows)
 

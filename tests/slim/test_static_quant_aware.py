@@ -12,7 +12,7 @@ from paddle_mrecg.config.aware import SymmetricPACTSettings
 from paddle_mrecg.errors import ConfigError, DataError
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.slim.modes import optimizer_ops
-from paddle_mrecg.slim.static_pact import SUFFIX, activation_ranges
+from paddle_mrecg.slim.static_pact import PACT_SUFFIX, activation_ranges
 from paddleslim.quant import convert, quant_aware  # noqa: F401  replaced by registration
 from tests.slim_nets import RATE, StaticNet, images
 
@@ -83,7 +83,7 @@ def test_symmetric_pact_starts_from_calibration_and_learns(make_net, registered)
     program = quant_aware(net.main, PLACE, config, calib_config={"data_loader": BATCHES},
                           return_program=True)
     shifts = [op.input("Param")[0] for op in optimizer_ops(program)
-              if op.input("Param")[0].endswith(SUFFIX)]
+              if op.input("Param")[0].endswith(PACT_SUFFIX)]
     assert len(shifts) == 2 and all(not net.value(name).any() for name in shifts)
     rates = {op.input("LearningRate")[0] for op in optimizer_ops(program)}
     assert len(rates) == 1, "alphas follow the network's learning rate"
@@ -103,7 +103,7 @@ def test_every_alpha_decays_by_its_own_value(make_net, registered):
     net.step(program)  # nothing reaches alphas of 50 times the data: only decay moves them
     for name, alpha in ranges.items():
         shift = net.value(next(p.name for p in program.all_parameters()
-                               if p.name == f"{name}_tmp_input{SUFFIX}"))
+                               if p.name == f"{name}_tmp_input{PACT_SUFFIX}"))
         assert shift[0] == pytest.approx(-RATE * 0.01 * alpha, rel=1e-3)
 
 

@@ -9,7 +9,7 @@ from .translation import Ignored, Only, Sections, To, is_slim_config, translate
 
 OWN_WEIGHT_TYPES = ("lsq", "channel_wise_lsq", "tqt")
 OWN_ACTIVATION_TYPES = ("lsq", "lsq_plus", "tqt")
-CLIP = "SymmetricPACT"
+CLIP_SECTION = "SymmetricPACT"
 OWN_SECTIONS = {"bin_regularization": "BinRegularization", "symmetric_pact": "SymmetricPACT"}
 
 # Two settings here for one of PaddleSlim's: which quanter, and one step
@@ -19,7 +19,7 @@ WEIGHT_TYPES = {"lsq": ("lsq", False), "channel_wise_lsq": ("lsq", True), "tqt":
 ACTIVATION_TYPES = {"lsq": "lsq", "lsq_plus": "lsq_plus", "tqt": "tqt",
                     "moving_average_abs_max": "abs_max"}
 
-TRAINING = {
+AWARE = {
     "weight_bits": To("QuantAware", "weight_bits"),
     "activation_bits": To("QuantAware", "activation_bits"),
     "quantizable_layer_type": To("QuantAware", "quantizable_layer_type"),
@@ -28,7 +28,7 @@ TRAINING = {
                                {k: quanter for k, (quanter, _) in WEIGHT_TYPES.items()}),
     "activation_quantize_type": To("QuantAware", "activation_quanter", ACTIVATION_TYPES),
     "activation_preprocess_type": To("QuantAware", "activation_quanter",
-                                     {CLIP: "symmetric_pact", "PACT": "symmetric_pact"}),
+                                     {CLIP_SECTION: "symmetric_pact", "PACT": "symmetric_pact"}),
     "weight_preprocess_type": Only((None,), "a clip of weights is learned by weight_quantize_type "
                                    "lsq and channel_wise_lsq"),
     "moving_rate": Only((0.9,), "the moving average has 0.9, as is PaddleSlim's default"),
@@ -42,10 +42,10 @@ DEFAULTS = dict(weight_bits=8, activation_bits=8, weight_quantize_type="channel_
                 quantizable_layer_type=["Conv2D", "Linear"])
 
 
-def names_ours(config) -> bool:
+def dict_names_ours(config) -> bool:
     """A config dict of PaddleSlim that asks for one of our strategies."""
     return isinstance(config, dict) and bool(
-        config.get("activation_preprocess_type") == CLIP
+        config.get("activation_preprocess_type") == CLIP_SECTION
         or config.get("weight_quantize_type") in OWN_WEIGHT_TYPES or
         config.get("activation_quantize_type") in OWN_ACTIVATION_TYPES or
         set(config) & {*OWN_SECTIONS, *OWN_SECTIONS.values()})
@@ -64,10 +64,10 @@ def training_sections(config: Dict[str, Any]) -> Sections:
                      if name in config})
     sections["QuantAware"] = {**(sections.get("QuantAware") or {}),
                               **{name: config[name] for name in config
-                                 if name in ours and name not in TRAINING}}
+                                 if name in ours and name not in AWARE}}
     theirs = {name: config[name] for name in config
               if name not in (*TRAINING_SECTIONS, *OWN_SECTIONS)
-              and (name in TRAINING or name not in ours)}
+              and (name in AWARE or name not in ours)}
     theirs = {**{k: v for k, v in DEFAULTS.items() if k not in sections["QuantAware"]}, **theirs}
     if theirs.get("activation_preprocess_type", "") is None:
         del theirs["activation_preprocess_type"]
@@ -79,15 +79,15 @@ def training_sections(config: Dict[str, Any]) -> Sections:
     if theirs.get("weight_quantize_type") in WEIGHT_TYPES:
         sections["QuantAware"].setdefault("weight_per_channel",
                                           WEIGHT_TYPES[theirs["weight_quantize_type"]][1])
-    return translate(theirs, TRAINING, sections, known=[*ours, *OWN_SECTIONS])
+    return translate(theirs, AWARE, sections, known=[*ours, *OWN_SECTIONS])
 
 
-def accept_slim_config(config):
+def accept_qat_config(config):
     """``config`` as ``quant_aware_prepare`` takes it: a flat config dict of PaddleSlim becomes
     sections, the rest stays.
 
     Raises:
         ConfigError: unknown keys, and values that have no counterpart.
     """
-    return (training_sections(config) if is_slim_config(config, {**TRAINING, **OWN_SECTIONS})
+    return (training_sections(config) if is_slim_config(config, {**AWARE, **OWN_SECTIONS})
             else config)

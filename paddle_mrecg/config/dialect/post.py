@@ -90,7 +90,7 @@ def post_sections(given: Dict[str, Any]) -> Sections:
     return translate(theirs, POST, sections, known=ours)
 
 
-def accept_slim_config(config):
+def accept_ptq_config(config):
     """``config`` as ``quant_post_mrecg`` takes it: a flat config dict of PaddleSlim becomes
     sections, the rest stays.
 

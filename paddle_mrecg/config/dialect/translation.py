@@ -31,10 +31,10 @@ class Ignored(NamedTuple):
     why: str
 
 
-Rule = Union[To, Only, Ignored]
+KeyRule = Union[To, Only, Ignored]
 
 
-def translate(given: Dict[str, Any], table: Dict[str, Rule], sections: Optional[Sections] = None,
+def translate(given: Dict[str, Any], table: Dict[str, KeyRule], sections: Optional[Sections] = None,
               known: Iterable[str] = ()) -> Sections:
     """Sections for settings that are named as in PaddleSlim.
 
@@ -55,7 +55,7 @@ def translate(given: Dict[str, Any], table: Dict[str, Rule], sections: Optional[
     return result
 
 
-def translate_all(given: Dict[str, Any], table: Dict[str, Rule],
+def translate_all(given: Dict[str, Any], table: Dict[str, KeyRule],
                   sections: Optional[Sections] = None,
                   known: Iterable[str] = ()) -> Tuple[Sections, Dict[str, str]]:
     """What ``translate`` returns, of the settings that are right, and name ->
@@ -71,13 +71,13 @@ def translate_all(given: Dict[str, Any], table: Dict[str, Rule],
             if not any(value is v or value == v for v in rule.values):
                 problem = f"{value!r} has no counterpart here; {rule.cure}"
         elif isinstance(rule, To):
-            problem = _put(result, rule, value)
+            problem = _put_setting(result, rule, value)
         if problem:
             problems[name] = problem
     return result, problems
 
 
-def _put(sections: Sections, rule: To, value) -> str:
+def _put_setting(sections: Sections, rule: To, value) -> str:
     """Set one value; returns what is wrong, or nothing."""
     if callable(rule.values):
         value = rule.values(value)
@@ -94,6 +94,6 @@ def _put(sections: Sections, rule: To, value) -> str:
     return ""
 
 
-def is_slim_config(config, table: Dict[str, Rule]) -> bool:
+def is_slim_config(config, table: Dict[str, KeyRule]) -> bool:
     """A mapping with settings of PaddleSlim on its top level, where this package has sections."""
     return isinstance(config, dict) and bool(set(config) & set(table))

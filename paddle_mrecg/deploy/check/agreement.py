@@ -38,14 +38,14 @@ def agreement(graph: Graph, expected: Mapping[str, np.ndarray],
 def _labels(name: str, a: np.ndarray, b: np.ndarray) -> List[str]:
     if a.dtype.kind in "iu":
         return [f"{np.mean(a == b):.1%} of the whole numbers of '{name}' are equal"]
-    if not 2 <= a.ndim <= MAX_LABEL_AXES or a.shape[-1] < 2 or not _scores(a):
+    if not 2 <= a.ndim <= MAX_LABEL_AXES or a.shape[-1] < 2 or not _are_scores(a):
         return []
     same = a.argmax(-1) == b.argmax(-1)
     return [f"top-1 is equal for {int(same.sum())} of {same.size} "
             f"{'samples' if a.ndim == 2 else 'steps'}"]
 
 
-def _scores(a: np.ndarray) -> bool:
+def _are_scores(a: np.ndarray) -> bool:
     """Any [N, classes]; with more axes only probabilities are surely scores."""
     return a.ndim == 2 or bool(np.isfinite(a).all() and a.min() >= 0
                                and np.allclose(a.sum(-1), 1.0, atol=1e-2))

@@ -25,7 +25,7 @@ UNKNOWN = Cause("no known cause",
                 "report the model; keep the layer in float with QuantPost.skip meanwhile")
 
 
-def explain(layer: Layer, graph: Graph, runtime: str) -> Cause:
+def likely_cause(layer: Layer, graph: Graph, runtime: str) -> Cause:
     """The most likely cause.
 
     Args:

@@ -16,7 +16,7 @@ from ..rewrites import needed_ops, stored_parameter
 from ...graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ...graph.simplify import drop_unused
 
-SUFFIX = "@cut"
+CUT_SUFFIX = "@cut"
 
 
 @dataclasses.dataclass
@@ -46,7 +46,7 @@ def cut_points(graph: Graph) -> List[str]:
 
 def cut(graph: Graph, points: List[str]) -> Graph:
     """The cut program: ``points`` are its outputs; those that are read again are
-    inputs too, with ``SUFFIX``.
+    inputs too, with ``CUT_SUFFIX``.
     """
     result = graph.copy()
     result.outputs = list(points)
@@ -54,13 +54,13 @@ def cut(graph: Graph, points: List[str]) -> Graph:
     read = {n for op in result.ops for n in op.input_names}
     inner = [n for n in points if n in read]
     for op in result.ops:
-        op.inputs = {slot: [n + SUFFIX if n in inner else n for n in names]
+        op.inputs = {slot: [n + CUT_SUFFIX if n in inner else n for n in names]
                      for slot, names in op.inputs.items()}
     for name in inner:
         info = result.tensors[name]
-        result.tensors[name + SUFFIX] = TensorInfo(name + SUFFIX, info.shape, info.dtype)
+        result.tensors[name + CUT_SUFFIX] = TensorInfo(name + CUT_SUFFIX, info.shape, info.dtype)
     used = {n for op in result.ops for n in op.input_names}
-    result.inputs = [n for n in result.inputs if n in used] + [n + SUFFIX for n in inner]
+    result.inputs = [n for n in result.inputs if n in used] + [n + CUT_SUFFIX for n in inner]
     drop_unused(result)
     return result
 
@@ -68,17 +68,17 @@ def cut(graph: Graph, points: List[str]) -> Graph:
 def cut_feed(cut_graph: Graph, feed: Dict[str, np.ndarray],
              values: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
     """Inputs of the cut program from the model's inputs and simulated values."""
-    return {n: values[n[:-len(SUFFIX)]] if n.endswith(SUFFIX) else feed[n]
+    return {n: values[n[:-len(CUT_SUFFIX)]] if n.endswith(CUT_SUFFIX) else feed[n]
             for n in cut_graph.inputs}
 
 
 def layers(cut_graph: Graph) -> List[Layer]:
     """One per output of a cut program, in order."""
     producers = cut_graph.producers()
-    return [_layer(name, cut_graph, producers) for name in cut_graph.outputs]
+    return [_layer_of(name, cut_graph, producers) for name in cut_graph.outputs]
 
 
-def _layer(name: str, graph: Graph, producers) -> Layer:
+def _layer_of(name: str, graph: Graph, producers) -> Layer:
     ops: List[Op] = []
     waiting: List[Tuple[str, ...]] = [(name,)]
     while waiting:

@@ -13,9 +13,9 @@ from ..lite.convert import convert
 from ..lite.env import find_lite
 from ..lite.table import OpRow
 from ...graph.graph import Graph
-from .causes import SAFE_CODE, UNKNOWN, Cause, explain
+from .causes import SAFE_CODE, UNKNOWN, Cause, likely_cause
 from .cut import Layer, cut, cut_feed, cut_points, layers
-from .runtimes import RUNTIMES, SECONDS, Outcome
+from .runtimes import RUNTIMES, RUN_SECONDS, Outcome
 from ..simulate import simulate
 
 TOLERANCE = 0.01
@@ -95,7 +95,8 @@ class CheckReport:
 
 
 def check(graph: Graph, feed: Mapping[str, np.ndarray], runtimes: Sequence[str] = tuple(RUNTIMES),
-          tolerance: float = TOLERANCE, seconds: int = SECONDS, arm: bool = True) -> CheckReport:
+          tolerance: float = TOLERANCE, seconds: int = RUN_SECONDS,
+          arm: bool = True) -> CheckReport:
     """Compare runtimes with the simulation.
 
     Args:
@@ -168,7 +169,7 @@ def _judge(job: _Job, name: str) -> RuntimeFinding:
         found.status = (AGREES if found.relative is not None and found.relative <= job.tolerance
                         else DIFFERS)
         return found
-    every = [_layer(job, layer, name, parts.outputs) for layer in job.layers]
+    every = [_finding(job, layer, name, parts.outputs) for layer in job.layers]
     found.worst_layer = max(layer.relative for layer in every)
     found.findings = [layer for layer in every if layer.relative > job.tolerance]
     if any(layer.x86_only for layer in found.findings):
@@ -244,8 +245,8 @@ def _not_run(name: str, outcome: Outcome) -> RuntimeFinding:
     return RuntimeFinding(name, ABSENT if absent else FAILED, outcome.failure)
 
 
-def _layer(job: _Job, layer: Layer, runtime: str,
-           outputs: Mapping[str, np.ndarray]) -> LayerFinding:
+def _finding(job: _Job, layer: Layer, runtime: str,
+             outputs: Mapping[str, np.ndarray]) -> LayerFinding:
     expected, actual = job.values[layer.output].astype(np.float64), outputs[layer.output]
     if actual.shape != expected.shape:
         cause = Cause(f"shape {list(actual.shape)} instead of {list(expected.shape)}",
@@ -254,7 +255,7 @@ def _layer(job: _Job, layer: Layer, runtime: str,
         return LayerFinding(layer.name, layer.output, layer.ops[-1].type, infinite, infinite,
                             cause.text, cause.cure, False)
     far = relative(expected, actual)
-    cause = explain(layer, job.cut_graph, runtime) if far > job.tolerance else Cause("", "")
+    cause = likely_cause(layer, job.cut_graph, runtime) if far > job.tolerance else Cause("", "")
     return LayerFinding(layer.name, layer.output, layer.ops[-1].type,
                         differences([(expected, actual)])["max_abs_diff"], far, cause.text,
                         cause.cure, cause.x86_only)

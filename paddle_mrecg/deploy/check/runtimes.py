@@ -13,7 +13,7 @@ from typing import Callable, Dict, List, Mapping, Optional
 import numpy as np
 
 from ...errors import MrecgError
-from ..apart import SECONDS, run_apart
+from ..apart import RUN_SECONDS, run_apart
 from ..arrays import read_arrays, write_arrays
 from ..lite import predict as lite_predict
 from ..lite.convert import convert
@@ -45,7 +45,7 @@ class Outcome:
     bytes: int = 0
 
 
-def run_inference(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS,
+def run_inference(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = RUN_SECONDS,
                   repeat: int = 0) -> Outcome:
     """Paddle Inference on the CPU."""
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def run_inference(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = S
     return Outcome(outputs, ran.failure, ran.milliseconds, bytes=size)
 
 
-def run_onnxruntime(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS,
+def run_onnxruntime(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = RUN_SECONDS,
                     repeat: int = 0) -> Outcome:
     """onnxruntime on the CPU, without its graph optimizations, which move quantizers."""
     try:
@@ -69,11 +69,11 @@ def run_onnxruntime(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int =
         with open(path, "wb") as file:
             file.write(model.SerializeToString())
         found = Outcome(bytes=os.path.getsize(path))
-        return _run(_worker(path), folder, feed, graph.outputs, seconds, repeat,
-                    found)
+        return _run_worker(_worker(path), folder, feed, graph.outputs, seconds, repeat,
+                           found)
 
 
-def run_lite(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECONDS,
+def run_lite(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = RUN_SECONDS,
              repeat: int = 0) -> Outcome:
     """Paddle Lite's x86 predictor, int8 where the program is quantized."""
     try:
@@ -89,8 +89,8 @@ def run_lite(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = SECOND
         with open(path, "wb") as file:
             file.write(model.data)
         found = Outcome(notes=model.changes, rows=model.rows, bytes=len(model.data))
-        return _run([tools.python, os.path.abspath(lite_predict.__file__), path], folder,
-                    feed, graph.outputs, seconds, repeat, found)
+        return _run_worker([tools.python, os.path.abspath(lite_predict.__file__), path], folder,
+                           feed, graph.outputs, seconds, repeat, found)
 
 
 RUNTIMES: Dict[str, Callable[..., Outcome]] = {"inference": run_inference,
@@ -101,8 +101,8 @@ def _worker(path: str) -> List[str]:
     return [sys.executable, "-W", "ignore", "-m", "paddle_mrecg.deploy.check.worker", path]
 
 
-def _run(command: List[str], folder: str, feed, names: List[str], seconds: int, repeat: int,
-         found: Outcome) -> Outcome:
+def _run_worker(command: List[str], folder: str, feed, names: List[str], seconds: int, repeat: int,
+                found: Outcome) -> Outcome:
     """Hand the inputs over, run, take the outputs."""
     inputs, outputs = (os.path.join(folder, f"{k}.npz") for k in ("inputs", "outputs"))
     write_arrays(inputs, feed)
@@ -120,7 +120,7 @@ def _run(command: List[str], folder: str, feed, names: List[str], seconds: int, 
         found.failure = f"no result after {seconds} s"
         return found
     if done.returncode or not os.path.exists(outputs):
-        found.failure = _failure(done)
+        found.failure = _worker_failure(done)
         return found
     arrays, found.milliseconds = read_arrays(outputs)
     found.outputs = _by_name(arrays, names)
@@ -133,7 +133,7 @@ def _by_name(arrays: Mapping[str, np.ndarray], names: List[str]) -> Dict[str, np
     return dict(zip(names, arrays.values())) if renamed else dict(arrays)
 
 
-def _failure(done) -> str:
+def _worker_failure(done) -> str:
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     if done.returncode < 0:
         return f"the process was killed by {signal.Signals(-done.returncode).name}"

@@ -4,7 +4,7 @@ from typing import List
 
 from .doctor import CheckReport, RuntimeFinding
 
-SHOWN = 12
+MOST_LAYERS = 12
 
 
 def report_text(report: CheckReport) -> str:
@@ -30,13 +30,13 @@ def _runtime(found: RuntimeFinding) -> List[str]:
         head += f"; worst layer {100 * found.worst_layer:.2g} %"
     lines = ([head] + ([f"  {found.why}"] if found.why else [])
              + [f"  rewritten: {note}" for note in found.notes])
-    for layer in found.findings[:SHOWN]:
+    for layer in found.findings[:MOST_LAYERS]:
         lines.append(f"  {layer.name} ({layer.op}, {layer.output}): {100 * layer.relative:.2g} %, "
                      f"max {layer.max_abs_diff:.3g}")
         lines.append(f"      cause: {layer.cause}" + ("  [x86 only]" if layer.x86_only else ""))
         lines.append(f"      cure:  {layer.cure}")
-    if len(found.findings) > SHOWN:
-        lines.append(f"  ... and {len(found.findings) - SHOWN} more layers")
+    if len(found.findings) > MOST_LAYERS:
+        lines.append(f"  ... and {len(found.findings) - MOST_LAYERS} more layers")
     return lines
 
 

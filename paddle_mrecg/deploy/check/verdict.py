@@ -48,7 +48,7 @@ def verdict(prefix: str, feed: Mapping[str, np.ndarray],
     names = [n for n in in_front_of_choices(graph) if n in expected]
     names = names or [n for n in graph.outputs if n in expected] or list(expected)
     found = dict(samples=len(next(iter(feed.values()))), outputs=len(names))
-    ran = _run(graph, list(dict.fromkeys([*names, *graph.outputs])), feed)
+    ran = _run_inference(graph, list(dict.fromkeys([*names, *graph.outputs])), feed)
     if ran.outputs is None:
         return dict(found, verdict=FAILED, why=f"Paddle Inference cannot run it: {ran.failure}")
     written = ran.outputs
@@ -66,7 +66,7 @@ def verdict(prefix: str, feed: Mapping[str, np.ndarray],
     return dict(found, **_looked_at(graph, feed, expected, written, names))
 
 
-def _run(graph: Graph, names: Sequence[str], feed):
+def _run_inference(graph: Graph, names: Sequence[str], feed):
     with tempfile.TemporaryDirectory() as folder:
         prefix = os.path.join(folder, "model")
         save_program(dataclasses.replace(graph, outputs=list(names)), prefix)

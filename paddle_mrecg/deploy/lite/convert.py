@@ -15,7 +15,7 @@ from .table import OpRow, op_rows
 from .arm import apply_mobile_rules
 from ..rewrites import for_lite
 
-TARGETS = ("arm", "x86")
+LITE_TARGETS = ("arm", "x86")
 OPT_SECONDS = 600
 
 

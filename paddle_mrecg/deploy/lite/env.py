@@ -20,7 +20,8 @@ from ...errors import MrecgError
 REQUIREMENTS = ("paddlelite==2.12", "numpy==1.21.6")  # the predictor takes and returns numpy arrays
 OPT = "paddle_lite_opt"
 VARIABLE = "PADDLE_LITE_OPT"
-MARKER, MARK = ".paddle_mrecg", "environment of paddle-mrecg lite-env\n"  # says that it is ours
+ENV_MARKER = ".paddle_mrecg"  # a file that says by ENV_MARK that the environment is ours
+ENV_MARK = "environment of paddle-mrecg lite-env\n"
 SETUP_SECONDS, PROBE_SECONDS = 1200, 60
 
 
@@ -92,7 +93,7 @@ def make_env(directory: str = None, python: str = None) -> LiteTools:
         for command in ([interpreter, "-m", "venv", place],
                         [os.path.join(place, "bin", "python"), "-m", "pip", "install", "--quiet",
                          *REQUIREMENTS]):
-            _run(command)
+            _run_command(command)
         _name_place(os.path.join(place, "bin"), place, directory)
     return find_lite(directory)
 
@@ -109,8 +110,8 @@ def _refuse_foreign(directory: str):
 
 def _is_ours(directory: str) -> bool:
     try:
-        with open(os.path.join(directory, MARKER), encoding="utf-8") as file:
-            return file.read() == MARK
+        with open(os.path.join(directory, ENV_MARKER), encoding="utf-8") as file:
+            return file.read() == ENV_MARK
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -125,8 +126,8 @@ def _beside(directory: str):
         scratch = tempfile.mkdtemp(prefix=f".{name}.", dir=parent)
         place = os.path.join(scratch, "new")
         os.mkdir(place)
-        with open(os.path.join(place, MARKER), "w", encoding="utf-8") as file:
-            file.write(MARK)
+        with open(os.path.join(place, ENV_MARKER), "w", encoding="utf-8") as file:
+            file.write(ENV_MARK)
         yield place
         if os.path.isdir(directory):
             os.rename(directory, os.path.join(scratch, "old"))
@@ -139,7 +140,7 @@ def _beside(directory: str):
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _run(command: List[str]):
+def _run_command(command: List[str]):
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, errors="replace", timeout=SETUP_SECONDS)

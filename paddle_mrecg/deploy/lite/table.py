@@ -8,7 +8,7 @@ from ...graph.graph import WEIGHT_SLOTS, Graph, Op
 from ..rewrites import stored_parameter
 
 KERNEL = "__@kernel_type_attr@__"
-_KINDS = {*WEIGHT_SLOTS, "depthwise_conv2d_transpose", "fc"}
+_INT8_KINDS = {*WEIGHT_SLOTS, "depthwise_conv2d_transpose", "fc"}
 _WEIGHT_INPUTS = ("Filter", "W", "Y")
 
 
@@ -45,7 +45,7 @@ def op_rows(graph: Graph, converted: bytes) -> List[OpRow]:
     for op in program.blocks[0].ops:
         slots = {e.parameter: list(e.arguments) for e in op.inputs}
         weight = next((slots[s][0] for s in _WEIGHT_INPUTS if slots.get(s)), "")
-        if op.type not in _KINDS or weight not in why:
+        if op.type not in _INT8_KINDS or weight not in why:
             continue
         attrs = {a.name: a for a in op.attrs}
         kernel = attrs[KERNEL].s if KERNEL in attrs else op.type
@@ -69,11 +69,11 @@ def float_reasons(graph: Graph) -> Dict[str, str]:
             data, weight = (op.input(slot) for slot in WEIGHT_SLOTS[op.type][:2])
             stored = stored_parameter(weight, graph, producers)
             if stored and graph.params[stored].ndim >= 2:
-                reasons[stored] = _reason(data, weight, graph, producers)
+                reasons[stored] = _why_float(data, weight, graph, producers)
     return reasons
 
 
-def _reason(data: str, weight: str, graph: Graph, producers: Dict[str, Op]) -> str:
+def _why_float(data: str, weight: str, graph: Graph, producers: Dict[str, Op]) -> str:
     maker = producers.get(weight)
     if maker is None:
         return ("computes in float on the codes, see the changes" if weight.endswith(".float")

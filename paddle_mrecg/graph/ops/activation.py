@@ -3,9 +3,9 @@
 import paddle
 import paddle.nn.functional as F
 
-from .registry import rule, table
+from .registry import rule, register_table
 
-table("X", {
+register_table("X", {
     "relu": F.relu, "relu6": F.relu6, "sigmoid": F.sigmoid, "logsigmoid": F.log_sigmoid,
     "tanh": paddle.tanh,
     "silu": F.silu, "softsign": F.softsign, "tanh_shrink": F.tanhshrink, "exp": paddle.exp,

@@ -13,16 +13,16 @@ def padding_of(call, default=(0, 0)):
     return list(call.attr("paddings", default)) if algorithm == "EXPLICIT" else algorithm
 
 
-def _layout(call, attr="data_format"):
+def _data_format(call, attr="data_format"):
     return "NHWC" if call.attr(attr, "NCHW") == "NHWC" else "NCHW"
 
 
 @rule("conv2d", "depthwise_conv2d", out="Output")
 def conv2d(call):
-    x, weight, layout = call("Input"), call("Filter"), _layout(call)
+    x, weight, layout = call("Input"), call("Filter"), _data_format(call)
     stride, dilation = list(call.attr("strides", (1, 1))), list(call.attr("dilations", (1, 1)))
     padding, groups = padding_of(call), call.attr("groups", 1)
-    symmetric = _symmetric(padding)
+    symmetric = _same_both_sides(padding)
     if (symmetric and layout == "NCHW"
         and cpu.gains_from_convolve(x, weight, stride, symmetric, dilation, groups)):
         result = cpu.convolve(x, weight, symmetric, groups)
@@ -31,7 +31,7 @@ def conv2d(call):
     return _add_bias(call, result, layout)
 
 
-def _symmetric(padding):
+def _same_both_sides(padding):
     """[rows, columns] when both sides are padded alike, else None."""
     if isinstance(padding, str) or len(padding) == 2:
         return None if isinstance(padding, str) else padding
@@ -46,7 +46,7 @@ def _add_bias(call, result, layout):
 
 @rule("conv2d_transpose", "depthwise_conv2d_transpose", out="Output")
 def conv2d_transpose(call):
-    layout = _layout(call)
+    layout = _data_format(call)
     size = call.ints("output_size", "OutputSizeTensor") or None
     result = F.conv2d_transpose(
         call("Input"), call("Filter"), None, list(call.attr("strides", (1, 1))), padding_of(call),

@@ -12,17 +12,17 @@ _VALUES = ("values", "fp32_values", "fp64_values", "int32_values", "int64_values
 @rule("fill_constant")
 def fill_constant(call):
     shape, value = call.ints("shape", "ShapeTensor", "ShapeTensorList"), call("ValueTensor")
-    return paddle.full(shape, _value(call) if value is None else value.item(), call.dtype())
+    return paddle.full(shape, _fill_value(call) if value is None else value.item(), call.dtype())
 
 
 @rule("fill_constant_batch_size_like")
 def fill_constant_batch_size_like(call):
     shape = call.ints("shape")
     shape[call.attr("output_dim_idx", 0)] = call("Input").shape[call.attr("input_dim_idx", 0)]
-    return paddle.full(shape, _value(call), call.dtype())
+    return paddle.full(shape, _fill_value(call), call.dtype())
 
 
-def _value(call):
+def _fill_value(call):
     """``str_value`` holds what a float32 attribute cannot, such as large integers and inf."""
     text = call.attr("str_value", "")
     return (float(text) if text and not text.lstrip("-").isdigit() else int(text) if text

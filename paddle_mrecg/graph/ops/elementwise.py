@@ -3,7 +3,7 @@
 import paddle
 
 from . import cpu
-from .registry import rule, table
+from .registry import rule, register_table
 
 
 def aligned(x, y, axis):
@@ -53,13 +53,13 @@ for _name, _function in {
         return function(aligned(y, x, axis), aligned(x, y, axis))
 
 
-table("X Y", {
+register_table("X Y", {
     "equal": paddle.equal, "not_equal": paddle.not_equal, "less_than": paddle.less_than,
     "less_equal": paddle.less_equal, "greater_than": paddle.greater_than,
     "greater_equal": paddle.greater_equal,
     "logical_and": paddle.logical_and, "logical_or": paddle.logical_or,
     "logical_xor": paddle.logical_xor})
-table("Condition X Y", {"where": paddle.where})
+register_table("Condition X Y", {"where": paddle.where})
 
 
 @rule("scale")

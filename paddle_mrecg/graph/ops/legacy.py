@@ -13,7 +13,7 @@ from ...compat import default_attrs, op_proto
 from ..graph import Op
 
 _ARGUMENTS = functions.get_core_ops_args_info()
-_KINDS = functions.get_core_ops_args_type_info()
+_ARGUMENT_KINDS = functions.get_core_ops_args_type_info()
 _RESULTS = functions.get_core_ops_returns_info()
 
 
@@ -24,10 +24,10 @@ def is_known(op: Op) -> bool:
     return all(slot in _ARGUMENTS[op.type] for slot in op.inputs)
 
 
-def run(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
+def run_generated(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
     """Run an op that ``is_known``; arguments and result as of ``run_op``."""
     arguments = [_argument(op, name, kind, values)
-                 for name, kind in zip(_ARGUMENTS[op.type], _KINDS[op.type])]
+                 for name, kind in zip(_ARGUMENTS[op.type], _ARGUMENT_KINDS[op.type])]
     known = {a.name for a in op_proto(op.type).attrs}
     for name, value in {**default_attrs(op.type), **op.attrs}.items():
         if name in known:

@@ -4,10 +4,10 @@ import math
 
 import paddle
 
-from .registry import rule, table
+from .registry import rule, register_table
 
-table("X Y", {"bmm": paddle.bmm, "dot": paddle.dot})
-table("X Vec", {"mv": paddle.mv})
+register_table("X Y", {"bmm": paddle.bmm, "dot": paddle.dot})
+register_table("X Vec", {"mv": paddle.mv})
 
 
 @rule("matmul_v2")

@@ -12,7 +12,7 @@ from ..graph import Graph, Op, TensorInfo
 _PREPARED: "weakref.WeakKeyDictionary[Op, GraphExecutor]" = weakref.WeakKeyDictionary()
 
 
-def run(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
+def run_in_executor(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
     """Run ``op``; arguments and result as of ``run_op``. Its inputs get a gradient of zeros.
 
     Raises:

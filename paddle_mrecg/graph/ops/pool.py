@@ -71,18 +71,20 @@ def pad3d(call):
     top, bottom, front, back.
     """
     amounts, layout = call.ints("paddings", "Paddings"), call.attr("data_format", "NCDHW")
-    return _pad(call("X"), amounts, call.attr("mode", "constant"), call.attr("value", 0.0), layout)
+    return _pad_as_layout(call("X"), amounts, call.attr("mode", "constant"),
+                          call.attr("value", 0.0), layout)
 
 
 @rule("pad2d")
 def pad2d(call):
     top, bottom, left, right = call.ints("paddings", "Paddings")
     mode = call.attr("mode", "constant")
-    return _pad(call("X"), [left, right, top, bottom], "replicate" if mode == "edge" else mode,
-                call.attr("pad_value", 0.0), call.attr("data_format", "NCHW"))
+    return _pad_as_layout(call("X"), [left, right, top, bottom],
+                          "replicate" if mode == "edge" else mode,
+                          call.attr("pad_value", 0.0), call.attr("data_format", "NCHW"))
 
 
-def _pad(x, amounts, mode, value, layout):
+def _pad_as_layout(x, amounts, mode, value, layout):
     if mode != "constant" or not layout.startswith("NC"):
         return F.pad(x, amounts, mode, value, layout)
     pairs = [amounts[i:i + 2] for i in range(0, len(amounts), 2)][::-1]

@@ -3,9 +3,9 @@
 import paddle
 import paddle.nn.functional as F
 
-from .registry import rule, table
+from .registry import rule, register_table
 
-table("X", {"mean": paddle.mean})
+register_table("X", {"mean": paddle.mean})
 
 
 def _mean(x, axes, keepdim):

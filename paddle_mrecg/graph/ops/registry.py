@@ -85,7 +85,7 @@ def rule(*op_types: str, out: str = "Out") -> Callable:
     return register
 
 
-def table(slots: str, functions: Mapping[str, Callable]) -> None:
+def register_table(slots: str, functions: Mapping[str, Callable]) -> None:
     """Register functions of nothing but the tensors in ``slots`` (separated by
     spaces), one line per op.
     """
@@ -115,7 +115,7 @@ def run_op(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tens
         except _KERNEL_ERRORS as error:
             problem = problem or error
     try:
-        outputs = opaque.run(op, values)
+        outputs = opaque.run_in_executor(op, values)
     except Exception as error:  # whatever Paddle raises; dygraph's own words tell more
         raise (problem or error) from None
     _FORWARD_ONLY.add(op)
@@ -137,7 +137,7 @@ def _by_table(op, values):
 def _by_function(op, values):
     if not legacy.is_known(op):
         raise UnsupportedOpError(op.type)
-    return legacy.run(op, values)
+    return legacy.run_generated(op, values)
 
 
 def has_gradient(op: Op) -> bool:

@@ -4,9 +4,9 @@ import paddle
 import paddle.nn.functional as F
 
 from . import cpu
-from .registry import rule, table
+from .registry import rule, register_table
 
-table("X Index", {"gather_nd": paddle.gather_nd})
+register_table("X Index", {"gather_nd": paddle.gather_nd})
 
 
 _END = 2**31 - 1

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from ..layers import Histogram
 
-WIDTH, HEIGHT = 420, 210
+CHART_WIDTH, CHART_HEIGHT = 420, 210
 LEFT, RIGHT, TOP, BOTTOM = 56, 14, 10, 26  # margins, for the numbers at the axes
 FEW = 34  # levels that can be told apart as lines
 
@@ -41,12 +41,12 @@ class Chart:
     bands: List[Tuple[float, float]] = dataclasses.field(default_factory=list)
     levels: List[float] = dataclasses.field(default_factory=list)
     area: str = ""
-    width: int = WIDTH
-    height: int = HEIGHT
+    width: int = CHART_WIDTH
+    height: int = CHART_HEIGHT
     left: int = LEFT
-    right: int = WIDTH - RIGHT
+    right: int = CHART_WIDTH - RIGHT
     top: int = TOP
-    bottom: int = HEIGHT - BOTTOM
+    bottom: int = CHART_HEIGHT - BOTTOM
 
 
 def curves(series: Sequence[Tuple[str, Sequence[float], Sequence[float]]],
@@ -68,8 +68,8 @@ def curves(series: Sequence[Tuple[str, Sequence[float], Sequence[float]]],
     low, high = middle - reach, middle + reach
     first, last = min(xs), max(xs)
     pad = max(0.5, 0.02 * (last - first))
-    place_x = _scale(first - pad, last + pad, chart.left, chart.right)
-    place_y = _scale(low, high, chart.bottom, chart.top)
+    place_x = _linear(first - pad, last + pad, chart.left, chart.right)
+    place_y = _linear(low, high, chart.bottom, chart.top)
     for kind, line, values in series:
         points = [(place_x(x), place_y(math.log10(y))) for x, y in zip(line, values)
                   if math.isfinite(y) and y > 0]
@@ -97,9 +97,9 @@ def _log_ticks(low: float, high: float) -> List[float]:
 def bars(histogram: Histogram) -> Chart:
     """A histogram with its grid; heights are logarithms of the counts."""
     chart = Chart(height=150, bottom=150 - BOTTOM, left=RIGHT)
-    place_x = _scale(histogram.low, histogram.high, chart.left, chart.right)
+    place_x = _linear(histogram.low, histogram.high, chart.left, chart.right)
     tallest = math.log1p(max(max(histogram.counts), 1))
-    place_y = _scale(0.0, tallest, chart.bottom, chart.top)
+    place_y = _linear(0.0, tallest, chart.bottom, chart.top)
     width = (histogram.high - histogram.low) / len(histogram.counts)
     text = f"M{place_x(histogram.low):.1f} {chart.bottom}"
     for k, count in enumerate(histogram.counts):
@@ -125,7 +125,7 @@ def lane(value: float, values: Sequence[float]) -> float:
     return 50.0 if high == low else 6 + 88 * (value - low) / (high - low)
 
 
-def _scale(low: float, high: float, start: float, end: float):
+def _linear(low: float, high: float, start: float, end: float):
     return lambda value: round(start + (end - start) * (value - low) / (high - low), 1)
 
 

@@ -44,11 +44,12 @@ def page(report: Report) -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True)
-    style, script = (_read(name) for name in (STYLE, SCRIPT))
+    style, script = (_read_asset(name) for name in (STYLE, SCRIPT))
     environment.globals.update(t=_both, known=_known)
     return environment.get_template(TEMPLATE).render(
         sections(report), style=style, script=script,
-        policy=f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'")
+        policy=f"default-src 'none'; style-src '{_policy_digest(style)}'; "
+               f"script-src '{_policy_digest(script)}'")
 
 
 def _both(what, end: str = "", **values):
@@ -73,11 +74,11 @@ def _spans(english: str, chinese: str):
     return Markup('<span lang="en">{}</span><span lang="zh">{}</span>').format(english, chinese)
 
 
-def _digest(text: str) -> str:
+def _policy_digest(text: str) -> str:
     """What a content security policy calls a text by."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _read(name: str) -> str:
+def _read_asset(name: str) -> str:
     with open(os.path.join(FOLDER, name), encoding="utf-8") as file:
         return file.read()

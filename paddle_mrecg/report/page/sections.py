@@ -8,23 +8,23 @@ import yaml
 from ...config import Config, MRECG
 from ...config.io import config_to_dict
 from ..layers import ranked
-from ..loss_curve import Curve
+from ..loss_curve import LossCurve
 from ..progress import duration
 from ..report import STAGES, Report, size_text
-from ..summary import (MOST_METRICS, RUNTIMES, milliseconds, model_name, number,
-                       output_error, setting, short_bits, strategy, summary, verdict)
+from ..summary import (MOST_METRICS, RUNTIME_TITLES, milliseconds, model_name, number,
+                       output_error, setting, short_bits, strategy, summary, speed_verdict)
 from ..words import phrase
 from . import charts
 
 FIRST_LAYERS, FIRST_CURVES = 20, 4  # shown without unfolding
-SHARE = re.compile(r"(.*); ([\d.]+ ?%) of all weights.*", re.DOTALL)
+WEIGHTS_SHARE = re.compile(r"(.*); ([\d.]+ ?%) of all weights.*", re.DOTALL)
 
 
 def sections(report: Report) -> Dict[str, Any]:
     """Everything that the template reads."""
     return dict(name=model_name(report), summary=summary(report), tiles=_tiles(report),
-                notes=list(report.notes), done=_done(report), scores=_scores(report),
-                sizes=_sizes(report), speed=_speed(report), layers=_layers(report),
+                notes=list(report.notes), done=_done(report), scores=_score_rows(report),
+                sizes=_size_rows(report), speed=_speed_rows(report), layers=_layer_rows(report),
                 losses=_losses(report), histograms=_histograms(report),
                 float_tensors=_float_tensors(report), verification=_verification(report),
                 cost=_cost(report), reproduce=_reproduce(report))
@@ -48,8 +48,8 @@ def _tiles(report: Report) -> List[Dict]:
     if timed:
         best = max(timed, key=lambda n: timed[n]["ratio"])
         tiles.append(dict(value=f"{timed[best]['ratio']:.2f} ×",
-                          bad=verdict(timed[best]) == "slower",
-                          label=phrase("tile_speed", runtime=RUNTIMES.get(best, best))))
+                          bad=speed_verdict(timed[best]) == "slower",
+                          label=phrase("tile_speed", runtime=RUNTIME_TITLES.get(best, best))))
     return tiles
 
 
@@ -87,7 +87,7 @@ def _counted_bits(tensors: Dict[str, Dict]):
     return listed
 
 
-def _scores(report: Report) -> List[Dict]:
+def _score_rows(report: Report) -> List[Dict]:
     """Per metric, the networks from the float one to the written one."""
     result = []
     for name in dict.fromkeys(m for s in STAGES for m in report.metrics.get(s, {})):
@@ -104,7 +104,7 @@ def _scores(report: Report) -> List[Dict]:
     return result
 
 
-def _sizes(report: Report) -> List[Dict]:
+def _size_rows(report: Report) -> List[Dict]:
     largest = max([s.get("bytes", s.get("float32", 0)) for s in report.sizes.values()] or [0])
     rows = []
     for key in ("float_file", "quantized_file", "codes"):
@@ -117,18 +117,19 @@ def _sizes(report: Report) -> List[Dict]:
     return rows
 
 
-def _speed(report: Report) -> Dict:
+def _speed_rows(report: Report) -> Dict:
     rows, slower = [], []
     timed = [t for t in report.speed.values() if "ratio" in t]
     longest = max([t[k]["high"] for t in timed for k in ("float", "int8")] or [1.0])
     for name, times in report.speed.items():
-        runtime = RUNTIMES.get(name, name)
+        runtime = RUNTIME_TITLES.get(name, name)
         if "ratio" not in times:
             rows.append(dict(runtime=runtime, failure=times.get("failure", "")))
             continue
-        if verdict(times) == "slower":
+        if speed_verdict(times) == "slower":
             slower.append(runtime)
-        rows.append(dict(runtime=runtime, verdict=verdict(times), ratio=f"{times['ratio']:.2f}",
+        rows.append(dict(runtime=runtime, verdict=speed_verdict(times),
+                         ratio=f"{times['ratio']:.2f}",
                          spread=_spread(times["ratio_low"], times["ratio_high"], ".2f"),
                          bars=[dict(kind=kind, median=milliseconds(times[kind]["median"]),
                                     spread=_spread(times[kind]["low"], times[kind]["high"], ".3g"),
@@ -143,7 +144,7 @@ def _spread(low: float, high: float, form: str) -> str:
     return f"[{low:{form}}–{high:{form}}]"
 
 
-def _layers(report: Report) -> Dict:
+def _layer_rows(report: Report) -> Dict:
     rows = [dict(rank=k + 1, layer=layer, share=_percent(layer.error),
                  parts=[_percent(v) for v in (layer.weight_error, layer.activation_error,
                                               layer.arriving_error)])
@@ -168,7 +169,7 @@ def _losses(report: Report) -> Dict:
     if not units:
         return result
     stages = (("before", "loss_start"), ("after", "loss_hard"))[0 if trained else 1:]
-    lines = [Curve.of_units(kind, units, field) for kind, field in stages]
+    lines = [LossCurve.of_units(kind, units, field) for kind, field in stages]
     result["along"] = charts.curves(
         [(c.label, c.modules, [100 * v for v in c.relative_losses]) for c in lines],
         [span for span in lines[-1].spans if span[1] > span[0]], markers=len(lines[0].modules) < 60)
@@ -193,7 +194,7 @@ def _histograms(report: Report) -> List[Dict]:
 
 def _float_tensors(report: Report) -> List[tuple]:
     """(tensor, reason, share) of each."""
-    found = ((name, SHARE.fullmatch(reason), reason) for name, reason
+    found = ((name, WEIGHTS_SHARE.fullmatch(reason), reason) for name, reason
              in report.float_tensors.items())
     return [(name, *(match.groups() if match else (reason, ""))) for name, match, reason in found]
 
