@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each step of post-training brings: float, nearest rounding, corrected biases, solved
+roundings, reconstruction; and what it costs.
+
+    python demo/compare_steps.py                                  # all models: hours of one core
+    python demo/compare_steps.py --models MobileNetV1 --bits W4A8 W4A4
+    python demo/compare_steps.py --models PicoDet-416 --equalize none auto
+    python demo/compare_steps.py --table                          # of the cells that exist
+
+Every job is a process of its own with one thread and leaves one file in ``results/step_cells``; an
+interrupted run goes on where it stopped. Seconds are those of the processor, so that other work on
+the machine does not count; those of scoring are left out.
+"""
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
+
+import numpy as np  # noqa: E402
+
+from demo import results, sources  # noqa: E402
+from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
+from demo.slim.compare_post import SAMPLES as POST_SAMPLES  # noqa: E402
+
+CELLS = ROOT / "demo" / "results" / "step_cells"
+SAMPLES = {**POST_SAMPLES, "ResNet-20": (1024, 5000)}  # model -> (calibration, evaluation)
+BITS = ("W8A8", "W4A8", "W3A8", "W4A4", "W2A4")
+STEPS = {"float": "float", "nearest": "nearest", "nearest_bias": "nearest + bias",
+         "solved": "solved", "quantized": "reconstructed"}
+
+
+def job(model, bits, equalize, preset, seed):
+    """The config of one cell: defaults, but for what the cell names."""
+    weight_bits, activation_bits = (int(b) for b in bits[1:].split("A"))
+    return dict(Global=dict(visualdl=False, tune_cpu=True, seed=seed,
+                            target="paddle_lite" if activation_bits == 8 else "simulation"),
+                Data=dict(num_samples=SAMPLES[model][0], batch_size=WORKLOADS[model].batch_size),
+                QuantPost=dict(weight_bits=weight_bits, activation_bits=activation_bits,
+                               equalize=equalize),
+                MRECG=dict(preset=preset, granularity="block"))
+
+
+class Evaluator:
+    """Scores each program on the same samples; keeps the processor seconds that it takes."""
+
+    def __init__(self, work, count):
+        self._size = work.batch_size
+        self._inputs, self._score = work.evaluation(count)
+        self.seconds = 0.0
+
+    def __call__(self, predict):
+        begin = time.process_time()
+        parts = [predict(batch) for batch in batches(self._inputs, self._size)]
+        value = self._score([np.concatenate(p) for p in zip(*parts)])
+        self.seconds += time.process_time() - begin
+        return {"score": value}
+
+
+def measure(setting, seed):
+    """One job, and its results file."""
+    from paddle_mrecg import quant_post_mrecg
+    model = setting["model"]
+    work, (count, scored) = WORKLOADS[model], SAMPLES[model]
+    config = job(model, setting["bits"], setting["equalize"], setting["preset"], seed)
+    evaluator, model_dir = Evaluator(work, scored), work.model_dir()
+    feed = batches(work.calibration(count), work.batch_size)
+    with tempfile.TemporaryDirectory() as place:
+        begin, wall = time.process_time(), time.perf_counter()
+        result = quant_post_mrecg(model_dir, feed, config, place + "/out", evaluator)
+        seconds, wall = time.process_time() - begin - evaluator.seconds, time.perf_counter() - wall
+    report = result.report
+    measured = {name: report.metrics[key]["score"] for key, name in STEPS.items()
+                if key in report.metrics}
+    measured["seconds"] = seconds
+    trained = sum(u.iterations > 0 for u in report.units)
+    results.save_results(
+        results.cell_path(CELLS, setting, seed), f"python demo/compare_steps.py {options(setting)}",
+        [results.run_record(setting, seed, measured, samples=scored, calibration=count,
+                            wall=round(wall, 1), trained=f"{trained} of {len(report.units)} units",
+                            verdict=report.verification.get("verdict"))])
+
+
+def options(setting) -> str:
+    """The command line of one cell."""
+    return (f"--models '{setting['model']}' --bits {setting['bits']} "
+            f"--equalize {setting['equalize']} --presets {setting['preset']}")
+
+
+def rows(folder: Path = CELLS):
+    """``(setting, measured of all seeds, samples)`` of all cells, in the order of the options."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        for run in json.loads(path.read_text(encoding="utf-8"))["runs"]:
+            key = tuple(run["setting"].items()), run["samples"], run["calibration"]
+            found.setdefault(key, []).append(run)
+    order = {name: k for k, name in enumerate(SAMPLES)}
+    return sorted(found.items(), key=lambda item: (
+        order[dict(item[0][0])["model"]], BITS.index(dict(item[0][0])["bits"]),
+        dict(item[0][0])["equalize"], dict(item[0][0])["preset"]))
+
+
+def table(folder: Path = CELLS) -> str:
+    """One row per model, bits and way."""
+    cells = results.load_cells(folder)
+    if not cells:
+        raise sources.Absent(f"no cells in {folder}: run without --table")
+    names = list(STEPS.values())
+    lines = ["| model | images, scored | bits | " + " | ".join(names)
+             + " | seconds (one core) | units trained |",
+             "|---|---|---|" + "---:|" * len(names) + "---:|---|"]
+    for (setting, scored, count), runs in rows(folder):
+        setting = dict(setting)
+        extra = "" if setting["equalize"] == "none" else f", equalize {setting['equalize']}"
+        scores = [_spread([r["measured"].get(n) for r in runs]) for n in names]
+        seconds = np.mean([r["measured"]["seconds"] for r in runs])
+        lines.append(f"| {setting['model']}, {setting['metric']} | {count}, {scored} "
+                     f"| {setting['bits']}{extra} | " + " | ".join(scores)
+                     + f" | {seconds:.0f} | {runs[0]['trained']} |")
+    return "\n".join([*lines, "", "`python demo/compare_steps.py`: preset `fast`, "
+                      "granularity `block`; mean ± standard deviation where there are several "
+                      "seeds; " + results.describe_place(results.common_place(cells))])
+
+
+def _spread(values) -> str:
+    values = [v for v in values if v is not None]
+    if not values:
+        return "–"
+    mean = f"{np.mean(values):.2f}"
+    return f"{mean} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else mean
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--models", nargs="+", choices=list(SAMPLES), default=list(SAMPLES))
+    made.add_argument("--bits", nargs="+", choices=BITS, default=["W8A8", "W4A8"])
+    made.add_argument("--equalize", nargs="+", choices=("none", "fold", "auto"), default=["none"])
+    made.add_argument("--presets", nargs="+", choices=("fast", "none"), default=["fast"])
+    made.add_argument("--seeds", nargs="+", type=int, default=[0])
+    made.add_argument("--table", action="store_true", help="print the table and measure nothing")
+    made.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    return made
+
+
+@sources.explained
+def main(argv=None) -> int:
+    args = parser().parse_args(argv)
+    cells = [(dict(model=model, metric=WORKLOADS[model].metric, bits=bits, equalize=equalize,
+                   preset=preset), seed)
+             for seed in args.seeds for model in args.models for bits in args.bits
+             for equalize in args.equalize for preset in args.presets]
+    for setting, seed in [] if args.table else cells:
+        if args.one:
+            measure(setting, seed)
+        else:
+            results.complete_cell(
+                results.cell_path(CELLS, setting, seed), __file__,
+                ["--models", setting["model"], "--bits", setting["bits"], "--equalize",
+                 setting["equalize"], "--presets", setting["preset"], "--seeds", str(seed)])
+    if not args.one:
+        print(table())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
