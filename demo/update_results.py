@@ -7,8 +7,8 @@ the settings named after it. YAML: the comment
 lines below ``# result: quickstart/direction bits=W4A8`` that start with ``#   `` become
 one line per setting.
 A block whose results file does not exist (yet) is left as it is.
-``<!-- results:mobile/cells -->`` is the deployment table, ``<!-- results:headline language=en -->``
-the README's table of three rows.
+``<!-- results:headline language=en -->`` is the README's table of three rows; the names in
+``TABLES`` stand for tables that a script makes of a folder of cells.
 """
 
 import argparse
@@ -20,13 +20,21 @@ from typing import Dict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from demo import compare_observers, compare_steps  # noqa: E402
 from demo.headline import headline_table  # noqa: E402
 from demo.mobile.cells import markdown as deployment_table  # noqa: E402
+from demo.slim import compare_post  # noqa: E402
 from demo.results import cell, load_results, markdown_table, provenance, summarise  # noqa: E402
 
 MARKDOWN_BLOCK = re.compile(
     r"(<!-- results:(?P<name>\S+)(?P<where>[^\n]*?) *-->\n).*?(<!-- /results -->)", re.DOTALL)
 NOT_YET = "not measured yet"
+TABLES = {  # name -> (folder of cells, its table)
+    "mobile/cells": ("mobile/results/cells", deployment_table),
+    "steps": ("results/step_cells", compare_steps.table),
+    "observers": ("results/observer_cells", compare_observers.table),
+    "slim/post": ("slim/results/post_cells", compare_post.table),
+}
 YAML_BLOCK = re.compile(r"(^# result: (?P<name>\S+)(?P<where>[^\n]*)\n)((?:^#   [^\n]*\n)*)",
                         re.MULTILINE)
 
@@ -45,8 +53,9 @@ def parse_where(text: str) -> Dict[str, str]:
 def fill_markdown(text: str, demo_dir: Path) -> str:
     """``text`` with every results block renewed."""
     def renew(match):
-        if match["name"] == "mobile/cells":
-            return f"{match[1]}{deployment_table(demo_dir / 'mobile/results/cells')}\n{match[4]}"
+        if match["name"] in TABLES:
+            folder, table = TABLES[match["name"]]
+            return f"{match[1]}{table(demo_dir / folder)}\n{match[4]}"
         if match["name"] == "headline":
             table = headline_table(demo_dir, **parse_where(match["where"]))
             return f"{match[1]}{table}\n{match[4]}"

@@ -79,3 +79,11 @@ def test_settings_without_a_run_are_not_measured_yet(demo_dir):
     assert ("\n#   not measured yet\nGlobal" in update_results.fill_yaml(YAML.replace("W4A8",
                                                                                       "W1A1"),
                                                                          demo_dir))
+
+
+def test_every_table_of_cells_stands_in_a_document_and_has_its_cells():
+    documents = "".join(p.read_text(encoding="utf-8")
+                        for p in (update_results.ROOT / "demo").rglob("*.md"))
+    for name, (folder, table) in update_results.TABLES.items():
+        assert f"<!-- results:{name} -->" in documents, name
+        assert table(update_results.ROOT / "demo" / folder).startswith("| ")
