@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README's first table: one row per strategy, taken from the results files of the demos."""
+"""The first table of the README, a row per strategy, and its picture, from the results files."""
 
+import json
 from pathlib import Path
 from typing import Dict, NamedTuple
 
@@ -91,6 +92,57 @@ def headline_table(demo_dir: Path, language: str = "en") -> str:
     for file in (_load(demo_dir, name) for name in (POST, TRAINING)):
         sources += [_short(file["command"]), describe_place(file)]
     return "\n".join([*lines, "", words["provenance"].format(*sources)])
+
+
+PICTURE = Path("results", "headline.png")  # below the folder of the demos
+BITS, SETS = ("W4A8", "W3A8"), ("rendered lines", "IIIT5K", "IC15")
+MARKS = {"nearest": ("rounded to nearest", "#D55E00", "o"), "MRECG": ("MRECG", "#0072B2", "s")}
+
+
+def _drawn(demo_dir: Path) -> Dict[str, Dict]:
+    """``W4A8, IIIT5K`` -> name -> (mean, standard deviation)."""
+    runs, rows = _load(demo_dir, POST)["runs"], {}
+    for bits in BITS:
+        for data in SETS:
+            (row,) = summarise(runs, {"bits": bits, "data": data})
+            rows[f"{bits}, {data}"] = {name: [round(v or 0.0, 3) for v in row["measured"][name]]
+                                       for name in ("float", *MARKS)}
+    return rows
+
+
+def picture_is_current(demo_dir: Path) -> bool:
+    """The picture says, in its own text, which figures it shows."""
+    from PIL import Image
+    path = demo_dir / PICTURE
+    return path.exists() and Image.open(path).text.get("Figures") == json.dumps(_drawn(demo_dir))
+
+
+def draw_picture(demo_dir: Path) -> Path:
+    """Accuracy of the direction classifier: per bits and test set the float network, weights
+    rounded to nearest, and MRECG, which differ in nothing else.
+    """
+    from matplotlib.figure import Figure
+    rows, path = _drawn(demo_dir), demo_dir / PICTURE
+    figure = Figure(figsize=(9, 3.4), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for y, values in enumerate(reversed(rows.values())):
+        axes.plot([values[name][0] for name in MARKS], [y, y], color="#c8cbcf", zorder=1)
+        axes.plot([values["float"][0]] * 2, [y - 0.35, y + 0.35], color="#5f6368", zorder=2,
+                  label="float" if not y else None)
+        for name, (label, colour, marker) in MARKS.items():
+            axes.errorbar(*values[name][:1], y, xerr=values[name][1], color=colour, marker=marker,
+                          markersize=7, capsize=3, zorder=3, label=None if y else label)
+    axes.axhline(len(SETS) - 0.5, color="#c8cbcf", linewidth=0.8)
+    words = [f"{data.replace('IC15', 'ICDAR 2015')}, {bits[1]}-bit weights"
+             for bits, data in (key.split(", ") for key in rows)]
+    axes.set_yticks(range(len(rows)), words[::-1])
+    axes.set_xlabel("accuracy, %")
+    axes.grid(axis="x", color="#eceeef")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    figure.savefig(path, metadata={"Figures": json.dumps(rows)})
+    return path
 
 
 def _figure(demo_dir: Path, entry: Entry) -> str:

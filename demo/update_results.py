@@ -7,8 +7,8 @@ the settings named after it. YAML: the comment
 lines below ``# result: quickstart/direction bits=W4A8`` that start with ``#   `` become
 one line per setting.
 A block whose results file does not exist (yet) is left as it is.
-``<!-- results:headline language=en -->`` is the README's table of three rows; the names in
-``TABLES`` stand for tables that a script makes of a folder of cells.
+``<!-- results:headline language=en -->`` is the README's table of three rows, whose picture is
+drawn again too; the names in ``TABLES`` stand for tables that a script makes of a folder of cells.
 """
 
 import argparse
@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from demo import compare_observers, compare_steps  # noqa: E402
-from demo.headline import headline_table  # noqa: E402
+from demo.headline import (PICTURE, draw_picture, headline_table,  # noqa: E402
+                           picture_is_current)
 from demo.mobile.cells import markdown as deployment_table  # noqa: E402
 from demo.slim import compare_post  # noqa: E402
 from demo.results import cell, load_results, markdown_table, provenance, summarise  # noqa: E402
@@ -101,6 +102,10 @@ def main(argv=None) -> int:
             stale.append(path)
             if not args.check:
                 path.write_text(after, encoding="utf-8")
+    if not picture_is_current(ROOT / "demo"):
+        stale.append(ROOT / "demo" / PICTURE)
+        if not args.check:
+            draw_picture(ROOT / "demo")
     for path in stale:
         print(("out of date: " if args.check else "updated: ") + str(path.relative_to(ROOT)))
     return int(args.check and bool(stale))

@@ -58,7 +58,7 @@ def test_the_text_for_the_index_needs_no_repository(metadata):
     text = metadata["long_description"]
     assert text.startswith("# paddle_mrecg\n") and "## Install" in text and "± 0.30" in text
     assert (
-        "oscillation.png" not in text
+        "headline.png" not in text
         and "<!--" not in text
         and "*Reconstruction loss of" not in text
     )

@@ -32,7 +32,7 @@ def oscillation_picture(path: str, curves: Sequence[LossCurve],
 
     Args:
         path(str): PNG to write.
-        curves(list[Curve]): one per partition, at most four; the last one is drawn on top.
+        curves(list[LossCurve]): one per partition, at most four; the last one is drawn on top.
         title(str, optional): headline.
 
     Raises:
