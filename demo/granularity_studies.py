@@ -11,6 +11,7 @@ layers of a module together count as one pass.
 - ``random``: random partitions against the policies (the paper's Pareto figure).
 - ``batch``: batch size against accuracy (marginal utility), at equal steps.
 - ``ablation``: granularity x batch.
+- ``rounding_lr``: how large the steps of the roundings are.
 """
 import tempfile
 import time
@@ -74,6 +75,7 @@ STUDIES: Dict[str, Callable[[], Iterator[Cell]]] = {
     "curves": lambda: (_policy(name) for name in ("block", "modcap", "loss", "loss_peaks")),
     "random": _random_cells,
     "batch": lambda: (_policy("block", batch_size=b) for b in (8, 16, 32, 64, 128)),
+    "rounding_lr": lambda: (_policy("block", rounding_lr=lr) for lr in (0.2, 0.05, 0.02)),
     "ablation": lambda: (_policy(name, batch_size=b) for name in ("block", "loss_peaks")
                          for b in (16, 64)),
 }

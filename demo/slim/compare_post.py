@@ -33,7 +33,7 @@ SAMPLES = {  # model -> (calibration samples, evaluation samples)
 SLIM = {f"{algo}{' + bias' if bias else ''}": dict(algo=algo, bias_correction=bias)
         for algo in ("hist", "KL", "avg", "mse", "emd") for bias in (False, True)}
 SLIM["hist + bias, 4-bit weights"] = dict(algo="hist", bias_correction=True, weight_bits=4)
-OURS = {"ours": {}, "ours, 4-bit weights": dict(weight_bits=4)}
+OURS = {"ours": dict(weight_bits=8), "ours, 4-bit weights": dict(weight_bits=4)}
 WAYS = ["float", *SLIM, *OURS]
 
 

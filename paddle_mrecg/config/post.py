@@ -237,6 +237,8 @@ class MRECG:
                                       high=1.0)
     train_above: float = knob(0.0, "a unit whose output error, relative to the output's power, is "
                               "not above this after rounding is not trained", low=0.0)
+    early_stop: bool = knob(False, "end a unit's training at half of its steps where no iterate was "
+                            "better than its start by then")
     loss: str = knob("mse", "squared error of the unit's output, or weighted by the squared "
                      "gradient of the network's KL divergence", choices=("mse", "fisher"))
     activation_clip: str = knob("none",
@@ -257,18 +259,16 @@ PRESETS: Dict[str, Dict[str, Any]] = {
     "qdrop": dict(granularity="block", batch_size=32),
     # MRECG (arXiv 2303.11906) on QDrop with the expanded batch: the defaults above.
     "mrecg": dict(),
-    # Two CPU cores and minutes. The solve has done most; 60 steps from its codes equal 300 from the
-    # float weights (ResNet-20, W2A4). Few steps, so large ones (a rounding variable must travel
-    # about 2.4 to settle; with 3e-2 many do not, and rounding them hard at the end costs half of
-    # what was gained; and none that a first pass settled would leave again), and a
-    # joined unit costs what its modules would cost alone. The large step grows from a tenth, and
-    # the rounding term follows the loss's gradient: from the float weights, without the first,
-    # MobileNetV1's last blocks diverge at W4A8, without the second, its few depthwise weights stay
-    # undecided (1 % top-1 instead of 73). Few samples too: targets at the inner block ends and at
-    # the peaks keep joined units from overfitting.
-    "fast": dict(num_iters=60, batch_size=32, rounding_lr=0.2, rounding_lr_start=0.1,
+    # Two CPU cores and minutes. The solve has done most: training stays close to its codes, ends
+    # at half of its steps where it gained nothing by then, and a joined unit costs what its modules
+    # would cost alone. The steps grow from a tenth, and the rounding term follows the loss's
+    # gradient: from the float weights, without the first, MobileNetV1's last blocks diverge at
+    # W4A8, without the second, its few depthwise weights stay undecided (1 % top-1 instead of 73).
+    # Few samples too: targets at the inner block ends and at the peaks keep joined units from
+    # overfitting.
+    "fast": dict(num_iters=60, batch_size=32, rounding_lr=0.05, rounding_lr_start=0.1,
                  round_weight_relative=30.0,
-                 keep_prob=None, train_above=0.04, scale_lr=1e-3, warm_start=False,
+                 keep_prob=None, train_above=0.04, early_stop=True, scale_lr=1e-3, warm_start=False,
                  iters_scaling="per_unit",
                  inner_weight=1.0,
                  peak_partner="predecessor"),

@@ -227,8 +227,7 @@ class Job:
                 bar.text(unit.name)
                 result = self._step(walker, f"{k}", unit, units[k + 1:], budget[k], warm,
                                     self._watch(k, budget[k], bar))
-                if result.restored or not result.iterations:
-                    bar.update(budget[k])
+                bar.update(budget[k] - (0 if result.restored else result.iterations))
                 self.results.append(result)
                 self.state = walker.state
                 report = unit_report(k, result, self.prepared.graph.params)

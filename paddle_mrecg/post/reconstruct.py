@@ -92,7 +92,7 @@ class UnitTrainer:
             if name in alphas:
                 rounding.load_alpha(alphas[name])
 
-    def train(self, iters: int, on_step=None, best=None, keeper=None):
+    def train(self, iters: int, on_step=None, best=None, keeper=None) -> int:
         """``iters`` Adam steps on roundings and scales.
 
         Args:
@@ -102,10 +102,14 @@ class UnitTrainer:
             best(BestIterate, optional): judges some iterates; the trainer ends at the best.
                 Default: None, it ends at the last.
             keeper(UnitKeeper, optional): goes on where a killed run was, and saves. Default: None.
+
+        Returns:
+            int: steps taken, fewer than ``iters`` after an early stop.
         """
         settings = self.settings
         optimizers, schedules = self._optimizers(max(1, iters))
-        points = set(best.points(iters)) if best else ()
+        points = best.points(iters) if best else []
+        half = points[(len(points) - 1) // 2] if settings.early_stop and points else iters + 1
         first = keeper.resume(self, optimizers, best) if keeper else 0
         for step in range(first, iters):
             beta = annealed_beta(step, iters, settings)
@@ -124,11 +128,15 @@ class UnitTrainer:
                 on_step(self, step, loss)
             if step + 1 in points:
                 best.judge(self, step + 1)
+                if best.snapshot is None and step + 1 >= half:
+                    iters = step + 1
+                    break
             if keeper:
                 keeper.after(self, optimizers, best, step + 1)
         self._close()
         if best and best.snapshot:
             self.restore(best.snapshot)
+        return iters
 
     def _optimizers(self, iters: int):
         """Adam for the roundings and, where they learn, for scales and biases;

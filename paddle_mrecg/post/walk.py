@@ -116,7 +116,7 @@ class Walker:
         state = self._finished(problem.runner)
         if iters:
             trainer = self._trainer(problem, unit, settings, alphas)
-            best = self._best(trainer, unit, iters, on_step, keeper)
+            best, iters = self._best(trainer, unit, iters, on_step, keeper)
             del trainer
             kept = best.committed is not None
             if kept:
@@ -156,15 +156,15 @@ class Walker:
         trainer.warm_start(alphas or {})
         return trainer
 
-    def _best(self, trainer: UnitTrainer, unit: Unit, iters: int, on_step, keeper) -> BestIterate:
-        """The best iterate of a training, which is over."""
+    def _best(self, trainer: UnitTrainer, unit: Unit, iters: int, on_step, keeper):
+        """The best iterate of a training, which is over, and the steps that it took."""
         problem = trainer.problem
         rows = judging_rows(problem.quant_stream.num_samples,
                             np.random.default_rng(self._seed(unit)))
         best = BestIterate(problem, rows, self.state)
-        trainer.train(iters, on_step, best, keeper)
+        taken = trainer.train(iters, on_step, best, keeper)
         best.finish(trainer)
-        return best
+        return best, taken
 
     def _seed(self, unit: Unit) -> int:
         return self.network.seed * 100003 + unit.start

@@ -101,3 +101,14 @@ def test_the_samples_that_judge_are_drawn_by_seed():
         assert len(set(rows)) == len(rows) == min(count, 128) and rows.max() < count
         assert np.array_equal(rows, judging_rows(count, np.random.default_rng(1)))
     assert not np.array_equal(rows, judging_rows(count, np.random.default_rng(2)))
+
+
+@pytest.mark.parametrize("rounding_lr, taken", [(1e3, 12), (5e-2, 25)])
+def test_a_training_that_gains_nothing_by_half_of_its_steps_ends_there(rounding_lr, taken):
+    job, seen = tiny_job(weight_bits=2, activation_bits=4, activation_observer="mse"), []
+    walker, units = Walker(job.network, job.state), job.units()
+    walker.step(units[0], units[1:], MRECG(), 0)
+    settings = MRECG(**dict(QUICK, rounding_lr=rounding_lr, early_stop=True))
+    result = walker.step(units[1], units[2:], settings, 25,
+                         on_step=lambda trainer, step, loss: seen.append(step))
+    assert result.iterations == len(seen) == taken and result.kept == (taken == 25)

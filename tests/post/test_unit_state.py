@@ -54,7 +54,7 @@ def killed_leaves_all(monkeypatch):
 
 
 CASES = {  # settings of MRECG, of other sections, and the step at which the process is killed
-    "first pass": (dict(num_iters=60, first_pass_ratio=0.5), {}, 20),
+    "first pass": (dict(num_iters=60, first_pass_ratio=0.5, max_unit_modules=2), {}, 20),
     "warm-up": (dict(granularity="block"), {}, 2),
     "annealing": (dict(granularity="block"), {}, 15),
     "second unit": (dict(granularity="block", loss="fisher"), {}, 27),
