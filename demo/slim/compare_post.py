@@ -32,7 +32,6 @@ SAMPLES = {  # model -> (calibration samples, evaluation samples)
 }
 SLIM = {f"{algo}{' + bias' if bias else ''}": dict(algo=algo, bias_correction=bias)
         for algo in ("hist", "KL", "avg", "mse", "emd") for bias in (False, True)}
-SLIM["hist + bias, 4-bit weights"] = dict(algo="hist", bias_correction=True, weight_bits=4)
 OURS = {"ours": dict(weight_bits=8), "ours, 4-bit weights": dict(weight_bits=4)}
 WAYS = ["float", *SLIM, *OURS]
 
@@ -130,18 +129,12 @@ def table(folder: Path = CELLS) -> str:
             continue
         run = found[model, "float"]
         scores = {w: found[model, w]["measured"].get("score") for w in ways if (model, w) in found}
-        best = {bits: max((s for w, s in scores.items()
-                           if w in SLIM and s is not None and _four(w) == bits), default=None)
-                for bits in (False, True)}
-        shown = [_shown(scores.get(w), w in OURS, best[_four(w)]) for w in ways]
+        best = max((s for w, s in scores.items() if w in SLIM and s is not None), default=None)
+        shown = [_shown(scores.get(w), w in OURS, best) for w in ways]
         lines.append(f"| {model}, {run['setting']['metric']} | {counts[0]}, {counts[1]} | "
                      + " | ".join(shown) + " |")
     return "\n".join([*lines, "", "`python demo/slim/compare_post.py`: seed 0; "
                       + results.describe_place(results.common_place(cells))])
-
-
-def _four(way: str) -> bool:
-    return way.endswith("4-bit weights")
 
 
 def _shown(score, ours, best):
