@@ -103,6 +103,7 @@ setup(
     ],
     packages=find_packages(include=["paddle_mrecg", "paddle_mrecg.*"]),
     package_data={"paddle_mrecg.graph": ["*.json"],
+                  "paddle_mrecg.deploy.lite": ["*.json"],
                   "paddle_mrecg.report": ["words.yaml"],
                   "paddle_mrecg.report.page": ["*.html", "*.css", "*.js"]},
     python_requires=">=3.9,<3.13",

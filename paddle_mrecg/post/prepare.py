@@ -13,6 +13,7 @@ from ..data import calibration_samples
 from ..data.images import list_images
 from ..data.sources import stand_ins
 from ..deploy.first_run import first_run
+from ..deploy.lite.ops import lite_note
 from ..errors import ModelError
 from ..graph.float_weights import float_weights
 from ..graph.fold import fold
@@ -122,6 +123,8 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     few = {n: v[:PROBE_SAMPLES] for n, v in samples.items()}
     found = probe(graph, few)
     notes = first_run(graph, few, float_graph.files) + _forward_only(found)
+    if config.global_.target == "paddle_lite":
+        notes += lite_note(graph)
     left = {**_leave_unreached_float(graph, scheme, found),
             **_leave_constants_float(graph, scheme, found)}
     float_tensors = float_weights(graph, scheme.weights, found.shapes, left)

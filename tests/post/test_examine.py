@@ -6,6 +6,8 @@ import pytest
 from paddle_mrecg.cli import main as cli
 from paddle_mrecg.deploy import first_run
 from paddle_mrecg.deploy.apart import Ran
+from paddle_mrecg.deploy.lite import ops as lite_ops
+from paddle_mrecg.report.progress import get_logger
 
 CONFIG = """
 Global: {{model_dir: {folder}/model, save_dir: {folder}/out}}
@@ -41,6 +43,16 @@ def test_a_good_job_passes_and_leaves_nothing(config, tmp_path, capsys, command)
     assert cli.main([*COMMANDS[command], str(config)]) == 0
     assert "2 weights would be quantized" in capsys.readouterr().out or command == "plan"
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("target, said", [("paddle_lite", True), ("simulation", False)])
+def test_ops_that_paddle_lite_lacks_are_told(config, caplog, command, target, said, monkeypatch):
+    monkeypatch.setattr(lite_ops, "kernels", lambda: {"version": "0", "arm": [], "x86": []})
+    monkeypatch.setattr(get_logger(), "propagate", True)
+    assert cli.main([*COMMANDS[command], str(config), f"Global.target={target}"]) == 0
+    assert ("Paddle Lite 0 has no kernel for conv2d, relu" in caplog.text.replace(
+        "conv2d, elementwise_add", "conv2d")) == said
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -11,6 +11,7 @@ from ...errors import ModelError, MrecgError
 from ...graph.graph import Graph
 from ...graph.writer import save_program
 from .env import LiteTools
+from .ops import missing_ops
 from .table import OpRow, op_rows
 from .arm import apply_mobile_rules
 from ..rewrites import for_lite
@@ -58,7 +59,12 @@ def convert(graph: Graph, tools: LiteTools, target: str = "arm") -> LiteModel:
     with tempfile.TemporaryDirectory() as folder:
         prefix = os.path.join(folder, "model")
         save_program(graph, prefix)
-        _opt(tools, prefix, target, "naive_buffer", os.path.join(folder, "out"))
+        try:
+            _opt(tools, prefix, target, "naive_buffer", os.path.join(folder, "out"))
+        except ModelError as error:
+            missing = [op for op in missing_ops(graph, target) if op not in str(error)]
+            raise ModelError(f"{error}; it has no kernel for {', '.join(missing)}"
+                             if missing else str(error)) from error
         _opt(tools, prefix, target, "protobuf", os.path.join(folder, "table"))
         with open(os.path.join(folder, "out.nb"), "rb") as file:
             data = file.read()

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which ops of a program Paddle Lite cannot run, told before anything is trained.
+
+``ops.json`` lists the ops that have a kernel, by target; ``tests/deploy/derive_lite_ops.py`` made
+it from what the converter of that release says itself.
+"""
+import functools
+import json
+import os
+from typing import Dict, List
+
+from ...graph.graph import Graph
+from ...graph.program import is_quantize_op
+
+
+@functools.lru_cache(maxsize=None)
+def kernels() -> dict:
+    """``version`` of the converter, and a list of ops for each target; not to be changed."""
+    path = os.path.join(os.path.dirname(__file__), "ops.json")
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def missing_ops(graph: Graph, target: str) -> List[str]:
+    """Types of ops that no kernel of Paddle Lite runs, sorted.
+
+    Args:
+        graph(Graph): a float or a quantized program.
+        target(str): ``arm`` or ``x86``.
+    """
+    known = kernels()[target]
+    return sorted({op.type for op in graph.ops
+                   if op.type not in known and not is_quantize_op(op.type)})
+
+
+def lite_note(graph: Graph) -> List[str]:
+    """A sentence where Paddle Lite cannot run the program; nothing otherwise."""
+    missing: Dict[str, List[str]] = {t: missing_ops(graph, t) for t in kernels() if t != "version"}
+    everywhere = sorted(set.intersection(*map(set, missing.values())))
+    parts = [", ".join(everywhere)] if everywhere else []
+    parts += [f"{', '.join(rest)} for {target}" for target, ops in missing.items()
+              for rest in [[op for op in ops if op not in everywhere]] if rest]
+    if not parts:
+        return []
+    return [f"Paddle Lite {kernels()['version']} has no kernel for {'; nor for '.join(parts)}: "
+            "express it with other ops and export again, or deploy with Paddle Inference or "
+            "onnxruntime"]
