@@ -7,7 +7,7 @@ program ends in such an op, the outputs of the quantized layers that no other on
 compared instead of its outputs.
 """
 import contextlib
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, List
 
 import numpy as np
 import paddle
@@ -17,7 +17,6 @@ from ..graph.ops import SUPPORTED
 from ..graph.program import is_quantize_op
 from .layers import quantized_layers
 from ..deploy.rewrites import weight_dequantizers
-from ..deploy.verify import values_in_program
 
 
 def chooses(graph: Graph) -> bool:
@@ -27,15 +26,14 @@ def chooses(graph: Graph) -> bool:
     return any(op.type not in SUPPORTED and not is_quantize_op(op.type) for op in graph.ops)
 
 
-def end_outputs(frozen, graph: Graph, samples, feed,
-                prefix: str) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-    """Pairs of outputs of the last quantized layers, in the model and in its program.
+def end_outputs(frozen, graph: Graph, samples) -> Dict[str, np.ndarray]:
+    """Outputs of the last quantized layers as the model computes them, by their names in its
+    program.
 
     Args:
         frozen(paddle.nn.Layer): what ``freeze`` returned.
-        graph(Graph): its program, written at ``prefix``.
+        graph(Graph): its program.
         samples(list): inputs as the model takes them.
-        feed(list|dict): the same as the program takes them.
     """
     tensors = _end_tensors(graph)
     seen: Dict[str, List[np.ndarray]] = {name: [] for name in tensors}
@@ -49,10 +47,8 @@ def end_outputs(frozen, graph: Graph, samples, feed,
                 )
         with paddle.no_grad():
             frozen(*samples)
-    names = [name for weight in tensors for name in tensors[weight]]
-    found = values_in_program(graph, names, prefix, feed)
-    return ((output, found[name]) for weight in tensors
-            for output, name in zip(seen[weight], tensors[weight]))
+    return {name: output for weight in tensors
+            for output, name in zip(seen[weight], tensors[weight])}
 
 
 def _end_tensors(graph: Graph) -> Dict[str, List[str]]:

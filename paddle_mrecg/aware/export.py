@@ -7,8 +7,8 @@ from typing import Dict, List
 import numpy as np
 import paddle
 
-from ..deploy.predictor import Predictor
-from ..deploy.compare import differences
+from ..deploy.check.doctor import AGREES
+from ..deploy.check.verdict import verdict, verdict_line
 from ..files import write_json
 from ..graph.specs import has_dict, map_specs, named_values
 from ..graph.writer import save_program
@@ -29,17 +29,21 @@ class ExportedModel:
 
     Args:
         save_dir(str): the directory.
-        verification(dict): ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output`` between the
-            frozen model and the program in Paddle Inference, over ``samples`` inputs and
-            ``outputs`` tensors: the program's outputs, or those of the last quantized layers where
-            it ends in an NMS. Differences of one activation step come from values on a rounding
-            boundary that fall to either side by the last bit of a sum.
+        verification(dict): ``verdict`` on the program in Paddle Inference against the frozen model,
+            ``why``, ``max_abs_diff``, ``mean_abs_diff`` and ``max_abs_output``, over ``samples``
+            inputs and ``outputs`` tensors: the program's outputs, or those of the last quantized
+            layers where it ends in an NMS. See ``deploy.check.verdict``.
         dropped(list[str]): quantized layers that run in training only and are not in the program.
     """
 
     save_dir: str
     verification: Dict[str, float]
     dropped: List[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def agrees(self) -> bool:
+        """False when the program computes something else than the trained model."""
+        return self.verification["verdict"].startswith(AGREES)
 
 
 def export_quantized(model, save_dir: str, input_spec, samples=None,
@@ -96,14 +100,17 @@ def _random(spec) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def _verify(frozen, graph, samples, feed, prefix) -> Dict[str, float]:
+def _verify(frozen, graph, samples, feed, prefix) -> Dict:
     """``samples`` as the model takes them, ``feed`` as the program does."""
     tensors = map_specs(paddle.to_tensor, samples)
     if chooses(graph):
-        pairs = list(end_outputs(frozen, graph, tensors, feed, prefix))
+        expected = end_outputs(frozen, graph, tensors)
     else:
         with paddle.no_grad():
             outputs = paddle.utils.flatten(frozen(*tensors))
-        pairs = list(zip((t.numpy() for t in outputs), Predictor(prefix)(feed)))
-    count = len(next(iter(feed.values())) if isinstance(feed, dict) else feed[0])
-    return dict(differences(pairs), samples=count, outputs=len(pairs))
+        expected = dict(zip(graph.outputs, (t.numpy() for t in outputs)))
+    feed = feed if isinstance(feed, dict) else dict(zip(graph.inputs, feed))
+    found = verdict(prefix, feed, expected)
+    log = get_logger().info if found["verdict"].startswith(AGREES) else get_logger().warning
+    log("exported program against the trained model: %s", verdict_line(found))
+    return found

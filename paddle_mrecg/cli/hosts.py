@@ -6,7 +6,7 @@ import argparse
 import contextlib
 
 from ..compat import import_paddle
-from .commands import OK, add_command
+from .commands import DIFFERENT, OK, add_command
 
 RUN = """\
 Runs a training, export or slim script of PaddleOCR, PaddleDetection or PaddleClas, unchanged, with
@@ -23,7 +23,8 @@ the YAML file that the script reads anyway:
 
 The same file goes with evaluation and export. Sections that are misspelled or wrong stop the script
 before it starts; `paddle-mrecg config` lists their keys. A script without a host here runs too,
-with our names registered in PaddleSlim.
+with our names registered in PaddleSlim. Exit code 1 when a program that the script exports differs
+from the trained model, with the layer and the reason.
 
 examples, each in the clone of the host:
   # PaddleOCR paddle-mrecg run deploy/slim/quantization/quant.py -c my_rec.yml -o
@@ -53,8 +54,7 @@ def run_command(args) -> int:
         import cv2  # noqa: F401  before Paddle 2.6: loaded after its zlib, it crashes
     import_paddle()
     from ..hosts.run import run_script
-    run_script(call, strategies, args.watch)
-    return OK
+    return OK if run_script(call, strategies, args.watch) else DIFFERENT
 
 
 def add_commands(commands) -> None:

@@ -26,7 +26,10 @@ def main():
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what Paddle prints is not an answer
     import_paddle()
-    import paddle.inference  # noqa: F401
+    import paddle.inference
+    # Paddle's handler of a crash builds a stack trace, and may wait forever where the crash broke
+    # the heap: without it the process ends at once, and its signal says the same.
+    paddle.disable_signal_handler()
     _answer(replies, {"ready": True})
     while os.name == "nt" or select.select([sys.stdin], [], [], IDLE_SECONDS)[0]:
         line = sys.stdin.readline()

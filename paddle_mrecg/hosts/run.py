@@ -17,13 +17,16 @@ from .sections import Strategies
 from .switches import Switches
 
 
-def run_script(call: ScriptCall, strategies: Strategies, watch: Optional[str] = None):
+def run_script(call: ScriptCall, strategies: Strategies, watch: Optional[str] = None) -> bool:
     """Run a script as ``python SCRIPT ...`` does, our strategies switched on.
 
     Args:
         call(Call): the script, its arguments and its host.
         strategies(Strategies): see ``sections.examine``.
         watch(str, optional): folder for tables, pictures and curves of the training. Default: None.
+
+    Returns:
+        bool: whether every program that it exported computes what the trained model does.
 
     Raises:
         ModelError: the host's package is incomplete, or of a version that is not known here.
@@ -42,6 +45,7 @@ def run_script(call: ScriptCall, strategies: Strategies, watch: Optional[str] = 
     if switches.unused():
         get_logger().warning("%s had no effect: %s quantizes nothing that these sections are for",
                              " and ".join(switches.unused()), call.script)
+    return switches.agrees
 
 
 def _install_host(call: ScriptCall, patches: Patches, switches: Switches):

@@ -60,6 +60,11 @@ class Switches:
         for penalty in self._penalties() if self._epochs else ():
             self._note(self._epochs, penalty)
 
+    @property
+    def agrees(self) -> bool:
+        """Every program that the script saved computes what the trained model does."""
+        return all(qat.agrees for qat in self._models)
+
     def _penalties(self) -> List[Penalty]:
         return [qat.penalty for qat in self._models if qat.penalty is not None]
 

@@ -36,10 +36,11 @@ class MrecgQAT:
 
     Attributes:
         penalty(Penalty): of the model that was quantized last.
+        agrees(bool): every program that was saved computes what the trained model does.
     """
 
     def __init__(self, settings):
-        self.settings, self.penalty = settings, None
+        self.settings, self.penalty, self.agrees = settings, None, True
 
     def quantize(self, model, inplace=True):
         """The model with quantized layers; activation ranges are found from the first
@@ -87,6 +88,7 @@ class MrecgQAT:
         with dynamic_mode():
             exported = export_quantized(model, reports_of(path), specs)
         place_program(os.path.join(exported.save_dir, "model"), path)
+        self.agrees = self.agrees and exported.agrees
         return exported
 
 

@@ -12,6 +12,8 @@ from paddle import nn
 from paddle_mrecg.errors import ConfigError
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.graph.load import load_graph
+from paddle_mrecg.graph.writer import save_program
+from paddle_mrecg.aware import export as export_module
 from paddle_mrecg.aware.job import export_quantized, freeze, quant_aware_prepare, quantized_layers
 from paddle_mrecg.grids.affine import Encoding, dequantize
 from paddle_mrecg.aware.additions import addition_quanters
@@ -77,7 +79,23 @@ def test_the_program_computes_what_training_evaluates(small, tmp_path, settings)
     got = Predictor(str(tmp_path / "out" / "model"))([x.numpy()])[0]
     assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
     assert exported.verification["max_abs_diff"] == pytest.approx(np.abs(got - want).max())
+    assert exported.agrees and exported.verification["verdict"] == "agrees"
     np.testing.assert_array_equal(model(x).numpy(), want)  # the model itself goes on unchanged
+
+
+def test_a_program_that_differs_is_judged_in_the_words_of_quant(small, tmp_path, monkeypatch):
+    model, _ = small.prepared({"QuantAware": SIMULATION})
+
+    def spoiled(graph, prefix):
+        name = next(n for n, v in graph.params.items() if v.dtype == np.int8)
+        graph.params[name] = -graph.params[name]
+        save_program(graph, prefix)
+    monkeypatch.setattr(export_module, "save_program", spoiled)
+    exported = export_quantized(model, str(tmp_path / "out"), spec())
+    assert not exported.agrees and exported.verification["verdict"] == "differs"
+    assert "not the network that was simulated" in exported.verification["why"]
+    stored = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert stored["verification"] == exported.verification
 
 
 def test_scales_survive_exactly_and_weights_are_integers(small, tmp_path):

@@ -25,12 +25,16 @@ def graph():
 
 @pytest.fixture
 def only(monkeypatch):
-    """Replaces all runtimes by one function of a graph and its inputs."""
+    """Replaces all runtimes by one function of a graph and its inputs, and by another, if given,
+    where Paddle's graph optimization is off.
+    """
     monkeypatch.setattr(doctor, "_arm_table", lambda graph: ([], "not asked"))
 
-    def replace(function):
+    def replace(function, plain=None):
         monkeypatch.setitem(doctor.RUNTIMES, "inference",
                             lambda graph, feed, seconds: function(graph, feed))
+        monkeypatch.setattr(doctor, "run_inference",
+                            lambda graph, feed, seconds, optimize: (plain or function)(graph, feed))
     return replace
 
 
@@ -87,6 +91,19 @@ def test_a_crash_is_a_finding(graph, only):
     report = doctor.check(graph, FEED, ["inference"])
     assert (not report.is_fine and report.runtimes[0].status == doctor.FAILED
             and "SIGSEGV" in report_text(report))
+
+
+def test_what_graph_optimization_alone_breaks_is_said(graph, only):
+    """Nothing is wrong with the program, yet it must not be deployed as it is."""
+    def wrong(program, feed):
+        return runtimes.Outcome({n: -v for n, v in exact(program, feed).outputs.items()})
+    for broken in (wrong, lambda *args: runtimes.Outcome(failure="killed by SIGSEGV")):
+        only(broken, plain=exact)
+        report = doctor.check(graph, FEED, ["inference"])
+        assert not report.is_fine and "switch_ir_optim(False)" in report.runtimes[0].why
+        only(broken)
+        report = doctor.check(graph, FEED, ["inference"])
+        assert "switch_ir_optim(False)" not in report_text(report)
 
 
 def test_what_is_not_installed_is_absent_not_wrong(graph, only):

@@ -58,16 +58,21 @@ def test_nan_differs_and_a_crash_is_a_verdict(written, monkeypatch):
     prefix, graph, expected = written
     run = module._run_inference
 
-    def nan(graph_, names, feed):
+    def nan(graph_, names, feed, optimize=True):
         ran = run(graph_, names, feed)
         ran.outputs[names[0]][0] = np.nan
         return ran
     monkeypatch.setattr(module, "_run_inference", nan)
     found = verdict(prefix, FEED, expected)
     assert found["verdict"] == "differs" and "NaN" in found["why"] and "max_abs_diff" not in found
-    monkeypatch.setattr(module, "_run_inference", lambda *args: Ran(failure="killed by SIGSEGV"))
+    killed = Ran(failure="killed by SIGSEGV")
+    monkeypatch.setattr(module, "_run_inference", lambda *args, **kwargs: killed)
     found = verdict(prefix, FEED, expected)
-    assert found["verdict"] == "failed" and "SIGSEGV" in found["why"]
+    assert found["verdict"] == "failed" and found["why"].endswith("SIGSEGV")
+    monkeypatch.setattr(module, "_run_inference", lambda *args, optimize=True:
+                        killed if optimize else run(*args))
+    found = verdict(prefix, FEED, expected)
+    assert found["verdict"] == "failed" and "switch_ir_optim(False)" in found["why"]
 
 
 def edge():

@@ -23,6 +23,8 @@ class Cause:
 
 UNKNOWN = Cause("no known cause",
                 "report the model; keep the layer in float with QuantPost.skip meanwhile")
+OPTIMIZATION = Cause("Paddle Inference's graph optimization, without which it computes what was "
+                     "simulated", "deploy with switch_ir_optim(False), or on another runtime")
 
 
 def likely_cause(layer: Layer, graph: Graph, runtime: str) -> Cause:

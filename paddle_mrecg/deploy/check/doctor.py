@@ -13,9 +13,9 @@ from ..lite.convert import convert
 from ..lite.env import find_lite
 from ..lite.table import OpRow
 from ...graph.graph import Graph
-from .causes import SAFE_CODE, UNKNOWN, Cause, likely_cause
+from .causes import OPTIMIZATION, SAFE_CODE, UNKNOWN, Cause, likely_cause
 from .cut import Layer, cut, cut_feed, cut_points, layers
-from .runtimes import RUNTIMES, RUN_SECONDS, Outcome
+from .runtimes import RUN_SECONDS, RUNTIMES, Outcome, run_inference
 from ..simulate import simulate
 
 TOLERANCE = 0.01
@@ -160,7 +160,10 @@ def _judge(job: _Job, name: str) -> RuntimeFinding:
     """One runtime: a whole run, then every layer separately."""
     whole = RUNTIMES[name](_with_outputs(job.graph, job.ends), job.feed, job.seconds)
     if whole.outputs is None:
-        return _not_run(name, whole)
+        found = _not_run(name, whole)
+        if found.status == FAILED and _agrees_unoptimized(job, name):
+            found.why += f"; because of {OPTIMIZATION.text}: {OPTIMIZATION.cure}"
+        return found
     found = RuntimeFinding(name, AGREES, notes=list(whole.notes),
                            **_whole(job.values, whole.outputs, job.ends))
     parts = RUNTIMES[name](job.cut_graph, job.cut_feed, job.seconds)
@@ -179,7 +182,31 @@ def _judge(job: _Job, name: str) -> RuntimeFinding:
         found.status = X86_ONLY if x86_only else DIFFERS
     elif found.relative is None or found.relative > job.tolerance:
         found.status, found.why = _together(job, name, whole.outputs, found)
+    if found.status == DIFFERS:
+        _blame_optimization(job, name, found)
     return found
+
+
+def _blame_optimization(job: _Job, name: str, found: RuntimeFinding):
+    """Where no cause is known, the runtime's rewriting of the graph may be it."""
+    unknown = [layer for layer in found.findings if layer.cause == UNKNOWN.text]
+    if len(unknown) < len(found.findings) or not _agrees_unoptimized(job, name):
+        return
+    for layer in unknown:
+        layer.cause, layer.cure = OPTIMIZATION.text, OPTIMIZATION.cure
+    where = found.why.replace(": report this model", "")
+    found.why = (f"{where}, " if where else "") + (f"because of {OPTIMIZATION.text}: "
+                                                   f"{OPTIMIZATION.cure}")
+
+
+def _agrees_unoptimized(job: _Job, name: str) -> bool:
+    if name != "inference":
+        return False
+    plain = run_inference(_with_outputs(job.graph, job.ends), job.feed, job.seconds, optimize=False)
+    if plain.outputs is None:
+        return False
+    far = _whole(job.values, plain.outputs, job.ends).get("relative", float("inf"))
+    return far <= max(job.tolerance, 3.0 * job.jitter.get("relative", 0.0))
 
 
 def _together(job: _Job, name: str, outputs, found: RuntimeFinding):

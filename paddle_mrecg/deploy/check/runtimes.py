@@ -46,13 +46,15 @@ class Outcome:
 
 
 def run_inference(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = RUN_SECONDS,
-                  repeat: int = 0) -> Outcome:
-    """Paddle Inference on the CPU."""
+                  repeat: int = 0, optimize: bool = True) -> Outcome:
+    """Paddle Inference on the CPU, with its graph optimization as deployed unless told otherwise.
+    """
     with tempfile.TemporaryDirectory() as folder:
         prefix = os.path.join(folder, "model")
         save_program(graph, prefix)
         size = sum(os.path.getsize(prefix + suffix) for suffix in (".pdmodel", ".pdiparams"))
-        ran = run_apart(prefix + ".pdmodel", prefix + ".pdiparams", feed, seconds, repeat)
+        ran = run_apart(prefix + ".pdmodel", prefix + ".pdiparams", feed, seconds, repeat,
+                        optimize)
     outputs = ran.outputs and _by_name(ran.outputs, graph.outputs)
     return Outcome(outputs, ran.failure, ran.milliseconds, bytes=size)
 

@@ -17,6 +17,7 @@ from ..apart import run_apart
 from ..compare import differences, in_front_of_choices, relative
 from ..simulate import simulate
 from .agreement import agreement
+from .causes import OPTIMIZATION
 from .doctor import AGREES, DIFFERS, FAILED, TOLERANCE, check
 
 SURE = 0.1 * TOLERANCE  # of a whole run: no layer needs to be looked at
@@ -50,7 +51,7 @@ def verdict(prefix: str, feed: Mapping[str, np.ndarray],
     found = dict(samples=len(next(iter(feed.values()))), outputs=len(names))
     ran = _run_inference(graph, list(dict.fromkeys([*names, *graph.outputs])), feed)
     if ran.outputs is None:
-        return dict(found, verdict=FAILED, why=f"Paddle Inference cannot run it: {ran.failure}")
+        return dict(found, verdict=FAILED, why=_why_not(graph, feed, expected, names, ran.failure))
     written = ran.outputs
     found["agreement"] = agreement(graph, expected, written)
     far = {n: relative(expected[n], written[n]) for n in names}
@@ -66,11 +67,27 @@ def verdict(prefix: str, feed: Mapping[str, np.ndarray],
     return dict(found, **_looked_at(graph, feed, expected, written, names))
 
 
-def _run_inference(graph: Graph, names: Sequence[str], feed):
+def verdict_line(found: Mapping) -> str:
+    """A verdict in one line: the word, how far, and why."""
+    line = found.get("verdict", "not judged")
+    if "max_abs_diff" in found:
+        line += (f"; max |difference| {found['max_abs_diff']:.3g} of "
+                 f"{found['max_abs_output']:.3g}")
+    return line + (f"; {found['why']}" if found.get("why") else "")
+
+
+def _why_not(graph: Graph, feed, expected, names, failure: str) -> str:
+    plain = _run_inference(graph, names, feed, optimize=False).outputs
+    far = max(relative(expected[n], plain[n]) for n in names) if plain else float("inf")
+    own = f"; because of {OPTIMIZATION.text}: {OPTIMIZATION.cure}" if far <= TOLERANCE else ""
+    return f"Paddle Inference cannot run it: {failure}{own}"
+
+
+def _run_inference(graph: Graph, names: Sequence[str], feed, optimize: bool = True):
     with tempfile.TemporaryDirectory() as folder:
         prefix = os.path.join(folder, "model")
         save_program(dataclasses.replace(graph, outputs=list(names)), prefix)
-        ran = run_apart(prefix + ".pdmodel", prefix + ".pdiparams", feed)
+        ran = run_apart(prefix + ".pdmodel", prefix + ".pdiparams", feed, optimize=optimize)
     if ran.outputs is not None:
         ran.outputs = dict(zip(names, ran.outputs.values()))
     return ran
@@ -85,6 +102,9 @@ def _looked_at(graph: Graph, feed, expected, written, names) -> Dict:
     judged = report.runtimes[0]
     if judged.findings:
         first = judged.findings[0]
+        if first.cause == OPTIMIZATION.text:
+            return dict(verdict=DIFFERS, why=f"at {first.name}, because of {first.cause}: "
+                                             f"{first.cure}")
         return dict(verdict=DIFFERS, why=f"at {first.name} ({100 * first.relative:.2g} % on equal "
                                          f"inputs), because of {first.cause}; {first.cure}")
     stored = simulate(graph, few_feed, names)
