@@ -72,7 +72,7 @@ def _multiply_adds(op: Op, name: str, graph: Graph, shapes) -> int:
 
 def _why_kept(op: Op, name: str, graph: Graph) -> str:
     if op.type not in WEIGHT_SLOTS:
-        return f"op '{op.type}' has no quantized form in any target"
+        return f"Paddle Lite and Paddle Inference have no int8 kernel for op '{op.type}'"
     if name != op.input(WEIGHT_SLOTS[op.type][1]):
         return f"it is the first operand of '{op.type}', where targets expect the activation"
     if weight_name(op, graph) is None:
