@@ -112,6 +112,8 @@ def _checked_record(data, position, path, info):
     except _NotATensor as error:
         raise ModelError(f"{path} is not a Paddle parameter file, or is damaged at parameter "
                          f"'{info.name}'; {_CURE}") from error
+    if len(info.shape) == 1 and value.size == info.shape[0] == max(value.shape, default=1):
+        value = value.reshape(info.shape)  # Paddle 2.6 stores its scales as [] and [1, n]
     if info.shape and tuple(value.shape) != tuple(info.shape):
         raise ModelError(f"{path}: parameter '{info.name}' has shape {list(value.shape)} but the "
                          f"program expects {list(info.shape)}: the files do not "

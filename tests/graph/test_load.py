@@ -2,11 +2,13 @@
 """Model files are found under every name Paddle has used, and never guessed."""
 import shutil
 
+import numpy as np
 import pytest
 
 from paddle_mrecg.errors import ModelError
+from paddle_mrecg.graph.graph import TensorInfo
 from paddle_mrecg.graph.load import load_graph
-from paddle_mrecg.graph.params import write_combined
+from paddle_mrecg.graph.params import read_combined, write_combined
 from paddle_mrecg.graph.writer import save_program
 
 
@@ -74,3 +76,14 @@ def test_program_with_a_hole_is_refused(model, small_graph):
     save_program(small_graph, str(model / "inference"))
     with pytest.raises(ModelError, match="which nothing writes"):
         load_graph(str(model))
+
+
+@pytest.mark.parametrize("stored, declared", [((), (1,)), ((1, 3), (3,))])
+def test_scales_of_paddle_2_have_more_or_fewer_axes_than_their_program_says(tmp_path, stored,
+                                                                            declared):
+    with open(tmp_path / "scales", "wb") as file:
+        write_combined(file, {"s": np.ones(stored, np.float32)})
+    found = read_combined(str(tmp_path / "scales"), {"s": TensorInfo("s", declared)})
+    assert found["s"].shape == declared
+    with pytest.raises(ModelError, match="do not belong together"):
+        read_combined(str(tmp_path / "scales"), {"s": TensorInfo("s", (2,))})
