@@ -8,7 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from paddle_mrecg.deploy.lite.convert import TARGETS
+from paddle_mrecg.deploy.lite.convert import LITE_TARGETS
 from paddle_mrecg.deploy.lite.env import find_lite
 
 TABLE = Path(__file__).resolve().parents[2] / "paddle_mrecg" / "deploy" / "lite" / "ops.json"
@@ -41,7 +41,7 @@ def table():
     opt = find_lite().opt
     version = re.search(r"\d+\.\d+(\.\d+)?", _ask(opt, "--version"))
     return {"version": version.group() if version else "",
-            **{target: supported(opt, target) for target in TARGETS}}
+            **{target: supported(opt, target) for target in LITE_TARGETS}}
 
 
 if __name__ == "__main__":

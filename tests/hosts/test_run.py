@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import paddle
+from paddle_mrecg.aware.export import ExportedModel
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.slim import registration
 from paddleslim.dygraph.quant import QAT
@@ -206,3 +207,11 @@ def test_paddleclas_must_be_asked_to_quantize(host, capsys):
             == 2)
     assert "EMA: PaddleClas copies the model" in capsys.readouterr().err
     assert not registration.registered()
+
+
+def test_a_program_that_differs_from_the_trained_model_is_exit_code_1(host, monkeypatch):
+    train, export, files, arguments, weights, _ = TRAINED["clas"]
+    assert host(train, files, *arguments) == 0
+    monkeypatch.setattr(ExportedModel, "agrees", False)
+    trained = {**files["c.yml"], "Global": {**CLAS["Global"], "pretrained_model": weights}}
+    assert host(export, {"c.yml": trained}, *arguments) == 1

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Paddle itself computes differently is named, with what to do."""
+import pytest
+
+from paddle_mrecg.deploy.check import causes
+from paddle_mrecg.deploy.check.causes import UNKNOWN, likely_cause
+from paddle_mrecg.deploy.check.cut import Layer
+from paddle_mrecg.graph.graph import Graph, Op
+
+POOL = dict(pooling_type="avg", ceil_mode=True, exclusive=False)
+
+
+def cause_of(op_type, **attrs):
+    op = Op(op_type, {"X": ["x"]}, {"Out": ["y"]}, attrs)
+    return likely_cause(Layer("y", [op], []), Graph([op], {}, {}, ["x"], ["y"]), "inference")
+
+
+def test_average_pooling_beyond_the_border():
+    found = cause_of("pool2d", **POOL)
+    assert "ceil_mode=True and exclusive=False" in found.text and "disable_mkldnn" in found.cure
+    for other in (dict(pooling_type="max"), dict(ceil_mode=False), dict(exclusive=True)):
+        assert cause_of("pool2d", **{**POOL, **other}) is UNKNOWN
+
+
+@pytest.mark.parametrize("version, named", [("2.6.2", True), ("3.3.1", False)])
+def test_padding_of_paddle_2(version, named, monkeypatch):
+    monkeypatch.setattr(causes, "paddle_version", lambda: version)
+    found = cause_of("pad3d")
+    assert ("padding of zeros" in found.text) == named and (found is UNKNOWN) != named
