@@ -8,6 +8,7 @@ import numpy as np
 from ..data import as_feed
 from ..errors import ModelError
 from ..graph.graph import TensorInfo
+from .arrays import joined, one_by_one
 
 
 def last_line(error: Exception) -> str:
@@ -43,6 +44,7 @@ class Predictor:
             config.switch_ir_optim(False)
             if hasattr(config, "disable_mkldnn"):
                 config.disable_mkldnn()
+        self._one_by_one = False
         try:
             self._predictor = inference.create_predictor(config)
         except Exception as error:  # Paddle raises many kinds
@@ -55,17 +57,35 @@ class Predictor:
             self.input_names = [i.name for i in self.inputs]
 
     def __call__(self, batch) -> List[np.ndarray]:
-        """Outputs in the program's order.
+        """Outputs in the program's order. A program that takes one sample at a time gets them one
+        by one; its outputs are joined along their first axis.
 
         Args:
             batch(array|list|dict): the inputs, in the model's order or by name.
         """
-        feed = as_feed(batch, self.input_names)
+        feed = {n: np.asarray(v) for n, v in as_feed(batch, self.input_names).items()}
+        if self._one_by_one:
+            return joined([self._run(sample) for sample in one_by_one(feed)] or [self._run(feed)])
         try:
-            for name, value in feed.items():
-                self._predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(value))
-            self._predictor.run()
+            return self._run(feed)
         except Exception as error:
-            raise ModelError(f"Paddle Inference cannot run the program ({last_line(error)}): "
-                             "check the model and the size of its inputs") from error
+            parts = self._tried_one_by_one(feed)
+            if not parts:
+                raise ModelError(f"Paddle Inference cannot run the program ({last_line(error)}): "
+                                 "check the model and the size of its inputs") from error
+            return joined(parts)
+
+    def _run(self, feed) -> List[np.ndarray]:
+        for name, value in feed.items():
+            self._predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(value))
+        self._predictor.run()
         return [self._predictor.get_output_handle(name).copy_to_cpu() for name in self.output_names]
+
+    def _tried_one_by_one(self, feed) -> List[List[np.ndarray]]:
+        """Nothing where one sample does not run either."""
+        try:
+            parts = [self._run(sample) for sample in one_by_one(feed)]
+        except Exception:  # the batch's own error tells more
+            return []
+        self._one_by_one = bool(parts)
+        return parts

@@ -6,6 +6,7 @@ between units. Shapes in the program do not tell: batch dimensions are -1, and
 so are fused ones. So the graph runs twice, on 2 and on 3 samples.
 """
 import dataclasses
+import itertools
 from typing import Dict, List, Tuple
 
 import numpy as np
@@ -33,10 +34,11 @@ class Probe:
             samples nor their number. ``other``: the rest (batch on another
             axis or fused with one, numbers that depend on the batch size).
         constants(dict[str, np.ndarray]): values of the ``constant`` tensors.
-        unreached(dict[Op, str]): ops that cannot run in dygraph, and why;
-            their results have no kind.
+        unreached(dict[Op, str]): ops that cannot run in dygraph or take one sample at a time only,
+            and why; their results have no kind.
         unsupported(list[Op]): those of them that are no follow-up of another.
         forward_only(list[Op]): ops that only the Executor runs; no gradient passes through them.
+        one_by_one(bool): some op takes one sample at a time only.
     """
 
     shapes: Dict[str, Tuple[int, ...]] = dataclasses.field(default_factory=dict)
@@ -45,6 +47,7 @@ class Probe:
     unreached: Dict[Op, str] = dataclasses.field(default_factory=dict)
     unsupported: List[Op] = dataclasses.field(default_factory=list)
     forward_only: List[Op] = dataclasses.field(default_factory=list)
+    one_by_one: bool = False
 
     def is_constant(self, op: Op) -> bool:
         """True when nothing that ``op`` writes depends on the samples."""
@@ -65,8 +68,7 @@ def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
 
     Raises:
         DataError: an input is missing or not finite.
-        ModelError: an activation is not finite, or an op cannot run on
-            several samples.
+        ModelError: an activation is not finite, or an op cannot run on samples of this size.
     """
     result = Probe()
     params = {name: paddle.to_tensor(value) for name, value in graph.params.items()}
@@ -79,7 +81,10 @@ def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
         try:
             written = _probe_op(op, runs, result)
         except _Failed as failed:
-            raise ModelError(_why(op, graph, feed, failed)) from failed.__cause__
+            _one_by_one(op, graph, feed, failed, result)
+            for values, name in itertools.product(runs, op.output_names):
+                values.pop(name, None)
+            continue
         free = op.type == "shape" or all(n in data_free for n in op.input_names if n)
         for name in written:
             if free:
@@ -134,11 +139,15 @@ class _Failed(Exception):
     """An op raised on so many samples; the cause is what it raised."""
 
 
-def _why(op: Op, graph: Graph, feed, failed: _Failed) -> str:
-    """Batch sizes and sizes of the samples are told apart by a run on one sample."""
+def _one_by_one(op: Op, graph: Graph, feed, failed: _Failed, result: Probe) -> None:
+    """Note an op that takes one sample at a time, as where a batch of one was written into it: it
+    and what follows run in the exported program alone, sample by sample.
+
+    Raises:
+        ModelError: it does not run on one sample either.
+    """
     error = failed.__cause__
     reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-    what = f"op {op.type} -> '{op.output_names[0]}' fails"
     values = {**{n: paddle.to_tensor(v) for n, v in graph.params.items()},
               **_samples(graph, feed, 1)}
     try:
@@ -147,11 +156,14 @@ def _why(op: Op, graph: Graph, feed, failed: _Failed) -> str:
                 values.update(run_op(earlier, values))
     except Exception:
         sizes = ", ".join(f"{n} {list(np.shape(feed[n])[1:])}" for n in graph.inputs)
-        return (f"{what} on one sample of {sizes} too ({reason}): give calibration data of the "
-                "size that the model was exported for; if it has that size, express the op with "
-                "others and export again")
-    return (f"{what} on a batch of {failed.args[0]} samples ({reason}), though one alone runs: "
-            "export the model with a free batch dimension")
+        raise ModelError(
+            f"op {op.type} -> '{op.output_names[0]}' fails on one sample of {sizes} too "
+            f"({reason}): give calibration data of the size that the model was exported for; if it "
+            "has that size, express the op with others and export again") from error
+    result.one_by_one = True
+    result.unsupported.append(op)
+    result.unreached[op] = (f"fails on a batch of {failed.args[0]} samples ({reason}), though one "
+                            "alone runs")
 
 
 def _classify(name: str, runs: List[Dict[str, paddle.Tensor]], data_free: bool, result: Probe):

@@ -145,7 +145,7 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     reached = [op for op in graph.ops if op not in found.unreached]
     network = Network(graph, scheme, reached, found.constants, samples,
                       store, config.global_.seed, biases=biases_of(graph, scheme.is_quantized)
-                      if config.quant_post.bias_correction else {})
+                      if config.quant_post.bias_correction else {}, one_by_one=found.one_by_one)
     for note in notes:
         get_logger().info(note)
     clock.lap("calibrate")
@@ -219,6 +219,7 @@ def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:
     if not found.unreached:
         return reasons
     culprits = ", ".join(sorted({op.type for op in found.unsupported}))
+    why = found.unreached[found.unsupported[0]]
     for op in graph.ops:
         if op in found.unreached and scheme.is_quantized(op):
             name = weight_name(op, graph)
@@ -228,13 +229,13 @@ def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:
                | {n for op in graph.ops if op not in found.unreached for n in op.output_names})
     for name in [n for n in scheme.activations if n not in reached]:
         del scheme.activations[name]
-    get_logger().info("not in the op table: %s; %d ops at and behind it run only in "
-                      "the exported program%s", culprits,
-                      len(found.unreached),
+    get_logger().info("%s: %s; %d ops at and behind it run only in the exported program%s",
+                      culprits, why, len(found.unreached),
                       f", {len(reasons)} weights there stay float" if reasons else "")
     if not scheme.weights:
-        raise ModelError("nothing to quantize: every quantizable op lies behind an "
-                         f"unsupported one ({culprits})")
+        raise ModelError("nothing to quantize: every quantizable op lies behind an unsupported one "
+                         f"({culprits}: {why}): export the model with a free batch dimension, or "
+                         "express the op with others")
     return reasons
 
 

@@ -2,6 +2,7 @@
 """The program of a quantized network, and the proof that it computes what was simulated."""
 from typing import Dict, List
 
+from ..deploy.arrays import joined_by_name, one_by_one
 from ..deploy.check.verdict import compared_tensors, verdict
 from ..deploy.compare import in_front_of_choices
 from ..deploy.qdq import QdqBuilder
@@ -63,6 +64,8 @@ def verify(network, state: NetworkState, prefix: str) -> Dict:
     simulate = runner.numpy(runner.run_quantized, names or ends(runner, network.graph),
                             weights=state.parameters(runner),
                             quantizers=state.quantizers(runner.activations))
+    if network.one_by_one:  # as the program will be run
+        return verdict(prefix, feed, joined_by_name([simulate(s) for s in one_by_one(feed)]))
     return verdict(prefix, feed, simulate(feed))
 
 

@@ -25,7 +25,8 @@ class Network:
 
     ``reached`` are the ops that dygraph can run, in order; ``importance`` is
     set when the loss is ``fisher``; ``biases`` maps weights to the parameters that
-    are corrected and trained with them.
+    are corrected and trained with them. ``one_by_one`` says that the program takes one sample at a
+    time; ``reached`` take several all the same.
     """
 
     graph: Graph
@@ -37,6 +38,7 @@ class Network:
     seed: int = 0
     importance: Optional[Dict[str, np.ndarray]] = None
     biases: Dict[str, str] = dataclasses.field(default_factory=dict)
+    one_by_one: bool = False
 
 
 @dataclasses.dataclass

@@ -5,7 +5,7 @@ import paddle
 import paddle.nn as nn
 import pytest
 
-from paddle_mrecg.errors import ModelError
+import paddle_mrecg
 from paddle_mrecg.graph.execute import executor_outputs
 from paddle_mrecg.graph.from_layer import graph_from_layer
 from paddle_mrecg.graph.probe import probe
@@ -37,7 +37,29 @@ def test_every_sample_of_a_batch_is_what_it_is_alone(function):
     assert probe(graph, {"x": X}).kind[graph.outputs[0]] == "sample"
 
 
+def moved(y):
+    return y.transpose([1, 0, 2, 3]).reshape([12, 1, 16])
+
+
 def test_a_batch_that_was_moved_stays():
-    _, graph = exported(lambda y: y.transpose([1, 0, 2, 3]).reshape([12, 1, 16]))
-    with pytest.raises(ModelError, match="reshape2.*batch"):
-        probe(graph, {"x": X})
+    _, graph = exported(moved)
+    found = probe(graph, {"x": X})
+    assert [op.type for op in found.unsupported] == ["reshape2"]
+
+
+def test_what_takes_one_sample_is_quantized_and_run_sample_by_sample(tmp_path):
+    layer, _ = exported(moved)
+    spec = [paddle.static.InputSpec([1, 3, 4, 4], "float32", "x")]
+    config = {"Global": {"visualdl": False, "tune_cpu": False}, "MRECG": {"preset": "none"},
+              "Data": {"num_samples": 3, "batch_size": 1}}
+    seen = []
+
+    def score(predict):
+        seen.append(predict({"x": X})[0])
+        return {"mean": float(seen[-1].mean())}
+    done = paddle_mrecg.quant_post_mrecg((layer, spec), [[x[None]] for x in X], config,
+                                         save_dir=str(tmp_path / "out"), evaluator=score)
+    assert done.report.verification["verdict"] == "agrees" and len(done.report.weights) == 1
+    expected = np.concatenate([layer(paddle.to_tensor(x[None])).numpy() for x in X])
+    np.testing.assert_allclose(seen[0], expected, rtol=1e-4, atol=1e-5)
+    assert 0 < np.abs(seen[-1] - expected).max() < 0.05 * np.abs(expected).max()
