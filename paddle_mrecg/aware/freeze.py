@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained model as it will run: weights and biases on their grids, nothing that trains left."""
+from typing import List
+
 import paddle
 
 from ..errors import DataError, ModelError, MrecgError
@@ -16,7 +18,9 @@ def freeze(model) -> paddle.nn.Layer:
     folded are gone for good.
 
     Steps are those of training to the last bit, every weight is an integer times its step, and the
-    copy computes what the model computes in evaluation mode.
+    copy computes what the model computes in evaluation mode. Layers that have not run while the
+    others did, such as heads for training only, have no range for their input: they raise when
+    the copy runs them.
 
     Args:
         model(paddle.nn.Layer): a prepared model, trained or not;
@@ -25,7 +29,7 @@ def freeze(model) -> paddle.nn.Layer:
     Raises:
         ModelError: nothing is quantized.
         ConfigError: the checkpoint comes from a model with other bits or quantized layers.
-        DataError: a step is NaN or infinite, or a grid has seen no data yet.
+        DataError: a step is NaN or infinite, or the model has not seen a batch yet.
     """
     model = model._layers if isinstance(model, paddle.DataParallel) else model
     if not any(quantized_layers(model)):
@@ -36,27 +40,49 @@ def freeze(model) -> paddle.nn.Layer:
     for layer in frozen.sublayers(include_self=True):
         keep_weight(layer)
     make_eager(frozen)
+    idle = idle_layers(frozen)
     for name, layer in quantized_layers(frozen):
-        if layer.loads is not None:
-            layer.loads.settle()
         layer.inject = layer.loads = None
         layer.weight_quanter.ready(layer.float_weight())
         for quanter in layer.quanters():
-            quanter.settle()
-            if not quanter.initialized:
-                raise DataError(f"the input of layer '{name}' has not been seen yet, so its range "
-                                "is unknown: run the model on a batch, or give quant_aware_prepare "
-                                "calibration data")
             try:
                 quanter.check_form()
-                quanter.encoding()
+                if quanter.initialized:
+                    quanter.encoding()
             except MrecgError as error:
                 raise type(error)(f"layer '{name}': {error}") from error
-        _freeze(layer)
+        if name not in idle:
+            _freeze(layer)
     for quanter in frozen.sublayers():
         if isinstance(quanter, Quanter):
             quanter.held = True
     return frozen
+
+
+def idle_layers(model) -> List[str]:
+    """Layers that have not run while others did: the range of their input is unknown.
+
+    Raises:
+        DataError: none has run.
+    """
+    layers = list(quantized_layers(model))
+    for _, layer in layers:
+        if layer.loads is not None:
+            layer.loads.settle()
+        for quanter in layer.quanters():
+            quanter.settle()
+    inputs = [(name, layer.activation_quanter) for name, layer in layers
+              if layer.activation_quanter is not None]
+    idle = [name for name, quanter in inputs if not quanter.initialized]
+    if idle and len(idle) == len(inputs):
+        raise DataError(not_seen(idle[0]))
+    return idle
+
+
+def not_seen(name: str) -> str:
+    """What is wrong with a layer that evaluation runs and nothing has run yet."""
+    return (f"the input of layer '{name}' has not been seen yet, so its range is unknown: run the "
+            "model on a batch, or give quant_aware_prepare calibration data")
 
 
 def _freeze(layer):

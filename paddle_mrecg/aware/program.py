@@ -6,16 +6,17 @@ that adds the quanter's number. In the graph each marker becomes the quantizer i
 that were not folded stay ops of their own; a runtime may fold them into the scales.
 """
 import contextlib
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import paddle
 
-from ..errors import ConfigError, ModelError
+from ..errors import ConfigError, DataError, ModelError
 from ..graph.from_layer import graph_from_layer
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ..grids.affine import Encoding, quantize
 from .additions import addition_quanters, intercepted
 from .conv1d import as_two_dimensional
+from .freeze import idle_layers, not_seen
 from .layers import copied, detach, quantized_layers
 from .table import forget
 from ..deploy.qdq import QdqBuilder
@@ -38,6 +39,7 @@ def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding], List
 
     Raises:
         ModelError: the model cannot be exported, or runs differently when it is traced.
+        DataError: it runs a layer whose input has not been seen yet.
     """
     quanters = {name: layer.activation_quanter for name, layer in quantized_layers(frozen)
                 if layer.activation_quanter is not None}
@@ -48,9 +50,14 @@ def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding], List
     with _marked_additions(frozen, numbers):
         graph = graph_from_layer(skeleton, input_spec)
     as_two_dimensional(graph, stored)
-    assembler = _Assembler(graph, [q.encoding() for q in quanters.values()], list(quanters))
+    idle = idle_layers(frozen)
+    encodings = [None if name in idle else q.encoding() for name, q in quanters.items()]
+    assembler = _Assembler(graph, encodings, list(quanters))
     dropped = [name for name, layer in quantized_layers(frozen)
                if layer.weight.name not in graph.params and name not in assembler.met_names()]
+    unseen = [name for name in idle if name not in dropped]
+    if unseen:
+        raise DataError(not_seen(unseen[0]))
     for name, layer in quantized_layers(frozen):
         if name in dropped:
             stored.pop(layer.weight.name, None)
@@ -133,7 +140,7 @@ def _marked_additions(frozen, numbers):
 class _Assembler:
     """Puts quantizers into a traced graph."""
 
-    def __init__(self, graph: Graph, encodings: List[Encoding], names: List[str]):
+    def __init__(self, graph: Graph, encodings: List[Optional[Encoding]], names: List[str]):
         self.graph, self.encodings, self.names = graph, encodings, names
         self.builder = QdqBuilder(graph)
         self.table: Dict[str, Encoding] = {}

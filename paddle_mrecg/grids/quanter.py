@@ -88,17 +88,13 @@ class Quanter(BaseQuanter):
         return self._grid_state() != _UNKNOWN
 
     def _grid_state(self) -> int:
-        """What the buffer holds, read once: each look at a tensor of a GPU waits for all
-        that was launched before.
-        """
+        """What the buffer holds, read once: a look at a GPU's tensor waits for its queue."""
         if self._state is None:
             self._state = round(self.grid.item())
         return self._state
 
     def _state_dict_impl(self, *args, **kwargs):
-        """Paddle asks every layer for its tensors here, before it loads
-        into them or hands them out.
-        """
+        """Paddle asks every layer for its tensors here, before it loads or hands them out."""
         self._state = None
         if is_loading(args, kwargs):  # a checkpoint with this quanter brings the sign back
             expect(self.form)
@@ -224,11 +220,14 @@ class Quanter(BaseQuanter):
             self._samples = None
 
     def ready(self, x: paddle.Tensor):
-        """Find the grid from ``x``, unless it has been found."""
-        if not self.initialized:
-            samples = Samples(self.axis, whole=self.role == "weight")
-            self._look(samples, x)
-            self._find(samples)
+        """Find the grid from ``x``, unless it has been found; a frozen model finds none."""
+        if self.initialized:
+            return
+        if self.held:
+            raise DataError(f"{self.place} was not seen before it was frozen: train it first")
+        samples = Samples(self.axis, whole=self.role == "weight")
+        self._look(samples, x)
+        self._find(samples)
 
     def _look(self, samples: Samples, x: paddle.Tensor):
         try:

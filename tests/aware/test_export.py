@@ -9,7 +9,7 @@ import paddle
 import pytest
 from paddle import nn
 
-from paddle_mrecg.errors import ConfigError
+from paddle_mrecg.errors import ConfigError, DataError
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.graph.writer import save_program
@@ -193,7 +193,8 @@ def test_a_target_refuses_what_it_cannot_run(small, tmp_path):
                              target="paddle_lite").verification["max_abs_diff"] < 1e-5)
 
 
-def test_layers_for_training_only_are_left_out_and_named(tmp_path):
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_layers_for_training_only_are_left_out_and_named(calibrated, tmp_path):
     class Auxiliary(nn.Layer):
         def __init__(self):
             super().__init__()
@@ -202,7 +203,14 @@ def test_layers_for_training_only_are_left_out_and_named(tmp_path):
         def forward(self, x):
             return self.main(x) + self.extra(x) if self.training else self.main(x)
     model, _ = quant_aware_prepare(Auxiliary())
-    model(paddle.randn([2, 4]))
+    if calibrated:  # in evaluation: nothing has run the extra layer
+        model, _ = quant_aware_prepare(Auxiliary(), calibration=[paddle.randn([2, 4])])
+        frozen = freeze(model)
+        frozen.train()
+        with pytest.raises(DataError, match="input of layer 'extra' was not seen"):
+            frozen(paddle.randn([2, 4]))
+    else:
+        model(paddle.randn([2, 4]))
     exported = export_quantized(model, str(tmp_path / "out"),
                                 [paddle.static.InputSpec([None, 4], "float32", "x")])
     assert exported.dropped == ["extra"]
