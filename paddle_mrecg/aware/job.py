@@ -16,7 +16,7 @@ from .fold import fold_batch_norms
 from .freeze import freeze  # noqa: F401
 from .layers import quantizable, quantized_layers
 from .loading import LoadWatch
-from .look_ahead import Ends, ends_of
+from .look_ahead import ends_of, ends_without_data
 from .penalty import Penalty
 from .statistics import as_training_sees_it, trained_norms
 from .table import keep, say, without_frozen
@@ -40,9 +40,9 @@ def quant_aware_prepare(model, config=None, calibration=None):
             dict of keyword arguments,
             or a tuple whose first entry is the input; or a function that is called with the model
             and runs it as often as it likes. Default: None, the first batch seen decides, with
-            the weights of that
-            moment, and which layers come first and last is guessed from the order in which the
-            model was built; hardware-friendly training needs one.
+            the weights of that moment; which layers come first and last is found from an image of
+            a usual size, or guessed from the order in which the model was built where it takes
+            none; hardware-friendly training needs calibration.
 
     Returns:
         tuple: the model, and the Penalty to be added to the training loss.
@@ -65,7 +65,6 @@ def quant_aware_prepare(model, config=None, calibration=None):
                           "batch as calibration")
     first, runs = (None, ()) if calibration is None else calibration_runs(model, calibration)
     builder = Builder(settings, config.symmetric_pact)
-    ends = Ends.in_order(layers)
     with _evaluating(model):
         if first is not None:
             layers = _in_running_order(layers, first)
@@ -80,6 +79,7 @@ def quant_aware_prepare(model, config=None, calibration=None):
             with mode:
                 find_grids(model, runs)
         else:
+            ends = ends_without_data(model, layers)
             builder.attach(layers, ends)
     _watch_loading(model)
     keep(model, [name for name, _ in found])

@@ -69,6 +69,35 @@ def ends_of(model, layers: Layers, run) -> Ends:
     return Ends(first, last, [name for name, _ in layers if name not in met])
 
 
+def ends_without_data(model, layers: Layers) -> Ends:
+    """First and last layers of a model of which no batch is known, from what it does with inputs
+    that networks for images usually take; the order in which it was built where it takes none.
+
+    Args:
+        model(paddle.nn.Layer): float, in evaluation mode.
+        layers(list): names and layers that will be quantized.
+    """
+    for given in _usual_inputs():
+        def run(given=given):
+            with paddle.no_grad():
+                model(given)
+        try:
+            run()
+        except Exception:  # whatever a network raises that is given what it does not take
+            continue
+        return ends_of(model, layers, run)
+    return Ends.in_order(layers)
+
+
+def _usual_inputs():
+    """Of classifiers and text detectors, of text recognition, and of PaddleDetection."""
+    for height, width in ((64, 64), (48, 320), (32, 320)):
+        yield paddle.full([1, 3, height, width], 0.5)
+    side = 320.0
+    yield dict(image=paddle.full([1, 3, int(side), int(side)], 0.5),
+               im_shape=paddle.full([1, 2], side), scale_factor=paddle.ones([1, 2]))
+
+
 def _traced(model, layers: Layers, arguments) -> Tuple[Graph, Dict[str, List[str]]]:
     """The graph of a copy, and the names of layers by their weight in it."""
     twin = copied(model)

@@ -123,3 +123,30 @@ def test_models_with_named_inputs_are_traced():
             return self.last(y), self.other(y)
     model, _ = quant_aware_prepare(Named(), {"QuantAware": W3}, lambda m: m({"image": X}))
     assert bits(model) == dict(first=8, last=8, other=8)
+
+
+class Detector(nn.Layer):
+    """A head for training only is built last, and the last one that runs before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2D(3, 8, 3)
+        self.found, self.margin = nn.Conv2D(8, 1, 3), nn.Conv2D(8, 1, 3)
+
+    def forward(self, x):
+        y = nn.functional.relu(self.body(x))
+        return paddle.concat([self.found(y), self.margin(y)], 1) if self.training else self.found(y)
+
+
+def test_without_data_the_last_layer_is_the_one_that_evaluation_runs_last():
+    model, _ = quant_aware_prepare(Detector(), {"QuantAware": {"weight_bits": 4}})
+    bits = {name: layer.weight_quanter.bits for name, layer in quantized_layers(model)}
+    assert bits == {"body": 8, "found": 8, "margin": 4}
+    assert not any(q.initialized for _, layer in quantized_layers(model)
+                   for q in layer.quanters())
+
+
+def test_a_network_for_other_inputs_goes_by_the_order_in_which_it_was_built():
+    model, _ = quant_aware_prepare(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4),
+                                                 nn.Linear(4, 2)))
+    assert [layer.weight_quanter.bits for _, layer in quantized_layers(model)] == [8, 4, 8]
