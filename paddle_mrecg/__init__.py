@@ -57,6 +57,7 @@ _PUBLIC = {  # name -> module
     "quant_aware_prepare": "aware.job",
     "freeze": "aware.job",
     "export_quantized": "aware.job",
+    "FloatTeacher": "aware.distillation",
     "load_config": "config.io",
     "load_training_config": "config.io",
     "save_config": "config.io",
