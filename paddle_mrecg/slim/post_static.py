@@ -91,6 +91,7 @@ def quant_static_mrecg(executor=None, model_dir=None, quantize_model_path=None, 
     """
     readers = {name: given.pop(name) for name in READERS if name in given}
     places = {name: given.pop(name) for name in PLACES if name in given}
+    _follow_paddle_3(places, model_dir)
     sections = (post_sections(_with_slim_defaults(given)) if sections is None
                 else copy.deepcopy(sections))
     sections.setdefault("Global",
@@ -110,6 +111,16 @@ def quant_static_mrecg(executor=None, model_dir=None, quantize_model_path=None, 
         return quantize_to(os.path.join(quantize_model_path, stem), model_dir,
                            calibration_batches(**readers), sections,
                            places.get("evaluator"))
+
+
+def _follow_paddle_3(places: Dict[str, Any], model_dir: str):
+    """Scripts of hosts name ``inference.pdmodel`` where their export on Paddle 3 has written
+    ``inference.json``.
+    """
+    stem, suffix = os.path.splitext(places.get("model_filename") or "")
+    named, written = (os.path.join(model_dir or "", stem + s) for s in (suffix, ".json"))
+    if suffix == ".pdmodel" and not os.path.isfile(named) and os.path.isfile(written):
+        places["model_filename"] = stem + ".json"
 
 
 def _with_slim_defaults(given: Dict[str, Any]) -> Dict[str, Any]:
