@@ -149,7 +149,7 @@ def test_files_stay_short():
 
 
 # What a file of some kind has to define: hosts, PaddleSlim's APIs, subcommands, programs.
-SHARED_NAMES = {"NAME", "PACKAGE", "install", "add_commands", "main", "__all__"}
+SHARED_NAMES = {"NAME", "PACKAGE", "install", "look_ahead", "add_commands", "main", "__all__"}
 
 
 def module_level_names(syntax):

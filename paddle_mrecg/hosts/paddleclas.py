@@ -10,6 +10,18 @@ NAME, PACKAGE = "PaddleClas", "ppcls"
 SWITCH = "Slim: {quant: {name: pact}}"
 
 
+def look_ahead(call, config):
+    """Lines of ``run --check``: what is written where."""
+    places = config.get("Global") or {}
+    inference = places.get("save_inference_dir") or "./inference"
+    lines = [f"writes   train.py: checkpoints in {places.get('output_dir') or './output'}",
+             f"writes   export_model.py: {inference}/inference_int8.pdmodel, .pdiparams and the "
+             "folder inference_int8.mrecg"]
+    if not (config.get("Slim") or {}).get("quant"):
+        lines.append(f"missing  PaddleClas quantizes only what its file asks for: add `{SWITCH}`")
+    return lines
+
+
 def install(patches, switches):
     """Tell the switches PaddleClas's epochs, and forget what quanters learn from the picture
     that its summary runs on.

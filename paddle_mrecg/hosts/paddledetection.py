@@ -8,6 +8,18 @@ from ..graph.specs import declared_specs
 NAME, PACKAGE = "PaddleDetection", "ppdet"
 
 
+def look_ahead(call, config):
+    """Lines of ``run --check``: what is written where."""
+    folder = config.get("save_dir") or config.get("output_dir") or "output"
+    lines = [f"writes   train.py: checkpoints below {folder}",
+             "writes   export_model.py: model.pdmodel, .pdiparams and the folder model.mrecg in "
+             "--output_dir, below the name of the config"]
+    if config.get("slim") != "QAT":
+        lines.append("missing  PaddleDetection quantizes only what its file asks for: add "
+                     "`slim: QAT` to the --slim_config file")
+    return lines
+
+
 def install(patches, switches):
     """Tell the switches PaddleDetection's epochs, and keep our names in ``QAT.quant_config`` when
     it evaluates and exports.

@@ -89,7 +89,27 @@ def described(call: ScriptCall, strategies: Strategies) -> str:
     if not strategies.sources:
         lines.append("section  none: our names work in PaddleSlim's own settings and in recipes of "
                      "AutoCompression")
+    if call.host and strategies.training is not None:
+        lines += call.host.look_ahead(call, _host_config(call))
+        lines.append("export   leaves out layers that only training runs, and names them in its "
+                     "log and in report.json; run it with the same sections: other skip patterns "
+                     "or bits than those of the checkpoint stop it")
     return "\n".join(lines)
+
+
+def _host_config(call: ScriptCall) -> Dict[str, Any]:
+    """The host's own settings, as far as its files and ``-o Section.key=value`` say them."""
+    config: Dict[str, Any] = {}
+    for path in call.config_files():
+        config.update(host_sections(path))
+    for text in call.overrides():
+        (*names, key), value = text.partition("=")[0].split("."), text.partition("=")[2]
+        place = config
+        for name in names:
+            place = place.setdefault(name, {}) if isinstance(place, dict) else {}
+        if isinstance(place, dict):
+            place[key] = value
+    return config
 
 
 def read_strategies(call: ScriptCall, strategy: Optional[str] = None) -> Strategies:

@@ -14,6 +14,7 @@ import pytest
 import paddle
 from paddle_mrecg.aware.export import ExportedModel
 from paddle_mrecg.deploy.predictor import Predictor
+from paddle_mrecg.errors import DataError
 from paddle_mrecg.slim import registration
 from paddleslim.dygraph.quant import QAT
 from tests.slim_nets import TinyNet, images
@@ -76,6 +77,33 @@ def test_training_and_export(name, host):
     stored = [np.ravel(e["scale"]) for e in encodings.values()]
     assert all(any(s.shape == t.shape and np.allclose(s, t) for t in stored) for s in steps)
     assert not registration.registered() and before == methods(QAT)
+
+
+def test_the_export_of_paddleocr_2_8(host):
+    """Without the call that 2.10 breaks, and that the other tests have."""
+    files = {"c.yml": {**OCR, **OURS}}
+    assert host("ocr/quant", files, "-c", "c.yml") == 0
+    assert host("ocr/export_model_28", files, "-c", "c.yml") == 0
+    with open("inference.mrecg/report.json", encoding="utf-8") as file:
+        assert json.load(file)["verification"]["max_abs_diff"] < 1e-4
+
+
+def test_a_data_set_of_which_every_sample_fails_ends():
+    from paddle_mrecg.hosts import paddleocr
+    from tests.hosts.stubs.ocr.ppocr.data.simple_dataset import SimpleDataSet
+
+    class Mended(SimpleDataSet):
+        __getitem__ = paddleocr._giving_up(SimpleDataSet.__getitem__)
+
+    def broken(index):
+        raise ValueError
+    with pytest.raises(DataError, match="failed one after another"):
+        Mended(broken, 4)[0]
+
+    def one_good(index):
+        return [broken, broken, str][index](index)
+    samples = Mended(one_good, 3)
+    assert [samples[0] for _ in range(50)] == ["2"] * 50
 
 
 def test_a_resumed_run_of_paddleocr_and_one_that_reads_its_data_anew(host):
@@ -173,6 +201,20 @@ def test_post_training(script, files, arguments, prefix, host, float_dir):
     x = images(4)
     feed = {"image": x, "scale_factor": x[:, 0, 0, :2]} if "image" in predictor.input_names else x
     assert np.isfinite(predictor(feed)[0]).all()
+
+
+@pytest.mark.skipif(paddle.__version__ < "3", reason="Paddle 2 writes no .json")
+def test_quant_kl_reads_what_paddle_3_has_exported(host):
+    """The script asks for model.pdmodel; the host's export has written model.json."""
+    net = TinyNet()
+    net.eval()
+    paddle.jit.save(net, "float/model", [paddle.static.InputSpec([None, *images().shape[1:]],
+                                                                 "float32", "x")])
+    assert os.path.isfile("float/model.json") and not os.path.isfile("float/model.pdmodel")
+    config = {"Global": {"inference_model": "float", "save_model_dir": "out"},
+              "QuantPost": {"weight_bits": 4}, "MRECG": {"preset": "none"}}
+    assert host("ocr/quant_kl", {"c.yml": config}, "-c", "c.yml") == 0
+    assert glob.glob("out/*.pdmodel")
 
 
 def test_names_of_ours_in_paddledetections_own_settings_survive_its_export(host):

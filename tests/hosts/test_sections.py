@@ -115,6 +115,26 @@ def test_check_runs_nothing(host, capsys):
             and not list(host.folder.glob("*.pdparams")))
 
 
+@pytest.mark.parametrize("script, files, lines", [
+    ("ocr/quant", {"c.yml": {"Global": {"save_model_dir": "a"}, "QuantAware": {},
+                             "Architecture": {"Head": {"name": "DBHead"}}}},
+     ["checkpoints in a", "b/inference.pdmodel", "DBHead's thresh runs in training only",
+      "slim export is broken", "names them in its log"]),
+    ("ocr/quant", {"c.yml": {"QuantAware": {}, "Architecture": {"Models": {"Student": {"Head": {
+        "name": "MultiHead", "head_list": [{"CTCHead": {}}, {"SARHead": {}}]}}}}}},
+     ["SARHead runs in training only"]),
+    ("clas/train", {"c.yml": {"Global": {"output_dir": "a"}, "QuantAware": {}}},
+     ["checkpoints in a", "inference_int8.pdmodel", "add `Slim: {quant: {name: pact}}`"]),
+    ("det/train", {"c.yml": {"save_dir": "a", "QuantAware": {}}},
+     ["checkpoints below a", "model.mrecg", "add `slim: QAT`"])])
+def test_check_looks_ahead_to_the_export(script, files, lines, host, capsys):
+    words = ["-o", "Global.save_inference_dir=b"] if script == "ocr/quant" else []
+    assert host(script, files, "--check", "-c", "c.yml", *words) == 0
+    printed = capsys.readouterr().out
+    assert all(line in printed for line in lines)
+    assert "CTCHead" not in printed
+
+
 def test_a_script_that_is_not_there(capsys):
     from paddle_mrecg.cli import main as cli
     assert cli.main(["run", "tools/nothing.py"]) == 2
@@ -128,3 +148,31 @@ def test_a_recipe_of_autocompression_is_left_to_autocompression(tmp_path):
                     "1}\nBinRegularization: {}\n")
     _, strategies = examine(CLAS, ["-c", str(path)])
     assert strategies.training is None and not strategies.sources
+
+
+@pytest.mark.parametrize("call, taken", [("shape, quanter", "config"), ("quanter", "yaml_path"),
+                                         ("None, {}, shape, quanter", None)])
+def test_an_export_whose_quanter_stands_in_a_wrong_place_is_found(call, taken, tmp_path):
+    from paddle_mrecg.hosts.paddleocr import taken_for_quanter
+    defined = "def export_single_model(m, a, p, l, yaml_path, config, shape=None, quanter=None): 0"
+    for path, text in (("ppocr/utils/export_model.py", defined),
+                       ("deploy/slim/quantization/export_model.py",
+                        f"export_single_model(m, a, p, l, {call})")):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    assert taken_for_quanter(str(tmp_path)) == taken
+
+
+def test_the_quanter_reaches_the_exporter_of_2_6():
+    from paddle_mrecg.hosts import paddleocr
+
+    class Quanter:
+        save_quantized_model = None
+
+    def export_single_model(model, arch, path, logger, input_shape=None, quanter=None):
+        return input_shape, quanter
+    quanter = Quanter()
+    mended = paddleocr._mended(export_single_model)
+    assert mended(0, 0, "p", 0, quanter) == (None, quanter)
+    assert mended(0, 0, "p", 0, [3, 4], quanter) == ([3, 4], quanter)
+    assert mended(0, 0, "p", 0) == (None, None)
