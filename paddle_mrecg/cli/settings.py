@@ -6,8 +6,10 @@ import tempfile
 
 from ..compat import import_paddle
 from ..config import Config
+from ..config.aware import TRAINING_SECTIONS
 from ..config.docs import markdown_tables, text_tables
-from ..config.io import load_any_config, missing_for_command, read_sections, save_config
+from ..config.io import (load_any_config, load_config, load_training_config, missing_for_command,
+                         read_sections, save_config)
 from ..config.recipes import recipe_list, recipe_text
 from ..config.schema import ALL_SECTIONS
 from ..errors import ConfigError, MrecgError
@@ -44,6 +46,8 @@ def validate_command(args) -> int:
     from ..slim.act_recipe import is_recipe
     if args.act or is_recipe(read_sections(args.config, ALL_SECTIONS)[0]):
         return _validate_recipe(args)
+    if _is_for_hosts(args.config):
+        return _validate_for_hosts(args)
     config = load_any_config(args.config, args.overrides)
     if args.resolved:
         make_parent(args.resolved)
@@ -55,6 +59,33 @@ def validate_command(args) -> int:
         print(f"  needed on the command line, or as an argument from Python: {problem}")
     if isinstance(config, Config) and _has_model(config.global_.model_dir):
         _print_memory(config)
+    return OK
+
+
+def _is_for_hosts(path) -> bool:
+    """Sections of both jobs in one file, as scripts of hosts read them (``paddle-mrecg run``)."""
+    sections = set(read_sections(path, ALL_SECTIONS)[0])
+    return bool(sections & set(TRAINING_SECTIONS)) and bool(sections & {"QuantPost", "MRECG"})
+
+
+def _validate_for_hosts(args) -> int:
+    """Check the sections of either job by themselves."""
+    if args.model or args.resolved:
+        raise ConfigError(f"{args.config} has sections of both jobs, for `paddle-mrecg run`: "
+                          "--model and --resolved take a file of one job")
+    sections, problems = read_sections(args.config, ALL_SECTIONS)[0], []
+    for load, training in ((load_training_config, True), (load_config, False)):
+        mine = {name: value for name, value in sections.items()
+                if (name in TRAINING_SECTIONS) == training}
+        words = [text for text in args.overrides
+                 if (text.split(".")[0] in TRAINING_SECTIONS) == training]
+        try:
+            load(mine, words)
+        except ConfigError as error:
+            problems += [f"{args.config}: {text}" for text in error.problems]
+    if problems:
+        raise ConfigError(problems)
+    print(f"{args.config}: valid, with sections of both jobs, for `paddle-mrecg run`")
     return OK
 
 

@@ -165,6 +165,19 @@ def test_validate(capsys, config_file, tmp_path):
     assert run(capsys, "validate", str(tmp_path / "absent.yaml"))[0] == 2
 
 
+def test_sections_of_both_jobs_are_those_of_a_host_and_are_checked_apart(capsys, tmp_path):
+    """The YAML of demo/hosts/README.md."""
+    readme = Path(ROOT, "demo", "hosts", "README.md").read_text(encoding="utf-8")
+    path = tmp_path / "host.yml"
+    path.write_text(readme.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    assert cli.main(["validate", str(path), "BinRegularization.lambda=0.1"]) == 0
+    assert "valid, with sections of both jobs" in capsys.readouterr().out
+    assert cli.main(["validate", str(path), "BinRegularization.lamda=1", "MRECG.presett=fast"]) == 2
+    printed = capsys.readouterr().err
+    assert "Did you mean 'lambda'?" in printed and "Did you mean 'preset'?" in printed
+    assert cli.main(["validate", str(path), "--resolved", str(tmp_path / "r.yml")]) == 2
+
+
 def test_validate_says_what_a_script_has_to_fill_in(capsys, tmp_path):
     (tmp_path / "c.yaml").write_text("", encoding="utf-8")
     code, out, _ = run(capsys, "validate", str(tmp_path / "c.yaml"))
