@@ -237,8 +237,8 @@ class MRECG:
                                       high=1.0)
     train_above: float = knob(0.0, "a unit whose output error, relative to the output's power, is "
                               "not above this after rounding is not trained", low=0.0)
-    early_stop: bool = knob(False, "end a unit's training at half of its steps where no iterate was "
-                            "better than its start by then")
+    early_stop: bool = knob(False, "end a unit's training at half of its steps where no iterate "
+                            "was better than its start by then")
     loss: str = knob("mse", "squared error of the unit's output, or weighted by the squared "
                      "gradient of the network's KL divergence", choices=("mse", "fisher"))
     activation_clip: str = knob("none",
