@@ -14,8 +14,7 @@ import numpy as np
 import paddle
 
 from ..errors import ModelError
-from ..graph.graph import Graph, Op, activation_name, weight_name
-from ..post.forward import ops_of
+from ..graph.graph import Graph, Op, activation_name, weight_name, ops_behind
 from ..post.network_state import NetworkState
 from ..post.program import ends
 from ..post.scheme import Scheme
@@ -85,7 +84,7 @@ class Sensitivity:
         self.network, self.samples = network, samples
         runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)
         self.outputs = measured_outputs(runner, network.graph)
-        self.ops = ops_of(runner.ops, self.outputs)
+        self.ops = ops_behind(runner.ops, self.outputs)
         scheme, self._state = network.scheme, state
         quantizers = state.quantizers(scheme.activations)
         whole = dict(runner.fixed, **state.parameters(runner))

@@ -6,11 +6,11 @@ Programs of this package need only the last; those that Paddle's quantization AP
 wrote need more. Each function changes a graph in place and returns what it did as a sentence, or an
 empty string. Each docstring states the symptom measured without the rewrite.
 """
-from typing import List, Sequence
+from typing import List
 
 import numpy as np
 
-from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
+from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, ops_behind
 from ..graph.simplify import drop_unused
 from ..grids.affine import Encoding, QuantSpec
 from .qdq import plain_quantizer
@@ -180,7 +180,7 @@ def float_where_wrong(graph: Graph) -> str:
             op.inputs[weight] = [_dequantized_param(producers[op.input(weight)], graph)]
         ops.append(op)
     graph.ops = ops
-    graph.ops = needed_ops(graph, graph.outputs)
+    graph.ops = ops_behind(graph.ops, graph.outputs)
     drop_unused(graph)
     return (f"{len(chosen)} matrix products, transposed convolutions and convolutions on 1 x 1 "
             "maps compute in float on the same codes: x86 int8 kernels are wrong or missing there")
@@ -244,16 +244,6 @@ def stored_parameter(name: str, graph: Graph, producers) -> str:
             return ""
         name = op.input("X")
     return name
-
-
-def needed_ops(graph: Graph, names: Sequence[str]) -> List[Op]:
-    """The ops that ``names`` depend on, in order."""
-    wanted, ops = set(names), []
-    for op in reversed(graph.ops):
-        if wanted & set(op.output_names):
-            wanted.update(op.input_names)
-            ops.append(op)
-    return ops[::-1]
 
 
 def add_param(graph: Graph, stem: str, value: np.ndarray) -> str:

@@ -16,11 +16,11 @@ from typing import Dict
 import numpy as np
 
 from ..errors import ModelError, MrecgError
-from ..graph.graph import Graph, Op
+from ..graph.graph import Graph, Op, ops_behind
 from ..graph.simplify import drop_unused
 from ..graph.writer import save_program
 from ..grids.affine import Encoding
-from .rewrites import (activation_encoding, add_param, dequantized_weight, needed_ops, store_int8,
+from .rewrites import (activation_encoding, add_param, dequantized_weight, store_int8,
                        weight_dequantizers)
 
 # any op of one tensor whose output paddle2onnx does not rename
@@ -94,7 +94,7 @@ def _as_float(graph: Graph):
         ops.append(Op(STAND_IN, {"X": quantize.inputs["X"]}, {"Out": op.outputs["Y"]},
                       dict(alpha=0.5)))
     graph.ops = ops
-    graph.ops = needed_ops(graph, graph.outputs)
+    graph.ops = ops_behind(graph.ops, graph.outputs)
     drop_unused(graph)
     if any(op.type.startswith("fake_") for op in graph.ops):
         raise ModelError("fake_quantize_dequantize ops have no ONNX form: save the model with "

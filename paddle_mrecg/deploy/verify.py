@@ -7,11 +7,10 @@ from typing import Dict, List
 
 import numpy as np
 
-from ..graph.graph import Graph
+from ..graph.graph import Graph, ops_behind
 from ..graph.load import load_graph
 from ..graph.writer import save_program
 from .predictor import Predictor
-from .rewrites import needed_ops
 
 
 def values_in_program(graph: Graph, names: List[str], prefix: str, feed) -> Dict[str, np.ndarray]:
@@ -21,6 +20,6 @@ def values_in_program(graph: Graph, names: List[str], prefix: str, feed) -> Dict
     stored = load_graph(prefix, allow_quantized=True)
     with tempfile.TemporaryDirectory() as folder:
         inside = os.path.join(folder, "inside")
-        save_program(dataclasses.replace(stored, ops=needed_ops(stored, names), outputs=names),
+        save_program(dataclasses.replace(stored, ops=ops_behind(stored.ops, names), outputs=names),
                      inside)
         return dict(zip(names, Predictor(inside)(feed)))

@@ -10,7 +10,7 @@ from typing import Dict, List, Set
 import numpy as np
 import paddle
 
-from .graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
+from .graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, ops_behind
 from .ops import run_ops
 
 _RANDOM = ("random", "uniform", "gaussian", "normal", "bernoulli", "randint", "randperm",
@@ -105,14 +105,11 @@ def _constants_read(op: Op, is_free: bool, graph: Graph) -> List[str]:
 
 
 def _compute(graph: Graph, free: List[Op], wanted: Set[str]) -> Dict[str, np.ndarray]:
-    needed, ops = set(wanted), []
-    for op in reversed(free):
-        if needed.intersection(op.output_names):
-            needed.update(op.input_names)
-            ops.append(op)
+    ops = ops_behind(free, wanted)
+    needed = wanted.union(*(op.input_names for op in ops))
     values = {n: paddle.to_tensor(v) for n, v in graph.params.items() if n in needed}
     with paddle.no_grad():
-        run_ops(ops[::-1], values)
+        run_ops(ops, values)
     return {name: np.array(values[name].numpy()) for name in wanted}
 
 

@@ -7,7 +7,7 @@ there is one vocabulary inside. Ops stand in a valid execution order. ``feed``
 and ``fetch`` are not ops here: they are ``Graph.inputs`` and ``Graph.outputs``.
 """
 import dataclasses
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -94,6 +94,16 @@ class Graph:
             k += 1
             name = f"{stem}_{k}"
         return name
+
+
+def ops_behind(ops: Sequence[Op], names: Iterable[str]) -> List[Op]:
+    """Those of ``ops`` that the tensors ``names`` depend on, in order."""
+    needed, found = set(names), []
+    for op in reversed(ops):
+        if needed.intersection(op.output_names):
+            needed.update(op.input_names)
+            found.append(op)
+    return found[::-1]
 
 
 QUANTIZED = "@quantized"  # suffix of the quantized view of a tensor

@@ -8,7 +8,7 @@ per sample.
 from typing import Callable, Dict, List, Set
 
 from .cuts import Liveness
-from .graph import Graph, Op
+from .graph import Graph, Op, ops_behind
 from .probe import Probe
 
 # Ops that belong to the layer before them even when no quantized op follows: a
@@ -56,9 +56,7 @@ def arrange(graph: Graph, probe: Probe, is_quantized: Callable[[Op], bool]) -> i
 def _body(graph: Graph, probe: Probe, is_quantized) -> Set[Op]:
     producers = graph.producers()
     needed = {op for op in graph.ops if op not in probe.unreached and is_quantized(op)}
-    for op in reversed(graph.ops):
-        if op in needed:
-            needed.update(producers[n] for n in op.input_names if n in producers)
+    needed.update(ops_behind(graph.ops, [n for op in needed for n in op.input_names]))
     body = set()
     for op in graph.ops:
         if op in probe.unreached:

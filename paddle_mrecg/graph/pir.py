@@ -12,7 +12,7 @@ from typing import Any, Dict, List
 import numpy as np
 
 from ..errors import ModelError
-from .graph import Graph, Op, TensorInfo
+from .graph import Graph, Op, TensorInfo, ops_behind
 from .params import read_combined
 from .pir_attrs import as_list, attributes, finish_attrs, is_list_attr, tensor_info
 from .pir_forms import Forms
@@ -114,7 +114,7 @@ class _Reader(Forms):
                 and self.graph.unique_name(wanted) == wanted):
                 rename[name] = wanted
         _rename(self.graph, rename)
-        self.graph.ops = _alive(self.graph)
+        self.graph.ops = ops_behind(self.graph.ops, self.graph.outputs)
         _drop_by_products(self.graph)
         return self.graph
 
@@ -259,13 +259,3 @@ def _drop_by_products(graph):
         for slot in BY_PRODUCTS.get(op.type, ()):
             if op.type == "batch_norm" or not read.intersection(op.outputs.get(slot, ())):
                 op.outputs.pop(slot, None)
-
-
-def _alive(graph):
-    """The ops that an output depends on; folding leaves constants that nothing reads."""
-    wanted, kept = set(graph.outputs), []
-    for op in reversed(graph.ops):
-        if wanted.intersection(op.output_names):
-            wanted.update(op.input_names)
-            kept.append(op)
-    return kept[::-1]

@@ -7,11 +7,11 @@ import paddle
 
 from ..config import QuantPost
 from ..errors import DataError, ModelError
-from ..graph.graph import Graph, Op, activation_name, weight_name
+from ..graph.graph import Graph, Op, activation_name, weight_name, ops_behind
 from ..grids.affine import Encoding
 from ..grids.observers import METHODS, ActivationObserver, weight_encoding
 from .choose_ranges import chosen_ranges, scored_batches
-from .forward import forward, ops_of
+from .forward import forward
 from .scheme import Scheme
 from .unit_loss import MEASURE_CHUNK
 
@@ -68,7 +68,7 @@ def activation_encodings(graph: Graph, scheme: Scheme, samples: Dict[str, np.nda
                                        allow_unsigned=s.unsigned_allowed)
                  for n, s in scheme.activations.items()}
     count = min(config.num_observe, len(next(iter(samples.values()))))
-    pending = ops_of(graph.ops, observers)
+    pending = ops_behind(graph.ops, observers)
     params = {n: paddle.to_tensor(v) for n, v in graph.params.items()}
     for start in range(0, count, MEASURE_CHUNK):
         part = slice(start, min(start + MEASURE_CHUNK, count))
@@ -112,7 +112,7 @@ def coarse_inputs(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray],
     if not powers:
         return {}
     values = {n: paddle.to_tensor(v) for n, v in (*graph.params.items(), *samples.items())}
-    _observe(ops_of(graph.ops, powers), values, powers)
+    _observe(ops_behind(graph.ops, powers), values, powers)
     noise = {n: power.noise(float(encodings[n].scale)) for n, power in powers.items()}
     return {weight: noise[n] for weight, n in inputs.items() if noise.get(n, 0.0) > COARSE}
 

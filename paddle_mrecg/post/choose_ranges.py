@@ -14,11 +14,11 @@ import numpy as np
 import paddle
 
 from ..errors import UnsupportedOpError
-from ..graph.graph import WEIGHT_SLOTS, Graph, Op, activation_name, weight_name
+from ..graph.graph import WEIGHT_SLOTS, Graph, Op, activation_name, weight_name, ops_behind
 from ..grids.affine import Encoding, fake_quantize
 from ..grids.observers import ActivationObserver
 from ..report.progress import get_logger
-from .forward import forward, ops_of
+from .forward import forward
 from .layer_rows import LayerRows, layer_rows, sampled_rows
 from .scheme import Scheme
 from .unit_loss import MEASURE_CHUNK
@@ -187,7 +187,7 @@ def _with_readers(graph: Graph, scheme: Scheme, observers) -> List[Op]:
     """What has to run to see the activations and the outputs of the layers that read them."""
     outputs = [op.output(WEIGHT_SLOTS[op.type][2]) for op in graph.ops
                if scheme.is_quantized(op) and activation_name(op) in observers]
-    return ops_of(graph.ops, [*observers, *outputs])
+    return ops_behind(graph.ops, [*observers, *outputs])
 
 
 def _look(ops: List[Op], values, readers, proposed, seed: int, share: float):

@@ -18,10 +18,10 @@ import numpy as np
 import paddle
 
 from ..errors import UnsupportedOpError
-from ..graph.graph import WEIGHT_SLOTS, Graph, Op, activation_name, weight_name
+from ..graph.graph import WEIGHT_SLOTS, Graph, Op, activation_name, weight_name, ops_behind
 from ..graph.homogeneous import channel_classes, insert_factors, weight_channels
 from ..report.progress import Progress, get_logger
-from .forward import forward, ops_of
+from .forward import forward
 from .layer_noise import ChannelRange, LayerNoise, is_depthwise
 from .scheme import Scheme
 
@@ -144,7 +144,7 @@ class Equalizer:
         """Ranges of all quantized activations with channels that a layer reads one by one."""
         ranges = {n: ChannelRange(1 if "conv" in ops[0].type else -1)
                   for n, ops in self.readers.items()}
-        pending = ops_of(self.graph.ops, ranges)
+        pending = ops_behind(self.graph.ops, ranges)
         params = {n: paddle.to_tensor(v) for n, v in self.graph.params.items()}
         for start in range(0, len(next(iter(self.ranged.values()))), _CHUNK):
             part = {n: paddle.to_tensor(v[start:start + _CHUNK]) for n, v in self.ranged.items()}
@@ -209,7 +209,7 @@ class Equalizer:
         results = [op.output(WEIGHT_SLOTS[op.type][2]) for op in wanted]
         values = {n: paddle.to_tensor(v) for n, v in (*self.graph.params.items(),
                                                       *self.measured.items())}
-        for k, (op, present) in enumerate(forward(ops_of(self.graph.ops, results), values)):
+        for k, (op, present) in enumerate(forward(ops_behind(self.graph.ops, results), values)):
             if op not in wanted:
                 continue
             name = activation_name(op)

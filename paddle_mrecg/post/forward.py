@@ -1,21 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The float network, op by op, holding no more than a forward pass needs."""
-from typing import Dict, Iterable, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 import paddle
 
 from ..graph.graph import Op
 from ..graph.ops import run_op
-
-
-def ops_of(ops: List[Op], names: Iterable[str]) -> List[Op]:
-    """Those of ``ops`` that the tensors ``names`` depend on, in order."""
-    needed, found = set(names), []
-    for op in reversed(ops):
-        if needed.intersection(op.output_names):
-            found.append(op)
-            needed.update(op.input_names)
-    return found[::-1]
 
 
 def forward(ops: List[Op],

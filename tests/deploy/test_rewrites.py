@@ -10,10 +10,10 @@ from paddle_mrecg.errors import ModelError
 from paddle_mrecg.deploy.lite.arm import (apply_mobile_rules, avoid_lowest_code,
                                           clip_low_bit_activations)
 from paddle_mrecg.deploy.predictor import Predictor
-from paddle_mrecg.deploy.rewrites import (float_where_wrong, for_lite, needed_ops,
-                                          scale_per_channel, scales_in_place, share_scales,
-                                          split_hard_swish, store_int8, weight_dequantizers)
-from paddle_mrecg.graph.graph import Op, TensorInfo
+from paddle_mrecg.deploy.rewrites import (float_where_wrong, for_lite, scale_per_channel,
+                                          scales_in_place, share_scales, split_hard_swish,
+                                          store_int8, weight_dequantizers)
+from paddle_mrecg.graph.graph import Op, TensorInfo, ops_behind
 from paddle_mrecg.graph.writer import save_program
 
 from tests.tiny import tiny_quantized, tiny_samples
@@ -153,9 +153,9 @@ def test_the_lowest_code_is_avoided_only_where_a_batch_norm_negates_it(factor, e
     assert bool(text) == (factor < 0)
 
 
-def test_needed_ops_keeps_order_and_drops_the_rest():
+def test_ops_behind_keeps_order_and_drops_the_rest():
     graph = tiny_quantized()
-    ops = needed_ops(graph, ["a.relu"])
+    ops = ops_behind(graph.ops, ["a.relu"])
     assert ops == [op for op in graph.ops if op in ops] and ops[-1].output_names == ["a.relu"]
     assert not [op for op in ops if op.type == "matmul_v2"]
 

@@ -12,8 +12,8 @@ from typing import Dict, List, Tuple
 import numpy as np
 
 from ..compare import in_front_of_choices
-from ..rewrites import needed_ops, stored_parameter
-from ...graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
+from ..rewrites import stored_parameter
+from ...graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, ops_behind
 from ...graph.simplify import drop_unused
 
 CUT_SUFFIX = "@cut"
@@ -50,7 +50,7 @@ def cut(graph: Graph, points: List[str]) -> Graph:
     """
     result = graph.copy()
     result.outputs = list(points)
-    result.ops = needed_ops(result, points)
+    result.ops = ops_behind(result.ops, points)
     read = {n for op in result.ops for n in op.input_names}
     inner = [n for n in points if n in read]
     for op in result.ops:
