@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from typing import Any
+from typing import Any, Mapping
 
 from .errors import OutputError
 
@@ -43,6 +43,14 @@ def write_text(path: str, text: str):
 def write_json(path: str, value: Any):
     """Write strict JSON: numpy values become plain ones, NaN and infinity become null."""
     write_text(path, json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_json_table(path: str, table: Mapping[str, Any]):
+    """``write_json`` with one line per key: half as large, and differences show by line."""
+    lines = [f"{json.dumps(key, ensure_ascii=False)}: "
+             + json.dumps(plain(value), allow_nan=False, ensure_ascii=False)
+             for key, value in table.items()]
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def csv_cell(value):

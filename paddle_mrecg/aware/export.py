@@ -9,7 +9,7 @@ import paddle
 
 from ..deploy.check.doctor import AGREES
 from ..deploy.check.verdict import verdict, verdict_line
-from ..files import write_json
+from ..files import write_json, write_json_table
 from ..graph.specs import has_dict, map_specs, named_values
 from ..graph.writer import save_program
 from ..report.progress import get_logger
@@ -83,8 +83,8 @@ def export_quantized(model, save_dir: str, input_spec, samples=None,
         save_program(graph, prefix)
         feed = named_values(input_spec, samples) if has_dict(input_spec) else samples
         verification = _verify(frozen, graph, samples, feed, prefix)
-        write_json(result.path("encodings.json"),
-                   {name: e.to_dict() for name, e in encodings.items()})
+        write_json_table(result.path("encodings.json"),
+                         {name: e.to_dict() for name, e in encodings.items()})
         write_json(result.path("report.json"), dict(format_version=FORMAT_VERSION,
                                                     verification=verification, dropped=dropped))
         result.publish()

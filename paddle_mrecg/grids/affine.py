@@ -133,13 +133,14 @@ class Encoding:
         return along_axis(values, self.spec.axis, ndim)
 
     def to_dict(self) -> dict:
-        """Plain numbers for ``encodings.json``; float32 survives the round trip exactly.
+        """Plain numbers for ``encodings.json``, no longer than float32 needs to come back exactly.
 
         Examples:
             >>> Encoding(QuantSpec(4, True, True), 0.25, 0).to_dict()["scale"]
             0.25
         """
-        return dict(dataclasses.asdict(self.spec), scale=self.scale.tolist(),
+        scale = [float(str(v)) for v in self.scale.reshape(-1)]  # numpy's shortest digits
+        return dict(dataclasses.asdict(self.spec), scale=scale if self.scale.ndim else scale[0],
                     zero_point=self.zero_point.astype(int).tolist())
 
     @classmethod

@@ -17,7 +17,7 @@ from .walk import UnitResult
 from ..deploy.predictor import Predictor, last_line
 from ..deploy.speed import compare_speed
 from .program import qdq_graph, verify
-from ..files import write_json
+from ..files import write_json, write_json_table
 from ..graph.writer import save_program
 from ..report.advice import advice, coarse_advice, equalized_note, float_note
 from ..report.layers import LayerReport
@@ -145,9 +145,8 @@ def _write_files(job, report: Report, result_dir):
     path = result_dir.path
     save_config(job.config, path("resolved_config.yaml"))
     write_json(path("plan.json"), job.plan.to_dict())
-    write_json(path("encodings.json"), {n: e.to_dict() for table in (job.state.weight_encodings,
-                                                                    job.state.activation_encodings)
-                                        for n, e in table.items()})
+    encodings = {**job.state.weight_encodings, **job.state.activation_encodings}
+    write_json_table(path("encodings.json"), {n: e.to_dict() for n, e in encodings.items()})
     write_units_csv(path("units.csv"), report.units)
     oscillation_picture(path("oscillation.png"), report.curves())
     write_page(path("report.html"), report)
