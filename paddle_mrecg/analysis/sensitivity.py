@@ -4,7 +4,7 @@
 Every layer is quantized alone in the float network, and left float alone in the quantized one: its
 weight, its activation, or both. The effect is the squared error of the network's outputs over their
 variance, mean over the outputs; labels are not needed. In front of a softmax stands what is
-compared, not its result, and detectors are compared in front of their suppression.
+compared, not its result; what else may be compared is said in ``deploy/compare.py``.
 """
 import dataclasses
 import time
@@ -227,21 +227,19 @@ def without_layer(scheme: Scheme, effect: LayerEffect, layers: List[LayerEffect]
 
 
 def measured_outputs(runner: UnitRunner, graph: Graph) -> List[str]:
-    """The tensors whose error counts: the ends of the network that dygraph reaches, in front of a
-    softmax, and in front of what turns numbers into indices.
+    """The tensors whose error counts: the ends of the network (``post.program.ends``: what may be
+    compared at all is for ``deploy.compare`` to say), and in front of a softmax, which hides how
+    far its inputs are from each other.
 
     Raises:
         ModelError: no end of the network is made of floats.
     """
     producers = {n: op for op in runner.ops for n in op.output_names}
-    found, pending = [], list(dict.fromkeys(ends(runner, graph)))
-    while pending:
-        name = pending.pop(0)
-        op = producers.get(name)
-        whole_numbers = not graph.tensors[name].dtype.startswith("float")
-        if op is not None and (op.type == "softmax" or whole_numbers):
-            pending += [n for n in op.input_names if n in producers and n not in pending]
-        elif not whole_numbers and name not in found:
+    found = []
+    for name in ends(runner, graph):
+        while name in producers and producers[name].type == "softmax":
+            name = producers[name].input("X")
+        if graph.tensors[name].dtype.startswith("float") and name not in found:
             found.append(name)
     if not found:
         raise ModelError("the network has no output of floating-point numbers to compare: "
