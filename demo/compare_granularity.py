@@ -26,7 +26,7 @@ from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its 
 
 from demo import granularity_studies, results, sources  # noqa: E402
 from demo.classification import cifar10, models  # noqa: E402
-from demo.classification.quant_post import job_config  # noqa: E402
+from demo.classification.quant_post import job_config, need_data  # noqa: E402
 from demo.detection import models as detection_models  # noqa: E402
 from demo.ocr import crops  # noqa: E402
 
@@ -133,21 +133,34 @@ def run_cell(args, setting, seed: int, evaluator) -> dict:
 
 def run(args) -> int:
     """All cells that are not there yet."""
+    cells = _missing(args)
+    if not cells:
+        print(f"nothing was run: all cells asked for are in {args.cells_dir}; `summary` prints "
+              "their table")
+        return 0
+    need_data(args.model, args.data_dir)
     import paddle
     paddle.set_device(args.devices)
     evaluator = (CifarScores(args.data_dir or cifar10.DATA_DIR) if args.model.startswith("cifar")
                  else None)
+    for path, setting, seed in cells:
+        print(f"=== {path.stem}", flush=True)
+        results.save_results(path, args.command, [run_cell(args, setting, seed, evaluator)])
+    return summary(args)
+
+
+def _missing(args):
+    """Path, setting and seed of the cells that are not there yet."""
+    found = []
     for seed in args.seeds:  # one seed of everything first: a stopped grid is still a comparison
         for bits in args.bits or NETWORKS[args.model].bits:
             for policy in args.policies:
                 setting = dict(model=args.model, bits=bits, policy=policy, budget=args.budget)
                 path = results.cell_path(args.cells_dir, setting, seed)
-                if (path.exists()
-                    or (policy.startswith("explicit pairs") and args.model not in PAIRS)):
-                    continue
-                print(f"=== {path.stem}", flush=True)
-                results.save_results(path, args.command, [run_cell(args, setting, seed, evaluator)])
-    return summary(args)
+                if not path.exists() and (args.model in PAIRS
+                                          or not policy.startswith("explicit pairs")):
+                    found.append((path, setting, seed))
+    return found
 
 
 def summary(args) -> int:

@@ -85,7 +85,7 @@ def table(folder: Path = CELLS) -> str:
 
 def _complete(model, bits, observer, scored):
     setting = dict(model=model, metric=WORKLOADS[model].metric, bits=bits, observer=observer)
-    results.complete_cell(
+    return results.complete_cell(
         results.cell_path(CELLS, setting, 0), __file__,
         ["--models", model, "--bits", bits, "--observers", observer, "--scored", str(scored)])
 
@@ -101,11 +101,12 @@ def main(argv=None) -> int:
     parser.add_argument("--table", action="store_true", help="print the table and measure nothing")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    for model in [] if args.table else args.models:
-        for bits in args.bits:
-            for observer in args.observers:
-                (measure if args.one else _complete)(model, bits, observer, args.scored)
+    new = [(measure if args.one else _complete)(model, bits, observer, args.scored)
+           for model in ([] if args.table else args.models)
+           for bits in args.bits for observer in args.observers]
     if not args.one:
+        if not any(new) and not args.table:
+            print(results.NOTHING_NEW)
         print(table())
     return 0
 

@@ -53,7 +53,10 @@ def cell_path(folder: Path, setting: Dict[str, str], seed: int) -> Path:
     return Path(folder) / (re.sub(r"[^A-Za-z0-9_.-]+", "-", words) + ".json")
 
 
-def complete_cell(path: Path, script: str, options: List[str], timeout: int = 3600):
+NOTHING_NEW = "nothing was measured now: the table is of results that were stored before"
+
+
+def complete_cell(path: Path, script: str, options: List[str], timeout: int = 3600) -> bool:
     """Have ``python SCRIPT --one OPTION...`` write the cell ``path``, unless it is there: a process
     of its own with one thread, whose end without a result is told in a line.
 
@@ -62,9 +65,12 @@ def complete_cell(path: Path, script: str, options: List[str], timeout: int = 36
         script(str): to run.
         options(list[str]): of this cell.
         timeout(int, optional): seconds. Default: 3600.
+
+    Returns:
+        bool: whether it was measured now.
     """
     if path.exists():
-        return
+        return False
     done = subprocess.run([sys.executable, script, "--one", *options], capture_output=True,
                           text=True, timeout=timeout, check=False,
                           env=dict(os.environ, OMP_NUM_THREADS="1"))
@@ -73,6 +79,7 @@ def complete_cell(path: Path, script: str, options: List[str], timeout: int = 36
         print(f"{path.stem}: failed: {' '.join(last)}", flush=True)
     else:
         print(f"{path.stem}: {load_results(path)['runs'][0]['measured']}", flush=True)
+    return not done.returncode
 
 
 def load_cells(folder: Path) -> List[Dict]:

@@ -23,6 +23,16 @@ MODELS = {  # name -> (module, PyPI requirement, directory inside the package)
     "picodet": ("paddlelabel_ml", "paddlelabel-ml==1.0.0", "model/PicoDet/ckpt"),
 }
 
+COCO, IMAGENET = ("coco128/images/train2017", "coco128/images/val2017"), ("imagenet/calib",
+                                                                         "imagenet/val")
+DATA = {  # model -> what of the measuring data it is made of, calibrated on and scored on
+    "ppocr_rec": ("ocr/iiit5k_train", "ocr/iiit5k_test"), "ppocr_det": ("ocr/ic15_det_test",),
+    "picodet": COCO, "yolo_fastest": ("weights/yolo-fastest-1.1", *COCO),
+    "yolo_fastest_xl": ("weights/yolo-fastest-1.1", *COCO),
+    "pplcnetv2": IMAGENET, "mobilenet_v1": ("weights/mobilenet_v1", *IMAGENET),
+    "cifar_resnet20": ("weights/cifar10-resnet",), "cifar_resnet56": ("weights/cifar10-resnet",),
+}
+
 
 class Absent(Exception):
     """A model package or a data folder that is not here; the message says how to get it."""
@@ -53,11 +63,32 @@ def shared_data(inside: str) -> Path:
     Raises:
         Absent: the folder is not there.
     """
-    path = Path(os.environ.get("MRECG_SHARED_DATA") or ROOT.parent / "shared" / "data") / inside
+    path = _measuring_data() / inside
     if not path.exists():
         raise Absent(f"no {inside} in the measuring data: set MRECG_SHARED_DATA to the "
                      "folder that holds it")
     return path
+
+
+def _measuring_data() -> Path:
+    return Path(os.environ.get("MRECG_SHARED_DATA") or ROOT.parent / "shared" / "data")
+
+
+def need(model: str, data_dir=None):
+    """Ask for all that ``model`` is measured with, before anything starts.
+
+    Args:
+        model(str): of ``DATA``.
+        data_dir(str, optional): takes the place of ImageNet's folder. Default: None.
+
+    Raises:
+        Absent: names everything that is not there.
+    """
+    absent = [name for name in DATA[model] if not (_measuring_data() / name).exists()
+              and not (data_dir and name in IMAGENET)]
+    if absent:
+        raise Absent(f"{model} needs {', '.join(absent)} of the measuring data: set "
+                     "MRECG_SHARED_DATA to the folder that holds them")
 
 
 def explained(main):

@@ -25,11 +25,20 @@ SHEET_ROWS = 10000  # images per sheet, one per row
 DATA_DIR = "cache/cifar10"
 
 
-def read_sheet(path: Path) -> np.ndarray:
-    """One sheet (each row a 32x32 RGB image) as uint8 [N, 3, 32, 32]."""
+def need(data_dir=None):
+    """Raises ``Absent`` where ``data_dir`` (default ``DATA_DIR``) does not hold the sheets."""
+    _exists(Path(data_dir or DATA_DIR) / "test_batch.png")
+
+
+def _exists(path: Path):
     if not path.exists():
         raise Absent(f"no {path.name} in {path.parent}: see the head of "
                      "demo/classification/cifar10.py")
+
+
+def read_sheet(path: Path) -> np.ndarray:
+    """One sheet (each row a 32x32 RGB image) as uint8 [N, 3, 32, 32]."""
+    _exists(path)
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))
     return pixels.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2)

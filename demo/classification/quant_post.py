@@ -37,6 +37,13 @@ def job_config(model: str, config_path: str, overrides=(), data_dir: str = None,
     return config
 
 
+def need_data(model: str, data_dir=None):
+    """Ask for the model's data before anything starts; raises ``sources.Absent``."""
+    sources.need(model, data_dir)
+    if model.startswith("cifar"):
+        cifar10.need(data_dir)
+
+
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=models.NAMES, default="cifar_resnet20")
@@ -53,6 +60,7 @@ def parse_args(argv=None):
 @sources.explained
 def main(argv=None) -> int:
     args = parse_args(argv)
+    need_data(args.model, args.data_dir)
     import paddle
     from paddle_mrecg import quant_post_mrecg
     paddle.set_device(args.devices)

@@ -82,6 +82,7 @@ def parse_args(argv=None):
 @sources.explained
 def main(argv=None) -> int:
     args = parse_args(argv)
+    sources.need(args.model)
     import paddle
     from paddle_mrecg import quant_post_mrecg
     paddle.set_device(args.devices)

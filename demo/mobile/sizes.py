@@ -62,9 +62,10 @@ def _lite_file(folder: Path):
 
 
 def measure_missing(args):
-    """Add what the results file lacks, model by model."""
+    """Add what the results file lacks, model by model; returns whether something was added."""
     known = results.load_results(args.results)["runs"] if args.results.exists() else []
     done = {(run["setting"]["model"], run["setting"]["weight bits"]) for run in known}
+    new = False
     for name in args.models:
         for bits in args.bits:
             if (name, str(bits)) in done:
@@ -79,6 +80,8 @@ def measure_missing(args):
                                         -int(run["setting"]["weight bits"])))
             results.save_results(args.results, f"python {SCRIPT}", known)
             print(f"{name}, {bits} bits: {found}", flush=True)
+            new = True
+    return new
 
 
 @sources.explained
@@ -89,7 +92,8 @@ def main(argv=None) -> int:
     parser.add_argument("--cache", type=Path, default=Path("cache/mobile"), help="quantized models")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args(argv)
-    measure_missing(args)
+    if not measure_missing(args):
+        print(results.NOTHING_NEW)
     if args.results.exists():
         print(results.markdown_table(results.load_results(args.results)))
     return 0

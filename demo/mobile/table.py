@@ -220,7 +220,8 @@ def _int8_nodes(path, optimized):
 
 
 def measure_missing(args):
-    """Measure every model that lacks a cell."""
+    """Measure every model that lacks a cell; returns whether one was written."""
+    new = False
     for name in args.models:
         for bits in args.bits:
             paths = {target: cell_path(args.results, name, bits, target) for target in TARGETS}
@@ -241,7 +242,9 @@ def measure_missing(args):
                                             {}, **cells[target])
                 results.save_results(path, results.command_line("demo/mobile/table.py", []),
                                      [record])
+                new = True
             print(f"{name} W{bits}A8: {time.perf_counter() - start:.0f} s", flush=True)
+    return new
 
 
 def print_table(args):
@@ -267,8 +270,8 @@ def main(argv=None) -> int:
     parser.add_argument("--print_only", action="store_true", help="measure nothing")
     parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args(argv)
-    if not args.print_only:
-        measure_missing(args)
+    if not args.print_only and not measure_missing(args):
+        print(results.NOTHING_NEW)
     print_table(args)
     return 0
 

@@ -90,6 +90,7 @@ def main(argv=None) -> int:
     parser.add_argument("--devices", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     args = parser.parse_intermixed_args(argv)
+    sources.need("ppocr_rec")
     import paddle
     from paddle_mrecg import quant_post_mrecg
     from paddle_mrecg.config.io import load_config
