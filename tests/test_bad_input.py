@@ -62,7 +62,7 @@ def test_bad_models_are_refused_in_one_sentence(model_dir, tmp_path_factory, tmp
             _refused(ModelError, "inference", tmp_path, str(broken), batches())
 
 
-def test_a_quantized_model_is_no_float_model(tmp_path_factory, tmp_path):
+def test_a_quantized_model_is_not_a_float_model(tmp_path_factory, tmp_path):
     job, prefix = tiny_job(), str(tmp_path_factory.mktemp("quantized") / "model")
     save_program(qdq_graph(job.network.graph, job.network.scheme, job.state), prefix)
     _refused(ModelError, "already quantized", tmp_path, prefix, batches())

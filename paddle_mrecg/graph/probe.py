@@ -36,7 +36,7 @@ class Probe:
         constants(dict[str, np.ndarray]): values of the ``constant`` tensors.
         unreached(dict[Op, str]): ops that cannot run in dygraph or take one sample at a time only,
             and why; their results have no kind.
-        unsupported(list[Op]): those of them that are no follow-up of another.
+        unsupported(list[Op]): those of them that are not a follow-up of another.
         forward_only(list[Op]): ops that only the Executor runs; no gradient passes through them.
         one_by_one(bool): some op takes one sample at a time only.
     """

@@ -223,7 +223,7 @@ def _shown_epochs(epochs: Sequence[int]) -> List[int]:
 def _draw_panel(ax, panel: BinPanel, rows: int):
     shown, near = _shown_epochs(panel.epochs), panel.near()
     edges = np.linspace(panel.low, panel.high, panel.counts.shape[1] + 1)
-    beside = dict(transform=ax.get_yaxis_transform(), fontsize=TEXT - 1, color=GREY, va="bottom")
+    right = dict(transform=ax.get_yaxis_transform(), fontsize=TEXT - 1, color=GREY, va="bottom")
     for level in panel.levels:
         ax.axvline(level, color="#d0d0d0", linewidth=0.9, zorder=0)
     for row, k in enumerate(shown):
@@ -232,8 +232,8 @@ def _draw_panel(ax, panel: BinPanel, rows: int):
         color = FIRST_COLOUR + (LAST_COLOUR - FIRST_COLOUR) * (row / max(1, len(shown) - 1))
         ax.stairs(RIDGE * ridge - row, edges, baseline=-row, fill=True, color=color, zorder=2)
         ax.axhline(-row, color=color, linewidth=0.9, zorder=2)
-        ax.text(1.01, 0.05 - row, f"{100 * near[k]:.0f} %", **beside)
-    ax.text(1.01, 0.55, "within\n0.1 step", **beside)
+        ax.text(1.01, 0.05 - row, f"{100 * near[k]:.0f} %", **right)
+    ax.text(1.01, 0.55, "within\n0.1 step", **right)
     ax.set_yticks([-row for row in range(len(shown))], [panel.epochs[k] for k in shown],
                   fontsize=TEXT - 1)
     ax.set_xlim(panel.low, panel.high)

@@ -100,7 +100,7 @@ def quant_static_mrecg(executor=None, model_dir=None, quantize_model_path=None, 
                                     if places.get(name)})
     if places.get("skip_tensor_list"):
         sections.setdefault("QuantPost", {}).setdefault("skip", [])
-        sections["QuantPost"]["skip"] += _weights_beside(places["skip_tensor_list"], model_dir,
+        sections["QuantPost"]["skip"] += _weights_next_to(places["skip_tensor_list"], model_dir,
                                                          sections["Global"])
     if readers.get("sample_generator") is not None:
         readers["ranks"] = _input_ranks(model_dir, places)
@@ -140,7 +140,7 @@ def _input_ranks(model_dir: str, places: Dict[str, str]) -> List[int]:
     return [len(graph.tensors[name].shape) for name in graph.inputs]
 
 
-def _weights_beside(tensors: List[str], model_dir: str, places: Dict[str, str]) -> List[str]:
+def _weights_next_to(tensors: List[str], model_dir: str, places: Dict[str, str]) -> List[str]:
     """Skip patterns for the weights of the ops that read one of ``tensors``, which
     is what PaddleSlim skips.
     """

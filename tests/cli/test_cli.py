@@ -125,7 +125,7 @@ def test_model_and_data_must_be_named(capsys, tmp_path, jobs, command):
                               "Evaluation.data.label_file")))
 
 
-def test_plan_is_printed_and_saved_beside_the_result(capsys, config_file, jobs, tmp_path):
+def test_plan_is_printed_and_saved_next_to_the_result(capsys, config_file, jobs, tmp_path):
     code, out, _ = run(capsys, "plan", "--config", config_file)
     assert code == 0 and out.startswith("the table\n")
     assert json.loads((tmp_path / "out.plan.json").read_text(encoding="utf-8")) == {"units": [1]}
@@ -197,7 +197,7 @@ def test_wrong_usage_is_exit_code_2(capsys, argv):
     assert exit_code(capsys, *argv)[0] == 2
 
 
-def test_a_stray_word_is_no_override(capsys, config_file, jobs):
+def test_a_stray_word_is_not_an_override(capsys, config_file, jobs):
     code, _, err = run(capsys, "quant", "--config", config_file, "seed")
     assert code == 2 and "Section.key=value" in err
 

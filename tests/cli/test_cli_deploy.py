@@ -81,7 +81,7 @@ def test_runtimes_import_nothing_from_the_working_directory(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("arrays", [dict(image=np.array([None])), dict(image=np.float32(1)),
                                     dict(image=np.array(["a"]))], ids=["object", "0-d", "text"])
-def test_inputs_that_are_no_numbers_are_one_sentence(arrays, tmp_path, capsys):
+def test_inputs_that_are_not_numbers_are_one_sentence(arrays, tmp_path, capsys):
     folder = received(tmp_path / "received", "")
     np.savez(tmp_path / "x.npz", **arrays)
     assert cli.main(["check", str(folder), "--inputs", str(tmp_path / "x.npz")]) == 2

@@ -140,7 +140,7 @@ def test_a_bad_value_hides_no_other_problem_and_causes_none():
     ("- a\n- b\n", ["must hold the sections"]),
     ("MRECG: !!python/object/apply:os.getcwd []\n", ["not valid YAML"]),
 ])
-def test_a_file_that_is_no_config(tmp_path, text, words):
+def test_a_file_that_is_not_a_config(tmp_path, text, words):
     path = tmp_path / "c.yaml"
     path.write_text(text, encoding="utf-8")
     for word in words:

@@ -35,7 +35,7 @@ def test_paddleslims_defaults_hold_where_nothing_is_given():
     assert config.quantizable_layer_type == ["Conv2D", "Linear"]
 
 
-def test_our_keys_stand_beside_paddleslims():
+def test_our_keys_stand_next_to_paddleslims():
     config = load_training_config(training_sections(dict(
         weight_quantize_type="lsq", weight_bits=2, activation_bits=4, target="simulation",
         skip=["fc"],

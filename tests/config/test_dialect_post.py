@@ -46,7 +46,7 @@ def test_values():
                             MRECG=dict(keep_prob=0.75, rounding_lr=0.1, batch_size=32))
 
 
-def test_a_config_dict_of_paddleslim_is_accepted_beside_sections():
+def test_a_config_dict_of_paddleslim_is_accepted_next_to_sections():
     config = load_config(accept_ptq_config({"weight_bits": 4, "quantize_op_types": ["conv2d"],
                                             "window_size": 10000,
                                             "MRECG": {"preset": "fast"}}))

@@ -128,7 +128,7 @@ def test_label_files_of_both_kinds(folder):
     (dict(label_file="blank.txt"), "is empty"),
     (dict(label_file="wrong.txt"), "line 2: file '.*' does not exist"),
 ])
-def test_folders_and_label_files_that_are_no_use(folder, change, words):
+def test_folders_and_label_files_of_no_use(folder, change, words):
     (folder / "empty").mkdir()
     (folder / "blank.txt").write_text("\n", encoding="utf-8")
     (folder / "wrong.txt").write_text("0.png 0\nnone.png 1\n", encoding="utf-8")
@@ -198,7 +198,7 @@ def test_pixels_of_more_than_8_bits_are_scaled(name, pixels, tmp_path):
                                np.stack([gray] * 3), atol=1 / 255)
 
 
-def test_pictures_of_an_earlier_result_are_no_images(tmp_path):
+def test_pictures_of_an_earlier_result_are_not_images(tmp_path):
     for place in ("photo.png", "out/oscillation.png", "out/visualdl/x.png", ".partial/x.png"):
         (tmp_path / place).parent.mkdir(exist_ok=True, parents=True)
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / place)

@@ -83,7 +83,7 @@ def recorded(tmp_path, path, *words):
     return json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
 
 
-def test_mrecg_stands_beside_nearest_rounding(recipe, tmp_path):
+def test_mrecg_stands_next_to_nearest_rounding(recipe, tmp_path):
     content = recorded(tmp_path, recipe(POST, visualdl=False), "--seeds", "0", "1")
     assert ([run["seed"] for run in content["runs"]] == [0, 1]
             and content["command"].startswith("python demo/slim/act.py"))
@@ -121,7 +121,7 @@ def test_a_detector_is_exported_under_the_names_that_its_recipe_distils(name, sh
 
 
 @pytest.mark.skipif(not PADDLE_2, reason="PaddleSlim's AutoCompression cannot train on Paddle 3")
-def test_training_stands_beside_paddleslims_own(recipe, tmp_path):
+def test_training_stands_next_to_paddleslims_own(recipe, tmp_path):
     measured, = [run["measured"] for run in recorded(tmp_path, recipe(TRAINING))["runs"]]
     assert list(measured) == ["float", "PaddleSlim alone", "BinRegularization + SymmetricPACT"]
 

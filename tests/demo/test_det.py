@@ -42,7 +42,7 @@ def test_a_region_becomes_a_grown_rectangle_in_pixels_of_the_image():
     assert at_the_edge.min() == 0
 
 
-def test_what_is_faint_uncertain_or_thin_is_no_word():
+def test_what_is_faint_uncertain_or_thin_is_not_a_word():
     assert det.find_words(text_map((0.29, (20, 30), (30, 70))), (64, 96)) == []
     assert det.find_words(text_map((0.59, (20, 30), (30, 70))), (64, 96)) == []
     assert len(det.find_words(text_map((0.61, (20, 30), (30, 70))), (64, 96))) == 1

@@ -76,7 +76,7 @@ def test_average_precision_of_hits_near_misses_and_misses():
     assert coco.average_precision([found(), found()], labels, sizes) == {"mAP": 0.0, "AP50": 0.0}
 
 
-def test_labels_lie_beside_the_images(tmp_path):
+def test_labels_lie_next_to_the_images(tmp_path):
     path = tmp_path / "images" / "val2017" / "a.jpg"
     assert coco.read_label(path).shape == (0, 5)  # nothing on the picture
     label = tmp_path / "labels" / "val2017" / "a.txt"

@@ -52,7 +52,7 @@ def test_a_variable_that_leads_nowhere_is_an_error(nowhere, monkeypatch):
         lite_env.find_lite()
 
 
-def test_the_predictor_is_the_interpreter_beside_an_installed_package(nowhere):
+def test_the_predictor_is_the_interpreter_next_to_an_installed_package(nowhere):
     folder = nowhere / "cache" / "paddle_mrecg" / "lite-env"
     program(folder / "bin" / lite_env.OPT)
     python = program(folder / "bin" / "python")

@@ -14,7 +14,7 @@ CASES = {
     "two stems": ("A<-x B<-y j<-A,B C<-j", "A B", "C"),
     "a layer that reads the input too is first only by itself": (
         "A<-x j<-A,x B<-j", "A", "B"),
-    "a gate beside a layer": ("A<-x g<-x B<-g j<-A,B C<-j", "A B", "C"),
+    "a gate next to a layer": ("A<-x g<-x B<-g j<-A,B C<-j", "A B", "C"),
     "a shortcut around the last layer": ("A<-x B<-A j<-A,B p<-j", "A", "B"),
     "what is behind a head but has no weight": ("A<-x H<-A s<-H t<-s,A", "A", "H"),
     "weights are not in front": ("A<-x,w B<-A,w", "A", "B"),

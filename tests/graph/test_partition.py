@@ -222,7 +222,7 @@ def test_shapes_asked_early_do_not_widen_cuts():
     check_tiling(graph, found, modules)
 
 
-def test_results_without_a_batch_axis_are_no_targets():
+def test_results_without_a_batch_axis_are_not_targets():
     class TimeMajor(nn.Layer):
         def __init__(self):
             super().__init__()

@@ -20,7 +20,7 @@ def test_hosts_are_recognised_by_their_package(script, name):
     assert call_of(script, []).name == name
 
 
-def test_a_script_of_nobodys(tmp_path):
+def test_a_script_of_another_kind(tmp_path):
     script = tmp_path / "mine.py"
     script.write_text("")
     config = tmp_path / "c.yml"
@@ -66,7 +66,7 @@ def test_the_command_line_of_the_host_wins(tmp_path):
             and strategies.training.bin_regularization.lambda_ == 0.1)
 
 
-def test_a_strategy_file_beside_the_hosts(tmp_path):
+def test_a_strategy_file_next_to_the_hosts(tmp_path):
     (tmp_path / "c.yml").write_text("Global: {epochs: 3}\n")
     (tmp_path / "s.yaml").write_text("Global: {target: simulation}\nQuantPost: {activation_bits: "
                                      "4}\nMRECG: {preset: fast}\n")

@@ -40,7 +40,7 @@ def test_units_that_stayed_at_nearest_rounding_are_named_first():
             and "rounding_lr_start" in second)
 
 
-def test_from_solved_codes_a_small_gain_is_no_failure():
+def test_from_solved_codes_a_small_gain_is_not_a_failure():
     gained = unit("b", 91.0, 86.0, 86.5)
     assert advice_on([gained], MRECG(num_iters=300), solved=True) == []
     worse = unit("c", 91.0, 86.0, 91.0, note="training made the output worse")

@@ -84,7 +84,7 @@ def full(make_unit):
                    codes=dict(int8=300_000, zipped=100_000, entropy_coded=90_000, float32=1_2e5)),
         speed=dict(inference=TIMES, lite=dict(failure="not installed")),
         verification=dict(max_abs_diff=2e-6, mean_abs_diff=1e-7, max_abs_output=11.2, samples=8),
-        samples=dict(calibration=256), notes=["something nobody foresaw"],
+        samples=dict(calibration=256), notes=["something unforeseen"],
         config=dict(Global=dict(model_dir="models/lcnet", target="paddle_lite"),
                     QuantPost=dict(rounding="solve", bias_correction=True),
                     MRECG=dict(preset="fast", granularity="block")))
@@ -153,7 +153,7 @@ def test_the_summary_says_what_counts(full):
 
 def test_the_page_shows_the_report(full):
     text = page(full)
-    for part in ("conv_0.w · 30 %", "something nobody foresaw", "12.0%",
+    for part in ("conv_0.w · 30 %", "something unforeseen", "12.0%",
                  "位于不支持的算子之后（nms）", "0.67", "未安装", "preset: fast", "78 %",
                  "int8 is slower than float here in Paddle Inference", "其余 10 层"):
         assert part in text, part

@@ -24,7 +24,7 @@ def tree(folder):
 WHOLE = ["model.pdmodel", "report.json", os.path.join("visualdl", "records.log")]
 
 
-def test_published_result_is_whole_and_leaves_nothing_beside_it(tmp_path):
+def test_published_result_is_whole_and_leaves_nothing_next_to_it(tmp_path):
     target = tmp_path / "out"
     with ResultDir(str(target)) as result:
         fill(result)

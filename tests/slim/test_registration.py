@@ -87,7 +87,7 @@ def test_a_failure_leaves_nothing_behind(monkeypatch):
     assert not changed(before, snapshot()) and not registration.registered()
 
 
-def test_what_somebody_else_replaced_since_stays_theirs(monkeypatch):
+def test_what_others_replaced_since_stays_theirs(monkeypatch):
     class Owner:
         kept = 1
 

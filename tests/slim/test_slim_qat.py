@@ -126,7 +126,7 @@ def test_mistakes_are_errors(config, message, registered):
     assert message in str(caught.value)
 
 
-def test_layers_of_the_user_cannot_stand_beside(registered):
+def test_layers_of_the_user_cannot_stand_next_to_them(registered):
     with pytest.raises(ConfigError, match="act_preprocess cannot be combined with"):
         QAT(CONFIGS["lsq"], None, paddle.nn.ReLU)
 

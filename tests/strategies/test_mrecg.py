@@ -88,7 +88,7 @@ def test_rising_losses_have_no_peaks_but_relative_ones_may():
     assert plan[True].scores == pytest.approx([0.05, 0.2, 0.075])
 
 
-def test_optimal_removes_every_peak_of_the_paper_and_is_no_extreme():
+def test_optimal_removes_every_peak_of_the_paper_and_is_not_an_extreme():
     for price in (0.0, 0.1):
         groups = optimal(BRECQ, 3, price)
         assert all(any(i <= a and b <= j for i, j in groups) for a, b in MODCAP_UNITS)

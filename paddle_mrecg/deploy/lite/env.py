@@ -55,11 +55,11 @@ def find_lite(directory: str = None) -> LiteTools:
         if not os.access(named, os.X_OK):
             raise MrecgError(f"{VARIABLE}={named} cannot be run: set it to a {OPT} "
                              "program, or unset it")
-        return LiteTools(named, _python_beside(named))
+        return LiteTools(named, _python_next_to(named))
     places = [_in_env(directory)] if directory else [shutil.which(OPT), _in_env(default_dir())]
     for opt in places:
         if opt and os.access(opt, os.X_OK):
-            return LiteTools(opt, _python_beside(opt))
+            return LiteTools(opt, _python_next_to(opt))
     raise MrecgError(f"no {OPT} {f'in {directory}' if directory else 'on PATH'}: run `paddle-mrecg "
                      f"lite-env`, or set {VARIABLE}")
 
@@ -77,7 +77,7 @@ def make_env(directory: str = None, python: str = None) -> LiteTools:
             are not of such an environment; it is left as it was.
     """
     directory = directory or default_dir()
-    tools = LiteTools(_in_env(directory), _python_beside(_in_env(directory)))
+    tools = LiteTools(_in_env(directory), _python_next_to(_in_env(directory)))
     if tools.python and os.access(tools.opt, os.X_OK):
         return tools
     _refuse_foreign(directory)
@@ -89,7 +89,7 @@ def make_env(directory: str = None, python: str = None) -> LiteTools:
     if not sys.platform.startswith("linux"):
         raise MrecgError("paddlelite 2.12 has its x86 wheel for Linux only: run this on Linux or "
                          "in a container")
-    with _beside(directory) as place:
+    with _next_to(directory) as place:
         for command in ([interpreter, "-m", "venv", place],
                         [os.path.join(place, "bin", "python"), "-m", "pip", "install", "--quiet",
                          *REQUIREMENTS]):
@@ -117,7 +117,7 @@ def _is_ours(directory: str) -> bool:
 
 
 @contextlib.contextmanager
-def _beside(directory: str):
+def _next_to(directory: str):
     """A new folder next to ``directory`` that takes its place when the block ends well."""
     parent, name = os.path.split(os.path.abspath(directory))
     scratch = None
@@ -207,7 +207,7 @@ def _in_env(directory: str) -> str:
     return os.path.join(directory, "bin", OPT)
 
 
-def _python_beside(opt: str) -> Optional[str]:
+def _python_next_to(opt: str) -> Optional[str]:
     """The interpreter of the environment that ``opt`` is part of; a stand-alone build has none."""
     path = os.path.join(os.path.dirname(opt), "python")
     installed = glob.glob(os.path.join(os.path.dirname(opt), os.pardir, "lib", "python3*",
