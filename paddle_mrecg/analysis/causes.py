@@ -13,7 +13,6 @@ from .sensitivity import LayerEffect
 
 OUTLIER = 8.0  # largest channel over the median one, from which on it sets the step for all
 TAIL = 20.0  # largest value over the standard deviation; of a normal distribution it is 4 to 5
-CLIPPED = 0.02  # share of the squared values that a grid cuts off
 COARSE_WEIGHT = 0.01  # rounding noise of a weight over its power, about that of 5 bits
 
 

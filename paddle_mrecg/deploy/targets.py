@@ -13,8 +13,6 @@ from .lite.convert import LITE_TARGETS, convert
 from .lite.env import find_lite
 from .to_onnx import onnx_model
 
-NAMES = ("lite", "inference", "onnx")
-
 
 @dataclasses.dataclass
 class ExportedFiles:
