@@ -23,7 +23,7 @@ symmetric_pact. Below the jobs, and unaware of them::
 
 Around them: ``slim/`` (PaddleSlim's own APIs), ``hosts/`` (PaddleOCR, PaddleDetection, PaddleClas),
 ``cli/``. Only slim/ and hosts/ import PaddleSlim; ``tests/test_layout.py`` says which folder may
-import which.
+import which, and that a name is defined in one file only.
 
 A *quanter* is a layer of ``paddle.quantization`` that fake-quantizes while training; *quantizer* is
 the word for everything else that puts values on a grid. *QDQ*: a program of ``quantize_linear`` and
@@ -39,7 +39,8 @@ To add
   (``tests/aware/test_quanters.py`` runs all);
 * a target: a function in ``deploy/targets.py``, a runtime in ``deploy/check/runtimes.py``
   (``tests/deploy``);
-* a host: ``hosts/NAME.py`` with ``install`` (``tests/hosts`` has a stand-in of each).
+* a host: ``hosts/NAME.py`` with ``NAME``, ``PACKAGE``, ``install`` and ``look_ahead``, and its
+  place in ``hosts/host.py`` (``tests/hosts`` has a stand-in of each).
 """
 import importlib
 # Paddle 2.6 exports one of its own: with this first, PNG files can be read after importing Paddle.
