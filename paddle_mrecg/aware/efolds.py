@@ -20,6 +20,7 @@ from paddle.optimizer.lr import LRScheduler
 
 from ..errors import ConfigError
 
+PLANNABLE = "SGD", "Momentum"  # optimizers whose steps are proportional to gradients
 WEAK = 0.3  # e-folds below which the term hardly moves a weight
 # A bin with few weights would be pulled as many times harder than the layer's mean, up to
 # thousands, and momentum makes it swing: no bin counts less than this share of the mean.
@@ -51,7 +52,7 @@ class RatePlan:
             raise ConfigError(f"a training of {steps} steps, {steps_per_lr} for each learning "
                               "rate: both must be at least 1")
         kind = type(optimizer).__name__
-        if kind not in ("SGD", "Momentum"):
+        if kind not in PLANNABLE:
             raise ConfigError(f"BinRegularization.efolds cannot plan for {kind}, whose steps are "
                               "not proportional to gradients: use SGD or Momentum, or give lambda")
         momentum = float(getattr(optimizer, "_momentum", 0.0))

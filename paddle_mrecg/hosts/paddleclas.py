@@ -22,6 +22,15 @@ def look_ahead(call, config):
     return lines
 
 
+def _tell(engine, switches):
+    """Plan for the first optimizer, which is the model's; others are of losses."""
+    optimizer, schedule = (value[0] if isinstance(value, (list, tuple)) else value
+                           for value in (engine.optimizer, getattr(engine, "lr_sch", None)))
+    steps = max(1, len(engine.train_dataloader) // engine.update_freq)
+    switches.plan(optimizer, engine.config["Global"]["epochs"] * steps,
+                  steps if getattr(schedule, "by_epoch", False) else 1)
+
+
 def install(patches, switches):
     """Tell the switches PaddleClas's epochs, and forget what quanters learn from the picture
     that its summary runs on.
@@ -49,10 +58,12 @@ def install(patches, switches):
     @functools.wraps(initialise)
     def __init__(engine, *args, **kwargs):
         initialise(engine, *args, **kwargs)
-        train_epoch = engine.train_epoch_func
+        train_epoch, told = engine.train_epoch_func, []
         switches.accumulated = engine.update_freq
 
         def train_epoch_func(trained, epoch_id, *rest):
+            if not told:
+                told.append(_tell(trained, switches))
             switches.on_epoch(epoch_id - 1, trained.config["Global"]["epochs"])
             return train_epoch(trained, epoch_id, *rest)
 

@@ -37,6 +37,7 @@ def install(patches, switches):
     @functools.wraps(train)
     def train_(self, *args, **kwargs):
         epochs[:] = [self.cfg.epoch]
+        switches.plan(self.optimizer, self.cfg.epoch * len(self.loader))
         return train(self, *args, **kwargs)
 
     @functools.wraps(begin)

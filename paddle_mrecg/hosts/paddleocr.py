@@ -87,6 +87,8 @@ def install(patches, switches):
         config = given.arguments["config"]
         first = (given.arguments.get("pre_best_model_dict") or {}).get("start_epoch", 1)
         epochs = Epochs(first - 1, config["Global"]["epoch_num"], switches)
+        switches.plan(given.arguments["optimizer"],
+                      config["Global"]["epoch_num"] * len(given.arguments["train_dataloader"]))
         given.arguments["train_dataloader"] = epochs.over(given.arguments["train_dataloader"])
 
         # some data sets are built again for every epoch

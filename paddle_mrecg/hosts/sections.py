@@ -204,8 +204,8 @@ def _configs(found: Dict, sources: Dict[str, str], problems: List[str], known_ho
     """
     post = {name: found[name] or {} for name in (*POST_SECTIONS, "Global") if name in found}
     training = {name: found[name] for name in found if name not in post}
-    settings = (_loaded(load_training_config, _injected(training, known_host), sources, problems)
-                if training else None)
+    injected = _injected(training, known_host, sources, problems)
+    settings = (_loaded(load_training_config, injected, sources, problems) if training else None)
     checked = (_loaded(load_config, post, sources, problems) if set(post) & set(POST_SECTIONS)
                else None)
     if post and checked is None and set(post) == {"Global"}:
@@ -214,13 +214,17 @@ def _configs(found: Dict, sources: Dict[str, str], problems: List[str], known_ho
     return settings, post if isinstance(checked, Config) else None
 
 
-def _injected(training: Dict, known_host: bool) -> Dict:
+def _injected(training: Dict, known_host: bool, sources, problems: List[str]) -> Dict:
     """The host's loop knows nothing of penalties, so they are injected; without
     epochs they act from the start.
     """
     settings, bins = training.get("QuantAware") or {}, training.get("BinRegularization", {}) or {}
     if isinstance(settings, dict):
         settings = {"penalty_mode": "injection", **settings}
+    if isinstance(bins, dict) and bins.get("efolds") is not None and not known_host:
+        problems.append(f"{sources['BinRegularization']}: BinRegularization.efolds must know the "
+                        "optimizer and the epochs, and this script is of no known host; give "
+                        "lambda, or call penalty.plan in the script")
     if "BinRegularization" in training and isinstance(bins, dict) and not known_host:
         training = dict(training, BinRegularization={"schedule": "S1", **bins})
     return dict(training, QuantAware=settings)

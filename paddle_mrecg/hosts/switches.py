@@ -12,6 +12,7 @@ from ..slim.patches import OURS_ATTRIBUTE, Patches
 from ..slim.post_static import PLACES, READERS, quant_static_mrecg
 from ..slim.ptq import MrecgPTQ
 from ..slim.qat import MrecgQAT
+from ..aware.efolds import PLANNABLE
 from ..aware.penalty import Penalty
 from .sections import Strategies
 from .watch import Watch
@@ -54,6 +55,18 @@ class Switches:
                 get_logger().info("epoch %d of %d: bin regularization is %s; %.1f %% of the "
                                   "weights lie within a tenth of a step of their level", epoch + 1,
                                   epochs, state, 100 * near)
+
+    def plan(self, optimizer, steps: int, steps_per_lr: int = 1):
+        """How the host is going to train, told before its first step; see ``Penalty.plan``.
+
+        Raises:
+            ConfigError: ``BinRegularization.efolds`` is asked for, and cannot be planned for this
+                optimizer.
+        """
+        known = type(optimizer).__name__ in PLANNABLE
+        for penalty in self._penalties():
+            if penalty.bins is not None and (known or penalty.bins.settings.efolds is not None):
+                penalty.plan(optimizer, steps, steps_per_lr)
 
     def finish(self):
         """To be called when the script has ended: what the last epoch left."""

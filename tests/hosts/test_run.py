@@ -157,6 +157,21 @@ def test_accumulated_gradients_are_divided(host, monkeypatch):
     assert made[0].gradient_factor() == 0.25
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_efolds_are_planned_from_the_hosts_own_optimizer_and_epochs(name, host, monkeypatch):
+    from paddle_mrecg.hosts import switches
+    made = []
+    original = switches.Switches.__init__
+    monkeypatch.setattr(switches.Switches, "__init__",
+                        lambda self, *a: (original(self, *a), made.append(self))[0])
+    train, _, files, arguments, *_ = TRAINED[name]
+    bins = {"BinRegularization": {"efolds": 1.5, "schedule": "S1"}}
+    assert host(train, {n: {**f, **bins} if "QuantAware" in f else f for n, f in files.items()},
+                *arguments) == 0
+    rows = made[0]._models[0].penalty.statistics()
+    assert [row["predicted_efolds"] for row in rows] == pytest.approx([1.5] * len(rows))
+
+
 def test_the_loss_scale_of_mixed_precision_is_followed():
     from paddle_mrecg.hosts.sections import Strategies
     from paddle_mrecg.hosts.switches import Switches

@@ -4,6 +4,7 @@ once before anything runs.
 """
 import pytest
 
+from paddle_mrecg.errors import ConfigError
 from paddle_mrecg.hosts.host import call_of
 from paddle_mrecg.hosts.sections import examine, host_sections
 from tests.hosts.conftest import STUBS
@@ -176,3 +177,11 @@ def test_the_quanter_reaches_the_exporter_of_2_6():
     assert mended(0, 0, "p", 0, quanter) == (None, quanter)
     assert mended(0, 0, "p", 0, [3, 4], quanter) == ([3, 4], quanter)
     assert mended(0, 0, "p", 0) == (None, None)
+
+
+def test_efolds_in_a_script_of_no_known_host_are_refused(tmp_path):
+    (tmp_path / "train.py").write_text("", encoding="utf-8")
+    path = tmp_path / "c.yml"
+    path.write_text("BinRegularization: {efolds: 2}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="no known host"):
+        examine(str(tmp_path / "train.py"), ["-c", str(path)])

@@ -20,7 +20,7 @@ def train_epoch(engine, epoch_id, print_batch_step):
 class Engine:
     def __init__(self, config, mode="train"):
         self.config, self.update_freq = config, config["Global"].get("update_freq", 1)
-        self.train_epoch_func = train_epoch
+        self.train_epoch_func, self.train_dataloader = train_epoch, [None]  # one batch
         self.model = build_model(config, mode)
         if config["Global"].get("pretrained_model"):
             self.model.set_state_dict(paddle.load(config["Global"]["pretrained_model"]

@@ -24,16 +24,17 @@ class Trainer:
     def __init__(self, cfg):
         self.cfg, self.model, self.status, self._compose_callback = (cfg, cfg.model, {},
                                                                      ComposeCallback())
+        self.loader = [None]  # one batch
+        self.optimizer = paddle.optimizer.Momentum(0.01, parameters=self.model.parameters())
 
     def train(self, validate=False):
-        optimizer = paddle.optimizer.Momentum(0.01, parameters=self.model.parameters())
         for epoch_id in range(self.cfg.epoch):
             self.status.update(mode="train", epoch_id=epoch_id)
             self._compose_callback.on_epoch_begin(self.status)
             self.model.train()
             self.model(batch(epoch_id)).square().mean().backward()
-            optimizer.step()
-            optimizer.clear_grad()
+            self.optimizer.step()
+            self.optimizer.clear_grad()
             self.status["mode"] = "eval"
             self._compose_callback.on_epoch_begin(self.status)
         paddle.save(self.model.state_dict(),
