@@ -209,3 +209,20 @@ def test_penalty_is_an_attribute_of_ours_alone(tiny_net, registered):
     assert qat.penalty is None
     qat.quantize(tiny_net)
     assert qat.penalty is not None
+
+
+def test_efolds_are_planned_through_the_penalty(registered):
+    """The loop is the user's: it tells its optimizer and steps once."""
+    qat = QAT(config={"weight_quantize_type": "channel_wise_lsq", "weight_bits": 3,
+                      "bin_regularization": {"efolds": 2.0}})
+    model = qat.quantize(TinyNet())
+    with pytest.raises(ConfigError, match="call penalty.plan"):
+        model(paddle.to_tensor(images(8)))
+    optimizer = paddle.optimizer.Momentum(0.01, parameters=model.parameters())
+    qat.penalty.plan(optimizer, 4)
+    for _ in range(4):
+        model(paddle.to_tensor(images(8))).square().mean().backward()
+        optimizer.step()
+        optimizer.clear_grad()
+    rows = qat.penalty.statistics()
+    assert [row["predicted_efolds"] for row in rows] == pytest.approx([2.0] * len(rows))
