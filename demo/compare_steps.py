@@ -30,7 +30,8 @@ from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
 from demo.slim.compare_post import SAMPLES as POST_SAMPLES  # noqa: E402
 
 CELLS = ROOT / "demo" / "results" / "step_cells"
-SAMPLES = {**POST_SAMPLES, "ResNet-20": (1024, 5000)}  # model -> (calibration, evaluation)
+SAMPLES = {**POST_SAMPLES, "PP-OCRv4 rec": (64, 500), "PP-LCNetV2": (64, 325),
+           "ResNet-20": (1024, 5000)}  # model -> (calibration samples, evaluation samples)
 BITS = ("W8A8", "W4A8", "W3A8", "W4A4", "W2A4")
 STEPS = {"float": "float", "nearest": "nearest", "nearest_bias": "nearest + bias",
          "solved": "solved", "quantized": "reconstructed"}
@@ -44,7 +45,8 @@ def job(model, bits, equalize, preset, seed):
                 Data=dict(num_samples=SAMPLES[model][0], batch_size=WORKLOADS[model].batch_size),
                 QuantPost=dict(weight_bits=weight_bits, activation_bits=activation_bits,
                                equalize=equalize),
-                MRECG=dict(preset=preset, granularity="block"))
+                MRECG=dict(preset=preset, granularity="block",
+                           batch_size=min(32, SAMPLES[model][0])))
 
 
 class Evaluator:
