@@ -20,6 +20,7 @@ symmetric_pact. Below the jobs, and unaware of them::
     grids/      codes, ranges, observers, the fake quantizer, the base of all quanters
     config/     sections, defaults, rules; dialect/ is PaddleSlim's names for our settings
     data/       samples and evaluators      report/   tables, pictures, the folder of a result
+    scratch.py  temporary folders           files.py  files that exist as a whole or not at all
 
 Around them: ``slim/`` (PaddleSlim's own APIs), ``hosts/`` (PaddleOCR, PaddleDetection, PaddleClas),
 ``cli/``. Only slim/ and hosts/ import PaddleSlim; ``tests/test_layout.py`` says which folder may

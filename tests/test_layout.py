@@ -29,13 +29,14 @@ ALLOWED = {
     "compat": ("errors",),
     "files": ("errors",),
     "grids": ("errors",),
-    "graph": ("errors", "compat"),
+    "scratch": ("errors",),
+    "graph": ("errors", "compat", "scratch"),
     "config": ("errors", "files"),
     "data": ("errors", "config", "graph"),
     "report": ("errors", "files", "config", "grids"),
     "strategies": ("errors", "config", "graph", "grids"),
-    "deploy": ("errors", "compat", "files", "graph", "grids", "data"),
-    "post": ("errors", "compat", "files", "config", "graph", "grids", "data", "report",
+    "deploy": ("errors", "compat", "files", "scratch", "graph", "grids", "data"),
+    "post": ("errors", "compat", "files", "scratch", "config", "graph", "grids", "data", "report",
              "strategies", "deploy"),
     "aware": ("errors", "compat", "files", "config", "graph", "grids", "report", "strategies",
               "deploy"),
@@ -44,7 +45,8 @@ ALLOWED = {
     "hosts": ("errors", "config", "graph", "report", "aware", "slim"),
 }
 NUMPY_ONLY = ("grids/affine.py", "grids/observers.py", "grids/ranges.py", "graph/graph.py",
-              "config/*.py", "config/dialect/*.py", "files.py", "errors.py", "cli/*.py",
+              "config/*.py", "config/dialect/*.py", "files.py", "scratch.py", "errors.py",
+              "cli/*.py",
               "hosts/host.py", "hosts/sections.py", "__init__.py")
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import os
-import tempfile
 import time
 from typing import Callable, Dict, Tuple
 
@@ -23,6 +22,7 @@ from ..post.prepare import Prepared, prepare, read_model
 from ..post.program import qdq_graph
 from ..post.scheme import Scheme
 from ..report.progress import Progress, duration, get_logger
+from ..scratch import scratch_folder
 from .causes import explain_effects
 from .findings import Findings
 from .isolated import isolated_rounding
@@ -132,7 +132,7 @@ def _measure(prepared: Prepared, alone, measured) -> Findings:
 def _score_each(prepared: Prepared, alone, findings: Findings, evaluator: Callable):
     """The task's metric with each layer alone quantized."""
     graph, log = prepared.network.graph, get_logger()
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         prefix = os.path.join(folder, "model")
 
         def score(scheme_graph):

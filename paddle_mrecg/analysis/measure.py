@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import os
-import tempfile
 import time
 from typing import Any, Callable, Dict, Tuple
 
@@ -23,6 +22,7 @@ from ..graph.writer import save_program
 from ..post.job import quant_post_mrecg
 from ..post.prepare import prepare, read_model
 from ..post.unit_runner import UnitRunner
+from ..scratch import scratch_folder
 from .sensitivity import measured_outputs
 
 MEASURED_INPUTS = 16  # what the output's error is taken of, apart from inputs for calibration
@@ -80,7 +80,7 @@ class Bench:
     def measure(self, settings) -> Tuple[float, float, float, float]:
         """Loss, score, mean bits and seconds of a job with ``settings``; see ``tries.Try``."""
         begin = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             config = self.job(settings)
             config.global_.resume = config.global_.overwrite = False
             config.evaluation.data = config.evaluation.evaluator = None
@@ -106,7 +106,7 @@ class Bench:
     def _float(self) -> float:
         """Score of the float program; without an evaluator, the values to compare with."""
         if self.evaluator:
-            with tempfile.TemporaryDirectory() as folder:
+            with scratch_folder() as folder:
                 prefix = os.path.join(folder, "float")
                 save_program(self.graph, prefix)
                 return self._score(prefix)

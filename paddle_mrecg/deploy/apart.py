@@ -19,6 +19,7 @@ from typing import Dict, List, Mapping, Optional
 
 import numpy as np
 
+from ..scratch import scratch_folder
 from .arrays import read_arrays, write_arrays
 
 RUN_SECONDS = 300
@@ -55,7 +56,7 @@ def run_apart(program: str, params: str, feed: Mapping[str, np.ndarray], seconds
         repeat(int, optional): further runs to time. Default: 0.
         optimize(bool, optional): with Paddle's graph optimization, as deployed. Default: True.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         inputs, outputs, log = (os.path.join(folder, n) for n in ("in.npz", "out.npz", "log"))
         write_arrays(inputs, feed)
         request = dict(program=os.path.abspath(program), params=os.path.abspath(params),

@@ -7,7 +7,6 @@ run, a crash inside Paddle, an attribute that was read wrongly.
 import dataclasses
 import hashlib
 import os
-import tempfile
 from typing import Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from ..errors import ModelError
 from ..graph.graph import Graph
 from ..graph.writer import save_program
+from ..scratch import scratch_folder
 from .apart import Ran, run_apart
 from .compare import in_front_of_choices, largest, worst
 from .simulate import simulate
@@ -44,7 +44,7 @@ def first_run(graph: Graph, feed: Mapping[str, np.ndarray],
     """
     names = in_front_of_choices(graph)
     shown = dataclasses.replace(graph, outputs=list(dict.fromkeys([*graph.outputs, *names])))
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         prefix = os.path.join(folder, "model")
         save_program(shown, prefix)
         written = (prefix + ".pdmodel", prefix + ".pdiparams")
@@ -139,7 +139,7 @@ def _where(run: _Runs, expected, found, names) -> str:
     every = [n for op in run.graph.ops for n in op.output_names]
     values = simulate(run.graph, run.feed, every)
     shown = dataclasses.replace(run.graph, outputs=[n for n in every if n in values])
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         prefix = os.path.join(folder, "model")
         save_program(shown, prefix)
         ran = run((prefix + ".pdmodel", prefix + ".pdiparams"), optimize=False)

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from typing import Dict, Mapping, Sequence, Tuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from ..errors import MrecgError
 from ..graph.graph import Graph
 from ..graph.writer import save_program
+from ..scratch import scratch_folder
 from . import timing
 from .lite.convert import convert
 from .lite.env import find_lite
@@ -48,7 +48,7 @@ def compare_speed(float_graph: Graph, quantized: Graph, sample: Mapping[str, np.
 
 
 def _one(name: str, graphs: Tuple[Graph, Graph], sample, limit: int) -> Dict:
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         try:
             python, models = _WRITERS[name](graphs, folder)
         except MrecgError as error:

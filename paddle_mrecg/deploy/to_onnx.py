@@ -10,7 +10,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-import tempfile
 from typing import Dict
 
 import numpy as np
@@ -20,6 +19,7 @@ from ..graph.graph import Graph, Op, ops_behind
 from ..graph.simplify import drop_unused
 from ..graph.writer import save_program
 from ..grids.affine import Encoding
+from ..scratch import scratch_folder
 from .rewrites import (activation_encoding, add_param, dequantized_weight, store_int8,
                        weight_dequantizers)
 
@@ -60,7 +60,7 @@ def onnx_model(graph: Graph):
     import onnx
     graph = graph.copy()
     activations, weights = _as_float(graph)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         prefix, path = os.path.join(folder, "model"), os.path.join(folder, "model.onnx")
         save_program(graph, prefix)
         _paddle2onnx(prefix, path)

@@ -2,7 +2,6 @@
 """What a written program computes in Paddle Inference."""
 import dataclasses
 import os
-import tempfile
 from typing import Dict, List
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from ..graph.graph import Graph, ops_behind
 from ..graph.load import load_graph
 from ..graph.writer import save_program
+from ..scratch import scratch_folder
 from .predictor import Predictor
 
 
@@ -18,7 +18,7 @@ def values_in_program(graph: Graph, names: List[str], prefix: str, feed) -> Dict
     if set(names) <= set(graph.outputs):
         return dict(zip(graph.outputs, Predictor(prefix)(feed)))
     stored = load_graph(prefix, allow_quantized=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         inside = os.path.join(folder, "inside")
         save_program(dataclasses.replace(stored, ops=ops_behind(stored.ops, names), outputs=names),
                      inside)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turn an ``nn.Layer`` into a Graph by exporting it: no second way of reading models."""
 import os
-import tempfile
 import warnings
 
 from ..errors import ModelError, MrecgError
+from ..scratch import scratch_folder
 from .graph import Graph
 from .load import load_graph
 
@@ -31,7 +31,7 @@ def graph_from_layer(layer, input_spec=None) -> Graph:
     modes = [(sub, sub.training) for sub in layer.sublayers(include_self=True)]
     layer.eval()
     try:
-        with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
+        with scratch_folder() as directory, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             prefix = os.path.join(directory, "model")
             paddle.jit.save(layer, prefix, input_spec=input_spec)

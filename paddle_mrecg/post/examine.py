@@ -3,16 +3,16 @@
 import contextlib
 import dataclasses
 import os
-import tempfile
 from typing import Callable, Optional
 
 from ..compat import seed_everything
 from ..config import Config
 from ..data.evaluation import checked_scores, make_evaluator
-from ..data.hooks import find_hook, users_code
+from ..data.hooks import users_code
 from ..deploy.predictor import Predictor
 from ..graph.writer import save_program
 from ..report.result_dir import ResultDir
+from ..scratch import scratch_folder
 from .prepare import Prepared, prepare
 
 TRIED_SAMPLES = 8  # of the evaluation's
@@ -32,7 +32,7 @@ def examined(config: Config, model=None, data_loader=None):
     """
     seed_everything(config.global_.seed)
     evaluator = _few(config)
-    prepared = prepare(model, data_loader, config)
+    prepared = prepare(model, data_loader, config, config.global_.save_dir)
     with contextlib.closing(prepared.network.store):
         if evaluator:
             _try(evaluator, prepared)
@@ -48,20 +48,21 @@ def check_place(config: Config) -> None:
 
 
 def _few(config: Config) -> Optional[Callable]:
-    """The evaluator on a few samples; a function of the user's is only looked up."""
+    """The evaluator on a few samples, all labels checked; a function of the user's is only looked
+    up.
+    """
     evaluation = config.evaluation
-    if evaluation.evaluator is not None:
-        find_hook(evaluation.evaluator)
+    whole = make_evaluator(evaluation, config.global_.seed)
+    if whole is None or evaluation.evaluator is not None:
         return None
-    if evaluation.data is not None:
-        few = min(TRIED_SAMPLES, evaluation.data.num_samples)
-        evaluation = dataclasses.replace(
-            evaluation, data=dataclasses.replace(evaluation.data, num_samples=few))
+    few = min(TRIED_SAMPLES, evaluation.data.num_samples)
+    evaluation = dataclasses.replace(
+        evaluation, data=dataclasses.replace(evaluation.data, num_samples=few))
     return make_evaluator(evaluation, config.global_.seed)
 
 
 def _try(evaluator: Callable, prepared: Prepared) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         prefix = os.path.join(folder, "float")
         save_program(prepared.float_graph, prefix)
         graph = prepared.float_graph

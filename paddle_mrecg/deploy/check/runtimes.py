@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from typing import Callable, Dict, List, Mapping, Optional
 
 import numpy as np
@@ -22,6 +21,7 @@ from ..lite.table import OpRow
 from ..to_onnx import onnx_model
 from ...graph.graph import Graph
 from ...graph.writer import save_program
+from ...scratch import scratch_folder
 
 
 @dataclasses.dataclass
@@ -49,7 +49,7 @@ def run_inference(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = R
                   repeat: int = 0, optimize: bool = True) -> Outcome:
     """Paddle Inference on the CPU, with its graph optimization as deployed unless told otherwise.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         prefix = os.path.join(folder, "model")
         save_program(graph, prefix)
         size = sum(os.path.getsize(prefix + suffix) for suffix in (".pdmodel", ".pdiparams"))
@@ -66,7 +66,7 @@ def run_onnxruntime(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int =
         model = onnx_model(graph)
     except MrecgError as error:
         return Outcome(failure=str(error))
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         path = os.path.join(folder, "model.onnx")
         with open(path, "wb") as file:
             file.write(model.SerializeToString())
@@ -86,7 +86,7 @@ def run_lite(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = RUN_SE
     if not tools.python:
         return Outcome(failure=f"{tools.opt} has no predictor next to it: run "
                                "`paddle-mrecg lite-env`")
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         path = os.path.join(folder, "model.nb")
         with open(path, "wb") as file:
             file.write(model.data)

@@ -5,7 +5,6 @@ The measure is that of ``check``, asked in full only where a whole run leaves ro
 """
 import dataclasses
 import os
-import tempfile
 from typing import Dict, List, Mapping, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from ...graph.graph import Graph
 from ...graph.load import load_graph
 from ...graph.writer import save_program
+from ...scratch import scratch_folder
 from ..apart import run_apart
 from ..compare import differences, in_front_of_choices, relative
 from ..simulate import simulate
@@ -84,7 +84,7 @@ def _why_not(graph: Graph, feed, expected, names, failure: str) -> str:
 
 
 def _run_inference(graph: Graph, names: Sequence[str], feed, optimize: bool = True):
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         prefix = os.path.join(folder, "model")
         save_program(dataclasses.replace(graph, outputs=list(names)), prefix)
         ran = run_apart(prefix + ".pdmodel", prefix + ".pdiparams", feed, optimize=optimize)

@@ -4,12 +4,12 @@ import dataclasses
 import os
 import re
 import subprocess
-import tempfile
 from typing import List
 
 from ...errors import ModelError, MrecgError
 from ...graph.graph import Graph
 from ...graph.writer import save_program
+from ...scratch import scratch_folder
 from .env import LiteTools
 from .ops import missing_ops
 from .table import OpRow, op_rows
@@ -56,7 +56,7 @@ def convert(graph: Graph, tools: LiteTools, target: str = "arm") -> LiteModel:
     """
     graph = graph.copy()
     changes = apply_mobile_rules(graph) + for_lite(graph, target)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         prefix = os.path.join(folder, "model")
         save_program(graph, prefix)
         try:

@@ -12,10 +12,10 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from typing import List, Optional
 
 from ...errors import MrecgError
+from ...scratch import SCRATCH_PREFIX, scratch_folder
 
 REQUIREMENTS = ("paddlelite==2.12", "numpy==1.21.6")  # the predictor takes and returns numpy arrays
 OPT = "paddle_lite_opt"
@@ -120,24 +120,20 @@ def _is_ours(directory: str) -> bool:
 def _next_to(directory: str):
     """A new folder next to ``directory`` that takes its place when the block ends well."""
     parent, name = os.path.split(os.path.abspath(directory))
-    scratch = None
     try:
         os.makedirs(parent, exist_ok=True)
-        scratch = tempfile.mkdtemp(prefix=f".{name}.", dir=parent)
-        place = os.path.join(scratch, "new")
-        os.mkdir(place)
-        with open(os.path.join(place, ENV_MARKER), "w", encoding="utf-8") as file:
-            file.write(ENV_MARK)
-        yield place
-        if os.path.isdir(directory):
-            os.rename(directory, os.path.join(scratch, "old"))
-        os.rename(place, directory)
+        with scratch_folder(parent, f".{name}.{SCRATCH_PREFIX}") as scratch:
+            place = os.path.join(scratch, "new")
+            os.mkdir(place)
+            with open(os.path.join(place, ENV_MARKER), "w", encoding="utf-8") as file:
+                file.write(ENV_MARK)
+            yield place
+            if os.path.isdir(directory):
+                os.rename(directory, os.path.join(scratch, "old"))
+            os.rename(place, directory)
     except OSError as error:
         raise MrecgError(f"'{directory}' cannot be written ({error.strerror or error}): name "
                          "another folder with --dir") from error
-    finally:
-        if scratch:
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _run_command(command: List[str]):
