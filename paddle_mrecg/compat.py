@@ -196,13 +196,26 @@ def _number_in_file(path: str):
 
 def free_bytes(path: str) -> float:
     """Room on the disk of a folder, which need not exist yet; infinite where it does not tell."""
+    try:
+        return float(shutil.disk_usage(_nearest_folder(path)).free)
+    except OSError:
+        return float("inf")
+
+
+def same_disk(first: str, second: str) -> bool:
+    """Whether two folders, which need not exist yet, share their room."""
+    try:
+        return os.stat(_nearest_folder(first)).st_dev == os.stat(_nearest_folder(second)).st_dev
+    except OSError:
+        return False
+
+
+def _nearest_folder(path: str) -> str:
+    """The folder, or the first one above it that exists."""
     path = os.path.abspath(path)
     while not os.path.exists(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
-    try:
-        return float(shutil.disk_usage(path).free)
-    except OSError:
-        return float("inf")
+    return path
 
 
 def in_memory_folder(path: str) -> bool:

@@ -46,3 +46,13 @@ class DataError(MrecgError):
 
 class OutputError(MrecgError):
     """The output directory cannot be written."""
+
+
+def mark_users(error: BaseException):
+    """Note that an exception comes out of the user's own code."""
+    error.of_users_code = True
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether ``mark_users`` was told of it: such an exception is passed on as it is."""
+    return getattr(error, "of_users_code", False)

@@ -150,8 +150,11 @@ def _samples_by_name(args, graph):
         arrays = ({n: loaded[n] for n in loaded.files} if hasattr(loaded, "files")
                   else {graph.inputs[0]: loaded})
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"--inputs {args.inputs} cannot be read ({error}): "
-                        "save it with numpy.savez") from error
+        objects = "allow_pickle" in str(error)
+        raise DataError(f"--inputs {args.inputs} "
+                        + ("holds an array of Python objects, which would be unpickled: save "
+                           "arrays of numbers" if objects else
+                           f"cannot be read ({error}): save it with numpy.savez")) from error
     missing = [n for n in graph.inputs if n not in arrays]
     if len(graph.inputs) == len(arrays) == 1:
         arrays, missing = {graph.inputs[0]: next(iter(arrays.values()))}, []

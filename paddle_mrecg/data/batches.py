@@ -47,7 +47,8 @@ def as_feed(batch: Any, names: Sequence[str]) -> Feed:
     return {n: _array(v, n) for n, v in zip(names, values)}
 
 
-def as_batches(loader: Iterable, inputs: Sequence[TensorInfo]) -> Iterator[Feed]:
+def as_batches(loader: Iterable, inputs: Sequence[TensorInfo],
+               name: str = "data_loader") -> Iterator[Feed]:
     """All batches of a loader as checked feeds.
 
     Args:
@@ -56,20 +57,19 @@ def as_batches(loader: Iterable, inputs: Sequence[TensorInfo]) -> Iterator[Feed]
             PaddleSlim's readers are.
         inputs(list[TensorInfo]): name, dtype and shape of the model's inputs; an
             empty shape is not checked.
+        name(str, optional): of the loader, for messages. Default: ``data_loader``.
 
     Raises:
         DataError: no iterable; a value is missing, misshapen, of the wrong
             type, or not finite.
     """
     if callable(loader) and not isinstance(loader, collections.abc.Iterable):
-        loader = loader()
+        with users_code(name):
+            loader = loader()
     if isinstance(loader, (np.ndarray, dict)):
         loader = [loader]
-    if isinstance(loader, (str, bytes)) or not isinstance(loader, collections.abc.Iterable):
-        raise DataError(f"data_loader is a {type(loader).__name__}: pass an iterable of batches, "
-                        "or describe the images in the Data section")
     names = [i.name for i in inputs]
-    for index, batch in enumerate(_batches_of(loader)):
+    for index, batch in enumerate(batches_of(loader, name)):
         feed = as_feed(batch, names)
         sizes = set()
         for info in inputs:
@@ -81,9 +81,24 @@ def as_batches(loader: Iterable, inputs: Sequence[TensorInfo]) -> Iterator[Feed]
         yield feed
 
 
-def _batches_of(loader: Iterable) -> Iterator:
-    with users_code("data_loader"):
-        yield from loader
+def batches_of(loader: Iterable, name: str) -> Iterator:
+    """What a loader of the user's yields; its exceptions pass through as ``users_code`` says.
+
+    Raises:
+        DataError: it is not iterable.
+    """
+    if isinstance(loader, (str, bytes)) or not isinstance(loader, collections.abc.Iterable):
+        raise DataError(f"{name} is a {type(loader).__name__}: pass an iterable of batches, "
+                        "or describe the images in the Data section")
+    iterator = None
+    while True:
+        with users_code(name):
+            iterator = iter(loader) if iterator is None else iterator
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+        yield batch
 
 
 def collect_samples(loader: Iterable, inputs: Sequence[TensorInfo], num_samples: int,

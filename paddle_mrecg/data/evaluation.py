@@ -8,8 +8,8 @@ import numpy as np
 from ..config import Data, Evaluation
 from ..errors import DataError
 from ..graph.graph import TensorInfo
-from .hooks import call_hook, users_code
-from .sources import open_loader
+from .hooks import call_hook, find_hook, users_code
+from .sources import chosen_images, open_loader
 
 Predict = Callable[[Dict[str, np.ndarray]], List[np.ndarray]]
 
@@ -30,10 +30,12 @@ def make_evaluator(evaluation: Evaluation,
         ``TensorInfo``) or ``input_names``.
 
     Raises:
-        DataError: when called; see ``data.open_loader``, ``data.call_hook`` and
-            ``classification_metrics``.
+        DataError: at once for what ``find_hook`` and ``chosen_images`` refuse; when called see
+            ``data.open_loader``, ``data.call_hook`` and ``classification_metrics``.
     """
     if evaluation.evaluator is not None:
+        find_hook(evaluation.evaluator)
+
         def by_hook(predict):
             scores = call_hook(evaluation.evaluator, predict, arguments=evaluation.evaluator_args,
                                setting="Evaluation.evaluator_args")
@@ -41,6 +43,10 @@ def make_evaluator(evaluation: Evaluation,
         return by_hook
     if evaluation.data is None:
         return None
+    if evaluation.data.loader is not None:
+        find_hook(evaluation.data.loader)
+    elif evaluation.data.image_dir is not None or evaluation.data.label_file is not None:
+        chosen_images(evaluation.data, seed, labelled=True)
 
     def by_labels(predict):
         batches = open_loader(evaluation.data, _inputs_of(predict, evaluation.data), seed,

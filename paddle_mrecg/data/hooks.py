@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict
 
 from ..config import Config
 from ..config.schema import did_you_mean
-from ..errors import ConfigError, DataError, MrecgError
+from ..errors import ConfigError, DataError, MrecgError, is_users, mark_users
 
 
 def find_hook(text: str) -> Callable:
@@ -80,8 +80,11 @@ def users_code(name: str):
     except MrecgError:
         raise
     except Exception as error:
-        logging.getLogger("paddle_mrecg").error(
-            "%s raised %s: this is your own code, not paddle_mrecg", name, type(error).__name__)
+        if not is_users(error):  # once: calls of the user's code may lie within each other
+            mark_users(error)
+            logging.getLogger("paddle_mrecg").error(
+                "%s raised %s: this is your own code, not paddle_mrecg", name,
+                type(error).__name__)
         raise
 
 

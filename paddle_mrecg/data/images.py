@@ -12,6 +12,7 @@ from ..errors import DataError
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 ORIENTATION = 0x0112  # EXIF tag
+NAMED_PROBLEMS = 8  # problems in one message
 
 
 class Item(NamedTuple):
@@ -21,17 +22,23 @@ class Item(NamedTuple):
     label: Optional[str]
 
 
-def list_images(data: Data) -> List[Item]:
+def list_images(data: Data, labelled: bool = False) -> List[Item]:
     """The files of a data section, in the label file's order or by name.
 
+    Args:
+        data(Data): the section.
+        labelled(bool, optional): every line of the label file needs a class number.
+            Default: False.
+
     Raises:
-        DataError: no folder or label file, no image, or a file in the list that is not there.
+        DataError: no folder or label file, no image; or what is wrong with the label file, all
+            lines at once.
     """
     folder = Path(data.image_dir) if data.image_dir is not None else None
     if folder is not None and not folder.is_dir():
         raise DataError(f"image_dir '{folder}' is not a folder: give the folder of the images")
     if data.label_file is not None:
-        return _read_label_file(Path(data.label_file), folder)
+        return _read_label_file(Path(data.label_file), folder, labelled)
     results = {p.parent for p in folder.rglob("report.json")
                if (p.parent / "resolved_config.yaml").is_file()} - {folder}
     items = [Item(p, None) for p in sorted(folder.rglob("*"))
@@ -45,10 +52,12 @@ def list_images(data: Data) -> List[Item]:
 def _is_picture(path: Path, results: Set[Path]) -> bool:
     """True for what an earlier result, or one that is being written, shows."""
     return (path.name == "oscillation.png" and (path.parent / "report.json").is_file()
-            or any(p in results or p.name == ".partial" for p in path.parents))
+            or any(p in results or p.name == ".partial"
+                   or p.name.endswith(".partial") and (p / ".paddle_mrecg").is_file()
+                   for p in path.parents))
 
 
-def _read_label_file(file: Path, folder: Optional[Path]) -> List[Item]:
+def _read_label_file(file: Path, folder: Optional[Path], labelled: bool) -> List[Item]:
     """Lines ``path<tab>label`` or ``path label``; paths are relative to
     ``folder`` or the file's own.
     """
@@ -58,20 +67,63 @@ def _read_label_file(file: Path, folder: Optional[Path]) -> List[Item]:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise DataError(f"label_file '{file}' cannot be read ({reason}); give the "
                         "path of a UTF-8 text file") from error
-    items = []
+    items, problems = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         name, _, label = (line.strip().partition("\t") if "\t" in line.strip()
                           else _split_last_space(line.strip()))
-        path = (folder or file.parent) / name.strip()
-        if not path.is_file():
-            raise DataError(f"label_file '{file}', line {number}: file '{path}' does not exist; "
-                            "paths are relative to image_dir, or to the label file without one")
-        items.append(Item(path, label.strip() or None))
+        item = Item((folder or file.parent) / name.strip(), label.strip() or None)
+        problem = _problem(item, labelled)
+        if problem:
+            problems.append(f"line {number}: {problem}")
+        items.append(item)
+    if problems:
+        raise DataError(f"label_file '{file}', {listed(problems)}: lines are `path label`, paths "
+                        "are relative to image_dir, or to the label file without one"
+                        + (", and top1 and top5 need class numbers (for other scores set "
+                           "Evaluation.evaluator)" if labelled else ""))
     if not items:
         raise DataError(f"label_file '{file}' is empty: give lines `path label`")
     return items
+
+
+def _problem(item: Item, labelled: bool) -> str:
+    """What is wrong with a line, or nothing."""
+    try:
+        if not item.path.is_file():
+            return f"file '{item.path}' does not exist"
+    except (OSError, ValueError) as error:  # a name with NUL, or one that is too long
+        return f"file {str(item.path)[:100]!r} cannot be looked up ({error})"
+    if labelled:
+        try:
+            class_number(item)
+        except DataError as error:
+            return str(error)
+    return ""
+
+
+def listed(problems: List[str]) -> str:
+    """Some of many problems, in one sentence."""
+    more = [f"and {len(problems) - NAMED_PROBLEMS} more"] * (len(problems) > NAMED_PROBLEMS)
+    return "; ".join(problems[:NAMED_PROBLEMS] + more)
+
+
+def refuse_unreadable(items: List[Item]):
+    """Look at the head of every image, so that what is not an image shows before hours are spent.
+
+    Raises:
+        DataError: some files are not images; several are named at once.
+    """
+    problems = []
+    for item in items:
+        try:
+            original_size(item.path)
+        except DataError as error:
+            problems.append(str(error).rpartition(": ")[0])
+    if problems:
+        raise DataError(f"{listed(problems)}: remove or replace "
+                        + ("it" if len(problems) == 1 else f"these {len(problems)} files"))
 
 
 def _split_last_space(line: str) -> Tuple[str, str, str]:
@@ -89,8 +141,7 @@ def class_number(item: Item) -> int:
         return int(item.label)
     except (TypeError, ValueError) as error:
         got = "no label" if item.label is None else f"label '{item.label}'"
-        raise DataError(f"image '{item.path}' has {got}: top1 and top5 need class numbers; "
-                        "for other scores set Evaluation.evaluator") from error
+        raise DataError(f"image '{item.path}' has {got}, not a class number") from error
 
 
 def read_image(path, data: Data, size: Tuple[int, int]) -> np.ndarray:

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Open what a data section describes."""
-from typing import Dict, Iterator, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..config import Config, Data
 from ..errors import DataError
 from ..graph.graph import Graph, TensorInfo
-from .batches import as_batches, collect_samples
+from .batches import as_batches, batches_of, collect_samples
 from .hooks import call_hook
-from .images import class_number, list_images, original_size, read_image, scale_factors
+from .images import (Item, class_number, list_images, original_size, read_image,
+                     refuse_unreadable, scale_factors)
 from .store import ActivationStore, StoredArray
 from .views import add_views
 
@@ -91,6 +92,19 @@ def open_loader(data: Data, inputs: Sequence[TensorInfo], seed: int, labelled: b
     return ImageBatches(data, inputs, seed, labelled, section)
 
 
+def chosen_images(data: Data, seed: int, labelled: bool) -> List[Item]:
+    """``num_samples`` images of a section, in random order.
+
+    Raises:
+        DataError: see ``list_images`` and ``refuse_unreadable``.
+    """
+    items = list_images(data, labelled)
+    order = np.random.default_rng(seed).permutation(len(items))[:data.num_samples]
+    chosen = [items[k] for k in order]
+    refuse_unreadable(chosen)
+    return chosen
+
+
 class ImageBatches:
     """Batches of an image folder or label file; see ``open_loader``."""
 
@@ -99,9 +113,7 @@ class ImageBatches:
         self.data, self.labelled = data, labelled
         self.name, self.size = _image_input(data, inputs, section)
         self.sizes = [i.name for i in inputs if i.name != self.name]
-        items = list_images(data)
-        order = np.random.default_rng(seed).permutation(len(items))[:data.num_samples]
-        self.items = [items[k] for k in order]
+        self.items = chosen_images(data, seed, labelled)
         self.labels = (np.array([class_number(i) for i in self.items], np.int64) if labelled
                        else None)
 
@@ -134,10 +146,10 @@ class HookBatches:
         loader = call_hook(self.data.loader, arguments=self.data.loader_args,
                            setting=f"{self.section}.loader_args")
         if not self.labelled:
-            yield from as_batches(loader, self.inputs)
+            yield from as_batches(loader, self.inputs, f"'{self.data.loader}'")
             return
         count = 0
-        for batch in loader:
+        for batch in batches_of(loader, f"'{self.data.loader}'"):
             if not isinstance(batch, (list, tuple)) or len(batch) < 2:
                 raise DataError(f"{self.section}.loader '{self.data.loader}' must yield "
                                 "(inputs, labels) pairs")

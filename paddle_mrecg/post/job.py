@@ -92,7 +92,7 @@ def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = 
     inputs = [config.global_.model_dir] if config.global_.model_dir else []
     with ResultDir(config.global_.save_dir, config.global_.resume, inputs,
                    config.global_.overwrite) as result_dir:
-        job = Job(prepare(model, data_loader, config), result_dir)
+        job = Job(prepare(model, data_loader, config, result_dir.shown), result_dir)
         with contextlib.closing(job.prepared.network.store), contextlib.closing(job.board):
             scores = score_float(job, result_dir, evaluator)
             job.reconstruct()

@@ -8,9 +8,10 @@ lie in files beyond that.
 """
 import dataclasses
 import math
-from typing import List
+from typing import List, Optional
 
-from ..compat import available_bytes, free_bytes, in_memory_folder, resident_bytes
+from ..compat import (available_bytes, free_bytes, in_memory_folder, resident_bytes,
+                      same_disk)
 from ..data.store import ActivationStore
 from ..errors import OutputError
 from ..report.progress import get_logger
@@ -45,12 +46,14 @@ class Forecast:
         limit(float): ``Global.memory_limit_mb``.
         batch(tuple): MRECG.batch_size, and the part of the largest training step that grows with
             each of its samples.
+        result(float): what the folder of the result holds at most, states of units included.
     """
 
     process: float
     stages: List[Stage]
     limit: float
     batch: tuple = (0, 0.0)
+    result: float = 0.0
 
     @property
     def largest(self) -> Stage:
@@ -129,24 +132,43 @@ class Start:
     count: int
 
 
-def tell(expected: Forecast, store: ActivationStore):
+def tell(expected: Forecast, store: ActivationStore, place: Optional[str] = None):
     """Log what the job will hold, and give the store what the rest leaves to it.
 
+    Args:
+        expected(Forecast): of the job.
+        store(ActivationStore): of its samples.
+        place(str, optional): folder of the result. Default: None, nothing is written.
+
     Raises:
-        OutputError: the temporary folder has no room for what does not stay in memory.
+        OutputError: the temporary folder has no room for what does not stay in memory, or
+            ``place`` none for the result.
     """
     text, *warnings = expected.sentences(store.directory)
     get_logger().info(text)
     for warning in warnings:
         get_logger().warning(warning)
-    free = free_bytes(store.directory)
+    _refuse_full(expected, store.directory, place)
+    store.bound(expected.cache)
+
+
+def _refuse_full(expected: Forecast, temporary: str, place: Optional[str]):
+    free = free_bytes(temporary)
     if expected.files > free:
         raise OutputError(f"{_mib(expected.files)} of samples and activations will not stay in "
-                          f"memory, and the temporary folder '{store.directory}' has "
+                          f"memory, and the temporary folder '{temporary}' has "
                           f"{_mib(free)} left: set TMPDIR to a folder with more room, raise "
                           "Global.memory_limit_mb, set Global.cache_dtype=float16, or lower "
                           "Data.num_samples or Data.views")
-    store.bound(expected.cache)
+    if place is None:
+        return
+    shared = expected.files if expected.files and same_disk(temporary, place) else 0.0
+    free = free_bytes(place)
+    if expected.result + shared > free:
+        beside = f" next to {_mib(shared)} of activations in '{temporary}'" if shared else ""
+        raise OutputError(f"the result needs up to {_mib(expected.result)}{beside}, and "
+                          f"'{place}' has {_mib(free)} left: free space or choose another "
+                          "Global.save_dir")
 
 
 def _mib(size: float) -> str:

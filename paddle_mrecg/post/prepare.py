@@ -5,7 +5,7 @@ probe, calibrate, cut, plan.
 import dataclasses
 import os
 import time
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 from ..config import Config
 from ..compat import resident_bytes
@@ -100,8 +100,13 @@ def read_model(model, config: Config) -> Graph:
     return load_graph(model, config.global_.model_filename, config.global_.params_filename)
 
 
-def prepare(model, data_loader, config: Config) -> Prepared:
+def prepare(model, data_loader, config: Config, place: Optional[str] = None) -> Prepared:
     """Read the model and the data, find all grids, cut the graph into modules.
+
+    Args:
+        model, data_loader: as of ``quant_post_mrecg``.
+        config(Config): complete settings.
+        place(str, optional): folder of the result, whose room is checked. Default: None.
 
     Raises:
         MrecgError: see the functions called; nothing has been written yet.
@@ -134,7 +139,7 @@ def prepare(model, data_loader, config: Config) -> Prepared:
     layers, modules = _cut(graph, found, scheme, config)
     count = len(next(iter(samples.values())))
     expected = forecast(Sizes(graph, found, scheme), layers, modules, config, Start(process, count))
-    tell(expected, store)
+    tell(expected, store, place)
     steps = calibrate.calibration_steps(config.quant_post, count)
     with Progress("Calibration", steps) as bar:
         state = NetworkState.nearest(

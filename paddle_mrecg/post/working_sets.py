@@ -28,6 +28,10 @@ _LIBRARIES = 50 * (1 << 20)  # kernels' own buffers
 _KEPT = 5.0  # copies of all weights: codes before and after, rounding variables, the program
 _OBSERVED = 5.0  # copies of an activation while its values are counted
 _SYSTEMS = 5.0  # copies of a layer's system of equations
+_REPORTS = 4.0 * MIB  # tables, pictures, VisualDL's records, the programs' ops
+_PROGRAMS = 4  # the result, and nearest rounding, with biases, and solved, to compare with
+_FINISHED = 3.0  # of the weights: codes in 16 bits and rounding variables, of both passes
+_STATE = 8.0  # of a unit's weights: variables, best ones, moments; old and new file
 _GATHERED = 6.0  # copies of the rows that are added to it
 
 
@@ -112,7 +116,23 @@ def forecast(sizes: Sizes, layers: List[Module], modules: List[Module], config: 
         steps, growth = _training(sizes, modules, config, count, given, half)
         stages += steps
     return Forecast(start.process + _KEPT * weights, stages,
-                    config.global_.memory_limit_mb * float(MIB), (batch, growth))
+                    config.global_.memory_limit_mb * float(MIB), (batch, growth),
+                    _result_bytes(sizes, modules, config))
+
+
+def _result_bytes(sizes: Sizes, modules: List[Module], config: Config) -> float:
+    """What lies in the folder of the result at the end at most: the program, the float one and the
+    baselines that are scored, finished units, and the state of one in training.
+    """
+    graph = sizes.graph
+    weights = float(sum(v.nbytes for v in graph.params.values()))
+    quantized = float(sum(graph.params[n].nbytes for n in sizes.scheme.weights))
+    result = _REPORTS + weights + _PROGRAMS * (weights - 0.75 * quantized)
+    if config.mrecg.num_iters:
+        units = [u for units in _tilings(graph, modules, config) for u in units]
+        largest = max([sum(graph.params[n].nbytes for n in u.weights) for u in units], default=0)
+        result += _FINISHED * quantized + _STATE * largest
+    return result
 
 
 def _solving(sizes: Sizes, layers, count: int, given: float, half: float) -> Stage:

@@ -5,7 +5,7 @@ import json
 import os
 from typing import Sequence
 
-from ..errors import OutputError
+from ..errors import OutputError, is_users
 from .progress import get_logger
 from .publish import CONTENT, Swap, remove
 
@@ -128,9 +128,16 @@ class ResultDir:
         self._lock.close()
         if resumable and error is not None:
             get_logger().info("finished units are kept: run again with Global.resume=true to go on")
-        if isinstance(error, OSError) and error.errno in NO_SPACE:
-            raise OutputError(f"writing to '{self.shown}' failed ({error.strerror}): free space or "
-                              "choose another Global.save_dir") from error
+        if isinstance(error, OSError) and error.errno in NO_SPACE and not is_users(error):
+            raise OutputError(self._no_space(error)) from error
+
+    def _no_space(self, error: OSError) -> str:
+        """Which place is full; an error without a name comes from a file of the result."""
+        name = os.path.realpath(error.filename) if isinstance(error.filename, str) else None
+        ours = name is None or name.startswith((self.save_dir + os.sep, self.staging + os.sep))
+        return (f"writing to '{self.shown if ours else os.path.dirname(name)}' failed "
+                f"({error.strerror}): free space"
+                + (" or choose another Global.save_dir" if ours else " there"))
 
     def _refuse_foreign(self):
         """A model.pdmodel without a report.json of ours was not written by us: never replace it."""

@@ -79,13 +79,17 @@ def test_runtimes_import_nothing_from_the_working_directory(tmp_path, monkeypatc
     assert not outcome.failure and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("arrays", [dict(image=np.array([None])), dict(image=np.float32(1)),
-                                    dict(image=np.array(["a"]))], ids=["object", "0-d", "text"])
-def test_inputs_that_are_not_numbers_are_one_sentence(arrays, tmp_path, capsys):
+@pytest.mark.parametrize("arrays, words", [
+    (dict(image=np.array([None])), "holds an array of Python objects, which would be unpickled"),
+    (dict(image=np.float32(1)), "is float32 of shape ()"), (dict(image=np.array(["a"])), "is <U1")],
+                         ids=["object", "0-d", "text"])
+def test_inputs_that_are_not_numbers_are_one_sentence(arrays, words, tmp_path, capsys):
     folder = received(tmp_path / "received", "")
     np.savez(tmp_path / "x.npz", **arrays)
+    capsys.readouterr()
     assert cli.main(["check", str(folder), "--inputs", str(tmp_path / "x.npz")]) == 2
-    assert "x.npz" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "x.npz" in printed and words in printed and printed.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", [["export", "--target", "inference"], ["check"]])

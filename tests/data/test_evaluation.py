@@ -106,3 +106,19 @@ def test_evaluator_of_the_user(monkeypatch):
         evaluate("wrong")
     with pytest.raises(DataError, match="Evaluation.evaluator_args"):
         evaluate("score", fctor=1)
+
+
+def test_what_is_wrong_with_labels_shows_before_anything_is_scored(tmp_path):
+    labels = tmp_path / "labels.txt"
+    for text, words in ((None, "cannot be read"), ("no.png 1\n", "line 1: .*does not exist")):
+        if text:
+            labels.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=words):
+            make_evaluator(Evaluation(data=Data(label_file=str(labels))), 0)
+
+
+@pytest.mark.parametrize("evaluation", [Evaluation(evaluator="no_such_module:score"),
+                                        Evaluation(data=Data(loader="no_such_module:load"))])
+def test_a_function_that_is_not_there_shows_at_once(evaluation):
+    with pytest.raises(DataError, match="no module named 'no_such_module'"):
+        make_evaluator(evaluation, 0)

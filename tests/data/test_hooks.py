@@ -7,8 +7,9 @@ import pytest
 
 from paddle_mrecg.config import Data
 from paddle_mrecg.data import call_hook, open_loader
-from paddle_mrecg.errors import DataError
+from paddle_mrecg.errors import DataError, is_users
 from paddle_mrecg.graph.graph import TensorInfo
+from paddle_mrecg.report.progress import get_logger
 
 MODULE = """
 import numpy as np
@@ -19,6 +20,9 @@ def batches(count=2, label=True):
     for k in range(count):
         x = np.full((2, 1), k, "float32")
         yield (x, np.array([[k], [k]])) if label else x
+def broken():
+    yield np.zeros((2, 1), "float32"), np.zeros(2, int)
+    raise LookupError("mine")
 class Group:
     @staticmethod
     def make():
@@ -75,4 +79,21 @@ def test_labelled_needs_pairs(module):
     loader = open_loader(Data(loader=f"{module}:batches", loader_args={"label": False}),
                          [TensorInfo("x", (-1, 1))], 0, True)
     with pytest.raises(DataError, match=r"must yield \(inputs, labels\) pairs"):
+        list(loader)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_exceptions_inside_a_loader_pass_and_are_named_once(module, labelled, capsys):
+    get_logger()
+    loader = open_loader(Data(loader=f"{module}:broken"), [TensorInfo("x", (-1, 1))], 0, labelled)
+    with pytest.raises(LookupError, match="mine") as caught:
+        list(loader)
+    assert is_users(caught.value) and caught.traceback[-1].name == "broken"
+    line = f"ERROR: '{module}:broken' raised LookupError: this is your own code, not paddle_mrecg"
+    assert capsys.readouterr().err.count(line) == 1
+
+
+def test_a_loader_that_is_not_iterable_is_named(module):
+    loader = open_loader(Data(loader=f"{module}:Group.make"), [TensorInfo("x", (-1, 1))], 0, True)
+    with pytest.raises(DataError, match=f"'{module}:Group.make' is a int"):
         list(loader)

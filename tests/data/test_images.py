@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The image reader against hand-made images."""
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -136,6 +138,32 @@ def test_folders_and_label_files_of_no_use(folder, change, words):
         list_images(Data(**{k: str(folder / v) for k, v in change.items()}))
 
 
+def test_all_wrong_lines_of_a_label_file_are_named_at_once(folder):
+    (folder / "labels.txt").write_text("0.png 0\nnone.png 1\n1.png cat\nalone\n\x00 2\n",
+                                       encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        list_images(Data(label_file=str(folder / "labels.txt")), labelled=True)
+    text = str(caught.value)
+    assert "\n" not in text and "line 1" not in text
+    for words in ("line 2: file '.*none.png' does not exist", "line 3: image .* has label 'cat'",
+                  "line 4: file '.*alone' does not exist", "line 5: file "):
+        assert re.search(words, text), text
+
+
+def test_many_wrong_lines_are_counted(folder):
+    (folder / "labels.txt").write_text("x.png 1\n" * 100, encoding="utf-8")
+    with pytest.raises(DataError, match="line 8: [^;]*; and 92 more"):
+        list_images(Data(label_file=str(folder / "labels.txt")))
+
+
+def test_all_files_that_are_not_images_are_named_at_once(folder):
+    for name in ("1.png", "4.bmp"):
+        (folder / name).write_bytes(b"not an image")
+    with pytest.raises(DataError, match="remove or replace these 2 files") as caught:
+        opened(folder)
+    assert all(f"{name}' cannot be read" in str(caught.value) for name in ("1.png", "4.bmp"))
+
+
 def opened(folder, labelled=True, seed=0, **change):
     data = Data(**dict(dict(image_dir=str(folder), label_file=str(folder / "labels.txt"),
                             batch_size=2, **RAW), **change))
@@ -199,10 +227,11 @@ def test_pixels_of_more_than_8_bits_are_scaled(name, pixels, tmp_path):
 
 
 def test_pictures_of_an_earlier_result_are_not_images(tmp_path):
-    for place in ("photo.png", "out/oscillation.png", "out/visualdl/x.png", ".partial/x.png"):
+    for place in ("photo.png", "out/oscillation.png", "out/visualdl/x.png", ".partial/x.png",
+                  "new.partial/result/oscillation.png"):
         (tmp_path / place).parent.mkdir(exist_ok=True, parents=True)
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / place)
-    for name in ("report.json", "resolved_config.yaml"):
-        (tmp_path / "out" / name).touch()
+    for name in ("out/report.json", "out/resolved_config.yaml", "new.partial/.paddle_mrecg"):
+        (tmp_path / name).touch()
     found = list_images(Data(image_dir=str(tmp_path)))
     assert [i.path.name for i in found] == ["photo.png"]

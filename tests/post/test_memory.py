@@ -13,7 +13,8 @@ from paddle_mrecg.errors import OutputError
 from paddle_mrecg.graph.partition import modules_of
 from paddle_mrecg.graph.probe import probe
 from paddle_mrecg.graph.writer import save_program
-from paddle_mrecg.post import memory
+from paddle_mrecg.post import memory, unit_state
+from paddle_mrecg.post.checkpoint import Checkpoint
 from paddle_mrecg.post.job import quant_post_mrecg
 from paddle_mrecg.post.memory import MIB, UNIT_TRAINING, Forecast, Stage, Start
 from paddle_mrecg.post.scheme import build_scheme
@@ -115,6 +116,61 @@ def test_too_little_room_for_files_is_said_before_the_start(monkeypatch, tmp_pat
     monkeypatch.setattr(memory, "free_bytes", lambda path: 3000 * MIB)
     with pytest.raises(OutputError, match="3,900 MiB.*3,000 MiB left.*TMPDIR"):
         memory.tell(a_forecast(cache=5000, limit=2500), store)
+
+
+@pytest.mark.parametrize("shared, room, words", [
+    (True, 4100, "result needs up to 300 MiB next to 3,900 MiB of activations.*has 4,100 MiB left"),
+    (True, 4300, None), (False, 4100, None),
+    (False, 200, "result needs up to 300 MiB, and 'place' has 200 MiB left.*Global.save_dir")])
+def test_too_little_room_for_the_result_is_said_before_the_start(shared, room, words, monkeypatch,
+                                                                 tmp_path):
+    store = ActivationStore(1, str(tmp_path))
+    monkeypatch.setattr(memory, "same_disk", lambda *_: shared)
+    monkeypatch.setattr(memory, "free_bytes",
+                        lambda path: MIB * (room if path == "place" else 4000))
+    expected = a_forecast(cache=5000, limit=2500)
+    expected.result = 300 * MIB
+    if words is None:
+        memory.tell(expected, store, "place")
+        return
+    with pytest.raises(OutputError, match=words):
+        memory.tell(expected, store, "place")
+    memory.tell(expected, store)  # nothing is written: no room is needed
+
+
+def test_a_job_without_room_stops_before_it_calibrates(tmp_path, monkeypatch):
+    save_program(tiny_graph(), str(tmp_path / "float"))
+    monkeypatch.setattr(memory, "free_bytes",
+                        lambda path: 1.0 if path.endswith("out") else 1e12)
+    monkeypatch.setattr("paddle_mrecg.post.calibrate.activation_encodings", lambda *_: 1 / 0)
+    with pytest.raises(OutputError, match="the result needs up to 4 MiB.*out' has 0 MiB left"):
+        quant_post_mrecg(str(tmp_path), batches(), settings(), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_result_stays_within_the_room_that_was_asked_for(tmp_path, monkeypatch):
+    """Without the fixed share for reports, whose size does not depend on the model."""
+    graph = tiny_graph(channels=96)
+    save_program(graph, str(tmp_path / "float"))
+    monkeypatch.setattr(unit_state, "STATE_SECONDS", 0.0)
+    monkeypatch.setattr(unit_state, "SAVING_SHARE", np.inf)
+    largest, write = [0], Checkpoint.write
+
+    def watched(*args):
+        write(*args)
+        largest.append(size_of(tmp_path / "out.partial"))
+    monkeypatch.setattr(Checkpoint, "write", watched)
+    expected = []
+    monkeypatch.setattr(memory, "_refuse_full", lambda forecast, *_: expected.append(forecast))
+    quant_post_mrecg(str(tmp_path), batches(), settings(num_iters=3), str(tmp_path / "out"))
+    programs = size_of(tmp_path / "out", ".pd*")
+    weights = sum(v.nbytes for v in graph.params.values())
+    needed = max(largest) + weights + 4 * programs
+    assert needed < expected[0].result - 4 * MIB < 3 * needed
+
+
+def size_of(folder, pattern="*"):
+    return sum(p.stat().st_size for p in folder.rglob(pattern) if p.is_file())
 
 
 def test_samples_that_were_read_move_to_files_when_steps_need_the_memory(tmp_path):
