@@ -20,7 +20,7 @@ from typing import Dict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from demo import compare_observers, compare_steps  # noqa: E402
+from demo import compare_observers, compare_steps, robustness  # noqa: E402
 from demo.headline import (PICTURE, draw_picture, headline_table,  # noqa: E402
                            picture_is_current)
 from demo.mobile.cells import markdown as deployment_table  # noqa: E402
@@ -30,11 +30,14 @@ from demo.results import cell, load_results, markdown_table, provenance, summari
 MARKDOWN_BLOCK = re.compile(
     r"(<!-- results:(?P<name>\S+)(?P<where>[^\n]*?) *-->\n).*?(<!-- /results -->)", re.DOTALL)
 NOT_YET = "not measured yet"
-TABLES = {  # name -> (folder of cells, its table)
+TABLES = {  # name -> (folder of cells or file, its table)
     "mobile/cells": ("mobile/results/cells", deployment_table),
     "steps": ("results/step_cells", compare_steps.table),
     "observers": ("results/observer_cells", compare_observers.table),
     "slim/post": ("slim/results/post_cells", compare_post.table),
+    "kills": ("results/kills.json", robustness.kills),
+    "fuzz": ("results/fuzz.json", robustness.fuzz),
+    "memory": ("results/memory.json", robustness.memory),
 }
 YAML_BLOCK = re.compile(r"(^# result: (?P<name>\S+)(?P<where>[^\n]*)\n)((?:^#   [^\n]*\n)*)",
                         re.MULTILINE)
