@@ -112,3 +112,15 @@ def worst(expected: Mapping[str, np.ndarray], actual: Mapping[str, np.ndarray],
     """The largest measure over ``names``; a missing tensor counts as infinitely far."""
     return max((measure(expected[n], actual[n]) if n in actual else float("inf")
                 for n in names if n in expected), default=0.0)
+
+
+def furthest(expected: Mapping[str, np.ndarray], actual: Mapping[str, np.ndarray],
+             ends: Sequence[str]) -> Dict[str, float]:
+    """Largest figures over the outputs; empty when no output can be simulated or shapes differ."""
+    pairs = [(expected[n], actual[n]) for n in ends
+             if n in actual and actual[n].shape == expected[n].shape]
+    if not pairs or len(pairs) < len(ends):
+        return {}
+    far = differences(pairs)
+    return dict(max_abs_diff=far["max_abs_diff"], mean_abs_diff=far["mean_abs_diff"],
+                relative=max(relative(a, b) for a, b in pairs))

@@ -7,7 +7,7 @@ from typing import Dict, List, Mapping, Sequence
 
 import numpy as np
 
-from ..compare import differences, in_front_of_choices, relative
+from ..compare import differences, furthest, in_front_of_choices, relative
 from ...errors import ConfigError, ModelError, MrecgError
 from ..lite.convert import convert
 from ..lite.env import find_lite
@@ -125,8 +125,7 @@ def check(graph: Graph, feed: Mapping[str, np.ndarray], runtimes: Sequence[str] 
     shaken = simulate(graph, feed, ends, JITTER)
     cut_graph = cut(graph, points)
     job = _Job(graph, cut_graph, layers(cut_graph), feed, cut_feed(cut_graph, feed, values), values,
-               ends, tolerance, seconds,
-               _whole(values, shaken, ends))
+               ends, tolerance, seconds, furthest(values, shaken, ends))
     rows, why = _arm_table(graph) if arm else ([], "")
     return CheckReport(len(next(iter(feed.values()))), len(job.layers), tolerance,
                        max((float(np.abs(values[n]).max()) for n in ends), default=0.0), job.jitter,
@@ -148,6 +147,11 @@ class _Job:
     seconds: int
     jitter: Dict[str, float]
 
+    @property
+    def limit(self) -> float:
+        """How far apart whole runs may be that agree."""
+        return max(self.tolerance, 3.0 * self.jitter.get("relative", 0.0))
+
 
 def _arm_table(graph: Graph):
     try:
@@ -165,7 +169,7 @@ def _judge(job: _Job, name: str) -> RuntimeFinding:
             found.why += f"; because of {OPTIMIZATION.text}: {OPTIMIZATION.cure}"
         return found
     found = RuntimeFinding(name, AGREES, notes=list(whole.notes),
-                           **_whole(job.values, whole.outputs, job.ends))
+                           **furthest(job.values, whole.outputs, job.ends))
     parts = RUNTIMES[name](job.cut_graph, job.cut_feed, job.seconds)
     if parts.outputs is None:
         found.notes.append(f"layers could not be compared: {parts.failure}")
@@ -188,7 +192,11 @@ def _judge(job: _Job, name: str) -> RuntimeFinding:
 
 
 def _blame_optimization(job: _Job, name: str, found: RuntimeFinding):
-    """Where no cause is known, the runtime's rewriting of the graph may be it."""
+    """Where no cause is known, the runtime's rewriting of the graph may be it: if whole runs differ
+    with it and agree without.
+    """
+    if found.relative is not None and found.relative <= job.limit:
+        return
     unknown = [layer for layer in found.findings if layer.cause == UNKNOWN.text]
     if len(unknown) < len(found.findings) or not _agrees_unoptimized(job, name):
         return
@@ -205,8 +213,7 @@ def _agrees_unoptimized(job: _Job, name: str) -> bool:
     plain = run_inference(_with_outputs(job.graph, job.ends), job.feed, job.seconds, optimize=False)
     if plain.outputs is None:
         return False
-    far = _whole(job.values, plain.outputs, job.ends).get("relative", float("inf"))
-    return far <= max(job.tolerance, 3.0 * job.jitter.get("relative", 0.0))
+    return furthest(job.values, plain.outputs, job.ends).get("relative", float("inf")) <= job.limit
 
 
 def _together(job: _Job, name: str, outputs, found: RuntimeFinding):
@@ -229,7 +236,7 @@ def _together(job: _Job, name: str, outputs, found: RuntimeFinding):
     if max(difference for difference, _ in wrong) > job.tolerance:
         layer = next(layer for difference, layer in wrong if difference > job.tolerance)
         return DIFFERS, f"at {layer.name}, in a whole run alone: report this model"
-    if other > max(job.tolerance, 3.0 * job.jitter.get("relative", 0.0)):
+    if other > job.limit:
         return DIFFERS, ("the outputs change when tensors inside are read: the runtime's graph "
                          "optimization fuses across quantizers")
     return EDGE, _amplified(job, seen)
@@ -286,15 +293,3 @@ def _finding(job: _Job, layer: Layer, runtime: str,
     return LayerFinding(layer.name, layer.output, layer.ops[-1].type,
                         differences([(expected, actual)])["max_abs_diff"], far, cause.text,
                         cause.cure, cause.x86_only)
-
-
-def _whole(expected: Mapping[str, np.ndarray], actual: Mapping[str, np.ndarray],
-           ends: Sequence[str]) -> Dict[str, float]:
-    """Largest figures over the outputs; empty when no output can be simulated or shapes differ."""
-    pairs = [(expected[n], actual[n]) for n in ends
-             if n in actual and actual[n].shape == expected[n].shape]
-    if not pairs or len(pairs) < len(ends):
-        return {}
-    far = differences(pairs)
-    return dict(max_abs_diff=far["max_abs_diff"], mean_abs_diff=far["mean_abs_diff"],
-                relative=max(relative(a, b) for a, b in pairs))
