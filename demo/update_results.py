@@ -12,6 +12,7 @@ drawn again too; the names in ``TABLES`` stand for tables that a script makes of
 """
 
 import argparse
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -20,24 +21,21 @@ from typing import Dict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from demo import compare_observers, compare_steps, robustness  # noqa: E402
 from demo.headline import (PICTURE, draw_picture, headline_table,  # noqa: E402
                            picture_is_current)
-from demo.mobile.cells import markdown as deployment_table  # noqa: E402
-from demo.slim import compare_post  # noqa: E402
 from demo.results import cell, load_results, markdown_table, provenance, summarise  # noqa: E402
 
 MARKDOWN_BLOCK = re.compile(
     r"(<!-- results:(?P<name>\S+)(?P<where>[^\n]*?) *-->\n).*?(<!-- /results -->)", re.DOTALL)
 NOT_YET = "not measured yet"
 TABLES = {  # name -> (folder of cells or file, its table)
-    "mobile/cells": ("mobile/results/cells", deployment_table),
-    "steps": ("results/step_cells", compare_steps.table),
-    "observers": ("results/observer_cells", compare_observers.table),
-    "slim/post": ("slim/results/post_cells", compare_post.table),
-    "kills": ("results/kills.json", robustness.kills),
-    "fuzz": ("results/fuzz.json", robustness.fuzz),
-    "memory": ("results/memory.json", robustness.memory),
+    "mobile/cells": ("mobile/results/cells", "demo.mobile.cells:markdown"),
+    "steps": ("results/step_cells", "demo.compare_steps:table"),
+    "observers": ("results/observer_cells", "demo.compare_observers:table"),
+    "slim/post": ("slim/results/post_cells", "demo.slim.compare_post:table"),
+    "kills": ("results/kills.json", "demo.robustness:kills"),
+    "fuzz": ("results/fuzz.json", "demo.robustness:fuzz"),
+    "memory": ("results/memory.json", "demo.robustness:memory"),
 }
 YAML_BLOCK = re.compile(r"(^# result: (?P<name>\S+)(?P<where>[^\n]*)\n)((?:^#   [^\n]*\n)*)",
                         re.MULTILINE)
@@ -54,12 +52,20 @@ def parse_where(text: str) -> Dict[str, str]:
     return dict(pair.split("=", 1) for pair in text.split())
 
 
+def table_of_cells(name: str, demo_dir: Path) -> str:
+    """One of ``TABLES``. What makes it is imported now: some of it brings Paddle along, which
+    filling in other results does not need.
+    """
+    folder, maker = TABLES[name]
+    module, function = maker.split(":")
+    return getattr(importlib.import_module(module), function)(demo_dir / folder)
+
+
 def fill_markdown(text: str, demo_dir: Path) -> str:
     """``text`` with every results block renewed."""
     def renew(match):
         if match["name"] in TABLES:
-            folder, table = TABLES[match["name"]]
-            return f"{match[1]}{table(demo_dir / folder)}\n{match[4]}"
+            return f"{match[1]}{table_of_cells(match['name'], demo_dir)}\n{match[4]}"
         if match["name"] == "headline":
             table = headline_table(demo_dir, **parse_where(match["where"]))
             return f"{match[1]}{table}\n{match[4]}"

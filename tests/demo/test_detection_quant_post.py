@@ -34,7 +34,7 @@ def test_a_missing_folder_is_said_and_skipped(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MRECG_SHARED_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)  # no export of an earlier run
     assert quant_post.main(["--model", "yolo_fastest", "--save_dir", str(tmp_path / "out")]) == 1
-    assert "skipped: no weights/yolo-fastest-1.1" in capsys.readouterr().out
+    assert "skipped: yolo_fastest needs weights/yolo-fastest-1.1" in capsys.readouterr().out
 
 
 def report(value):
