@@ -90,6 +90,18 @@ def _ask(request):
     return f"the helper process ended ({problem})"
 
 
+def _leave_helper():
+    """In a forked process: the helper is its parent's, and would answer both through one pipe."""
+    global _lock, _server
+    if _server is not None:
+        atexit.unregister(_server.close)
+    _lock, _server = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_helper)
+
+
 class _Gone(Exception):
     """The helper has ended, or does not answer."""
 

@@ -165,8 +165,8 @@ def _refuse_full(expected: Forecast, temporary: str, place: Optional[str]):
     shared = expected.files if expected.files and same_disk(temporary, place) else 0.0
     free = free_bytes(place)
     if expected.result + shared > free:
-        beside = f" next to {_mib(shared)} of activations in '{temporary}'" if shared else ""
-        raise OutputError(f"the result needs up to {_mib(expected.result)}{beside}, and "
+        more = f" next to {_mib(shared)} of activations in '{temporary}'" if shared else ""
+        raise OutputError(f"the result needs up to {_mib(expected.result)}{more}, and "
                           f"'{place}' has {_mib(free)} left: free space or choose another "
                           "Global.save_dir")
 

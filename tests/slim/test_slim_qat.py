@@ -55,7 +55,7 @@ def test_learned_scales_survive_the_save(name, tiny_net, tmp_path, registered):
     with open(f"{exported.save_dir}/encodings.json", encoding="utf-8") as file:
         stored = json.load(file)
     for _, layer in quantized_layers(model):
-        np.testing.assert_array_equal(np.ravel(stored[layer.weight.name]["scale"]),
+        np.testing.assert_array_equal(np.float32(stored[layer.weight.name]["scale"]).ravel(),
                                       layer.weight_quanter.step().numpy())
 
 
