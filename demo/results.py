@@ -20,6 +20,10 @@ FORMAT_VERSION = 1
 COUNTS = ("units", "iterations", "seconds")  # costs: shown without decimals
 
 
+STAGES = {"float": "float", "nearest": "nearest", "nearest_bias": "nearest + bias",
+          "solved": "solved", "quantized": "MRECG"}  # program in a report -> name in tables
+
+
 def run_record(setting: Dict[str, str], seed: int, measured: Dict[str, float], **extra) -> Dict:
     """One run; ``extra`` (samples, seconds, ...) is kept but not tabulated."""
     return dict(setting=setting, seed=seed,
@@ -28,12 +32,16 @@ def run_record(setting: Dict[str, str], seed: int, measured: Dict[str, float], *
 
 
 def recovery(report, metric: str) -> Dict[str, Optional[float]]:
-    """``float``, ``nearest``, ``quantized`` of one metric, and ``recovered``:
-    percent of the loss won back.
+    """One metric of all programs of a job, by the names in ``STAGES``, and ``recovered %``: percent
+    of the loss of nearest rounding with corrected biases that was won back. A job that trains
+    nothing ends with the solved roundings and scores them once.
     """
-    measured = {stage: report.metrics[stage][metric] for stage in ("float", "nearest", "quantized")}
+    found = {name: report.metrics[stage][metric] for stage, name in STAGES.items()
+             if stage in report.metrics}
+    found.setdefault("solved", found["MRECG"])
     share = report.recovered(metric)
-    return dict(measured, recovered=None if share is None else 100.0 * share)
+    return {**{name: found[name] for name in STAGES.values() if name in found},
+            "recovered %": None if share is None else 100.0 * share}
 
 
 def measured(report, metric: str) -> Dict[str, float]:

@@ -68,12 +68,12 @@ def quantize(args, bits: int, seed: int, calibrate, evaluate, save_dir: Path):
 
 def print_table(records, save_dirs):
     """Accuracy per data set and bits over seeds, and where the pictures are."""
-    rows = [("data", "bits", "float", "nearest", "MRECG", "recovered")]
+    rows = [("data", "bits", *results.STAGES.values(), "recovered")]
     for row in results.summarise(records):
         measured = {k: results.cell(v) for k, v in row["measured"].items()}
-        rows.append((row["setting"]["data"], row["setting"]["bits"], measured["float"],
-                     measured["nearest"],
-                     measured["MRECG"], measured.get("recovered %", "–")))
+        rows.append((row["setting"]["data"], row["setting"]["bits"],
+                     *(measured.get(name, "–")
+                       for name in (*results.STAGES.values(), "recovered %"))))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     print("\naccuracy in percent; recovered: share won back of what nearest + bias loses")
     for row in rows:
@@ -95,8 +95,6 @@ def measure(args, name, calibrate, evaluate):
             seconds = round(time.perf_counter() - start, 1)
             for metric in report.metrics["float"]:
                 measured = results.recovery(report, metric)
-                measured = {"float": measured["float"], "nearest": measured["nearest"],
-                            "MRECG": measured["quantized"], "recovered %": measured["recovered"]}
                 setting = dict(data="rendered lines" if name == "rendered" else metric,
                                bits=f"W{bits}A8")
                 records.append(results.run_record(setting, seed, measured, seconds=seconds,
