@@ -28,10 +28,15 @@ def test_nothing_is_lost(bench):
     assert bench.restored and sorted(os.listdir(bench.folder)) == ["float", "old", "whole"]
 
 
-def faults(bench, kill):
-    """Of a job that is killed there once, and started again."""
+def faults(bench, kill, surely=True):
+    """Of a job that is killed there once, and started again; none where it was not killed and need
+    not be.
+    """
     chain = Chain(bench, tempfile.mkdtemp(dir=bench.folder), with_old=True)
-    assert chain.run(kill, resume=False, fresh=False).killed
+    killed = chain.run(kill, resume=False, fresh=False).killed
+    if not (killed or surely):
+        return set()
+    assert killed
     run = chain.run(None, resume=True, fresh=False)
     if run.told("done"):
         chain.judge()
@@ -49,7 +54,10 @@ def test_faults_are_found(bench, monkeypatch):
         assert faults(bench, late) == {"units lost"}
     with monkeypatch.context() as patch:
         patch.setattr(scratch, "remove_leftovers", lambda *_: [])
-        assert faults(bench, dict(phase="first run", operation=20)) == {"files left behind"}
+        # a job forked from a process that has run jobs before does less there
+        found = [faults(bench, dict(phase="first run", operation=k), surely=False)
+                 for k in (20, 15, 11, 8, 6, 4)]
+        assert {"files left behind"} in found
     with monkeypatch.context() as patch:
         patch.setattr(Swap, "is_pending", False)
         assert {"results lost", "starts refused"} & faults(bench, middle)
