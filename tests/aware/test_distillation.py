@@ -38,7 +38,7 @@ def test_the_quantized_model_comes_nearer_without_labels():
     before = {name: p.numpy() for name, p in teacher.model.named_parameters()}
     model, penalty = paddle_mrecg.quant_aware_prepare(
         model, {"QuantAware": {"weight_bits": 2, "last_layer_weight_bits": 2}}, [images()])
-    momentum = paddle.optimizer.Momentum(0.05, parameters=penalty.parameter_groups())
+    momentum = paddle.optimizer.Momentum(0.002, parameters=penalty.parameter_groups())
     model.train()
     losses = []
     for _ in range(40):
