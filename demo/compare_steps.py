@@ -12,7 +12,6 @@ interrupted run goes on where it stopped. Seconds are those of the processor, so
 the machine does not count; those of scoring are left out.
 """
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -33,8 +32,7 @@ CELLS = ROOT / "demo" / "results" / "step_cells"
 SAMPLES = {**POST_SAMPLES, "PP-LCNetV2": (64, 325),
            "ResNet-20": (1024, 5000)}  # model -> (calibration samples, evaluation samples)
 BITS = ("W8A8", "W4A8", "W3A8", "W4A4", "W2A4")
-STEPS = {"float": "float", "nearest": "nearest", "nearest_bias": "nearest + bias",
-         "solved": "solved", "quantized": "reconstructed"}
+STEPS = {**results.STAGES, "quantized": "reconstructed"}
 
 
 def job(model, bits, equalize, preset, seed):
@@ -95,13 +93,14 @@ def options(setting) -> str:
             f"--equalize {setting['equalize']} --presets {setting['preset']}")
 
 
-def rows(folder: Path = CELLS):
-    """``(setting, measured of all seeds, samples)`` of all cells, in the order of the options."""
+def rows(cells):
+    """``((setting, scored, calibrated), runs of all seeds)`` of results files, in the order of the
+    options.
+    """
     found = {}
-    for path in sorted(folder.glob("*.json")):
-        for run in json.loads(path.read_text(encoding="utf-8"))["runs"]:
-            key = tuple(run["setting"].items()), run["samples"], run["calibration"]
-            found.setdefault(key, []).append(run)
+    for run in (run for cell in cells for run in cell["runs"]):
+        key = tuple(run["setting"].items()), run["samples"], run["calibration"]
+        found.setdefault(key, []).append(run)
     order = {name: k for k, name in enumerate(SAMPLES)}
     return sorted(found.items(), key=lambda item: (
         order[dict(item[0][0])["model"]], BITS.index(dict(item[0][0])["bits"]),
@@ -117,7 +116,7 @@ def table(folder: Path = CELLS) -> str:
     lines = ["| model | images, scored | bits | " + " | ".join(names)
              + " | seconds (one core) | units trained |",
              "|---|---|---|" + "---:|" * len(names) + "---:|---|"]
-    for (setting, scored, count), runs in rows(folder):
+    for (setting, scored, count), runs in rows(cells):
         setting = dict(setting)
         extra = "" if setting["equalize"] == "none" else f", equalize {setting['equalize']}"
         scores = [_spread([_score(r["measured"], n) for r in runs]) for n in names]

@@ -20,6 +20,7 @@ FORMAT_VERSION = 1
 COUNTS = ("units", "iterations", "seconds")  # costs: shown without decimals
 
 
+NOT_YET = "not measured yet"
 STAGES = {"float": "float", "nearest": "nearest", "nearest_bias": "nearest + bias",
           "solved": "solved", "quantized": "MRECG"}  # program in a report -> name in tables
 

@@ -4,9 +4,8 @@
 """
 from pathlib import Path
 
-from demo.results import describe_place, load_results
+from demo.results import NOT_YET, describe_place, load_results
 
-NOT_YET = "not measured yet"
 FAULTS = "units lost", "results lost", "other bytes", "files left behind"
 
 

@@ -23,11 +23,11 @@ sys.path.insert(0, str(ROOT))
 
 from demo.headline import (PICTURE, draw_picture, headline_table,  # noqa: E402
                            picture_is_current)
-from demo.results import cell, load_results, markdown_table, provenance, summarise  # noqa: E402
+from demo.results import (NOT_YET, cell, load_results, markdown_table,  # noqa: E402
+                          provenance, summarise)
 
 MARKDOWN_BLOCK = re.compile(
     r"(<!-- results:(?P<name>\S+)(?P<where>[^\n]*?) *-->\n).*?(<!-- /results -->)", re.DOTALL)
-NOT_YET = "not measured yet"
 TABLES = {  # name -> (folder of cells or file, its table)
     "mobile/cells": ("mobile/results/cells", "demo.mobile.cells:markdown"),
     "steps": ("results/step_cells", "demo.compare_steps:table"),

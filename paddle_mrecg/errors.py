@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors a user can cause. The command line prints one sentence and exits 2."""
+from typing import Sequence
 
 
 class MrecgError(Exception):
@@ -56,3 +57,9 @@ def mark_users(error: BaseException):
 def is_users(error: BaseException) -> bool:
     """Whether ``mark_users`` was told of it: such an exception is passed on as it is."""
     return getattr(error, "of_users_code", False)
+
+
+def listed(texts: Sequence[str], most: int = 16, separator: str = ", ") -> str:
+    """The first ``most`` texts and how many more there are, in one line of a message or a log."""
+    more = [f"and {len(texts) - most} more"] * (len(texts) > most)
+    return separator.join([*texts[:most], *more])

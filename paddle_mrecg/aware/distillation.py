@@ -64,10 +64,10 @@ class FloatTeacher:
         return paddle.add_n([self._divergence(a, b) for a, b in zip(given, wanted)])
 
     def _divergence(self, given, wanted):
-        share = F.softmax(wanted.astype("float32") / self.temperature, self.axis)
-        far = (F.log_softmax(wanted.astype("float32") / self.temperature, self.axis)
-               - F.log_softmax(given.astype("float32") / self.temperature, self.axis))
-        return (share * far).sum(self.axis).mean() * self.temperature ** 2
+        far = F.kl_div(F.log_softmax(given.astype("float32") / self.temperature, self.axis),
+                       F.softmax(wanted.astype("float32") / self.temperature, self.axis),
+                       reduction="none")
+        return far.sum(self.axis).mean() * self.temperature ** 2
 
 
 def _floating(outputs: Any) -> List[paddle.Tensor]:

@@ -9,13 +9,12 @@ from typing import List, Tuple
 import numpy as np
 import paddle
 
-from ..errors import ConfigError
+from ..errors import ConfigError, listed
 from ..report.progress import get_logger
 from .layers import quantized_layers
 from .look_ahead import Ends, Layers
 
 MASK = "quanter_mask"  # buffer of the model: 1 for each quantizable layer that is quantized
-MOST_NAMES = 16  # names in one line of the log
 
 
 def keep(model, names: List[str]):
@@ -70,15 +69,10 @@ def say(layers: Layers, ends: Ends, frozen: List[str], skipped: List[str]):
     bits = {name: layer.weight_quanter.bits for name, layer in layers}
     get_logger().info("%d layers are quantized", len(layers))
     for what, names in (("first", ends.first), ("last", ends.last)):
-        get_logger().info("%s layers: %s", what, _listed(
+        get_logger().info("%s layers: %s", what, listed(
             [f"{name} ({bits[name]} bits)" for name, _ in layers if name in names]))
     for why, names in (("run in training only", ends.idle),
                        ("stay float, for they do not train (QuantAware.quantize_frozen)", frozen),
                        ("stay float (QuantAware.skip)", skipped)):
         if names:
-            get_logger().info("layers that %s: %s", why, _listed(names))
-
-
-def _listed(names: List[str]) -> str:
-    more = [f"and {len(names) - MOST_NAMES} more"] * (len(names) > MOST_NAMES)
-    return ", ".join(names[:MOST_NAMES] + more)
+            get_logger().info("layers that %s: %s", why, listed(names))

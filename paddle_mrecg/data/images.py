@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..config import Data
-from ..errors import DataError
+from ..errors import DataError, listed
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -79,8 +79,9 @@ def _read_label_file(file: Path, folder: Optional[Path], labelled: bool) -> List
             problems.append(f"line {number}: {problem}")
         items.append(item)
     if problems:
-        raise DataError(f"label_file '{file}', {listed(problems)}: lines are `path label`, paths "
-                        "are relative to image_dir, or to the label file without one"
+        raise DataError(f"label_file '{file}', {listed(problems, NAMED_PROBLEMS, '; ')}: lines are "
+                        "`path label`, paths are relative to image_dir, or to the label file "
+                        "without one"
                         + (", and top1 and top5 need class numbers (for other scores set "
                            "Evaluation.evaluator)" if labelled else ""))
     if not items:
@@ -103,12 +104,6 @@ def _problem(item: Item, labelled: bool) -> str:
     return ""
 
 
-def listed(problems: List[str]) -> str:
-    """Some of many problems, in one sentence."""
-    more = [f"and {len(problems) - NAMED_PROBLEMS} more"] * (len(problems) > NAMED_PROBLEMS)
-    return "; ".join(problems[:NAMED_PROBLEMS] + more)
-
-
 def refuse_unreadable(items: List[Item]):
     """Look at the head of every image, so that what is not an image shows before hours are spent.
 
@@ -122,7 +117,7 @@ def refuse_unreadable(items: List[Item]):
         except DataError as error:
             problems.append(str(error).rpartition(": ")[0])
     if problems:
-        raise DataError(f"{listed(problems)}: remove or replace "
+        raise DataError(f"{listed(problems, NAMED_PROBLEMS, '; ')}: remove or replace "
                         + ("it" if len(problems) == 1 else f"these {len(problems)} files"))
 
 

@@ -14,7 +14,7 @@ from ..data.images import list_images
 from ..data.sources import stand_ins
 from ..deploy.first_run import first_run
 from ..deploy.lite.ops import lite_note
-from ..errors import ModelError
+from ..errors import ModelError, listed
 from ..graph.float_weights import float_weights
 from ..graph.fold import fold
 from ..graph.from_layer import graph_from_layer
@@ -34,7 +34,6 @@ from .walk import Network
 from .working_sets import Sizes, forecast
 
 PROBE_SAMPLES = 3
-NAMED = 16  # layers in one line of the log
 
 
 class Clock:
@@ -130,8 +129,7 @@ def prepare(model, data_loader, config: Config, place: Optional[str] = None) -> 
     notes = first_run(graph, few, float_graph.files) + _forward_only(found)
     if config.global_.target == "paddle_lite":
         notes += lite_note(graph)
-    left = {**_leave_unreached_float(graph, scheme, found),
-            **_leave_constants_float(graph, scheme, found)}
+    left = _leave_float(graph, scheme, found)
     float_tensors = float_weights(graph, scheme.weights, found.shapes, left)
     equalized = _equalize(graph, scheme, found, samples, config)
     clock.lap("equalize")
@@ -181,8 +179,7 @@ def expected_memory(config: Config) -> Forecast:
     process = resident_bytes()
     scheme = build_scheme(graph, config.quant_post, config.global_.target)
     found = probe(graph, stand_ins(graph, config))
-    _leave_unreached_float(graph, scheme, found)
-    _leave_constants_float(graph, scheme, found)
+    _leave_float(graph, scheme, found)
     count = config.data.num_samples
     if config.data.loader is None and config.data.image_dir is not None:
         count = min(count, len(list_images(config.data)))
@@ -203,9 +200,8 @@ def _equalize(graph: Graph, scheme, found, samples, config: Config) -> List[Equa
 
 def _say_first_and_last(scheme):
     for what, names in (("first", scheme.first), ("last", scheme.last)):
-        shown = [f"{n} ({scheme.weights[n].bits} bits)" for n in names[:NAMED]]
-        more = [f"and {len(names) - NAMED} more"] * (len(names) > NAMED)
-        get_logger().info("%s layers: %s", what, ", ".join(shown + more))
+        get_logger().info("%s layers: %s", what, listed(
+            [f"{n} ({scheme.weights[n].bits} bits)" for n in names]))
 
 
 def _forward_only(found) -> List[str]:
@@ -214,6 +210,12 @@ def _forward_only(found) -> List[str]:
         return []
     return [f"only Paddle's Executor runs {', '.join(types)}: layers in front of it are trained by "
             "the units that end there, for no gradient passes"]
+
+
+def _leave_float(graph: Graph, scheme, found) -> Dict[str, str]:
+    """Take from the scheme what the probe shows cannot be quantized; the reason for each weight."""
+    return {**_leave_unreached_float(graph, scheme, found),
+            **_leave_constants_float(graph, scheme, found)}
 
 
 def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:

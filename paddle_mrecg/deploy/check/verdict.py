@@ -4,21 +4,18 @@
 The measure is that of ``check``, asked in full only where a whole run leaves room for doubt.
 """
 import dataclasses
-import os
 from typing import Dict, List, Mapping, Sequence
 
 import numpy as np
 
 from ...graph.graph import Graph
 from ...graph.load import load_graph
-from ...graph.writer import save_program
-from ...scratch import scratch_folder
-from ..apart import run_apart
 from ..compare import differences, in_front_of_choices, relative
 from ..simulate import simulate
 from .agreement import agreement
 from .causes import OPTIMIZATION
 from .doctor import AGREES, DIFFERS, FAILED, TOLERANCE, check
+from .runtimes import run_inference
 
 SURE = 0.1 * TOLERANCE  # of a whole run: no layer needs to be looked at
 LOOKED_AT = 2  # samples, those that differ most, of a layer by layer comparison
@@ -84,13 +81,7 @@ def _why_not(graph: Graph, feed, expected, names, failure: str) -> str:
 
 
 def _run_inference(graph: Graph, names: Sequence[str], feed, optimize: bool = True):
-    with scratch_folder() as folder:
-        prefix = os.path.join(folder, "model")
-        save_program(dataclasses.replace(graph, outputs=list(names)), prefix)
-        ran = run_apart(prefix + ".pdmodel", prefix + ".pdiparams", feed, optimize=optimize)
-    if ran.outputs is not None:
-        ran.outputs = dict(zip(names, ran.outputs.values()))
-    return ran
+    return run_inference(dataclasses.replace(graph, outputs=list(names)), feed, optimize=optimize)
 
 
 def _looked_at(graph: Graph, feed, expected, written, names) -> Dict:
