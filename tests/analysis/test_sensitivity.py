@@ -12,10 +12,10 @@ from paddle_mrecg.analysis.sensitivity import (LayerEffect, Sensitivity, measure
                                                without_layer)
 from paddle_mrecg.config.io import load_config
 from paddle_mrecg.errors import ConfigError, DataError
-from paddle_mrecg.graph.execute import executor_outputs
 from paddle_mrecg.post.program import qdq_graph
 from paddle_mrecg.post.scheme import Scheme
 from paddle_mrecg.post.unit_runner import UnitRunner
+from tests.executor import executor_outputs
 from tests.jobs import batches, model_dir, settings  # noqa: F401
 from tests.tiny import tiny_graph, tiny_samples
 

@@ -6,9 +6,9 @@ import paddle.nn as nn
 import pytest
 
 import paddle_mrecg
-from paddle_mrecg.graph.execute import executor_outputs
 from paddle_mrecg.graph.from_layer import graph_from_layer
 from paddle_mrecg.graph.probe import probe
+from tests.executor import executor_outputs
 from tests.graph.sweep.blocks import Of
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import paddle
 import pytest
 
-from paddle_mrecg.graph.execute import executor_outputs
 from paddle_mrecg.graph.fold import fold
 from paddle_mrecg.graph.from_layer import graph_from_layer
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo, weight_name
+from tests.executor import executor_outputs
 from tests.graph.sweep.entry import layer_of
 
 

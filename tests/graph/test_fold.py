@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from paddle_mrecg.graph.execute import executor_outputs
 from paddle_mrecg.graph.fold import fold
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo, weight_name
 from paddle_mrecg.graph.load import load_graph
+from tests.executor import executor_outputs
 
 CONV = {"strides": [1, 1], "paddings": [1, 1], "dilations": [1, 1], "groups": 1,
         "data_format": "NCHW",

@@ -5,8 +5,8 @@ import pytest
 
 import paddle
 from paddle_mrecg.errors import ModelError
-from paddle_mrecg.graph.execute import executor_outputs
 from paddle_mrecg.graph.from_layer import graph_from_layer
+from tests.executor import executor_outputs
 
 SPEC = [paddle.static.InputSpec([None, 3, 16, 16], "float32", "x")]
 

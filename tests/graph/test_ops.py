@@ -6,9 +6,9 @@ import paddle.nn.functional as F
 import pytest
 
 from paddle_mrecg.errors import UnsupportedOpError
-from paddle_mrecg.graph.execute import executor_outputs
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.graph.ops import SUPPORTED, has_gradient, legacy, run_op, run_ops
+from tests.executor import executor_outputs
 
 INT32, INT64, FLOAT32 = 2, 3, 5  # ProgramDesc's dtype numbers
 

@@ -4,10 +4,10 @@ import numpy as np
 import paddle
 import pytest
 
-from paddle_mrecg.graph.execute import executor_outputs
 from paddle_mrecg.graph.from_layer import graph_from_layer
 from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.graph.ops import SUPPORTED, run_ops
+from tests.executor import executor_outputs
 
 TOLERANCE = 1e-4  # of the tensor's largest value
 VISION = {  # name: side of the input

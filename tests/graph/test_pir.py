@@ -9,13 +9,13 @@ import pytest
 import paddle
 from paddle_mrecg.compat import old_ir, paddle_version
 from paddle_mrecg.errors import ModelError
-from paddle_mrecg.graph.execute import executor_outputs
 from paddle_mrecg.graph.fold import fold
 from paddle_mrecg.graph.graph import Graph, weight_name
 from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.graph.params import write_combined
 from paddle_mrecg.graph.pir import read_pir
 from paddle_mrecg.graph.writer import save_program
+from tests.executor import executor_outputs
 
 needs_pir = pytest.mark.skipif(paddle_version() < "3",
                                reason="Paddle 2 does not write PIR programs")

@@ -10,11 +10,11 @@ import pytest
 
 from paddle_mrecg.compat import framework_pb2
 from paddle_mrecg.errors import ModelError
-from paddle_mrecg.graph.execute import executor_outputs
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.graph.params import write_combined
 from paddle_mrecg.graph.program import read_program
 from paddle_mrecg.graph.writer import program_desc, save_program
+from tests.executor import executor_outputs
 
 
 def _round_trip(prefix, feed, tmp_path, predict):

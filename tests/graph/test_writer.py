@@ -10,9 +10,10 @@ import pytest
 import paddle
 from paddle_mrecg.compat import framework_pb2, old_ir, static_mode
 from paddle_mrecg.errors import ModelError, OutputError
-from paddle_mrecg.graph.execute import GraphExecutor, executor_outputs
+from paddle_mrecg.graph.execute import GraphExecutor
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.graph.writer import program_desc, save_program
+from tests.executor import executor_outputs
 
 CONV = {"strides": [1, 1], "paddings": [1, 1], "dilations": [1, 1], "groups": 1,
         "data_format": "NCHW",
