@@ -136,10 +136,7 @@ def _score(measured, name: str):
 
 def _spread(values) -> str:
     values = [v for v in values if v is not None]
-    if not values:
-        return "–"
-    mean = f"{np.mean(values):.2f}"
-    return f"{mean} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else mean
+    return results.cell(results.mean_and_deviation(values) if values else None)
 
 
 def parser() -> argparse.ArgumentParser:

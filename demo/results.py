@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 FORMAT_VERSION = 1
 COUNTS = ("units", "iterations", "seconds")  # costs: shown without decimals
@@ -166,11 +166,15 @@ def summarise(runs: List[Dict], where: Optional[Dict[str, str]] = None) -> List[
     for setting, members in groups.items():
         names = dict.fromkeys(n for m in members for n in m["measured"])
         values = {n: [m["measured"][n] for m in members if n in m["measured"]] for n in names}
-        measured = {n: (statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else None)
-                    for n, v in values.items()}
+        measured = {n: mean_and_deviation(v) for n, v in values.items()}
         summary.append(dict(setting=dict(setting), seeds=len({m["seed"] for m in members}),
                             measured=measured))
     return summary
+
+
+def mean_and_deviation(values: List[float]) -> Tuple[float, Optional[float]]:
+    """Of one value and more; a single one has no deviation."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def cell(value, name: str = "") -> str:

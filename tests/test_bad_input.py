@@ -89,6 +89,9 @@ def test_bad_settings_are_refused(model_dir, tmp_path):
              config=settings({"QuantPost": {"skip": ["nothing.*"]}}))
     _refused(ConfigError, "units", tmp_path, model_dir, batches(),
              config=settings(granularity="explicit", units=[[0, 0], [2, 2]]))
+    for last in (1, 9):  # the network has three modules
+        _refused(ConfigError, "the last module is 2", tmp_path, model_dir, batches(),
+                 config=settings(granularity="explicit", units=[[0, 0], [1, last]]))
 
 
 def test_places_that_cannot_be_written_are_refused(model_dir, tmp_path):

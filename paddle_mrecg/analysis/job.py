@@ -23,12 +23,12 @@ from ..post.program import qdq_graph
 from ..post.scheme import Scheme
 from ..report.progress import Progress, duration, get_logger
 from ..scratch import scratch_folder
+from . import RANKING_SAMPLES
 from .causes import explain_effects
 from .findings import Findings
 from .isolated import isolated_rounding
 from .sensitivity import LayerEffect, Sensitivity
 
-RANKING_SAMPLES = 8  # what the errors are measured on
 CALIBRATION = 32  # samples that grids and roundings come from
 
 

@@ -20,16 +20,16 @@ from ..data.hooks import refuse_foreign_hooks
 from ..errors import ConfigError, OutputError
 from ..post.job import quant_post_mrecg
 from ..report.progress import Progress, get_logger
+from . import RANKING_SAMPLES, TRIES
 from .allocate import BITS, allocate, average_bits, error_curves
 from .findings import literal, raised
 from .goal import AutoResult, Goal
 from .isolated import isolated_rounding
-from .job import RANKING_SAMPLES, prepare_to_measure
+from .job import prepare_to_measure
 from .measure import Bench
 from .sensitivity import LayerEffect, Sensitivity
 from .tries import Try, TryLog, identity_of
 
-TRIES = 16  # at most, unless told otherwise
 Settings = Dict[str, Dict[str, Any]]
 
 

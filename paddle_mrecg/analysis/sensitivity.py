@@ -18,6 +18,7 @@ from ..graph.graph import Graph, Op, activation_name, weight_name, ops_behind
 from ..post.network_state import NetworkState
 from ..post.program import ends
 from ..post.scheme import Scheme
+from ..post.sums import Powers
 from ..post.unit_runner import UnitRunner
 from ..post.walk import Network
 from .inputs import InputStatistics, input_statistics
@@ -96,7 +97,7 @@ class Sensitivity:
         self._off = {e.weight: self._off_changes(e, runner) for e in self.layers}
         self.whole = 0.0  # error of the quantized network, set by ``measure``
         self.inputs: Dict[str, InputStatistics] = {}
-        self._powers = [_Power() for _ in self.outputs]
+        self._powers = [Powers() for _ in self.outputs]
         self._errors: Dict[Tuple, np.ndarray] = {}
 
     @property
@@ -183,7 +184,7 @@ class Sensitivity:
 
     def _error(self, key: Tuple) -> float:
         """Mean over the outputs of error over variance."""
-        powers = np.array([p.variance_sum() for p in self._powers])
+        powers = np.array([p.variation() for p in self._powers])
         return float(np.mean(self._errors[key] / np.maximum(powers, np.finfo(np.float64).tiny)))
 
     def _parts(self, kind: str, effect: LayerEffect) -> Dict[str, float]:
@@ -268,21 +269,6 @@ def _tensors(state: NetworkState, name: str, network: Network, runner: UnitRunne
     if bias in runner.fixed and bias in state.biases:
         tensors[bias] = paddle.to_tensor(state.biases[bias])
     return tensors
-
-
-class _Power:
-    """Sum of squared differences from the mean."""
-
-    def __init__(self):
-        self.count = self.sum = self.squares = 0.0
-
-    def add(self, values: np.ndarray):
-        self.count += values.size
-        self.sum += float(values.sum(dtype=np.float64))
-        self.squares += float(np.square(values, dtype=np.float64).sum())
-
-    def variance_sum(self) -> float:
-        return self.squares - self.sum**2 / self.count if self.count else 0.0
 
 
 def _squared(difference: paddle.Tensor) -> float:

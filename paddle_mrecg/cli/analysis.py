@@ -2,6 +2,7 @@
 """The subcommands ``analyze``, which layers cost the accuracy, and ``auto``, what to do."""
 import sys
 
+from ..analysis import RANKING_SAMPLES, TRIES
 from ..compat import import_paddle
 from ..errors import ConfigError
 from .commands import DIFFERENT, OK, add_command, config_arguments
@@ -97,8 +98,8 @@ def add_commands(commands) -> None:
     """Add the two subcommands to the parser of ``paddle-mrecg``."""
     command = add_command(commands, "analyze", analyze_command, ANALYZE)
     config_arguments(command)
-    command.add_argument("--samples", type=int, default=8, metavar="N",
-                         help="inputs on which errors are measured (default 8)")
+    command.add_argument("--samples", type=int, default=RANKING_SAMPLES, metavar="N",
+                         help="inputs on which errors are measured (default %(default)s)")
     command.add_argument("--metric", action="store_true",
                          help="score every layer with the config's evaluator too")
     command.add_argument("--output", metavar="DIR",
@@ -110,7 +111,7 @@ def add_commands(commands) -> None:
     command.add_argument("--bits-average", type=float, metavar="BITS",
                          help="mean bits of a weight")
     command.add_argument("--size", metavar="BYTES", help="bytes of the weights, e.g. 900k or 1.5M")
-    command.add_argument("--tries", type=int, default=16, metavar="N",
-                         help="settings to try at most, one evaluation each (default 16)")
+    command.add_argument("--tries", type=int, default=TRIES, metavar="N",
+                         help="settings to try at most, one evaluation each (default %(default)s)")
     command.add_argument("--metric", metavar="NAME",
                          help="which value of the evaluator counts (default the first)")

@@ -33,13 +33,13 @@ class ActivationStore:
 
     Attributes:
         in_memory(int), in_files(int): bytes held now.
-        peak(int), spilled(int): the most bytes that were in memory and in files at any time.
+        spilled(int): the most bytes that were in files at any time.
     """
 
     def __init__(self, limit_mb: float, directory: str = None, half: bool = False):
         self.limit, self.half = limit_mb * 2**20, half
         self.directory = directory or tempfile.gettempdir()
-        self.in_memory = self.in_files = self.peak = self.spilled = 0
+        self.in_memory = self.in_files = self.spilled = 0
         self._arrays: "weakref.WeakSet[StoredArray]" = weakref.WeakSet()
 
     def allocate(self, shape: Sequence[int], dtype=np.float32,
@@ -73,7 +73,6 @@ class ActivationStore:
         """Note bytes that were taken, or given back if negative."""
         self.in_memory += memory
         self.in_files += files
-        self.peak = max(self.peak, self.in_memory)
         self.spilled = max(self.spilled, self.in_files)
 
     def close(self):

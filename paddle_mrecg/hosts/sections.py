@@ -223,8 +223,9 @@ def _injected(training: Dict, known_host: bool, sources, problems: List[str]) ->
         settings = {"penalty_mode": "injection", **settings}
     if isinstance(bins, dict) and bins.get("efolds") is not None and not known_host:
         problems.append(f"{sources['BinRegularization']}: BinRegularization.efolds must know the "
-                        "optimizer and the epochs, and this script is of no known host; give "
-                        "lambda, or call penalty.plan in the script")
+                        "optimizer and the epochs, which are read only from scripts of PaddleOCR, "
+                        "PaddleClas and PaddleDetection; give lambda, or call penalty.plan in the "
+                        "script")
     if "BinRegularization" in training and isinstance(bins, dict) and not known_host:
         training = dict(training, BinRegularization={"schedule": "S1", **bins})
     return dict(training, QuantAware=settings)

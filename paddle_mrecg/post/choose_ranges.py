@@ -21,6 +21,7 @@ from ..report.progress import get_logger
 from .forward import forward
 from .layer_rows import LayerRows, layer_rows, sampled_rows
 from .scheme import Scheme
+from .sums import Powers
 from .unit_loss import MEASURE_CHUNK
 
 SCORED = 64  # samples whose rows are looked at
@@ -63,14 +64,11 @@ class _Error:
 
     def __init__(self, count: int):
         self.error = np.zeros(count)
-        self._sum = self._square = 0.0
-        self._rows = 0
+        self._exact = Powers(kept=(0, 2))
 
     def add_exact(self, values: np.ndarray):
         """``[G, R, n]``: what the reader gets without quantization."""
-        self._sum = self._sum + values.sum(1, dtype=np.float64)
-        self._square += np.square(values).sum(dtype=np.float64)
-        self._rows += values.shape[1]
+        self._exact.add(values)
 
     def add_change(self, k: int, change: np.ndarray):
         """What candidate ``k`` does to the same values."""
@@ -78,10 +76,8 @@ class _Error:
 
     def relative(self) -> np.ndarray:
         """``[candidates]``; a reader whose values hardly vary is measured by their size."""
-        if not self._rows:
-            return self.error
-        variation = self._square - np.square(self._sum).sum() / self._rows
-        return self.error / max(variation, 1e-6 * self._square, np.finfo(np.float64).tiny)
+        return self.error / max(self._exact.variation(), 1e-6 * self._exact.squares,
+                                np.finfo(np.float64).tiny)
 
 
 class _LayerReader:

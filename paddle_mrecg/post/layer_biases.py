@@ -7,7 +7,6 @@ import numpy as np
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, channel_axis, weight_name
 
 
-
 def bias_of(op: Op, graph: Graph, consumers: Dict[str, List[Op]]) -> Optional[str]:
     """The parameter that is added to a layer's output alone, or None.
 
@@ -53,27 +52,11 @@ def add_missing_biases(graph: Graph, is_quantized):
     graph.ops = ops
 
 
-class ChannelMeans:
-    """Mean of a layer's output over samples and positions, from chunks of samples.
-
-    Args:
-        op(Op): the layer.
-    """
-
-    def __init__(self, op: Op):
-        self._op, self._total, self._count = op, 0.0, 0
-
-    def add(self, values: np.ndarray):
-        """Take in the output for some more samples."""
-        axis = _output_axis(self._op) % values.ndim
-        others = tuple(k for k in range(values.ndim) if k != axis)
-        self._total = self._total + values.sum(others, dtype=np.float64)
-        self._count += values.size // values.shape[axis]
-
-    @property
-    def value(self) -> np.ndarray:
-        """float64 ``[channels]``."""
-        return self._total / self._count
+def output_axis(op: Op) -> int:
+    """The channels of a layer's output: 1 of images, the last axis of matrix products."""
+    if "conv" in op.type:
+        return 1 if op.attrs.get("data_format", "NCHW") in ("NCHW", "AnyLayout") else -1
+    return -1
 
 
 def _may_have_bias(op: Op, graph: Graph, consumers) -> bool:
@@ -93,7 +76,7 @@ def _zero_bias(op: Op, graph: Graph) -> Op:
     graph.tensors[bias] = TensorInfo(bias, (channels,))
     op.outputs = dict(op.outputs, **{slot: [product]})
     return Op("elementwise_add", {"X": [product], "Y": [bias]}, {"Out": [result]},
-              {"axis": _output_axis(op)})
+              {"axis": output_axis(op)})
 
 
 def _channels(op: Op, graph: Graph) -> int:
@@ -102,10 +85,3 @@ def _channels(op: Op, graph: Graph) -> int:
     if "transpose" in op.type:
         return weight.shape[1] * op.attrs.get("groups", 1)
     return weight.shape[channel_axis(op)]
-
-
-def _output_axis(op: Op) -> int:
-    """The channels of a layer's output: 1 of images, the last axis of matrix products."""
-    if "conv" in op.type:
-        return 1 if op.attrs.get("data_format", "NCHW") in ("NCHW", "AnyLayout") else -1
-    return -1

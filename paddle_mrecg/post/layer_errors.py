@@ -9,8 +9,9 @@ from ..graph.graph import WEIGHT_SLOTS, Op, activation_name, weight_name
 from ..graph.ops import run_op
 from ..grids.affine import Encoding, position, quantize
 from ..report.layers import HISTOGRAM_COLUMNS, Histogram, LayerReport, ranked
-from .layer_biases import ChannelMeans
+from .layer_biases import output_axis
 from .network_state import NetworkState
+from .sums import Powers
 from .unit_runner import UnitRunner
 
 ERROR_SAMPLES = 4  # one at a time: a histogram and a ranking need no more
@@ -18,44 +19,26 @@ DRAWN = 6  # layers with histograms
 MARGIN = 0.15  # of the grid's width, on either side of it
 
 
-class _Difference:
-    """Sums over samples of the difference of two outputs of one layer.
-
-    ``centred`` leaves out what a bias per channel can take away.
-    """
-
-    def __init__(self, op: Op, centred: bool):
-        self.means, self.centred = ChannelMeans(op), centred
-        self.count, self.square = 0, 0.0
-
-    def add(self, values: np.ndarray):
-        self.square += float(np.square(values, dtype=np.float64).sum())
-        self.count += values.size
-        self.means.add(values)
-
-    def power(self) -> float:
-        """Mean square."""
-        if not self.count:
-            return float("nan")
-        taken = float(np.mean(np.square(self.means.value))) if self.centred else 0.0
-        return max(0.0, self.square / self.count - taken)
-
-
 class _Layer:
-    """One layer's sums: of its output, and of what quantization changes in it."""
+    """One layer's sums: of its output, and of what quantization changes in it.
+
+    ``centred`` leaves out of the changes what a bias per channel can take away.
+    """
 
     def __init__(self, op: Op, weight: str, centred: bool):
         self.op, self.weight, self.source = op, weight, activation_name(op)
-        self.result = op.output(WEIGHT_SLOTS[op.type][2])
-        self.output = _Difference(op, centred=True)
-        self.parts = {name: _Difference(op, centred)
+        self.result, self.centred = op.output(WEIGHT_SLOTS[op.type][2]), centred
+        self.output = Powers([output_axis(op)])
+        self.parts = {name: Powers([output_axis(op)])
                       for name in ("error", "weight_error", "activation_error", "arriving_error")}
 
     def errors(self) -> Dict[str, float]:
         """Root mean square over that of the output's variation; 0 for an output without any."""
-        power = self.output.power()
-        return {name: float(np.sqrt(part.power() / power)) if power else 0.0
-                for name, part in self.parts.items()}
+        power = self.output.variation()
+        changes = {name: part.variation() if self.centred else part.squares
+                   for name, part in self.parts.items()}
+        return {name: float(np.sqrt(change / power)) if power else 0.0
+                for name, change in changes.items()}
 
 
 def layer_errors(network, state: NetworkState, samples: int = ERROR_SAMPLES,

@@ -16,11 +16,12 @@ from ..graph.graph import WEIGHT_SLOTS, Op, activation_name, weight_name
 from ..graph.partition import Module, Unit
 from ..grids.affine import fake_quantize
 from ..report.progress import Progress
-from .layer_biases import ChannelMeans
+from .layer_biases import output_axis
 from .layer_rows import LayerRows, Positions, gram_of, layer_rows
 from .network_state import NetworkState
 from .solve import solve
 from .streams import Stream
+from .sums import Means
 from .unit_loss import MEASURE_CHUNK
 from .unit_runner import UnitRunner
 
@@ -122,7 +123,8 @@ class LayerWalk:
                                               run or (lambda feed: feed), MEASURE_CHUNK)
             self._solve(target, (v[source] for _, v in values))
         if bias:
-            means, run = ChannelMeans(target.op), self._quantized(runner, [_result(target.op)])
+            means = Means([output_axis(target.op)])
+            run = self._quantized(runner, [_result(target.op)])
             for _, values in self.quant_stream.chunks(unit.inputs, run, MEASURE_CHUNK):
                 means.add(values[_result(target.op)])
             self._correct(bias, target.means.value - means.value)
@@ -163,7 +165,8 @@ class _Target:
     """
 
     def __init__(self, op: Op, name: str, layout: Optional[LayerRows], num_samples: int, seed: int):
-        self.op, self.name, self.layout, self.means = op, name, layout, ChannelMeans(op)
+        self.op, self.name, self.layout = op, name, layout
+        self.means = Means([output_axis(op)])
         self._draw = lambda: Positions(layout, num_samples, seed)
         self._positions = self._draw() if layout else None
         self._shapes: List[tuple] = []

@@ -12,6 +12,7 @@ from ..config import LOSS_POLICIES, Config
 from ..graph.graph import QUANTIZED, WEIGHT_SLOTS, Graph, Op, weight_name
 from ..graph.partition import Module, Unit, join
 from ..graph.probe import Probe
+from ..strategies.mrecg import explicit
 from .best_iterate import MOST_JUDGES
 from .drop import POOL, chosen_keep_prob
 from .layer_rows import CHUNK_ELEMENTS, SOLVED_POSITIONS
@@ -183,7 +184,7 @@ def _tilings(graph: Graph, modules: List[Module], config: Config) -> List[List[U
     """Units as large as the granularity may make them; the losses that decide are not known yet."""
     settings, every = config.mrecg, [(k, k) for k in range(len(modules))]
     if settings.granularity == "explicit":
-        return [join(graph, modules, [tuple(u) for u in settings.units])]
+        return [join(graph, modules, explicit(settings.units, len(modules)))]
     if settings.granularity not in (*LOSS_POLICIES, "modcap") or settings.max_unit_modules == 1:
         return [join(graph, modules, every)]
     pairs = []

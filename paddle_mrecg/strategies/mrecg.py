@@ -109,32 +109,22 @@ def singles(count: int) -> Groups:
 
 
 def explicit(units: Sequence[Sequence[int]], count: int) -> Groups:
-    """The user's ranges; modules that are not mentioned stay alone.
+    """The user's ranges ``[first, last]``, which follow each other from module 0 on
+    (``config.post_rules``).
 
     Args:
-        units(list[list[int]]): ``[first, last]``, inclusive, ascending.
+        units(list[list[int]]): both ends inclusive.
         count(int): number of modules.
 
     Raises:
-        ConfigError: a range is malformed, out of bounds, or overlaps.
+        ConfigError: they do not end at the last module.
     """
-    groups: Groups = []
-    problems = []
-    for unit in units:
-        if len(unit) != 2 or not 0 <= unit[0] <= unit[1] < count:
-            problems.append(f"MRECG.units: {list(unit)} is not [first, last] with 0 <= first <= "
-                            f"last <= {count - 1}")
-            continue
-        following = groups[-1][1] + 1 if groups else 0
-        if unit[0] < following:
-            problems.append(f"MRECG.units: {list(unit)} begins before module {following}, the "
-                            "first one left; give ascending ranges that do not overlap")
-            continue
-        groups += [(k, k) for k in range(following, unit[0])] + [(unit[0], unit[1])]
-    if problems:
-        raise ConfigError(problems)
-    following = groups[-1][1] + 1 if groups else 0
-    return groups + [(k, k) for k in range(following, count)]
+    last = units[-1][1]
+    if last != count - 1:
+        raise ConfigError(f"MRECG.units: end at module {last}, and the last module is {count - 1}: "
+                          "list all of them (`paddle-mrecg plan` with granularity block prints "
+                          "their numbers)")
+    return [(first, last) for first, last in units]
 
 
 def capacities(graph: Graph, modules: Sequence[Module], bits: Dict[str, int],

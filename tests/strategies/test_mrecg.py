@@ -135,15 +135,11 @@ def test_top_differences_are_squared_unite_and_respect_the_limit():
             == [(0, 1), (2, 2), (3, 3), (4, 4)])
 
 
-def test_explicit_ranges_leave_the_rest_alone():
-    assert explicit([[1, 2], [4, 6]], 8) == [(0, 0), (1, 2), (3, 3), (4, 6), (7, 7)]
-    assert explicit([], 2) == [(0, 0), (1, 1)]
-
-
-def test_explicit_ranges_are_checked_all_at_once():
-    with pytest.raises(ConfigError) as caught:
-        explicit([[0, 1], [1, 2], [3], [2, 9]], 5)
-    assert len(caught.value.problems) == 3
+def test_explicit_ranges_end_at_the_last_module():
+    assert explicit([[0, 0], [1, 2], [3, 3]], 4) == [(0, 0), (1, 2), (3, 3)]
+    for count in (3, 5):
+        with pytest.raises(ConfigError, match=f"module 3, and the last module is {count - 1}"):
+            explicit([[0, 0], [1, 2], [3, 3]], count)
 
 
 def cut(graph):
