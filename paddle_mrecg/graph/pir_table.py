@@ -36,7 +36,7 @@ _EXTRA: Dict[str, Dict[str, Any]] = {
         "add", "sub", "mul", "div", "max", "min", "pow", "floordiv", "mod", "fmax", "fmin")}}
 
 
-def _derived() -> Tuple[Dict[str, PIRRule], Dict[str, str]]:
+def _derived() -> Dict[str, PIRRule]:
     data = json.loads(Path(__file__).with_name("pir_rules.json").read_text(encoding="utf-8"))
     rules = {}
     for name, op_type, inputs, outputs, attributes in data["rules"]:
@@ -46,10 +46,10 @@ def _derived() -> Tuple[Dict[str, PIRRule], Dict[str, str]]:
         rename = {pir: new if arrow else pir for pir, arrow, new in pairs if arrow}
         rules[name] = PIRRule(op_type, tuple(inputs.split()), tuple(outputs.split()), rename,
                               _EXTRA.get(op_type, {}))
-    return rules, data["reasons"]
+    return rules
 
 
-PIR_RULES, REASONS = _derived()
+PIR_RULES = _derived()
 
 
 def _hand(name, op_type, inputs="X", outputs="Out", rename=None, **extra):
