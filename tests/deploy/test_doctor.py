@@ -86,6 +86,21 @@ def test_saturation_on_x86_is_believed_only_when_small_codes_cure_it(graph, monk
     assert found.status == status and ("16 bits" in found.findings[0].cause) == is_saturation
 
 
+def test_layers_with_one_cause_stand_in_one_line():
+    def finding(k, cause, x86_only=False):
+        return doctor.LayerFinding(f"conv{k}.w", f"y{k}", "conv2d", 0.5, 0.01 * k, cause, "cure it",
+                                   x86_only)
+
+    found = doctor.RuntimeFinding("lite", doctor.DIFFERS, findings=[
+        *(finding(k, "saturation", True) for k in range(1, 41)), finding(50, "no known cause")])
+    report = doctor.CheckReport(2, 41, 0.01, 1.0, {}, [found], [])
+    _, _, _, unknown, saturated = report_text(report).splitlines()
+    assert unknown == "  conv50.w (conv2d, y50) 50 %; cause: no known cause; cure: cure it"
+    assert saturated == (
+        "  40 layers: conv40.w (conv2d, y40) 40 %, conv39.w (conv2d, y39) 39 %, conv38.w (conv2d, "
+        "y38) 38 %, and 37 more; cause: saturation [x86 only]; cure: cure it")
+
+
 def test_a_crash_is_a_finding(graph, only):
     only(lambda graph, feed: runtimes.Outcome(failure="the process was killed by SIGSEGV"))
     report = doctor.check(graph, FEED, ["inference"])

@@ -70,8 +70,8 @@ def _on_lite(layer: Layer, graph: Graph) -> Cause:
                if graph.params[n].dtype == np.int8),
               default=0)
     if top > SAFE_CODE:
-        return Cause(f"weight codes up to {top}: x86 int8 instructions add two products in 16 bits "
-                     "and saturate beyond 64",
+        return Cause(f"weight codes beyond {SAFE_CODE}: x86 int8 instructions add two products in "
+                     "16 bits and saturate",
                      "nothing for ARM, which adds in 32 bits; for x86 give the layer 7 bits "
                      "(QuantPost.overrides)", True)
     return UNKNOWN

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A check report as text."""
-from typing import List
+from typing import Dict, List, Tuple
 
-from .doctor import CheckReport, RuntimeFinding
+from ...errors import listed
+from .doctor import CheckReport, LayerFinding, RuntimeFinding
 
-MOST_LAYERS = 12
+NAMED = 3  # layers of a cause
 
 
 def report_text(report: CheckReport) -> str:
@@ -30,14 +31,24 @@ def _runtime(found: RuntimeFinding) -> List[str]:
         head += f"; worst layer {100 * found.worst_layer:.2g} %"
     lines = ([head] + ([f"  {found.why}"] if found.why else [])
              + [f"  rewritten: {note}" for note in found.notes])
-    for layer in found.findings[:MOST_LAYERS]:
-        lines.append(f"  {layer.name} ({layer.op}, {layer.output}): {100 * layer.relative:.2g} %, "
-                     f"max {layer.max_abs_diff:.3g}")
-        lines.append(f"      cause: {layer.cause}" + ("  [x86 only]" if layer.x86_only else ""))
-        lines.append(f"      cure:  {layer.cure}")
-    if len(found.findings) > MOST_LAYERS:
-        lines.append(f"  ... and {len(found.findings) - MOST_LAYERS} more layers")
-    return lines
+    return lines + [_cause(layers) for layers in _by_cause(found.findings)]
+
+
+def _by_cause(findings: List[LayerFinding]) -> List[List[LayerFinding]]:
+    """Layers with the same cause and cure together, worst first, as are the causes."""
+    groups: Dict[Tuple, List[LayerFinding]] = {}
+    for layer in sorted(findings, key=lambda f: f.relative, reverse=True):
+        groups.setdefault((layer.cause, layer.cure, layer.x86_only), []).append(layer)
+    return list(groups.values())
+
+
+def _cause(layers: List[LayerFinding]) -> str:
+    """One line: how many layers, which, why, and what to do."""
+    named = listed([f"{layer.name} ({layer.op}, {layer.output}) {100 * layer.relative:.2g} %"
+                    for layer in layers], NAMED)
+    count = f"{len(layers)} layers: " if len(layers) > 1 else ""
+    where = " [x86 only]" if layers[0].x86_only else ""
+    return f"  {count}{named}; cause: {layers[0].cause}{where}; cure: {layers[0].cure}"
 
 
 def _lite_ops(report: CheckReport) -> List[str]:
