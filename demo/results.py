@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 FORMAT_VERSION = 1
-COUNTS = ("units", "iterations", "seconds")  # costs: shown without decimals
+# costs: shown without decimals
+COUNTS = ("units", "layers", "iterations", "evaluations", "seconds", "minutes")
 
 
 NOT_YET = "not measured yet"

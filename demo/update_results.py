@@ -31,6 +31,7 @@ MARKDOWN_BLOCK = re.compile(
 TABLES = {  # name -> (folder of cells or file, its table)
     "mobile/cells": ("mobile/results/cells", "demo.mobile.cells:markdown"),
     "steps": ("results/step_cells", "demo.compare_steps:table"),
+    "analysis": ("results/analysis_cells", "demo.compare_analysis:table"),
     "observers": ("results/observer_cells", "demo.compare_observers:table"),
     "slim/post": ("slim/results/post_cells", "demo.slim.compare_post:table"),
     "kills": ("results/kills.json", "demo.robustness:kills"),

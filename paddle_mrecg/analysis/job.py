@@ -4,7 +4,7 @@ import contextlib
 import copy
 import os
 import time
-from typing import Callable, Dict, Tuple
+from typing import Callable, Dict, Sequence, Tuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ..data.hooks import refuse_foreign_hooks
 from ..deploy.predictor import Predictor
 from ..errors import ConfigError
 from ..graph.writer import save_program
+from ..post.network_state import NetworkState
 from ..post.prepare import Prepared, prepare, read_model
 from ..post.program import qdq_graph
 from ..post.scheme import Scheme
@@ -146,25 +147,26 @@ def _score_each(prepared: Prepared, alone, findings: Findings, evaluator: Callab
                  duration(1.5 * each * len(findings.layers)))
         with Progress("Metric", len(findings.layers), "layer") as bar:
             for effect in findings.layers:
-                effect.metric = score(qdq_graph(graph, *only_layer(prepared, alone, effect)))
+                effect.metric = score(qdq_graph(graph, *only_layers(prepared, alone, [effect])))
                 bar.update()
 
 
-def only_layer(prepared: Prepared, alone, effect: LayerEffect):
-    """Scheme and state of the network with one layer quantized.
+def only_layers(prepared: Prepared, alone: NetworkState, effects: Sequence[LayerEffect]):
+    """Scheme and state of the network with some of its layers quantized.
 
     Args:
         prepared(Prepared): the job.
         alone(NetworkState): of ``isolated_rounding``.
-        effect(LayerEffect): the layer.
+        effects(list[LayerEffect]): the layers.
     """
-    scheme, name, read = prepared.network.scheme, effect.weight, effect.activation
-    kept = Scheme({name: scheme.weights[name]},
-                  {n: s for n, s in scheme.activations.items() if n == read},
+    scheme = prepared.network.scheme
+    names, read = {e.weight for e in effects}, {e.activation for e in effects}
+    kept = Scheme({n: s for n, s in scheme.weights.items() if n in names},
+                  {n: s for n, s in scheme.activations.items() if n in read},
                   scheme.quantize_shared)
     state = alone.copy()
-    state.weight_encodings = {name: alone.weight_encodings[name]}
-    state.codes = {name: alone.codes[name]}
-    bias = prepared.network.biases.get(name)
-    state.biases = {n: v for n, v in alone.biases.items() if n == bias}
+    state.weight_encodings = {n: e for n, e in alone.weight_encodings.items() if n in names}
+    state.codes = {n: c for n, c in alone.codes.items() if n in names}
+    biases = {prepared.network.biases.get(n) for n in names}
+    state.biases = {n: v for n, v in alone.biases.items() if n in biases}
     return kept, state

@@ -83,6 +83,7 @@ class Bench:
         with scratch_folder() as folder:
             config = self.job(settings)
             config.global_.resume = config.global_.overwrite = False
+            config.global_.measure_speed = False  # of the result alone
             config.evaluation.data = config.evaluation.evaluator = None
             result = quant_post_mrecg(self.graph, dict(self.samples), config,
                                       os.path.join(folder, "try"))

@@ -6,7 +6,7 @@ import pytest
 import paddle_mrecg
 from paddle_mrecg.analysis.causes import ranking, worst_layers
 from paddle_mrecg.analysis.isolated import isolated_rounding
-from paddle_mrecg.analysis.job import only_layer, prepare_to_measure
+from paddle_mrecg.analysis.job import only_layers, prepare_to_measure
 from paddle_mrecg.analysis.rerun import Rerunner
 from paddle_mrecg.analysis.sensitivity import (LayerEffect, Sensitivity, measured_outputs,
                                                without_layer)
@@ -49,7 +49,7 @@ def test_alone_quantized_is_a_program_with_one_layer_quantized(measured):
     prepared, alone, samples, sensitivity = measured
     target = output(prepared, None, None, samples)
     for effect in sensitivity.layers:
-        values = output(prepared, *only_layer(prepared, alone, effect), samples)
+        values = output(prepared, *only_layers(prepared, alone, [effect]), samples)
         assert effect.on["both"] == pytest.approx(error(values, target), rel=1e-3), effect.weight
     assert len({round(e.on["both"], 9) for e in sensitivity.layers}) == 5
 
@@ -72,7 +72,7 @@ def test_weights_alone_is_a_program_with_float_activations(measured):
     prepared, alone, samples, sensitivity = measured
     target = output(prepared, None, None, samples)
     effect = sensitivity.layers[2]
-    scheme, state = only_layer(prepared, alone, effect)
+    scheme, state = only_layers(prepared, alone, [effect])
     values = output(prepared, Scheme(scheme.weights, {}, False), state, samples)
     assert effect.on["weights"] == pytest.approx(error(values, target), rel=1e-3)
     assert effect.on["activations"] > 0 and effect.off["activations"] != sensitivity.whole

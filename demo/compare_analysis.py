@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is the ranking of ``analyze`` that of the task's metric, and does ``auto`` raise fewer layers
+than PaddleSlim's own analysis keeps float?
+
+    python demo/compare_analysis.py                                  # all models: hours of one core
+    python demo/compare_analysis.py --models MobileNetV1 --questions ranking
+    python demo/compare_analysis.py --table                          # of the cells that exist
+
+``ranking``: every layer alone is quantized, rounded to nearest, without corrected biases; the
+errors of the network's output on 8 samples are correlated with what the metric loses on the scored
+samples (Spearman). Then the same programs go PaddleSlim's way, as its ``Analysis`` does
+(``metric_error_analyse``, ``get_target_quant_model``): layers by the metric that each alone costs,
+the worst kept float one by one until at most ``DROP`` points are lost. Grids, calibration samples
+and programs are ours; the order, the loop and the rounding to nearest are PaddleSlim's.
+
+``auto``: the search for a loss of at most ``DROP`` points on the same samples and metric, from the
+same bits.
+
+Every cell is a process of its own with one thread and leaves one file in
+``results/analysis_cells``; an interrupted run goes on where it stopped. Seconds are those of the
+processor; those of ``analyze`` are without the evaluations.
+"""
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
+
+from demo import results, sources  # noqa: E402
+from demo.compare_steps import Evaluator  # noqa: E402
+from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
+
+CELLS = ROOT / "demo" / "results" / "analysis_cells"
+SAMPLES = {  # model -> (calibration samples, evaluation samples)
+    "MobileNetV1": (48, 150), "PP-LCNetV2": (48, 150), "PP-OCRv4 rec": (48, 150),
+    "PP-OCRv4 det": (16, 16), "PicoDet-416": (24, 32), "Yolo-Fastest-xl": (48, 48),
+}
+BITS = ("W4A8", "W8A8")
+QUESTIONS = ("ranking", "auto")
+DROP = 1.0  # points of the metric
+
+
+class TimedEvaluator(Evaluator):
+    """Knows when it was first called: what an analysis does before is the analysis."""
+
+    first = None
+
+    def __call__(self, predict):
+        self.first = self.first or time.process_time()
+        return super().__call__(predict)
+
+
+def job(model: str, bits: str, **post):
+    """The config of one cell: defaults, but for the bits and ``post``."""
+    weight_bits, activation_bits = (int(b) for b in bits[1:].split("A"))
+    return dict(Global=dict(visualdl=False, tune_cpu=True),
+                Data=dict(num_samples=SAMPLES[model][0], batch_size=WORKLOADS[model].batch_size),
+                QuantPost=dict(weight_bits=weight_bits, activation_bits=activation_bits, **post),
+                MRECG=dict(preset="none"))
+
+
+def correlation(errors, drops):
+    """Spearman's, of equally many errors and drops; None where all drops are equal."""
+    from scipy import stats
+    return float(stats.spearmanr(errors, drops)[0]) if len(set(drops)) > 1 else None
+
+
+def measure_ranking(model: str, bits: str):
+    """What ``analyze`` says against what the metric loses, and PaddleSlim's way."""
+    from paddle_mrecg import analyze
+    work = WORKLOADS[model]
+    feed = batches(work.calibration(SAMPLES[model][0]), work.batch_size)
+    config = job(model, bits, rounding="nearest", bias_correction=False)
+    evaluator = TimedEvaluator(work, SAMPLES[model][1])
+    model_dir, begin = work.model_dir(), time.process_time()
+    found = analyze(model_dir, feed, config, evaluator=evaluator)
+    seconds, score = evaluator.first - begin, found.float_metric["score"]
+    layers = [dict(layer=e.weight, error=e.on["both"], drop=round(score - e.metric["score"], 4))
+              for e in found.layers]
+    floats, evaluations, last = slims_way(model_dir, feed, config, evaluator, found)
+    pairs = ([e[key] for e in layers] for key in ("error", "drop"))
+    measured = {"analyze": seconds, "float": score, "Spearman": correlation(*pairs),
+                "slim drop": score - last, "slim layers": floats,
+                "slim evaluations": len(layers) + evaluations}
+    return measured, dict(layers=layers)
+
+
+def slims_way(model_dir, feed, config, evaluator, found):
+    """Keep the layers that cost most metric float, one by one, until the loss is small enough.
+
+    Returns:
+        tuple: layers kept float, evaluations (the first one is of the network with all layers
+        quantized), and the score in the end.
+    """
+    from paddle_mrecg.analysis.job import only_layers, prepare_to_measure
+    from paddle_mrecg.config.io import load_config
+    from paddle_mrecg.deploy.predictor import Predictor
+    from paddle_mrecg.graph.writer import save_program
+    from paddle_mrecg.post.program import qdq_graph
+    prepared = prepare_to_measure(model_dir, feed, load_config(config), found.samples)[0]
+    graph = prepared.network.graph
+    target = found.float_metric["score"] - DROP
+    ranked = sorted(found.layers, key=lambda e: e.metric["score"])
+    score = None
+    for count in range(len(ranked)):
+        scheme, state = only_layers(prepared, prepared.state, ranked[count:])
+        with tempfile.TemporaryDirectory() as place:
+            save_program(qdq_graph(graph, scheme, state), place + "/model")
+            predict = Predictor(place + "/model", [graph.tensors[n] for n in graph.inputs])
+            score = evaluator(predict)["score"]
+        print(f"{count} layers float: {score:.2f}", flush=True)
+        if score >= target:
+            return count, count + 1, score
+    return len(ranked), len(ranked), found.float_metric["score"]
+
+
+def measure_auto(model: str, bits: str):
+    """What ``auto`` needs for the same loss on the same samples."""
+    from paddle_mrecg import Goal, auto
+    work = WORKLOADS[model]
+    feed = batches(work.calibration(SAMPLES[model][0]), work.batch_size)
+    evaluator, model_dir = Evaluator(work, SAMPLES[model][1]), work.model_dir()
+    with tempfile.TemporaryDirectory() as place:
+        begin = time.process_time()
+        found = auto(model_dir, feed, job(model, bits), place + "/out", evaluator,
+                     Goal(max_drop=DROP))
+        seconds = time.process_time() - begin
+    measured = {"auto drop": found.best.loss, "reached": float(found.reached),
+                "auto layers": raised_layers(found.best.settings),
+                "auto evaluations": len(found.tries), "auto minutes": seconds / 60}
+    return measured, dict(taken=found.best.name,
+                          tries=[[t.name, round(t.loss, 3), round(t.bits, 3)] for t in found.tries])
+
+
+def raised_layers(settings) -> int:
+    """Layers with more bits than the rest, and float ones."""
+    post = settings.get("QuantPost", {})
+    return len(post.get("overrides", ())) + len(post.get("skip", ()))
+
+
+def measure(setting):
+    """One cell: its results file."""
+    run = {"ranking": measure_ranking, "auto": measure_auto}[setting["question"]]
+    measured, extra = run(setting["model"], setting["bits"])
+    count, scored = SAMPLES[setting["model"]]
+    results.save_results(
+        results.cell_path(CELLS, setting, 0),
+        f"python demo/compare_analysis.py --models '{setting['model']}' --bits {setting['bits']} "
+        f"--questions {setting['question']}",
+        [results.run_record(setting, 0, measured, samples=scored, calibration=count, **extra)])
+
+
+COLUMNS = {  # measure -> its column
+    "analyze": "`analyze`, seconds", "Spearman": "Spearman", "float": "float",
+    "auto drop": "`auto`: drop", "auto layers": "layers raised", "auto evaluations": "evaluations",
+    "auto minutes": "minutes", "slim drop": "PaddleSlim's way: drop", "slim layers": "layers float",
+    "slim evaluations": "evaluations",
+}
+
+
+def table(folder: Path = CELLS) -> str:
+    """One row per model and bits."""
+    cells, rows = results.load_cells(folder), {}
+    if not cells:
+        return results.NOT_YET
+    for run in (run for cell in cells for run in cell["runs"]):
+        key = run["setting"]["model"], run["setting"]["bits"]
+        row = rows.setdefault(key, dict(run, measured={}))
+        row["measured"].update(run["measured"])
+        row.update({name: run[name] for name in ("layers", "tries") if name in run})
+    lines = ["| model | calibrated on, scored | bits | layers | " + " | ".join(COLUMNS.values())
+             + " |", "|---|---|---|" + "---:|" * (1 + len(COLUMNS))]
+    order = list(SAMPLES)
+    for model, bits in sorted(rows, key=lambda key: (order.index(key[0]), key[1])):
+        row = rows[model, bits]
+        shown = [_shown(row["measured"], name) for name in COLUMNS]
+        lines.append(f"| {model}, {row['setting']['metric']} | {row['calibration']}, "
+                     f"{row['samples']} | {bits} | {len(row.get('layers', ())) or '–'} | "
+                     + " | ".join(shown) + " |")
+    return "\n".join([*lines, "", "`python demo/compare_analysis.py`; seconds and minutes of one "
+                      "core; seed 0; " + results.describe_place(results.common_place(cells))])
+
+
+def _shown(measured, name: str) -> str:
+    unit = "seconds" if name == "analyze" else name.split()[-1]
+    text = results.cell((measured[name], None) if name in measured else None, unit)
+    missed = name == "auto drop" and measured.get("reached") == 0
+    return f"{text}, not reached" if missed else text
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--models", nargs="+", choices=list(SAMPLES), default=list(SAMPLES))
+    made.add_argument("--bits", nargs="+", choices=BITS, default=["W4A8"])
+    made.add_argument("--questions", nargs="+", choices=QUESTIONS, default=list(QUESTIONS))
+    made.add_argument("--table", action="store_true", help="print the table and measure nothing")
+    made.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    return made
+
+
+@sources.explained
+def main(argv=None) -> int:
+    args = parser().parse_args(argv)
+    new = False
+    settings = [dict(model=model, metric=WORKLOADS[model].metric, bits=bits, question=question)
+                for question in args.questions for model in args.models for bits in args.bits]
+    for setting in [] if args.table else settings:
+        if args.one:
+            measure(setting)
+        else:
+            new |= results.complete_cell(
+                results.cell_path(CELLS, setting, 0), __file__,
+                ["--models", setting["model"], "--bits", setting["bits"], "--questions",
+                 setting["question"]], timeout=3 * 3600)
+    if not args.one:
+        if not new and not args.table:
+            print(results.NOTHING_NEW)
+        print(table())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
