@@ -15,6 +15,7 @@ from .channels import CHANNEL_RULES, FIXED, ChannelClasses, Channels, channel_ru
 from .graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 
 _CONV_SLOTS = ("Input", "Filter", "Bias")
+_PRODUCT, _FACTORS = ".equalized", ".factors"  # what ``insert_factors`` calls its tensors
 
 
 def channel_classes(graph: Graph) -> ChannelClasses:
@@ -71,7 +72,7 @@ def insert_factors(graph: Graph, name: str, ops: List[Op], factors: np.ndarray) 
     Returns:
         str: the name of the product.
     """
-    product, constant = (graph.unique_name(f"{name}.{k}") for k in ("equalized", "factors"))
+    product, constant = (graph.unique_name(name + k) for k in (_PRODUCT, _FACTORS))
     graph.tensors[product] = dataclasses.replace(graph.tensors[name], name=product)
     # all axes: a fusion of oneDNN forgets ``axis``
     graph.params[constant] = np.ones((1, len(factors), 1, 1), np.float32)
@@ -86,6 +87,22 @@ def insert_factors(graph: Graph, name: str, ops: List[Op], factors: np.ndarray) 
     every[classes.of(product)] = factors
     classes.apply(every)
     return product
+
+
+def without_factors(graph: Graph) -> Graph:
+    """A copy without the multiplications of ``insert_factors``, which computes something else: to
+    measure what they cost.
+    """
+    graph = graph.copy()
+    sources = {op.output("Out"): op.input("X") for op in graph.ops
+               if op.type == "elementwise_mul" and op.output("Out").startswith(op.input("X")
+                                                                               + _PRODUCT)
+               and op.input("Y").startswith(op.input("X") + _FACTORS)}
+    graph.ops = [op for op in graph.ops if op.type != "elementwise_mul"
+                 or op.output("Out") not in sources]
+    for op in graph.ops:
+        op.inputs = {slot: [sources.get(n, n) for n in names] for slot, names in op.inputs.items()}
+    return graph
 
 
 @channel_rule("relu", "leaky_relu", "prelu", "abs", "assign", "dropout", "pool2d",

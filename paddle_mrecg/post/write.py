@@ -18,8 +18,10 @@ from ..deploy.predictor import Predictor, last_line
 from ..deploy.speed import compare_speed
 from .program import qdq_graph, verify
 from ..files import write_json, write_json_table
+from ..graph.homogeneous import without_factors
 from ..graph.writer import save_program
-from ..report.advice import advice, coarse_advice, equalized_note, float_note
+from ..report.advice import (advice, coarse_advice, equalize_cost_note, equalized_note,
+                             float_note)
 from ..report.layers import LayerReport
 from ..report.page.html import write_page
 from ..report.pictures import oscillation_picture
@@ -86,8 +88,7 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict,
     report.layers = _layer_reports(network, job.state)
     prepared.clock.lap("measure layers")
     if job.config.global_.measure_speed:
-        report.speed = compare_speed(prepared.float_graph, program,
-                                     {n: v[:1] for n, v in network.samples.items()})
+        _measure_speed(prepared, program, report)
         prepared.clock.lap("measure speed")
     with tempfile.TemporaryDirectory(dir=result_dir.staging) as scratch:
         float_program = os.path.join(scratch, "float")
@@ -111,6 +112,18 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict,
                       textwrap.fill(summary_text(report), LINE),
                       report.table())
     return report
+
+
+def _measure_speed(prepared, program, report: Report):
+    """Float against int8 and, where multiplications were inserted, int8 with and without them."""
+    sample = {n: v[:1] for n, v in prepared.network.samples.items()}
+    report.speed = compare_speed(prepared.float_graph, program, sample)
+    timed = [name for name, times in report.speed.items() if "ratio" in times]
+    if timed and any(entry["way"] == "multiply" for entry in report.equalized):
+        times = compare_speed(without_factors(program), program, sample, timed)
+        report.equalize_cost = {name: 1.0 / found["ratio"] - 1.0 for name, found in times.items()
+                                if "ratio" in found}
+        report.notes += equalize_cost_note(report.equalize_cost)
 
 
 def _layer_reports(network, state: NetworkState) -> List[LayerReport]:

@@ -3,6 +3,7 @@
 from typing import Dict, List, Sequence
 
 from ..config import MRECG
+from .summary import RUNTIME_TITLES
 from .units import UnitReport
 
 NOTICEABLE = 0.01  # relative loss below which no advice is needed
@@ -86,6 +87,19 @@ def equalized_note(equalized: List[Dict]) -> List[str]:
             f"front of depthwise convolutions: at {worst['layers'][0]} the error of the output "
             f"falls from {100 * worst['before']:.1f} to {100 * worst['after']:.2f} % of its power; "
             "QuantPost.equalize=fold does without"]
+
+
+def equalize_cost_note(cost: Dict[str, float]) -> List[str]:
+    """A sentence on the time that inserted multiplications take.
+
+    Args:
+        cost(dict): runtime -> their share of the time without them; from ``Report.equalize_cost``.
+    """
+    if not cost:
+        return []
+    shares = ", ".join(f"{100 * max(0.0, share):.0f} % on {RUNTIME_TITLES.get(name, name)}"
+                       for name, share in cost.items())
+    return [f"the inserted multiplications add to the CPU time of this machine: {shares}"]
 
 
 def float_note(float_tensors: Dict[str, str], most: int = 5) -> List[str]:

@@ -50,6 +50,8 @@ class Report:
         expected_memory(int): the same as it was predicted before the start.
         temporary_files(int): bytes of samples and activations beyond that, in files.
         speed(dict): runtime -> ``deploy.speed.compare_speed``'s figures; empty if not measured.
+        equalize_cost(dict): runtime -> time of the inserted multiplications over that of the
+            quantized program without them; empty without them or if not measured.
         sizes(dict): ``float_file``, ``quantized_file`` (from ``file_sizes``) and
             ``codes`` (from ``code_sizes``).
         verification(dict): ``verdict`` on the exported program against the simulation, ``why``,
@@ -74,6 +76,7 @@ class Report:
     expected_memory: int = 0
     temporary_files: int = 0
     speed: Dict[str, Dict] = dataclasses.field(default_factory=dict)
+    equalize_cost: Dict[str, float] = dataclasses.field(default_factory=dict)
     sizes: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     verification: Dict[str, float] = dataclasses.field(default_factory=dict)
     samples: Dict[str, int] = dataclasses.field(default_factory=dict)

@@ -2,6 +2,8 @@
 """Channels that one step cannot serve are scaled, the float network stays the same function, and
 nothing is done that does not pay.
 """
+from pathlib import Path
+
 import numpy as np
 import paddle
 import pytest
@@ -11,6 +13,7 @@ from paddle_mrecg.deploy.check import doctor
 from paddle_mrecg.deploy.lite.env import find_lite
 from paddle_mrecg.errors import MrecgError
 from paddle_mrecg.graph.graph import Op, activation_name, weight_name
+from paddle_mrecg.graph.homogeneous import without_factors
 from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.graph.ops import run_ops
 from paddle_mrecg.graph.writer import save_program
@@ -247,6 +250,30 @@ def test_paddle_lite_takes_the_multiplication(job):
     report = doctor.check(graph, {"image": tiny_samples()["image"][:2]}, ["lite"])
     assert [row.int8 for row in report.lite_ops if row.weight == "b.w"] == [True]
     assert report.runtimes[0].status in (doctor.AGREES, doctor.X86_ONLY), report.runtimes[0]
+
+
+def test_what_the_multiplication_costs_is_measured_and_said(job, tmp_path):
+    result = quant_post_mrecg(str(Path(job["auto"].save_dir).parent / "float"), batches(),
+                              settings({"Global": dict(measure_speed=True),
+                                        "QuantPost": dict(weight_bits=8, equalize="auto")},
+                                       preset="none", num_iters=0, granularity="block"),
+                              str(tmp_path / "timed"))
+    assert "inference" in result.report.equalize_cost
+    assert any(note.startswith("the inserted multiplications add") and "Paddle Inference" in note
+               for note in result.report.notes)
+    assert job["auto"].report.equalize_cost == job["none"].report.equalize_cost == {}
+
+
+def test_a_program_without_the_multiplications_is_otherwise_the_same(job):
+    program = load_graph(job["auto"].save_dir, allow_quantized=True)
+    bare = without_factors(program)
+    kinds = [op.type for op in program.ops]
+    kinds.remove("elementwise_mul")
+    assert [op.type for op in bare.ops] == kinds
+    computed = {n for op in bare.ops for n in op.output_names} | set(bare.params) | {"image"}
+    assert all(n in computed for op in bare.ops for n in op.input_names)
+    plain = load_graph(job["none"].save_dir, allow_quantized=True)
+    assert len(without_factors(plain).ops) == len(plain.ops)
 
 
 def test_report_says_what_was_done(job):
