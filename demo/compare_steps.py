@@ -70,7 +70,7 @@ def measure(setting, seed):
     work, (count, scored) = WORKLOADS[model], SAMPLES[model]
     config = job(model, setting["bits"], setting["equalize"], setting["preset"], seed)
     evaluator, model_dir = Evaluator(work, scored), work.model_dir()
-    feed = batches(work.calibration(count), work.batch_size)
+    feed = batches(work.calibration(count, seed), work.batch_size)
     with tempfile.TemporaryDirectory() as place:
         begin, wall = time.process_time(), time.perf_counter()
         result = quant_post_mrecg(model_dir, feed, config, place + "/out", evaluator)

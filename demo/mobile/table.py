@@ -7,7 +7,7 @@ the table of what came out.
     python demo/mobile/table.py --print_only --markdown
 
 One JSON per model, bits and target in ``results/cells``; an interrupted run goes on
-where it stopped. Weights are rounded to nearest unless ``--cache`` holds the model
+where it stopped. Roundings are solved and nothing is trained unless ``--cache`` holds the model
 already, for example reconstructed:
 
     python demo/classification/quant_post.py --model mobilenet_v1 \\
@@ -43,14 +43,12 @@ def quantized(name: str, bits: int, cache: Path) -> Path:
     from paddle_mrecg import quant_post_mrecg
     work = WORKLOADS[name]
     feed = work.calibration(work.calibrate)
-    size = min(4, work.calibrate, work.batch_size)
-    config = dict(Global=dict(target="paddle_lite", visualdl=False, tune_cpu=True),
-                  Data=dict(num_samples=work.calibrate, batch_size=size),
-                  QuantPost=dict(weight_bits=bits, activation_bits=8, num_observe=work.calibrate,
-                                 skip=list(work.skip), rounding="nearest",
-                                 bias_correction=False),
+    config = dict(Global=dict(target="paddle_lite", visualdl=False, tune_cpu=True,
+                              measure_speed=False),
+                  Data=dict(num_samples=work.calibrate, batch_size=work.batch_size),
+                  QuantPost=dict(weight_bits=bits, activation_bits=8, equalize=work.equalize),
                   MRECG=dict(preset="none"))
-    quant_post_mrecg(work.model_dir(), batches(feed, size), config, save_dir=str(folder))
+    quant_post_mrecg(work.model_dir(), batches(feed, work.batch_size), config, save_dir=str(folder))
     return folder
 
 

@@ -3,7 +3,7 @@
 fed, and how they are scored.
 """
 import dataclasses
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -24,24 +24,25 @@ class Workload:
 
     Attributes:
         model_dir(callable): -> directory of the float model; raises ``sources.Absent``.
-        calibration(callable): number -> inputs for calibration.
+        calibration(callable): number and, optionally, a seed -> inputs for calibration: the first
+            ones, or drawn by a seed other than 0.
         evaluation(callable): number -> (inputs, score), ``score`` mapping the list of
             outputs to a figure in percent.
         metric(str): what the score is.
         samples(int): for the score.
         shapes(tuple): input shapes for timing, one sample.
         calibrate(int): samples for calibration.
-        skip(tuple): weights that stay float, see the model's recipe.
+        equalize(str): as in the model's recipe.
     """
 
     model_dir: Callable[[], str]
-    calibration: Callable[[int], Feed]
+    calibration: Callable[..., Feed]
     evaluation: Optional[Callable]
     metric: str
     samples: int
     shapes: Tuple[Tuple[int, ...], ...]
-    calibrate: int = 16
-    skip: Tuple[str, ...] = ()
+    calibrate: int = 32
+    equalize: str = "none"
 
     @property
     def batch_size(self) -> int:
@@ -55,10 +56,17 @@ def batches(feed: Feed, size: int) -> List[Feed]:
     return [{n: v[k:k + size] for n, v in feed.items()} for k in range(0, count, size)]
 
 
-def _images(folder: str, count: int, size: Tuple[int, int], mean, std) -> np.ndarray:
-    """The first ``count`` photographs of a folder of the measuring data, squeezed to ``size``."""
-    paths = sorted(p for p in sources.shared_data(folder).rglob("*")
-                   if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[:count]
+def _drawn(items: Sequence, count: int, seed: int) -> list:
+    """``count`` of the items: the first ones, or drawn by a seed other than 0."""
+    rows = np.random.default_rng(seed).permutation(len(items)) if seed else range(len(items))
+    return [items[k] for k in rows[:count]]
+
+
+def _images(folder: str, count: int, seed: int, size: Tuple[int, int], mean, std) -> np.ndarray:
+    """Photographs of a folder of the measuring data, squeezed to ``size``."""
+    found = sorted(p for p in sources.shared_data(folder).rglob("*")
+                   if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    paths = _drawn(found, count, seed)
     result = []
     for path in paths:
         with Image.open(path) as image:
@@ -91,7 +99,8 @@ def _classifier(name, mean, std, shift=0):
         images, labels = _imagenet(count, mean, std, shift)
         return {name: images}, _top1(labels)
 
-    return ((lambda count: {name: _images("imagenet/calib", count, (224, 224), mean, std)}),
+    return ((lambda count, seed=0: {name: _images("imagenet/calib", count, seed, (224, 224), mean,
+                                                  std)}),
             evaluation)
 
 
@@ -137,7 +146,10 @@ def _detector(name):
                                                                                  sizes), labels,
                                                             sizes)["AP50"]
 
-    return (lambda count: detectors.feed(name, coco.image_paths("train2017", count))[0]), evaluation
+    def calibration(count, seed=0):
+        return detectors.feed(name, _drawn(coco.image_paths("train2017"), count, seed))[0]
+
+    return calibration, evaluation
 
 
 def _scenes(count):
@@ -161,7 +173,7 @@ _V1 = _classifier("image", (0.5,) * 3, (0.5,) * 3, shift=1)
 WORKLOADS = {
     "PP-OCRv2 cls": Workload(
         lambda: sources.model_dir("ppocr_cls"),
-        lambda n: {"x": render.rendered_set("calibration", n, 1000)[0]},
+        lambda n, seed=0: {"x": render.rendered_set("calibration", n, 1000 + seed)[0]},
         _direction_set,
         "direction accuracy, rendered lines",
         200,
@@ -170,7 +182,8 @@ WORKLOADS = {
     ),
     "PP-OCRv4 rec": Workload(
         lambda: sources.model_dir("ppocr_rec"),
-        lambda n: {"x": rec.word_set("ocr/iiit5k_train", n)[0]},
+        lambda n, seed=0: {"x": np.stack(_drawn(rec.word_set(
+            "ocr/iiit5k_train", None if seed else n)[0], n, seed))},
         _words,
         "word accuracy, IIIT5K",
         64,
@@ -178,12 +191,12 @@ WORKLOADS = {
     ),
     "PP-OCRv4 det": Workload(
         lambda: sources.model_dir("ppocr_det"),
-        lambda n: {"x": np.concatenate(list(det.calibration(n, tile=(480, 640))))},
+        lambda n, seed=0: {"x": np.concatenate(list(det.calibration(n, tile=(480, 640))))},
         _scenes,
         "hmean, ICDAR 2015",
         16,
         ((1, 3, 480, 640),),
-        4,
+        16,
     ),
     "PP-LCNetV2": Workload(
         lambda: sources.model_dir("pplcnetv2"),
@@ -198,8 +211,8 @@ WORKLOADS = {
         "AP50, COCO subset",
         32,
         ((1, 3, 416, 416), (1, 2)),
-        4,
-        tuple(f"conv2d_{k}.w_0" for k in (3, 5, 7, 9, 13, 15, 17)),
+        16,
+        "auto",
     ),
     "Yolo-Fastest-xl": Workload(
         lambda: models.inference_model("yolo_fastest_xl"),
@@ -213,7 +226,7 @@ WORKLOADS = {
     ),
     "ResNet-20": Workload(
         _exported("cifar_resnet20"),
-        lambda n: {"image": cifar10.calibration_set(cifar10.DATA_DIR, n, 0)},
+        lambda n, seed=0: {"image": cifar10.calibration_set(cifar10.DATA_DIR, n, seed)},
         _cifar,
         "top-1, CIFAR-10",
         200,
