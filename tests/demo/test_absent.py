@@ -2,7 +2,7 @@
 """Without its data a demo says so before it starts, and no stored number passes for a result."""
 import pytest
 
-from demo import compare_granularity, compare_observers, results, sources
+from demo import compare_observers, results, sources
 from demo.classification import quant_post as classification
 from demo.detection import quant_post as detection
 from demo.ocr import rec
@@ -22,7 +22,6 @@ def nothing(monkeypatch, tmp_path):
     (detection.main, ["--model", "picodet"], "picodet"),
     (classification.main, [], "cifar_resnet20"),
     (classification.main, ["--model", "mobilenet_v1"], "mobilenet_v1"),
-    (compare_granularity.main, ["run", "--model", "ppocr_rec", "--seeds", "99"], "ppocr_rec"),
 ])
 def test_everything_that_is_absent_is_named_before_the_start(main, words, model, nothing, capsys):
     assert main(words) == 1
@@ -44,18 +43,6 @@ def test_cifar_sheets_are_asked_for_too(nothing, capsys):
     (nothing / "weights" / "cifar10-resnet").mkdir(parents=True)
     assert classification.main(["--data_dir", str(nothing)]) == 1
     assert "no test_batch.png" in capsys.readouterr().out
-
-
-def test_stored_cells_do_not_pass_for_a_run(nothing, capsys):
-    setting = dict(model="mobilenet_v1", bits="W4A8", policy="block", budget="config")
-    results.save_results(results.cell_path(nothing / "cells", setting, 0), "python x.py",
-                         [results.run_record(setting, 0, {"float": 70.0, "quantized": 69.0})])
-    words = ["run", "--model", "mobilenet_v1", "--bits", "W4A8", "--policies", "block", "--seeds",
-             "0", "--cells_dir", str(nothing / "cells"), "--results", str(nothing / "x.json")]
-    assert compare_granularity.main(words) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("nothing was run") and "69" not in said
-    assert not (nothing / "x.json").exists()
 
 
 def test_a_table_of_stored_cells_says_what_it_is(nothing, monkeypatch, capsys):
