@@ -23,9 +23,9 @@ from demo.detection import models as detection_models  # noqa: E402
 
 SCRIPT = "demo/compare_equalize.py"
 RESULTS = sources.ROOT / "demo/detection/results/equalize.json"
-RECIPES = {**{name: f"detection/{name}_mrecg_w4a8" for name in detection_models.NAMES},
+RECIPES = {**{name: f"detection/{name}_w4a8" for name in detection_models.NAMES},
            **{name: f"classification/{name}_mrecg_w4a8" for name in ("mobilenet_v1", "pplcnetv2")},
-           "ppocr_det": "ocr/ppocrv4_det_mrecg_w4a8", "ppocr_rec": "ocr/ppocrv4_rec_mrecg_w4a8"}
+           "ppocr_det": "ocr/ppocrv4_det_w4a8", "ppocr_rec": "ocr/ppocrv4_rec_mrecg_w4a8"}
 
 
 def job(args, bits: str, mode: str):

@@ -34,27 +34,18 @@ def run_record(setting: Dict[str, str], seed: int, measured: Dict[str, float], *
 
 
 def recovery(report, metric: str) -> Dict[str, Optional[float]]:
-    """One metric of all programs of a job, by the names in ``STAGES``, and ``recovered %``: percent
-    of the loss of nearest rounding with corrected biases that was won back. A job that trains
-    nothing ends with the solved roundings and scores them once.
+    """One metric of all programs of a job in percent, whatever the evaluator counts in, by the
+    names in ``STAGES``, and ``recovered %``: percent of the loss of nearest rounding with corrected
+    biases that was won back. A job that trains nothing ends with the solved roundings and scores
+    them once.
     """
-    found = {name: report.metrics[stage][metric] for stage, name in STAGES.items()
+    scale = 1.0 if report.metrics["float"][metric] > 1.0 else 100.0
+    found = {name: scale * report.metrics[stage][metric] for stage, name in STAGES.items()
              if stage in report.metrics}
     found.setdefault("solved", found["MRECG"])
     share = report.recovered(metric)
     return {**{name: found[name] for name in STAGES.values() if name in found},
             "recovered %": None if share is None else 100.0 * share}
-
-
-def measured(report, metric: str) -> Dict[str, float]:
-    """One metric of the three programs in percent, whatever the evaluator counts in,
-    units and optimizer steps.
-    """
-    scale = 1.0 if report.metrics["float"][metric] > 1.0 else 100.0
-    return {**{stage: scale * report.metrics[stage][metric]
-               for stage in ("float", "nearest", "quantized")},
-            "units": len(report.units),
-            "iterations": sum(u.iterations for u in report.units + report.first_pass)}
 
 
 def cell_path(folder: Path, setting: Dict[str, str], seed: int) -> Path:

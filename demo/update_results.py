@@ -30,6 +30,7 @@ MARKDOWN_BLOCK = re.compile(
     r"(<!-- results:(?P<name>\S+)(?P<where>[^\n]*?) *-->\n).*?(<!-- /results -->)", re.DOTALL)
 TABLES = {  # name -> (folder of cells or file, its table)
     "mobile/cells": ("mobile/results/cells", "demo.mobile.cells:markdown"),
+    "recipes": ("recipes/results", "demo.recipes.run:table"),
     "steps": ("results/step_cells", "demo.compare_steps:table"),
     "analysis": ("results/analysis_cells", "demo.compare_analysis:table"),
     "observers": ("results/observer_cells", "demo.compare_observers:table"),

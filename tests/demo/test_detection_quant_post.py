@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The detection script: its recipes, its results file, its picture."""
-import types
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from demo import results
 from demo.detection import models, pictures, quant_post
 
 
@@ -21,13 +18,19 @@ def test_every_model_has_a_recipe_that_takes_overrides_and_the_seed(model):
 
 
 @pytest.mark.parametrize("model", models.YOLO)
-def test_the_recipes_name_the_weight_of_the_first_head(model, shared_data):
+def test_both_heads_of_a_yolo_have_8_bits(model, shared_data, tmp_path):
     shared_data("weights/yolo-fastest-1.1")
+    from paddle_mrecg.graph.load import load_graph
+    from paddle_mrecg.post.scheme import build_scheme
     from demo.detection import yolo_fastest
     kinds = [section.kind for section in yolo_fastest.parse_cfg(models._darknet(model, ".cfg"))]
     number = kinds[:kinds.index("yolo")].count("convolutional") - 1
-    override, = quant_post.load(quant_post.parse_args(["--model", model])).quant_post.overrides
-    assert (override.pattern, override.weight_bits) == (f"conv2d_{number}.w_0", 8)
+    graph = load_graph(models.inference_model(model, str(tmp_path)))
+    config = quant_post.load(quant_post.parse_args(["--model", model]))
+    scheme = build_scheme(graph, config.quant_post, config.global_.target)
+    bits = {name: spec.bits for name, spec in scheme.weights.items()}
+    assert bits[f"conv2d_{number}.w_0"] == 8
+    assert sorted(bits.values()) == [4] * (len(bits) - 3) + [8] * 3
 
 
 def test_a_missing_folder_is_said_and_skipped(monkeypatch, tmp_path, capsys):
@@ -35,25 +38,6 @@ def test_a_missing_folder_is_said_and_skipped(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)  # no export of an earlier run
     assert quant_post.main(["--model", "yolo_fastest", "--save_dir", str(tmp_path / "out")]) == 1
     assert "skipped: yolo_fastest needs weights/yolo-fastest-1.1" in capsys.readouterr().out
-
-
-def report(value):
-    metrics = {stage: {"AP50": value} for stage in ("float", "nearest", "quantized")}
-    return types.SimpleNamespace(metrics=metrics, units=[], first_pass=[], seconds={})
-
-
-def test_a_run_replaces_its_earlier_self_only(tmp_path):
-    path = tmp_path / "r.json"
-    for words, value in ((["--seed", "0"], 40.0), (["--seed", "1"], 41.0),
-                         (["--budget", "short", "MRECG.num_iters=5"], 42.0),
-                         (["--seed", "0"], 43.0)):
-        args = quant_post.parse_args(words)
-        quant_post.record(path, args, quant_post.load(args), report(value))
-    runs = results.load_results(path)["runs"]
-    assert sorted((r["setting"].get("budget", ""), r["seed"], r["measured"]["float"])
-                  for r in runs) == [
-        ("", 0, 43.0), ("", 1, 41.0), ("short", 0, 42.0)]
-    assert runs[0]["setting"]["bits"] == "W4A8" and runs[0]["setting"]["method"] == "loss_peaks"
 
 
 def test_both_programs_are_drawn_side_by_side(tmp_path, monkeypatch):
