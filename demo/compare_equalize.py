@@ -67,7 +67,7 @@ def run(args, bits: str, mode: str, full):
     prepared = prepare(model_dir, None, config)
     evaluator = make_evaluator(config.evaluation, args.seed)
     full = full or scores(evaluator, prepared.float_graph, prepared.float_graph)
-    state, _ = rounded_layers(prepared, "solve")
+    state = rounded_layers(prepared, "solve").state
     program = qdq_graph(prepared.graph, prepared.network.scheme, state)
     solved = scores(evaluator, program, prepared.graph)
     prepared.network.store.close()

@@ -114,7 +114,7 @@ class Start:
         seed_everything(seed)
         feed = batches(work.calibration(num_calib, seed), work.batch_size)
         self.prepared = prepare(work.model_dir(), feed, _loaded(config))
-        self.state, _ = rounded_layers(self.prepared, "solve")
+        self.state = rounded_layers(self.prepared, "solve").state
         self._inputs, self._score = work.evaluation(num_eval)
         self._size = work.batch_size
         self._float = self._outputs(self.prepared.float_graph)

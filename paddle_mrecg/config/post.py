@@ -237,6 +237,9 @@ class MRECG:
                                       high=1.0)
     train_above: float = knob(0.0, "a unit whose output error, relative to the output's power, is "
                               "not above this after rounding is not trained", low=0.0)
+    train_network_above: float = knob(0.0, "no unit is trained where the error of the network's "
+                                      "outputs after the solve, relative to their variation, is "
+                                      "not above this", low=0.0)
     early_stop: bool = knob(False, "end a unit's training at half of its steps where no iterate "
                             "was better than its start by then")
     loss: str = knob("mse", "squared error of the unit's output, or weighted by the squared "
@@ -268,8 +271,8 @@ PRESETS: Dict[str, Dict[str, Any]] = {
     # overfitting.
     "fast": dict(num_iters=60, batch_size=32, rounding_lr=0.05, rounding_lr_start=0.1,
                  round_weight_relative=30.0,
-                 keep_prob=None, train_above=0.04, early_stop=True, scale_lr=1e-3, warm_start=False,
-                 iters_scaling="per_unit",
+                 keep_prob=None, train_above=0.04, train_network_above=0.02, early_stop=True,
+                 scale_lr=1e-3, warm_start=False, iters_scaling="per_unit",
                  inner_weight=1.0,
                  peak_partner="predecessor"),
     # No reconstruction: QuantPost.rounding and bias_correction alone.

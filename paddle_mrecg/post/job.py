@@ -6,7 +6,7 @@ import os
 from typing import Callable, Dict, List, Optional
 
 from ..compat import seed_everything, tune_cpu
-from ..config import LOSS_POLICIES
+from ..config import LOSS_POLICIES, MRECG
 from ..config.io import config_to_dict, load_config
 from ..data.evaluation import make_evaluator
 from ..data.hooks import refuse_foreign_hooks
@@ -20,6 +20,7 @@ from .unit_state import UnitKeeper
 from .walk import UnitResult, Walker
 from ..graph.partition import Plan, Unit
 from .write import score_float, unit_report, write_outcome
+from ..report.advice import untrained_note
 from ..report.progress import Progress, get_logger, unit_line
 from ..report.report import Report
 from ..report.result_dir import PROGRAM, ResultDir
@@ -114,12 +115,12 @@ def plan_post(model=None, data_loader=None, config=None) -> Plan:
             for k, unit in enumerate(units):
                 walker.step(unit, units[k + 1:], config.mrecg, iters=0)
             losses, powers = _loss_table(walker.results)
-        return _plan(prepared, losses, powers)
+        return _plan(prepared, config.mrecg, losses, powers)
 
 
-def _plan(prepared: Prepared, losses, powers) -> Plan:
+def _plan(prepared: Prepared, settings: MRECG, losses, powers) -> Plan:
     bits = {n: s.bits for n, s in prepared.network.scheme.weights.items()}
-    return make_plan(prepared.graph, prepared.modules, prepared.config.mrecg, bits, losses, powers)
+    return make_plan(prepared.graph, prepared.modules, settings, bits, losses, powers)
 
 
 def _loss_table(results: List[UnitResult]):
@@ -139,7 +140,8 @@ class Job:
 
     def __init__(self, prepared: Prepared, result_dir: ResultDir):
         self.prepared, self.result_dir = prepared, result_dir
-        self.config = prepared.config
+        self.config, self.mrecg = prepared.config, prepared.config.mrecg
+        self.notes: List[str] = []
         self.checkpoint = Checkpoint(result_dir.checkpoints,
                                      job_parts(_relevant(self.config), prepared.graph,
                                                prepared.network.samples))
@@ -163,10 +165,10 @@ class Job:
         try:
             self._solve()
             losses = powers = None
-            if self.config.mrecg.granularity in LOSS_POLICIES:
+            if self.mrecg.granularity in LOSS_POLICIES:
                 losses, powers = self._measure_modules()
                 self.prepared.clock.lap("first pass")
-            self.plan = _plan(self.prepared, losses, powers)
+            self.plan = _plan(self.prepared, self.mrecg, losses, powers)
             log.info("plan (%s): %d modules in %d units\n%s", self.plan.policy,
                      len(self.plan.modules),
                      len(self.plan.units), self.plan.table())
@@ -185,15 +187,26 @@ class Job:
         """Solve the roundings and correct the biases, as far as the settings ask for it."""
         settings = self.config.quant_post
         if settings.rounding == "solve" or settings.bias_correction:
-            self.start, self.layers = rounded_layers(self.prepared, settings.rounding)
-            self.state = self.start
+            walk = rounded_layers(self.prepared, settings.rounding)
+            self.start = self.state = walk.state
+            self.layers = walk.layers
+            self._judge(walk.output_error)
             self.prepared.clock.lap("solve")
+
+    def _judge(self, error: float):
+        """Leave training out where the solve has left it little to gain."""
+        settings = self.mrecg
+        if settings.num_iters and error <= settings.train_network_above:
+            plain = "block" if settings.granularity in LOSS_POLICIES else settings.granularity
+            self.mrecg = dataclasses.replace(settings, granularity=plain, num_iters=0)
+            self.notes = untrained_note(error, settings.train_network_above)
+            get_logger().info(self.notes[0])
 
     def _measure_modules(self):
         """First pass of the data-dependent policies: a short reconstruction
         of each module separately.
         """
-        settings = self.config.mrecg
+        settings = self.mrecg
         iters = int(round(settings.num_iters * settings.first_pass_ratio))
         walker = Walker(self.prepared.network, self.start, self.prepared.layers)
         units = [Unit.single(m) for m in self.prepared.modules]
@@ -207,7 +220,7 @@ class Job:
         return _loss_table(walker.results)
 
     def _importance(self):
-        if self.config.mrecg.loss != "fisher":
+        if self.mrecg.loss != "fisher":
             return
         network = self.prepared.network
         outputs = sorted({n for u in self.plan.units for n in u.outputs})
@@ -215,7 +228,7 @@ class Job:
                                         network.store, network.seed)
 
     def _walk_units(self):
-        settings, units = self.config.mrecg, self.plan.units
+        settings, units = self.mrecg, self.plan.units
         walker = Walker(self.prepared.network, self.start, self.prepared.layers)
         # The first pass is part of num_iters: every policy costs the same number of steps.
         left = 1.0 - (settings.first_pass_ratio if self.first_pass else 0.0)
@@ -244,7 +257,7 @@ class Job:
             return walker.replay(later, state, UnitResult.from_dict(unit, summary, alphas))
         curve = self.curves.setdefault(int(key), []) if key.isdigit() else []
         keeper = UnitKeeper(self.checkpoint, key, iters, curve)
-        result = walker.step(unit, later, self.config.mrecg, iters, warm, watch, keeper)
+        result = walker.step(unit, later, self.mrecg, iters, warm, watch, keeper)
         names = [n for n in walker.state.finished if n not in self._stored]
         self._stored.update(names)
         self.checkpoint.save(key, walker.state, sorted(names), result.to_dict(), result.alphas)
@@ -253,9 +266,9 @@ class Job:
 
     def _iters(self, unit: Unit, share: float) -> int:
         """Optimizer steps of a unit that spends ``share`` of num_iters."""
-        per_module = int(round(self.config.mrecg.num_iters * share))
+        per_module = int(round(self.mrecg.num_iters * share))
         return (per_module
-                * (len(unit.modules) if self.config.mrecg.iters_scaling == "per_module" else 1))
+                * (len(unit.modules) if self.mrecg.iters_scaling == "per_module" else 1))
 
     def _watch(self, index: int, iters: int, bar: Progress) -> Callable:
         """Called after every step: moves the bar and, now and then, feeds VisualDL."""

@@ -51,6 +51,12 @@ class LayerWalk:
         rounding(str): ``solve`` or ``nearest``.
         streams(tuple, optional): the float and the quantized stream in front of the first layer.
             Default: None, both at the samples.
+
+    Attributes:
+        state(NetworkState): with what was rounded and corrected so far.
+        layers(list[LayerRounding]): what was found for each weight; empty for ``nearest``.
+        output_error(float): squared error of what leaves the last layers over its power of
+            variation, on the samples; of several outputs the largest.
     """
 
     def __init__(self, network, state: NetworkState, rounding: str = "solve", streams=None):
@@ -59,6 +65,7 @@ class LayerWalk:
         self.float_stream, self.quant_stream = streams or (Stream(network.store, network.samples),
                                                            Stream(network.store, network.samples))
         self.layers: List[LayerRounding] = []
+        self.output_error = 0.0
         self._done = set(state.finished)
 
     def run(self, modules: List[Module], progress=None) -> NetworkState:
@@ -98,6 +105,9 @@ class LayerWalk:
             self._layer(target, unit, runner)
         run = self._quantized(runner, unit.outputs)
         changed = self.quant_stream.computed(unit.inputs, unit.outputs, run, MEASURE_CHUNK)
+        self.output_error = max([self.output_error,
+                                 *(_relative_error(changed[n], outputs[n]) for n in unit.outputs
+                                   if n not in needed)])
         self.float_stream.advance(outputs, needed)
         self.quant_stream.advance(changed, needed)
 
@@ -188,8 +198,16 @@ class _Target:
                 yield self.layout.inputs(x, shape, index), next(rows)
 
 
-def rounded_layers(prepared, rounding: str,
-                   most: int = None) -> Tuple[NetworkState, List[LayerRounding]]:
+def _relative_error(values: np.ndarray, targets: np.ndarray) -> float:
+    """Squared difference over the targets' power of variation, chunk by chunk."""
+    chunks = [slice(k, k + MEASURE_CHUNK) for k in range(0, len(targets), MEASURE_CHUNK)]
+    mean = np.mean([np.mean(targets[c], dtype=np.float64) for c in chunks])
+    error = sum(float(np.square(values[c] - targets[c], dtype=np.float64).sum()) for c in chunks)
+    power = sum(float(np.square(targets[c] - mean, dtype=np.float64).sum()) for c in chunks)
+    return error / max(power, np.finfo(np.float64).tiny)
+
+
+def rounded_layers(prepared, rounding: str, most: int = None) -> LayerWalk:
     """Round all layers of a prepared job and correct its biases, with a progress bar.
 
     Args:
@@ -198,7 +216,7 @@ def rounded_layers(prepared, rounding: str,
         most(int, optional): use no more samples than this. Default: None, all.
 
     Returns:
-        tuple: the new state, and what was found for each weight (nothing for ``nearest``).
+        LayerWalk: at its end.
     """
     network = prepared.network
     if most is not None:
@@ -207,7 +225,8 @@ def rounded_layers(prepared, rounding: str,
     walk = LayerWalk(network, prepared.state, rounding)
     title = "Solve" if rounding == "solve" else "Bias correction"
     with Progress(title, len(prepared.layers), "layer") as bar:
-        return walk.run(prepared.layers, bar.update), walk.layers
+        walk.run(prepared.layers, bar.update)
+    return walk
 
 
 def solved_again(walker, layers: List[Module], unit: Unit) -> Optional[NetworkState]:

@@ -143,7 +143,7 @@ def _baseline_states(job) -> Dict[str, NetworkState]:
     settings, states = job.config.quant_post, {"nearest": job.prepared.state}
     trained = any(r.iterations for r in job.results)
     if settings.bias_correction and (settings.rounding == "solve" or trained):
-        states["nearest_bias"] = (rounded_layers(job.prepared, "nearest", BASELINE_SAMPLES)[0]
+        states["nearest_bias"] = (rounded_layers(job.prepared, "nearest", BASELINE_SAMPLES).state
                                   if settings.rounding == "solve" else job.start)
     if settings.rounding == "solve" and trained:
         states["solved"] = job.start
@@ -188,7 +188,8 @@ def _job_report(job, tuned: Dict) -> Report:
     report.notes += job.prepared.notes + float_note(report.float_tensors)
     report.notes += equalized_note(report.equalized)
     report.notes += coarse_advice(job.prepared.coarse, config.quant_post.equalize)
-    report.notes += advice(report.units, config.mrecg, config.quant_post.rounding == "solve")
+    report.notes += job.notes
+    report.notes += advice(report.units, job.mrecg, config.quant_post.rounding == "solve")
     return report
 
 

@@ -54,6 +54,18 @@ def advice(units: Sequence[UnitReport], settings: MRECG, solved: bool = False) -
     return sentences
 
 
+def untrained_note(error: float, bound: float) -> List[str]:
+    """A sentence on a job that trained nothing.
+
+    Args:
+        error(float): of the network's outputs after the solve, over their variation.
+        bound(float): ``MRECG.train_network_above``.
+    """
+    return [f"nothing was trained: the solve left {100 * error:.2g} % of the outputs' variation as "
+            f"error, and up to {100 * bound:g} % training gains little "
+            "(MRECG.train_network_above=0: train all the same)"]
+
+
 def coarse_advice(coarse: Dict[str, float], equalize: str) -> List[str]:
     """A sentence on depthwise convolutions whose input eight bits cannot hold, with the cure.
 

@@ -10,6 +10,7 @@ from paddle_mrecg.post.layer_biases import add_missing_biases, bias_of, biases_o
 from paddle_mrecg.post.job import quant_post_mrecg
 from paddle_mrecg.post.prepare import prepare
 from paddle_mrecg.post.solved_rounding import LayerWalk, rounded_layers
+from paddle_mrecg.post.unit_runner import UnitRunner
 from tests.jobs import batches, content, model_dir, settings  # noqa: F401
 from tests.tiny import tiny_job
 
@@ -46,6 +47,37 @@ def test_nothing_trained_and_the_program_computes_what_was_simulated(solved):
 def test_same_seed_same_bytes(solved, model_dir, tmp_path):
     again = quant_post_mrecg(model_dir, batches(), ALONE, str(tmp_path / "out"))
     assert content(again.save_dir) == content(solved.save_dir)
+
+
+def test_the_walk_ends_with_the_error_of_the_last_layers_output():
+    job = tiny_job(granularity="layer")
+    walk = LayerWalk(job.network, job.state)
+    walk.run(job.modules)
+    runner = UnitRunner(job.network.graph, job.network.graph.ops[:job.modules[-1].stop],
+                        job.network.scheme, job.network.constants)
+    (name,) = job.modules[-1].outputs
+    wanted = runner.numpy(runner.run, [name])(job.network.samples)[name]
+    found = runner.numpy(runner.run_quantized, [name], weights=walk.state.parameters(runner),
+                         quantizers=walk.state.quantizers(runner.activations)
+                         )(job.network.samples)[name]
+    error = np.square(found - wanted).sum() / np.square(wanted - wanted.mean()).sum()
+    assert walk.output_error == pytest.approx(error, rel=1e-4) and error > 0
+
+
+@pytest.mark.parametrize("granularity", ["loss_peaks", "layer"])
+def test_nothing_is_trained_where_the_output_is_close_enough(granularity, solved, model_dir,
+                                                             tmp_path):
+    error = rounded_layers(prepare(model_dir, batches(), load_config(ALONE)), "solve").output_error
+    jobs = [quant_post_mrecg(model_dir, batches(),
+                             settings(granularity=granularity, train_network_above=bound),
+                             str(tmp_path / str(k)))
+            for k, bound in enumerate((1.01 * error, 0.99 * error))]
+    close, far = ([u.iterations for u in job.report.units] for job in jobs)
+    assert not any(close) and any(far)
+    assert content(jobs[0].save_dir) == content(solved.save_dir)
+    said = [any(note.startswith("nothing was trained: the solve left") for note in job.report.notes)
+            for job in jobs]
+    assert said == [True, False] and not jobs[0].report.first_pass
 
 
 def test_only_what_modules_hand_on_is_stored(monkeypatch):
@@ -98,9 +130,8 @@ def test_the_baseline_walks_few_samples(model_dir, tmp_path, monkeypatch):
     counts, plain = [], write.rounded_layers
 
     def counted(prepared, rounding, most=None):
-        state, layers = plain(prepared, rounding, most)
         counts.append((rounding, most))
-        return state, layers
+        return plain(prepared, rounding, most)
     monkeypatch.setattr(write, "rounded_layers", counted)
     monkeypatch.setattr(write, "BASELINE_SAMPLES", 16)
     result = quant_post_mrecg(model_dir, batches(), ALONE, str(tmp_path / "out"),
@@ -112,7 +143,7 @@ def test_fewer_samples_correct_biases_from_those_samples_alone(model_dir):
     prepared = prepare(model_dir, batches(), load_config(ALONE))
     few = prepare(model_dir, batches(16), load_config(ALONE))
     few.state = prepared.state
-    biases = [rounded_layers(p, "nearest", most)[0].biases
+    biases = [rounded_layers(p, "nearest", most).state.biases
               for p, most in ((prepared, 16), (few, None), (prepared, None))]
     assert all(np.array_equal(biases[0][n], biases[1][n]) for n in biases[0])
     assert any(np.any(biases[0][n] != biases[2][n]) for n in biases[0])
