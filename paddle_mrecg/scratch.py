@@ -73,7 +73,29 @@ def scratch_folder(directory: Optional[str] = None, prefix: str = SCRATCH_PREFIX
         raise
     finally:
         if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+            _delete(folder)
+
+
+def _delete(folder: str):
+    """Its lock goes last: killed in between, or while a helper still writes there, this leaves
+    a folder that a later process knows for a leftover.
+    """
+    lock = os.path.join(folder, SCRATCH_LOCK)
+    for path in (os.path.join(folder, name) for name in _content(folder)):
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path != lock:
+            with contextlib.suppress(OSError):
+                os.remove(path)
+    if set(_content(folder)) <= {SCRATCH_LOCK}:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _content(folder: str) -> List[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _is_full(error) -> bool:
@@ -101,7 +123,7 @@ def remove_leftovers(directory: str, prefix: str = SCRATCH_PREFIX) -> List[str]:
         return []
     for path in sorted(found):
         if _is_dead(path, prefix):
-            shutil.rmtree(path, ignore_errors=True)
+            _delete(path)
             removed.append(os.path.basename(path))
     return removed
 

@@ -73,6 +73,53 @@ def test_a_lock_does_not_live_on_in_a_forked_process(tmp_path, owner, repository
             os.killpg(first.pid, signal.SIGKILL)
 
 
+def ended_while_deleting(place, operation):
+    """Whether a process that deletes its folder was killed before the n-th removal."""
+    child = os.fork()
+    if not child:
+        def count(event, _, done=[0]):
+            if event in ("os.remove", "os.rmdir"):
+                if done[0] == operation:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                done[0] += 1
+        try:
+            with scratch_folder(place) as folder:
+                for name in "abcdefgh":
+                    with open(os.path.join(folder, name), "w", encoding="utf-8"):
+                        pass
+                os.mkdir(os.path.join(folder, "folder"))
+                sys.addaudithook(count)
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="killed processes are forked")
+def test_a_process_that_is_killed_as_it_deletes_its_folder_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(scratch, "UNLOCKED_SECONDS", -1.0)
+    killed = []
+    for k in range(13):
+        place = tmp_path / str(k)
+        place.mkdir()
+        killed.append(ended_while_deleting(str(place), k))
+        assert len(os.listdir(place)) == killed[-1]
+        remove_leftovers(str(place))
+        assert os.listdir(place) == [], k
+    assert killed == [True] * 11 + [False] * 2  # eight files, a folder, the lock, the folder of all
+
+
+def test_a_folder_that_is_still_written_to_keeps_its_lock(tmp_path, owner, monkeypatch):
+    """A helper may outlive the process that it works for."""
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "remove", lambda path: None)
+        remove_leftovers(str(tmp_path))
+    assert sorted(os.listdir(owner.folder)) == [SCRATCH_LOCK, "weights"]
+    remove_leftovers(str(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
 def test_the_first_folder_of_a_process_removes_leftovers(tmp_path, owner):
     owner.send_signal(signal.SIGKILL)
     owner.wait()
