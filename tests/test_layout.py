@@ -33,7 +33,7 @@ ALLOWED = {
     "graph": ("errors", "compat", "scratch"),
     "config": ("errors", "files"),
     "data": ("errors", "config", "graph"),
-    "report": ("errors", "files", "config", "grids"),
+    "report": ("errors", "compat", "files", "config", "grids"),
     "strategies": ("errors", "config", "graph", "grids"),
     "deploy": ("errors", "compat", "files", "scratch", "graph", "grids", "data"),
     "post": ("errors", "compat", "files", "scratch", "config", "graph", "grids", "data", "report",

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """VisualDL: the host's viewer. Optional, and never a reason to stop."""
+import errno
+import os
 from typing import Optional
 
 import numpy as np
 
+from ..compat import free_bytes
 from .progress import get_logger
 from .units import UnitReport
 
 HISTOGRAM_VALUES = 200_000  # more values do not change a picture of 40 columns
 HISTOGRAM_BUCKETS = 40
+ROOM = 1 << 20  # bytes that a record surely fits into
 
 
 class VisualDLWriter:
@@ -27,7 +31,7 @@ class VisualDLWriter:
     """
 
     def __init__(self, logdir: str, enabled: bool = True):
-        self._writer = None
+        self._writer, self._logdir = None, logdir
         if enabled:
             self._writer = self._guard(lambda: _log_writer(logdir))
 
@@ -82,6 +86,9 @@ class VisualDLWriter:
 
     def _guard(self, call):
         try:
+            # VisualDL's own thread would print, without a path, that it cannot write
+            if free_bytes(self._logdir) < ROOM:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._logdir)
             return call()
         # Anything: a protobuf that does not fit VisualDL raises TypeError on import, others later.
         except Exception as error:  # pylint: disable=broad-except

@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pytest
 
+from paddle_mrecg.report import vdl
 from paddle_mrecg.report.vdl import HISTOGRAM_VALUES, VisualDLWriter
 
 
@@ -65,6 +66,17 @@ def test_broken_visualdl_is_one_notice(fake, make_unit, monkeypatch, capsys, bro
         use(board, make_unit())
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "no VisualDL records" in err
+
+
+def test_a_full_disk_is_one_notice_that_names_the_place(fake, make_unit, tmp_path, monkeypatch,
+                                                        capsys):
+    room = [1 << 30, 1 << 30, 0]
+    monkeypatch.setattr(vdl, "free_bytes", lambda path: room.pop(0) if len(room) > 1 else room[0])
+    with VisualDLWriter(str(tmp_path / "board")) as board:
+        use(board, make_unit())
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "No space left on device" in err
+    assert f"'{tmp_path / 'board'}'" in err and len(FakeWriter.last.calls) == 1
 
 
 def test_real_records(make_unit, tmp_path):
