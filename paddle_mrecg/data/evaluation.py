@@ -43,15 +43,15 @@ def make_evaluator(evaluation: Evaluation,
         return by_hook
     if evaluation.data is None:
         return None
+    chosen = None
     if evaluation.data.loader is not None:
         find_hook(evaluation.data.loader)
     elif evaluation.data.image_dir is not None or evaluation.data.label_file is not None:
-        chosen_images(evaluation.data, seed, labelled=True)
+        chosen = chosen_images(evaluation.data, seed, labelled=True)
 
     def by_labels(predict):
         batches = open_loader(evaluation.data, _inputs_of(predict, evaluation.data), seed,
-                              labelled=True,
-                              section="Evaluation.data")
+                              labelled=True, section="Evaluation.data", chosen=chosen)
         return classification_metrics(predict, batches, evaluation.label_offset)
     return by_labels
 

@@ -70,7 +70,7 @@ def stand_ins(graph: Graph, config: Config) -> Dict[str, np.ndarray]:
 
 
 def open_loader(data: Data, inputs: Sequence[TensorInfo], seed: int, labelled: bool = False,
-                section: str = "Data"):
+                section: str = "Data", chosen: Sequence[Item] = None):
     """What a data section describes, as an iterable that can be read several times.
 
     Args:
@@ -80,6 +80,8 @@ def open_loader(data: Data, inputs: Sequence[TensorInfo], seed: int, labelled: b
         labelled(bool, optional): yield ``(feed, labels [B] int64)`` instead
             of feeds. Default: False.
         section(str, optional): the section's name, for messages. Default: ``Data``.
+        chosen(list[Item], optional): what ``chosen_images`` found, which looks at the head of each
+            image. Default: None, it is called.
 
     Raises:
         DataError: nothing to read, or nothing that fits the model.
@@ -89,7 +91,9 @@ def open_loader(data: Data, inputs: Sequence[TensorInfo], seed: int, labelled: b
     if data.image_dir is None and data.label_file is None:
         raise DataError(f"no data: set {section}.image_dir or "
                         f"{section}.loader, or pass data_loader")
-    return ImageBatches(data, inputs, seed, labelled, section)
+    name, size = _image_input(data, inputs, section)
+    return ImageBatches(data, name, size, [i.name for i in inputs if i.name != name], labelled,
+                        chosen_images(data, seed, labelled) if chosen is None else chosen)
 
 
 def chosen_images(data: Data, seed: int, labelled: bool) -> List[Item]:
@@ -108,12 +112,10 @@ def chosen_images(data: Data, seed: int, labelled: bool) -> List[Item]:
 class ImageBatches:
     """Batches of an image folder or label file; see ``open_loader``."""
 
-    def __init__(self, data: Data, inputs: Sequence[TensorInfo], seed: int, labelled: bool,
-                 section: str):
-        self.data, self.labelled = data, labelled
-        self.name, self.size = _image_input(data, inputs, section)
-        self.sizes = [i.name for i in inputs if i.name != self.name]
-        self.items = chosen_images(data, seed, labelled)
+    def __init__(self, data: Data, name: str, size: Tuple[int, int], sizes: Sequence[str],
+                 labelled: bool, items: Sequence[Item]):
+        self.data, self.labelled, self.items = data, labelled, items
+        self.name, self.size, self.sizes = name, size, sizes
         self.labels = (np.array([class_number(i) for i in self.items], np.int64) if labelled
                        else None)
 

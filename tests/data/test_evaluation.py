@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from paddle_mrecg.config import Data, Evaluation
+from paddle_mrecg.data import images
 from paddle_mrecg.errors import DataError
 from paddle_mrecg.data.evaluation import classification_metrics, make_evaluator
 from paddle_mrecg.graph.graph import TensorInfo
@@ -78,17 +79,20 @@ class Brightness:
 
 @pytest.mark.parametrize("knows",
                          [dict(inputs=[TensorInfo("x", (-1, 3, 4, 4))]), dict(input_names=["x"])])
-def test_labelled_images(tmp_path, knows):
+def test_labelled_images(tmp_path, monkeypatch, knows):
     for k in range(6):
         Image.new("RGB", (4, 4), (255 * (k % 2),) * 3).save(tmp_path / f"{k}.png")
     (tmp_path / "labels.txt").write_text("".join(f"{k}.png {k % 2 if k else 1}\n"
                                                  for k in range(6)), encoding="utf-8")
     data = Data(label_file=str(tmp_path / "labels.txt"), batch_size=4, input_shape=[3, 4, 4],
                 mean=[0.0] * 3, std=[1.0] * 3)
+    looked_at, original_size = [], images.original_size
+    monkeypatch.setattr(images, "original_size", lambda p: looked_at.append(p) or original_size(p))
     evaluator, predict = make_evaluator(Evaluation(data=data), 0), Brightness()
     vars(predict).update(knows)
     assert evaluator(predict) == evaluator(predict)
     assert evaluator(predict)["top1"] == pytest.approx(5 / 6)  # one label is wrong
+    assert len(looked_at) == 6  # by make_evaluator, not again for each program
 
 
 def test_evaluator_of_the_user(monkeypatch):
