@@ -20,6 +20,7 @@ ALL_SECTIONS = (*SECTIONS, *TRAINING_SECTIONS)
 INVALID = object()  # stands for a value that has been complained about
 SLIP = 0.8  # of difflib, from which a word is taken for a slip
 ALIKE = 60  # rapidfuzz score from which a name is worth suggesting
+MOST = 1 << 40  # of whole numbers: larger ones count nothing that fits into a computer
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # in no path, and in no UTF-8 file
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text",
          list: "a list", dict: "a mapping"}
@@ -247,6 +248,8 @@ def _out_of_range(value, meta) -> str:
     if choices and value not in choices:
         return (f"must be one of {', '.join(choices)}; got "
                 f"{_as_text(value)}.{did_you_mean(value, choices)}")
+    if isinstance(value, int) and abs(value) > MOST:
+        return f"must be at most {MOST}, got {_as_text(value)}"
     if low is not None and value < low or high is not None and value > high:
         return (f"must be {f'at least {low}' if high is None else f'between {low} and {high}'}, "
                 f"got {_as_text(value)}")

@@ -5,11 +5,12 @@ Reconstruction fits the calibration images better than others, and the more so t
 copies close part of that gap for the price of the steps that see them.
 """
 import math
+import shutil
 from typing import Dict
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, OutputError
 from .store import ROWS, ActivationStore, StoredArray
 
 REACH = 8  # a copy moves by up to this part of a side: 4 of 32 pixels, 28 of 224
@@ -32,6 +33,7 @@ def add_views(samples: Dict[str, StoredArray], views: int, mirror: bool, seed: i
 
     Raises:
         DataError: no input is an image.
+        OutputError: neither memory nor the temporary folder has room for so many.
     """
     if views == 1:
         return samples
@@ -41,6 +43,7 @@ def add_views(samples: Dict[str, StoredArray], views: int, mirror: bool, seed: i
                         "W]: set Data.views: 1")
     rng = np.random.default_rng([seed, views])
     count, store = len(samples[images[0]]), store or ActivationStore(math.inf)
+    _refuse_too_many(samples, views, store)
     result = {name: store.allocate((count * views, *value.shape[1:]), value.dtype, True)
               for name, value in samples.items()}
     for view in range(views):
@@ -54,6 +57,17 @@ def add_views(samples: Dict[str, StoredArray], views: int, mirror: bool, seed: i
                 result[name][view * count + start:view * count + rows.stop] = _moved(
                     value[rows], moves[rows], mirrored[rows]) if change else value[rows]
     return result
+
+
+def _refuse_too_many(samples: Dict[str, StoredArray], views: int, store: ActivationStore):
+    size = views * sum(v.size * v.dtype.itemsize for v in samples.values())
+    memory = max(0.0, store.limit - store.in_memory)
+    free = shutil.disk_usage(store.directory).free if size > memory else 0
+    if size > memory + free:
+        raise OutputError(f"Data.views = {views} makes {size / 2**20:,.0f} MiB of samples, and "
+                          f"memory and the temporary folder '{store.directory}' have "
+                          f"{(memory + free) / 2**20:,.0f} MiB for them: lower Data.views or "
+                          "Data.num_samples, or set TMPDIR to a folder with more room")
 
 
 def _moved(images: np.ndarray, moves: np.ndarray, mirrored: np.ndarray) -> np.ndarray:

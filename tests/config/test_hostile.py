@@ -27,7 +27,8 @@ TEXTS = {
     "binary": "Global: !!binary x", "set": "Global: !!set {a}", "key": "? [a]\n: b",
     "merge": "Global: {<<: 3}", "long": "#" * (1 << 21), "escaped nul": 'Global: {save_dir: "\\0"}',
     "surrogate": 'Global: {save_dir: "\\ud800"}', "float": "Global: {seed: !!float x}",
-    "seed": "Global: {seed: 4294967296}",
+    "seed": "Global: {seed: 4294967296}", "count": "Data: {num_samples: 100000000000000000000}",
+    "sizes": "Data: {input_shape: [3, 100000000000000000000, 4]}",
 }
 
 

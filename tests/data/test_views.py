@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from paddle_mrecg.data.store import ActivationStore
 from paddle_mrecg.data.views import REACH, add_views
-from paddle_mrecg.errors import DataError
+from paddle_mrecg.errors import DataError, OutputError
 
 SIDE = 16
 
@@ -71,3 +72,10 @@ def test_the_seed_decides():
 def test_without_images_it_says_so():
     with pytest.raises(DataError, match="Data.views"):
         add_views({"ids": np.zeros((3, 5), np.int64)}, 2, False, 0)
+
+
+def test_more_views_than_there_is_room_for_are_refused_before_one_is_made(tmp_path):
+    store = ActivationStore(1.0, str(tmp_path))
+    with pytest.raises(OutputError, match="Data.views = 1000000000 makes .*lower Data.views"):
+        add_views({"x": ramp()}, 10**9, False, seed=0, store=store)
+    assert store.in_memory == store.in_files == 0
