@@ -6,7 +6,7 @@ import inspect
 import logging
 import os
 import sys
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Iterator
 
 from ..config import Config
 from ..config.schema import did_you_mean
@@ -55,21 +55,43 @@ def refuse_foreign_hooks(config: Config, path: str, own=()):
         own(list[str], optional): functions that the user named elsewhere. Default: ().
 
     Raises:
-        ConfigError: the folder of ``path`` holds a model, and the config names a function.
+        ConfigError: the folder of ``path``, or one above it, holds a model (see
+            ``_folders_that_came``), and the config names a function.
     """
-    folder = os.path.dirname(os.path.realpath(path))
-    try:
-        with_model = any(n == "__model__" or n.endswith((".pdmodel", ".pdiparams", ".nb"))
-                         for n in os.listdir(folder))
-    except OSError:
-        return
+    with_model = any(map(_holds_model, _folders_that_came(path)))
     hooks = {"Data.loader": config.data.loader, "Evaluation.evaluator": config.evaluation.evaluator,
              "Evaluation.data.loader": config.evaluation.data and config.evaluation.data.loader}
     for setting, hook in hooks.items():
         if with_model and hook and hook not in own:
             raise ConfigError(f"{setting} in '{path}' names the code '{hook}', and the file lies "
-                              "with a model, as what others send does: copy it to a folder of "
-                              "your own, or give --trust-hooks if you trust whoever wrote it")
+                              "with a model, or below one, as what others send does: copy it to a "
+                              "folder of your own, or give --trust-hooks if you trust whoever "
+                              "wrote it")
+
+
+def _folders_that_came(path: str) -> Iterator[str]:
+    """The folder of a file and those above it, as far as they may have come with it: to the
+    working directory, or, from elsewhere, short of the folder that holds that too.
+    """
+    folder, here = os.path.dirname(os.path.realpath(path)), os.path.realpath(os.getcwd())
+    while True:
+        yield folder
+        above = os.path.dirname(folder)
+        if folder in (here, above) or above != here and _contains(above, here):
+            return
+        folder = above
+
+
+def _contains(folder: str, inner: str) -> bool:
+    return os.path.join(inner, "").startswith(os.path.join(folder, ""))
+
+
+def _holds_model(folder: str) -> bool:
+    try:
+        return any(n == "__model__" or n.endswith((".pdmodel", ".pdiparams", ".nb"))
+                   for n in os.listdir(folder))
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line of deployment: where it takes its samples from, and what it refuses."""
 import argparse
+import contextlib
+import pathlib
 import sys
 
 import numpy as np
@@ -11,7 +13,8 @@ import paddle
 from paddle_mrecg.cli import main as cli
 from paddle_mrecg.cli.deploy import _calibration
 from paddle_mrecg.config import Config
-from paddle_mrecg.config.io import save_config
+from paddle_mrecg.config.io import load_config, save_config
+from paddle_mrecg.data.hooks import refuse_foreign_hooks
 from paddle_mrecg.deploy.check.runtimes import run_inference
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.errors import ConfigError
@@ -70,6 +73,24 @@ def test_a_recipe_with_a_model_runs_no_code(command, setting, tmp_path, monkeypa
     with pytest.raises(ConfigError, match="bait:load"):
         quant_post_mrecg(config="resolved_config.yaml")
     assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("here, recipe, refused", [
+    ("", "received/recipes/a/r.yaml", True), ("", "received/r.yaml", True),
+    ("received", "recipes/a/r.yaml", True), ("mine", "../received/recipes/a/r.yaml", True),
+    ("mine", "r.yaml", False), ("", "mine/recipes/r.yaml", False),
+    ("mine/work", "../recipes/r.yaml", False)])
+def test_a_recipe_below_a_model_came_with_it(here, recipe, refused, tmp_path, monkeypatch):
+    """What lies above both the recipe and the working directory is the user's own."""
+    received(tmp_path / "received", "")
+    (tmp_path / "mine" / "work").mkdir(parents=True)
+    (tmp_path / "mine" / "work" / "own.pdmodel").touch()
+    monkeypatch.chdir(tmp_path / here)
+    path = pathlib.Path(recipe)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("Data: {loader: 'bait:load'}")
+    with pytest.raises(ConfigError, match="bait:load") if refused else contextlib.nullcontext():
+        refuse_foreign_hooks(load_config(path), path)
 
 
 def test_runtimes_import_nothing_from_the_working_directory(tmp_path, monkeypatch):
