@@ -50,6 +50,8 @@ def test_bad_models_are_refused_in_one_sentence(model_dir, tmp_path_factory, tmp
     _refused(ModelError, "nowhere", tmp_path, os.path.join(model_dir, "nowhere"), batches())
     _refused(ModelError, "model_dir", tmp_path, None, batches())
     _refused(ModelError, "int", tmp_path, 7, batches())
+    for pair in ((), (7,), (None, None), ("model", "params")):
+        _refused(ModelError, "a tuple is not a model", tmp_path, pair, batches())
     for suffix in (".pdmodel", ".pdiparams"):
         for share in (0.0, 0.5, 0.99):
             broken = tmp_path_factory.mktemp("broken")

@@ -150,7 +150,7 @@ def _samples_by_name(args, graph):
         arrays = ({n: loaded[n] for n in loaded.files} if hasattr(loaded, "files")
                   else {graph.inputs[0]: loaded})
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        objects = "allow_pickle" in str(error)
+        objects = "allow_pickle" in str(error) and zipfile.is_zipfile(args.inputs)
         raise DataError(f"--inputs {args.inputs} "
                         + ("holds an array of Python objects, which would be unpickled: save "
                            "arrays of numbers" if objects else

@@ -11,7 +11,7 @@ from ..files import write_text
 from .bounds import of_node, of_value, written_size
 from .post import SECTIONS, Config
 from .post_rules import check_rules, preset_without_effect
-from .schema import (ALL_SECTIONS, JOBS, Path, Problem, build_config, did_you_mean, dotted,
+from .schema import (ALL_SECTIONS, JOBS, Path, Problem, as_text, build_config, did_you_mean, dotted,
                      settings_of)
 from .aware import TRAINING_SECTIONS, TrainingConfig
 from .aware_rules import check_training_rules
@@ -226,7 +226,7 @@ def apply_overrides(raw: Dict, lines: Dict[Path, int], overrides, resolved: bool
         try:
             value = _parsed(value)[0]
         except (yaml.YAMLError, *UNPARSABLE):
-            problems.append(Problem(keys, f"value '{value}' is not valid YAML; quote it"))
+            problems.append(Problem(keys, f"value {as_text(value)} is not valid YAML; quote it"))
             continue
         problems += _put_nested(raw, keys, value)
         lines[keys] = 0  # stands in no file any more

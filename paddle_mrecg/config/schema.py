@@ -154,7 +154,7 @@ def _dataclass(cls, raw, path: Path, problems: List[Problem]):
     if raw is None:  # an empty section
         raw = {}
     if not isinstance(raw, dict):
-        problems.append(Problem(path, f"must be a mapping of settings, got {_as_text(raw)}"))
+        problems.append(Problem(path, f"must be a mapping of settings, got {as_text(raw)}"))
         return cls()
     hints = typing.get_type_hints(cls)
     fields = {key_of(f): f for f in dataclasses.fields(cls)}
@@ -195,7 +195,7 @@ def _checked_value(value, hint, meta, path: Path, problems: List[Problem]):
     if result is INVALID:
         kind = WORDS[origin or hint]
         problems.append(Problem(path, f"must be {kind}{' or left out' if value is None else ''}, "
-                                f"got {_as_text(value)}"))
+                                f"got {as_text(value)}"))
         return INVALID
     complaint = _out_of_range(result, meta)
     if complaint:
@@ -206,11 +206,11 @@ def _checked_value(value, hint, meta, path: Path, problems: List[Problem]):
 
 def _list(value, item_hint, meta, path: Path, problems: List[Problem]):
     if not isinstance(value, (list, tuple)):
-        problems.append(Problem(path, f"must be a list, got {_as_text(value)}"))
+        problems.append(Problem(path, f"must be a list, got {as_text(value)}"))
         return INVALID
     if meta["min_items"] and len(value) < meta["min_items"]:
         problems.append(Problem(path, f"must have at least {meta['min_items']} entries, got "
-                                f"{_as_text(value)}"))
+                                f"{as_text(value)}"))
         return INVALID
     free = dict(meta, choices=None, low=None, high=None, min_items=None)
     items = [_checked_value(item, item_hint, free, path + (k,), problems)
@@ -247,12 +247,12 @@ def _out_of_range(value, meta) -> str:
     choices, low, high = meta["choices"], meta["low"], meta["high"]
     if choices and value not in choices:
         return (f"must be one of {', '.join(choices)}; got "
-                f"{_as_text(value)}.{did_you_mean(value, choices)}")
+                f"{as_text(value)}.{did_you_mean(value, choices)}")
     if isinstance(value, int) and abs(value) > MOST:
-        return f"must be at most {MOST}, got {_as_text(value)}"
+        return f"must be at most {MOST}, got {as_text(value)}"
     if low is not None and value < low or high is not None and value > high:
         return (f"must be {f'at least {low}' if high is None else f'between {low} and {high}'}, "
-                f"got {_as_text(value)}")
+                f"got {as_text(value)}")
     return ""
 
 
@@ -264,10 +264,10 @@ def _without_none(hint):
     return hint, False
 
 
-def _as_text(value) -> str:
+def as_text(value) -> str:
     try:
-        text = ("nothing" if value is None else f"'{value}'" if isinstance(value, str)
-                else str(value))
+        text = ("nothing" if value is None else str(value) if not isinstance(value, str)
+                else repr(value) if UNWRITABLE.search(value) else f"'{value}'")
     except ValueError:  # Python prints no number of more than 4,300 digits
         text = "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -88,7 +88,7 @@ def read_model(model, config: Config) -> Graph:
     if model is None:
         raise ModelError("no model given: set Global.model_dir, or pass a directory, a "
                          "file prefix or a Layer")
-    if isinstance(model, (tuple, list)):
+    if isinstance(model, (tuple, list)) and len(model) in (1, 2) and hasattr(model[0], "sublayers"):
         return graph_from_layer(*model)
     if isinstance(model, os.PathLike):
         model = os.fspath(model)

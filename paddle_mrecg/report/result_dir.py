@@ -5,6 +5,7 @@ import json
 import os
 from typing import Sequence
 
+from ..config.schema import UNWRITABLE
 from ..errors import OutputError, is_users
 from .progress import get_logger
 from .publish import CONTENT, Swap, remove
@@ -61,6 +62,9 @@ class ResultDir:
 
     def __init__(self, save_dir: str, resume: bool = False, inputs: Sequence[str] = (),
                  overwrite: bool = False):
+        if UNWRITABLE.search(os.fspath(save_dir)):
+            raise OutputError(f"save_dir {save_dir!r} cannot be a path: choose another "
+                              "Global.save_dir")
         self.save_dir = os.path.realpath(save_dir)
         self.shown = save_dir
         folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in inputs]

@@ -46,6 +46,7 @@ def problems_of(source=None, overrides=()):
     ({"Data": {"mean": [1, "a", 2]}}, ["Data.mean[1]", "must be a number"]),
     ({"Data": {"loader": "a:b", "loader_args": [1]}}, ["must be a mapping"]),
     ({"Global": {"save_dir": 3}}, ["must be text"]),
+    ({"Global": {"save_dir": "a\0b"}}, ["must be text, got 'a\\x00b'"]),
     ({"Data": {"input_shape": [3, 2]}}, ["at least 3 entries"]),
     # ranges
     ({"QuantPost": {"weight_bits": 16}}, ["between 2 and 8, got 16"]),

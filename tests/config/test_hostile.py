@@ -48,6 +48,12 @@ def test_hostile_paths_are_refused(path):
         load_config(path)
 
 
+def test_a_value_of_thousands_of_digits_is_not_repeated():
+    with pytest.raises(ConfigError, match="not valid YAML") as caught:
+        load_config(None, ["Global.seed=" + "9" * 5000])
+    assert len(str(caught.value)) < 200
+
+
 def test_a_mapping_that_holds_itself_is_refused():
     data = {}
     data["loader_args"] = data

@@ -248,6 +248,7 @@ def test_unusable_places_are_refused_at_once(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "model.pdmodel").write_text("float model of a user")
     for place, words in (("file", "is a file"), ("file/below", "cannot be written"),
+                         ("a\0b", "cannot be a path"), ("\ud800", "cannot be a path"),
                          ("model", "float model"),
                          ("other", "not from a finished run")):
         with pytest.raises(OutputError, match=words):

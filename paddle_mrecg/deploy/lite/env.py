@@ -77,6 +77,8 @@ def make_env(directory: str = None, python: str = None) -> LiteTools:
             are not of such an environment; it is left as it was.
     """
     directory = directory or default_dir()
+    if "\0" in directory:
+        raise MrecgError(f"--dir {directory!r} cannot be a path: name another folder")
     tools = LiteTools(_in_env(directory), _python_next_to(_in_env(directory)))
     if tools.python and os.access(tools.opt, os.X_OK):
         return tools
