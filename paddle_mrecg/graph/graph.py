@@ -27,12 +27,18 @@ class TensorInfo:
 
 @dataclasses.dataclass(eq=False)
 class Op:
-    """One op: ``inputs`` and ``outputs`` map a slot to tensor names."""
+    """One op: ``inputs`` and ``outputs`` map a slot to tensor names.
+
+    ``alone`` is not empty for an op that takes one sample at a time, as where a batch of one was
+    written into it (see ``probe``): per input name, how many entries along axis 0 belong to a
+    sample, 0 where all samples share the tensor.
+    """
 
     type: str
     inputs: Dict[str, List[str]]
     outputs: Dict[str, List[str]]
     attrs: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    alone: Tuple[int, ...] = ()
 
     def input(self, slot: str) -> Optional[str]:
         """The single tensor name in ``slot``, or None when the slot is empty."""
@@ -82,7 +88,8 @@ class Graph:
     def copy(self) -> "Graph":
         """A copy whose ops and tables may be changed; arrays are shared."""
         ops = [Op(o.type, {k: list(v) for k, v in o.inputs.items()},
-                  {k: list(v) for k, v in o.outputs.items()}, dict(o.attrs)) for o in self.ops]
+                  {k: list(v) for k, v in o.outputs.items()}, dict(o.attrs), o.alone)
+               for o in self.ops]
         tensors = {n: dataclasses.replace(t) for n, t in self.tensors.items()}
         return Graph(ops, tensors, dict(self.params), list(self.inputs), list(self.outputs),
                      self.source, self.files)

@@ -3,23 +3,22 @@
 
 Only tensors with one slice per sample on axis 0 can be cached and re-sampled
 between units. Shapes in the program do not tell: batch dimensions are -1, and
-so are fused ones. So the graph runs twice, on 2 and on 3 samples.
+so are fused ones. So the graph runs twice, on 2 and on 3 samples; on 1, too, where a
+batch of one was written into it.
 """
 import dataclasses
-import itertools
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import paddle
 
 from ..errors import DataError, ModelError, UnsupportedOpError
+from .alone import CannotJoin, close, run_alike
 from .graph import WEIGHT_SLOTS, Graph, Op
 from .ops import has_gradient, run_op
+from .ops.registry import ASKS_FOR_SHAPE
 
 _COUNTS = (2, 3)
-# A sample's slice must not depend on its neighbours; kernels may round
-# differently for other batch sizes.
-_TOLERANCE = 1e-2
 
 
 @dataclasses.dataclass
@@ -34,8 +33,8 @@ class Probe:
             samples nor their number. ``other``: the rest (batch on another
             axis or fused with one, numbers that depend on the batch size).
         constants(dict[str, np.ndarray]): values of the ``constant`` tensors.
-        unreached(dict[Op, str]): ops that cannot run in dygraph or take one sample at a time only,
-            and why; their results have no kind.
+        unreached(dict[Op, str]): ops that cannot run in dygraph, or that take one sample at a time
+            and write what cannot be joined, and why; their results have no kind.
         unsupported(list[Op]): those of them that are not a follow-up of another.
         forward_only(list[Op]): ops that only the Executor runs; no gradient passes through them.
         one_by_one(bool): some op takes one sample at a time only.
@@ -58,6 +57,9 @@ class Probe:
 def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
     """Run ``graph`` on 2 and on 3 samples and classify every tensor.
 
+    Where an op fails so, a batch of one may be written into it: the graph runs on 1 sample as well,
+    and ops that must have theirs one by one are marked (``Op.alone``).
+
     Args:
         graph(Graph): the graph to run.
         feed(dict[str, np.ndarray]): at least one sample per graph input,
@@ -70,27 +72,40 @@ def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
         DataError: an input is missing or not finite.
         ModelError: an activation is not finite, or an op cannot run on samples of this size.
     """
-    result = Probe()
+    for op in graph.ops:
+        op.alone = ()
+    try:
+        return _probe(graph, feed, _COUNTS)
+    except _Failed:
+        pass
+    try:
+        return _probe(graph, feed, (1, *_COUNTS))
+    except _Failed as failed:
+        op, error = failed.args[0], failed.__cause__
+        sizes = ", ".join(f"{n} {list(np.shape(feed[n])[1:])}" for n in graph.inputs)
+        raise ModelError(
+            f"op {op.type} -> '{op.output_names[0]}' fails on one sample of {sizes} too "
+            f"({_what_failed(error)}): give calibration data of the size that the model was "
+            "exported for; if it has that size, express the op with others and export again"
+        ) from error
+
+
+def _probe(graph: Graph, feed, counts: Sequence[int]) -> Probe:
+    result = Probe(one_by_one=1 in counts)
     params = {name: paddle.to_tensor(value) for name, value in graph.params.items()}
-    runs = [dict(params, **_samples(graph, feed, count)) for count in _COUNTS]
+    runs = [dict(params, **_samples(graph, feed, count)) for count in counts]
     data_free, finite = set(graph.params), _Finite(graph)
     for name in graph.inputs:
-        _classify(name, runs, False, result)
+        _classify(name, runs[-2:], False, result)
     last_reader = {name: op for op in graph.ops for name in op.input_names}
     for op in graph.ops:
-        try:
-            written = _probe_op(op, runs, result)
-        except _Failed as failed:
-            _one_by_one(op, graph, feed, failed, result)
-            for values, name in itertools.product(runs, op.output_names):
-                values.pop(name, None)
-            continue
-        free = op.type == "shape" or all(n in data_free for n in op.input_names if n)
+        written = _probe_op(op, runs, counts, data_free, result)
+        free = op.type in ASKS_FOR_SHAPE or all(n in data_free for n in op.input_names if n)
         for name in written:
             if free:
                 data_free.add(name)
-            _classify(name, runs, free, result)
-            finite.check(op, name, runs[1][name].numpy())
+            _classify(name, runs[-2:], free, result)
+            finite.check(op, name, runs[-1][name].numpy())
         for name in [*op.input_names, *written]:
             # large images: hold no more than a forward pass does
             if last_reader.get(name) in (op, None):
@@ -113,57 +128,45 @@ def _samples(graph: Graph, feed, count: int) -> Dict[str, paddle.Tensor]:
     return chosen
 
 
-def _probe_op(op: Op, runs: List[Dict[str, paddle.Tensor]], result: Probe) -> List[str]:
-    """Run one op in all runs; returns what it wrote, nothing when it cannot run."""
+def _probe_op(op: Op, runs: List[Dict[str, paddle.Tensor]], counts: Sequence[int], data_free,
+              result: Probe) -> List[str]:
+    """Run one op in all runs; returns what it wrote, nothing when it cannot run.
+
+    Raises:
+        _Failed: it does not run, on one sample where there is a run on one.
+    """
     blocked = [n for n in op.input_names if n and n not in runs[0]]
     if blocked:
         result.unreached[op] = f"reads '{blocked[0]}', which could not be computed"
         return []
-    for values, count in zip(runs, _COUNTS):
-        try:
-            with paddle.no_grad():
-                written = run_op(op, values)
-        except UnsupportedOpError as error:
-            result.unsupported.append(op)
-            result.unreached[op] = str(error)
-            return []
-        except Exception as error:
-            raise _Failed(count) from error  # whatever a kernel raises
-        values.update(written)
+    try:
+        with paddle.no_grad():
+            written = (run_alike(op, runs, counts, data_free) if 1 in counts
+                       else [run_op(op, values) for values in runs])
+    except UnsupportedOpError as error:
+        result.unsupported.append(op)
+        result.unreached[op] = str(error)
+        return []
+    except CannotJoin as error:
+        result.unsupported.append(op)
+        result.unreached[op] = (f"fails on a batch of {_COUNTS[0]} samples "
+                                f"({_what_failed(error)}), though one alone runs")
+        return []
+    except Exception as error:  # whatever a kernel raises
+        raise _Failed(op) from error
+    for values, outputs in zip(runs, written):
+        values.update(outputs)
     if not has_gradient(op):
         result.forward_only.append(op)
-    return list(written)
+    return list(written[0])
 
 
 class _Failed(Exception):
-    """An op raised on so many samples; the cause is what it raised."""
+    """An op raised; the cause is what it raised."""
 
 
-def _one_by_one(op: Op, graph: Graph, feed, failed: _Failed, result: Probe) -> None:
-    """Note an op that takes one sample at a time, as where a batch of one was written into it: it
-    and what follows run in the exported program alone, sample by sample.
-
-    Raises:
-        ModelError: it does not run on one sample either.
-    """
-    error = failed.__cause__
-    reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-    values = {**{n: paddle.to_tensor(v) for n, v in graph.params.items()},
-              **_samples(graph, feed, 1)}
-    try:
-        with paddle.no_grad():
-            for earlier in graph.ops[:graph.ops.index(op) + 1]:
-                values.update(run_op(earlier, values))
-    except Exception:
-        sizes = ", ".join(f"{n} {list(np.shape(feed[n])[1:])}" for n in graph.inputs)
-        raise ModelError(
-            f"op {op.type} -> '{op.output_names[0]}' fails on one sample of {sizes} too "
-            f"({reason}): give calibration data of the size that the model was exported for; if it "
-            "has that size, express the op with others and export again") from error
-    result.one_by_one = True
-    result.unsupported.append(op)
-    result.unreached[op] = (f"fails on a batch of {failed.args[0]} samples ({reason}), though one "
-                            "alone runs")
+def _what_failed(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
 
 
 def _classify(name: str, runs: List[Dict[str, paddle.Tensor]], data_free: bool, result: Probe):
@@ -174,20 +177,9 @@ def _classify(name: str, runs: List[Dict[str, paddle.Tensor]], data_free: bool, 
         return
     per_sample = (two.ndim > 0 and (len(two), len(three)) == _COUNTS
                   and two.shape[1:] == three.shape[1:]
-                  and _close(two, three[:len(two)]))
+                  and close(two, three[:len(two)]))
     result.kind[name] = "sample" if per_sample else "other"
     result.shapes[name] = (-1,) + two.shape[1:] if per_sample else two.shape
-
-
-def _close(a: np.ndarray, b: np.ndarray) -> bool:
-    if a.dtype.kind != "f":
-        return bool(np.array_equal(a, b))
-    finite = np.isfinite(a)
-    if not np.array_equal(finite, np.isfinite(b)) or not np.array_equal(
-            a[~finite], b[~finite], equal_nan=True):
-        return False
-    a, b = a[finite], b[finite]
-    return not a.size or bool(np.abs(a - b).max() <= _TOLERANCE * np.abs(a).max())
 
 
 class _Finite:

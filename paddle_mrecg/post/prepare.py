@@ -126,7 +126,7 @@ def prepare(model, data_loader, config: Config, place: Optional[str] = None) -> 
         add_missing_biases(graph, scheme.is_quantized)
     few = {n: v[:PROBE_SAMPLES] for n, v in samples.items()}
     found = probe(graph, few)
-    notes = first_run(graph, few, float_graph.files) + _forward_only(found)
+    notes = first_run(graph, few, float_graph.files) + _forward_only(found) + _samples_alone(graph)
     if config.global_.target == "paddle_lite":
         notes += lite_note(graph)
     left = _leave_float(graph, scheme, found)
@@ -210,6 +210,14 @@ def _forward_only(found) -> List[str]:
         return []
     return [f"only Paddle's Executor runs {', '.join(types)}: layers in front of it are trained by "
             "the units that end there, for no gradient passes"]
+
+
+def _samples_alone(graph: Graph) -> List[str]:
+    types = sorted({op.type for op in graph.ops if op.alone})
+    if not types:
+        return []
+    return [f"{listed(types)} {'takes' if len(types) == 1 else 'take'} one sample at a time, for a "
+            "batch of 1 is written into the program: so it is simulated, and so it must be run"]
 
 
 def _leave_float(graph: Graph, scheme, found) -> Dict[str, str]:

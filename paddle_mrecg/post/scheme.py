@@ -62,7 +62,7 @@ class Scheme:
             if renamed:
                 op = Op(op.type,
                         {s: [renamed.get(n, n) for n in names] for s, names in op.inputs.items()},
-                        op.outputs, op.attrs)
+                        op.outputs, op.attrs, op.alone)
             view.append(op)
         return view
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a tensor is follows from where it comes from, not from what it happens to hold."""
 import numpy as np
+import paddle
 import pytest
 
 from paddle_mrecg.errors import DataError, ModelError
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.graph.load import load_graph
+from paddle_mrecg.graph.ops import run_ops
 from paddle_mrecg.graph.probe import probe
 
 
@@ -89,12 +91,49 @@ def test_bad_numbers_name_the_tensor():
         probe(infinite, FEED)
 
 
-def test_ops_that_take_one_sample_at_a_time_are_left_to_the_program():
+def test_ops_that_take_one_sample_at_a_time_get_them_one_by_one():
     graph = graph_of(simple("reshape2", "x", "y", shape=[1, 8]), simple("relu", "y", "z"))
-    found = probe(graph, FEED)
-    assert found.one_by_one
-    assert found.unsupported == graph.ops[:1] and list(found.unreached) == graph.ops
-    assert "though one alone runs" in found.unreached[graph.ops[0]]
+    x = np.random.RandomState(0).standard_normal((3, 2, 4)).astype("float32")
+    found = probe(graph, {"x": x})
+    assert found.one_by_one and not found.unreached
+    assert [op.alone for op in graph.ops] == [(1,), ()]
+    assert found.kind["y"] == found.kind["z"] == "sample"
+    values = run_ops(graph.ops, {"x": paddle.to_tensor(x)})
+    np.testing.assert_array_equal(values["z"].numpy(), np.maximum(x.reshape(3, 8), 0))
+    graph.ops[0].attrs["shape"] = [-1, 8]
+    assert not probe(graph, {"x": x}).one_by_one and graph.ops[0].alone == ()  # marked anew
+
+
+def test_what_mixes_a_batch_of_one_is_done_sample_by_sample():
+    """Squeezed, every axis is the sample's own: a softmax over the first must not see others."""
+    graph = graph_of(simple("squeeze2", "x", "s", axes=[0]), simple("softmax", "s", "p", axis=0),
+                     simple("reshape2", "p", "y", shape=[1, 2, 4]))
+    x = np.random.RandomState(0).standard_normal((3, 2, 4)).astype("float32")
+    found = probe(graph, {"x": x})
+    assert not found.unreached and [op.alone for op in graph.ops] == [(1,), (2,), (2,)]
+    assert found.kind["p"] == "other" and found.kind["y"] == "sample"
+    values = run_ops(graph.copy().ops, {"x": paddle.to_tensor(x)})
+    np.testing.assert_allclose(values["y"].numpy(),
+                               np.exp(x) / np.exp(x).sum(1, keepdims=True), rtol=1e-5)
+
+
+def test_the_shape_of_one_sample_is_a_constant_where_a_batch_of_one_is_written():
+    to = Op("reshape2", {"X": ["f"], "ShapeTensor": [], "Shape": ["s"]}, {"Out": ["y"]}, {})
+    graph = graph_of(shape_of("x", "s"), simple("reshape2", "x", "f", shape=[1, 8]), to)
+    x = np.random.RandomState(0).standard_normal((3, 2, 4)).astype("float32")
+    found = probe(graph, {"x": x})
+    assert found.constants["s"].tolist() == [1, 2, 4] and found.kind["y"] == "sample"
+    values = run_ops(graph.ops, {"x": paddle.to_tensor(x)})
+    np.testing.assert_array_equal(values["y"].numpy(), x)
+
+
+def test_results_that_cannot_be_joined_stay_in_the_program():
+    graph = graph_of(simple("reshape2", "x", "y", shape=[1, 8]),
+                     simple("reduce_sum", "y", "z", reduce_all=True, keep_dim=False),
+                     simple("relu", "z", "r"))
+    found = probe(graph, {"x": np.ones((3, 2, 4), "float32")})
+    assert found.unsupported == [graph.ops[1]] and list(found.unreached) == graph.ops[1:]
+    assert "though one alone runs" in found.unreached[graph.ops[1]]
 
 
 def test_attention_has_its_batch_on_another_axis(registry_model):

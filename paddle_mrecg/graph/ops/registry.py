@@ -13,6 +13,7 @@ from . import legacy, opaque
 SUPPORTED: Set[str] = set()
 _TABLE: Dict[str, tuple] = {}
 _FORWARD_ONLY: "weakref.WeakSet[Op]" = weakref.WeakSet()
+ASKS_FOR_SHAPE = ("shape", "size")
 _KERNEL_ERRORS = (UnsupportedOpError, ValueError, TypeError, RuntimeError, AttributeError,
                   NotImplementedError, IndexError)
 
@@ -95,7 +96,8 @@ def register_table(slots: str, functions: Mapping[str, Callable]) -> None:
 
 
 def run_op(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
-    """Run one op: by the table, by Paddle's generated function, or else by the Executor.
+    """Run one op: by the table, by Paddle's generated function, or else by the Executor. One that
+    takes a sample at a time (``Op.alone``) gets them so; its results are joined along axis 0.
 
     Args:
         op(Op): the op.
@@ -108,6 +110,25 @@ def run_op(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tens
     Raises:
         UnsupportedOpError: no way leads to a result, or a rare attribute is not in the table.
     """
+    parts = _parts_by_sample(op, values) if op.alone else []
+    if len(parts) < 2:
+        return _run_whole(op, values)
+    results = [_run_whole(op, {**values, **part}) for part in parts]
+    if op.type in ASKS_FOR_SHAPE:  # of one sample, which is what the program was made for
+        return results[0]
+    return {name: paddle.concat([result[name] for result in results]) for name in results[0]}
+
+
+def _parts_by_sample(op: Op, values: Mapping[str, paddle.Tensor]) -> List[Dict[str, paddle.Tensor]]:
+    """What an op reads of each sample; what all samples share is left out."""
+    own = {n: (values[n], size) for n, size in zip(op.input_names, op.alone) if size}
+    counts = {len(value) // size for value, size in own.values()}
+    count = counts.pop() if len(counts) == 1 else 0
+    return [{n: value[k * size:(k + 1) * size] for n, (value, size) in own.items()}
+            for k in range(count)]
+
+
+def _run_whole(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
     problem = None
     for way in (_by_table, _by_function) if op not in _FORWARD_ONLY else ():
         try:
