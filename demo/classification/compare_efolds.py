@@ -7,10 +7,10 @@ wanted number of e-folds in every layer, and with other remedies.
     python demo/classification/compare_efolds.py summary  # table and results file
     python demo/update_results.py                         # the table in README.md
 
-    # the direction classifier: a step of 16 lines takes 0.37 to 0.43 s of a core, of 32 about 0.6
+    # the direction classifier: a step of 8 lines takes 0.15 s of a core, with a penalty 0.18
     python demo/classification/compare_efolds.py run --network text_direction --bits W4A4 W3A4 \\
         --methods LSQ LSQ+BR LSQ+BR,efolds=1 LSQ+BR,efolds=2 LSQ+dampening LSQ+freezing \\
-        "LSQ,last epoch gamma beta" --steps 2000 --batch_size 16 --lr 0.002 --seeds 0 1 2
+        "LSQ,last epoch gamma beta" --steps 2000 --batch_size 8 --lr 0.002 --seeds 0 1 2
 
 Two networks with published weights: ResNet-20 on CIFAR-10 (91.73 %), and PP-OCR's text direction
 classifier on rendered lines (``--network text_direction``), whose steps are cheap. Every cell of a

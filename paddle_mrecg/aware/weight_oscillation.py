@@ -19,6 +19,7 @@ from typing import Callable, Dict, Iterable, List, Optional, Tuple
 import paddle
 from paddle.autograd import PyLayer
 
+from ..compat import full_precision
 from ..errors import ConfigError, DataError, ModelError
 from ..grids.affine import along_axis
 
@@ -67,7 +68,7 @@ class _Dampening(PyLayer):
 
     @staticmethod
     def forward(ctx, weight, quanter, factor):
-        with paddle.amp.auto_cast(enable=False):
+        with full_precision():
             value, step = (weight.astype("float32"),
                            along_axis(quanter.step(), quanter.axis, weight.ndim))
             clipped = paddle.minimum(paddle.maximum(value, step * quanter.qmin),

@@ -2,20 +2,22 @@
 """What all quanters share: the grid, its state in buffers, calibration, and the names that
 hosts and exporters call.
 
-A quanter is a layer that fake-quantizes what it is given, the same way in
-training and evaluation. Its grid has codes ``qmin .. qmax``; a code ``q``
-stands for ``(q - z) * step``. Whether the grid is signed, and where its step
-starts, is found from data once: from the tensors seen while ``observing``
-(calibration), else from the first tensor seen. That it has been found is kept in a
+A quanter is a layer that fake-quantizes what it is given, the same way in training and evaluation.
+Its grid has codes ``qmin .. qmax``; a code ``q`` stands for ``(q - z) * step``. Whether the grid is
+signed, and where its step starts, is found from data once: from the tensors seen while
+``observing`` (calibration), else from the first tensor seen. That it has been found is kept in a
 buffer, so a checkpoint brings it along and nothing is initialised twice.
 """
 import contextlib
+import functools
+import math
 from typing import List
 
 import numpy as np
 import paddle
 from paddle.quantization import BaseQuanter
 
+from ..compat import full_precision
 from ..errors import ConfigError, DataError
 from .affine import Encoding, QuantSpec, along_axis
 from .form import arrived, check_form, expect, form_of, is_loading
@@ -26,11 +28,11 @@ from .fake_quantize import Grid, codes_of
 ROLES = ("activation", "weight")
 SMALLEST_STEP = 1e-10
 _UNKNOWN, _UNSIGNED, _SIGNED = 0, 1, 2  # values of the buffer `grid`
+_spec = functools.lru_cache(maxsize=None)(QuantSpec)  # asked for several times in every step
 
 
 class Quanter(BaseQuanter):
-    """Base of the quanters; subclasses hold the trained parameter and define ``step``,
-    ``_set_step`` and ``_quantize``.
+    """Base of the quanters; subclasses hold what trains, ``step``, ``_set_step``, ``_quantize``.
 
     Args:
         layer(paddle.nn.Layer, optional): the layer whose weight or input is quantized; the
@@ -115,7 +117,7 @@ class Quanter(BaseQuanter):
     @property
     def spec(self) -> QuantSpec:
         signed = self.signed
-        return QuantSpec(self.bits, signed, self.symmetric, self.axis, self._narrow and signed)
+        return _spec(self.bits, signed, self.symmetric, self.axis, self._narrow and signed)
 
     @property
     def qmin(self) -> int:
@@ -169,7 +171,7 @@ class Quanter(BaseQuanter):
         self.ready(x)
         if not self.initialized:
             return x
-        with paddle.amp.auto_cast(enable=False):
+        with full_precision():
             x32 = x if x.dtype == paddle.float32 else x.cast("float32")
             if self._follows():
                 self._follow(x32)
@@ -187,7 +189,7 @@ class Quanter(BaseQuanter):
 
     def codes(self, x: paddle.Tensor) -> paddle.Tensor:
         """Integer codes of ``x`` as float32, without gradient."""
-        with paddle.no_grad(), paddle.amp.auto_cast(enable=False):
+        with paddle.no_grad(), full_precision():
             x = x.detach() if x.dtype == paddle.float32 else x.detach().cast("float32")
             if self.role == "weight" and self._follows():
                 self._follow(x)
@@ -200,9 +202,8 @@ class Quanter(BaseQuanter):
 
     def gradient_scale(self, x: paddle.Tensor) -> float:
         """LSQ's ``1 / sqrt(N qmax)``; N counts a weight per step, an activation per sample."""
-        count = (x.size / (self.channels if self.role == "weight"
-                           else max(1, x.shape[0] if x.ndim else 1)))
-        return float(1.0 / np.sqrt(max(1.0, count) * self.qmax))
+        sharing = self.channels if self.role == "weight" else max(1, x.shape[0] if x.ndim else 1)
+        return 1.0 / math.sqrt(max(1.0, math.prod(x.shape) / sharing) * self.qmax)
 
     # Where the grid starts ------------------------------------------------------------------------
 

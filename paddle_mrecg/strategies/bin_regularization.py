@@ -25,6 +25,7 @@ from typing import Callable, Dict, NamedTuple, Union
 import paddle
 from paddle.autograd import PyLayer
 
+from ..compat import full_precision
 from ..errors import DataError
 from ..grids.affine import NEAR, along_axis
 
@@ -74,7 +75,7 @@ def total_loss(rows, grad_to_scale):
     """The sum of ``bin_reg_loss`` over (weight, quanter, pull), as one node of the autograd graph.
     """
     # half precision would lose the small shares of full bins
-    with paddle.amp.auto_cast(enable=False):
+    with full_precision():
         weights, steps = ([weight for weight, _, _ in rows],
                           [_step(quanter, grad_to_scale) for _, quanter, _ in rows])
         return _BinRegLoss.apply([(quanter, pull) for _, quanter, pull in rows], *weights, *steps)
@@ -208,7 +209,7 @@ class _Inject(PyLayer):
     def backward(ctx, grad):
         weight, step = ctx.saved_tensor()
         quanter, pull = ctx.rule
-        with paddle.amp.auto_cast(enable=False):
+        with full_precision():
             bins = _Bins.of(weight, step, quanter)
             added = bins.gradient(pull)
             by_step = (None if step.stop_gradient

@@ -29,7 +29,9 @@ class LSQQuanter(Quanter):
                                            default_initializer=one)
 
     def step(self):
-        return paddle.clip(paddle.abs(self.scale.cast("float32")), min=SMALLEST_STEP)
+        scale = self.scale
+        scale = scale if scale.dtype == paddle.float32 else scale.cast("float32")
+        return paddle.clip(paddle.abs(scale), min=SMALLEST_STEP)
 
     def _set_step(self, step):
         self.scale.set_value(np.asarray(step, np.float32).astype(self.scale.numpy().dtype))
