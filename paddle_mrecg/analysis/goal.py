@@ -39,7 +39,8 @@ class AutoResult:
         tries(list[Try]): all, in order.
         save_dir(str): the model and its report; ``resolved_config.yaml`` there is the recipe.
         recipe(str): the recipe as a file of its own.
-        unit(str): what losses are counted in.
+        metric(str): whose points losses are counted in; empty for percent of the output's
+            variance.
     """
 
     best: Try
@@ -47,7 +48,12 @@ class AutoResult:
     tries: List[Try]
     save_dir: str
     recipe: str
-    unit: str
+    metric: str
+
+    @property
+    def unit(self) -> str:
+        """What losses are counted in."""
+        return f"points of {self.metric}" if self.metric else "percent of the output's variance"
 
     def table(self) -> str:
         """What each try bought, one line each."""

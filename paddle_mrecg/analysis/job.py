@@ -18,18 +18,22 @@ from ..data.hooks import refuse_foreign_hooks
 from ..deploy.predictor import Predictor
 from ..errors import ConfigError
 from ..graph.writer import save_program
+from ..post.expected_time import ExpectedTime, tell_time
 from ..post.network_state import NetworkState
 from ..post.prepare import Prepared, prepare, read_model
 from ..post.program import qdq_graph
 from ..post.scheme import Scheme
-from ..report.progress import Progress, duration, get_logger
+from ..report.page.html import write_page
+from ..report.progress import Progress, duration, get_logger, rough_duration
 from ..scratch import scratch_folder
 from . import RANKING_SAMPLES
 from .causes import explain_effects
 from .findings import Findings
 from .isolated import isolated_rounding
+from .page import findings_page
 from .sensitivity import LayerEffect, Sensitivity
 
+LAYER_PASSES = 4.0  # of a sample: six runs, each of what a layer reaches
 CALIBRATION = 32  # samples that grids and roundings come from
 
 
@@ -46,7 +50,8 @@ def analyze(model=None, data_loader=None, config=None, save_dir: str = None,
         data_loader(iterable, optional): batches of inputs. Default: the ``Data`` section.
         config(str|dict|Config, optional): bits, observers and what to skip, as for
             ``quant_post_mrecg``; reconstruction is not run. Default: all defaults.
-        save_dir(str, optional): where sensitivity.csv, .json, .png and suggested.yaml go.
+        save_dir(str, optional): where sensitivity.csv, .json, .png, suggested.yaml and
+            report.html go.
             Default: None, nothing is written.
         evaluator(callable, optional): ``evaluator(predict) -> {metric: value}``; run once for the
             float network and once for every layer. Default: None, no metric.
@@ -66,7 +71,8 @@ def analyze(model=None, data_loader=None, config=None, save_dir: str = None,
     tune_cpu(bool(config.global_.tune_cpu))
     seed_everything(config.global_.seed)
     begin = time.perf_counter()
-    prepared, measured = prepare_to_measure(model, data_loader, config, samples)
+    prepared, measured = prepare_to_measure(model, data_loader, config, samples,
+                                            _time_teller(samples, evaluator))
     with contextlib.closing(prepared.network.store):
         alone = isolated_rounding(prepared)
         findings = _measure(prepared, alone, measured)
@@ -75,6 +81,7 @@ def analyze(model=None, data_loader=None, config=None, save_dir: str = None,
     findings.seconds = time.perf_counter() - begin
     if save_dir:
         findings.save(save_dir)
+        write_page(os.path.join(save_dir, "report.html"), lambda: findings_page(findings, config))
     return findings
 
 
@@ -91,8 +98,18 @@ def evaluator_of(config: Config):
     return evaluator
 
 
-def prepare_to_measure(model, data_loader, config: Config,
-                       samples: int) -> Tuple[Prepared, Dict[str, np.ndarray]]:
+def _time_teller(samples: int, evaluator: Callable) -> Callable[[ExpectedTime], None]:
+    """Logs what an analysis will take."""
+    def tell(expected: ExpectedTime):
+        seconds = expected.untrained + expected.layers * LAYER_PASSES * samples * expected.forward
+        get_logger().info("time: about %s on this machine for %d layers%s",
+                          rough_duration(seconds), expected.layers,
+                          f", and {expected.layers + 1} evaluations" if evaluator else "")
+    return tell
+
+
+def prepare_to_measure(model, data_loader, config: Config, samples: int,
+                       say_time: Callable = tell_time) -> Tuple[Prepared, Dict[str, np.ndarray]]:
     """A job without reconstruction, and inputs that it has not seen.
 
     Args:
@@ -100,6 +117,7 @@ def prepare_to_measure(model, data_loader, config: Config,
         config(Config): not changed.
         samples(int): inputs to keep apart; where there are fewer than twice as many, all serve
             both purposes.
+        say_time(callable, optional): see ``post.prepare``.
 
     Returns:
         tuple: the prepared job, and input name -> ``[samples, ...]``.
@@ -115,7 +133,8 @@ def prepare_to_measure(model, data_loader, config: Config,
     count = len(next(iter(found.values())))
     rest = count - samples if count >= 2 * samples else count
     measured = {n: v[-samples:] for n, v in found.items()}
-    return prepare(graph, {n: v[:rest] for n, v in found.items()}, config), measured
+    return prepare(graph, {n: v[:rest] for n, v in found.items()}, config,
+                   say_time=say_time), measured
 
 
 def _measure(prepared: Prepared, alone, measured) -> Findings:

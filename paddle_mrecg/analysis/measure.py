@@ -20,7 +20,7 @@ from ..graph.fold import fold
 from ..graph.graph import weight_name
 from ..graph.writer import save_program
 from ..post.job import quant_post_mrecg
-from ..post.prepare import prepare, read_model
+from ..post.prepare import expected_time_of, prepare, read_model
 from ..post.unit_runner import UnitRunner
 from ..scratch import scratch_folder
 from .sensitivity import measured_outputs
@@ -55,7 +55,14 @@ class Bench:
         apart = MEASURED_INPUTS if count >= 2 * MEASURED_INPUTS else 0
         self.samples = {n: v[:count - apart] for n, v in found.items()}
         self.measured = {n: v[-MEASURED_INPUTS:] for n, v in found.items()}
+        begin = time.perf_counter()
         self.float_score = self._float()
+        self.evaluation = time.perf_counter() - begin if evaluator else 0.0  # seconds
+
+    def try_seconds(self) -> float:
+        """What a try without training will take."""
+        expected = expected_time_of(self.graph, self.samples, self.config)
+        return expected.untrained + self.evaluation
 
     def elements(self) -> Dict[str, int]:
         """Weight -> number of its values, of all that may be quantized."""
@@ -115,7 +122,7 @@ class Bench:
         config.mrecg.granularity, config.mrecg.num_iters, config.data.views = "layer", 0, 1
         config.quant_post.num_observe, config.quant_post.equalize = 2, "none"
         few = {n: v[:4] for n, v in self.samples.items()}
-        prepared = prepare(self.graph, few, config)
+        prepared = prepare(self.graph, few, config, say_time=lambda expected: None)
         network = prepared.network
         with contextlib.closing(network.store):
             runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)
@@ -130,6 +137,7 @@ class Bench:
         if name not in scores:
             raise ConfigError(f"the evaluator gives no metric '{name}': choose one of "
                               f"{', '.join(scores)}")
+        self.metric = name
         return scores[name]
 
     def _error(self, prefix: str) -> float:

@@ -19,7 +19,8 @@ from ..data.evaluation import make_evaluator
 from ..data.hooks import refuse_foreign_hooks
 from ..errors import ConfigError, OutputError
 from ..post.job import quant_post_mrecg
-from ..report.progress import Progress, get_logger
+from ..report.page.html import write_page
+from ..report.progress import Progress, get_logger, rough_duration
 from . import RANKING_SAMPLES, TRIES
 from .allocate import BITS, allocate, average_bits, error_curves
 from .findings import literal, raised
@@ -27,6 +28,7 @@ from .goal import AutoResult, Goal
 from .isolated import isolated_rounding
 from .job import prepare_to_measure
 from .measure import Bench
+from .page import auto_page
 from .sensitivity import LayerEffect, Sensitivity
 from .tries import Try, TryLog, identity_of
 
@@ -75,17 +77,22 @@ def auto(model=None, data_loader=None, config=None, save_dir: str = None,
     folder = config.global_.save_dir.rstrip("/") + ".auto"
     _make_folder(folder)
     log = TryLog(os.path.join(folder, "tries.json"), _identity(bench, metric), tries, bench.measure)
-    get_logger().info("at most %d tries%s; the log is %s", tries,
-                      ", one evaluation each" if evaluator else "", log.path)
+    each = bench.try_seconds()
+    get_logger().info("time: about %s on this machine for a try%s, %s for all of at most %d tries; "
+                      "the log is %s", rough_duration(each),
+                      " with its evaluation" if evaluator else "", rough_duration(tries * each),
+                      tries, log.path)
     best = Search(bench, log, goal).run()
     final = bench.job(best.settings)
     recipe = os.path.join(folder, "recipe.yaml")
     save_config(final, recipe)
     final.global_.visualdl = config.global_.visualdl
     quant_post_mrecg(bench.graph, dict(bench.samples), final, config.global_.save_dir, evaluator)
-    return AutoResult(best, goal.reached(best), log.used, config.global_.save_dir, recipe,
-                      f"points of {metric or 'the metric'}" if evaluator
-                      else "percent of the output's variance")
+    result = AutoResult(best, goal.reached(best), log.used, config.global_.save_dir, recipe,
+                        bench.metric if evaluator else "")
+    write_page(os.path.join(folder, "report.html"),
+               lambda: auto_page(result, goal, ranked_layers(log), config))
+    return result
 
 
 class Search:
@@ -233,6 +240,12 @@ class Search:
             f"{sum(b == k for b in bits.values())} with {k}" for k in BITS
             if k in bits.values()), average_bits(bits, elements))
         return bits
+
+
+def ranked_layers(log: TryLog) -> List[LayerEffect]:
+    """The last ranking that a search made, worst first; empty where it needed none."""
+    found = [log.notes[key] for key in ("ranking 2", "ranking 1") if key in log.notes]
+    return [LayerEffect(**entry) for entry in found[0]] if found else []
 
 
 def _make_folder(folder: str):

@@ -16,7 +16,8 @@ of the config also scores the network with each layer alone quantized, which tak
 per layer. How long it will take is said before it starts.
 
 Prints the worst layers with cause and cure, and lines to paste into the config; writes
-sensitivity.csv (all layers), sensitivity.json, sensitivity.png and suggested.yaml.
+sensitivity.csv (all layers), sensitivity.json, sensitivity.png, suggested.yaml and report.html, one
+page in English and Chinese that shows all of it.
 
 examples:
   paddle-mrecg analyze inference_model images
@@ -41,7 +42,8 @@ bits, by the error that each bit takes away.
 At most --tries settings are tried, with one evaluation each; the final report scores the result and
 its baselines once more. Every try is in SAVE_DIR.auto/tries.json, from which the same command goes
 on after an interruption, or with more --tries. The section MRECG is not read.
-Writes the model to SAVE_DIR and the recipe to SAVE_DIR.auto/recipe.yaml. Exit code 0: the goal is
+Writes the model to SAVE_DIR, the recipe to SAVE_DIR.auto/recipe.yaml, and what each try bought to
+SAVE_DIR.auto/report.html. Exit code 0: the goal is
 reached; 1: it is not, and the best that was found is written; 2: wrong usage.
 
 examples:
@@ -61,8 +63,8 @@ def analyze_command(args) -> int:
     folder = args.output or config.global_.save_dir.rstrip("/") + ".analysis"
     findings = analyze(config=config, save_dir=folder, samples=args.samples,
                        evaluator=evaluator_of(config) if args.metric else None)
-    print(f"{findings.text()}\n\nall layers in {folder}/sensitivity.csv, picture in "
-          f"{folder}/sensitivity.png")
+    print(f"{findings.text()}\n\nall layers in {folder}/sensitivity.csv, one page of it in "
+          f"{folder}/report.html")
     return OK
 
 
@@ -75,7 +77,8 @@ def auto_command(args) -> int:
     given = (args.max_drop, args.bits_average, args.size)
     goal = Goal(1.0 if given == (None,) * 3 else args.max_drop, args.bits_average, size)
     result = auto(config=config, goal=goal, tries=args.tries, metric=args.metric)
-    print(f"{result.table()}\n\nmodel and report in {result.save_dir}, recipe in {result.recipe}")
+    print(f"{result.table()}\n\nmodel and report in {result.save_dir}, recipe in {result.recipe}, "
+          "what each try bought in report.html next to it")
     if result.reached:
         return OK
     print(f"the goal was not reached: {result.best.name} is the best of {len(result.tries)} tries",

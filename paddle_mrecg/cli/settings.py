@@ -126,7 +126,8 @@ def _try_model(config, args):
     with examined(config) as prepared:
         kept = [f"{name} stays float ({why})" for name, why in prepared.float_tensors.items()]
         print("\n".join([f"{len(prepared.network.scheme.weights)} weights would be quantized, in "
-                         f"{len(prepared.modules)} modules", *prepared.notes, *kept]))
+                         f"{len(prepared.modules)} modules", *prepared.notes, *kept,
+                         *filter(None, (prepared.time.sentence(), prepared.time.warning()))]))
 
 
 def _validate_recipe(args) -> int:

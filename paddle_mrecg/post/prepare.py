@@ -5,7 +5,9 @@ probe, calibrate, cut, plan.
 import dataclasses
 import os
 import time
-from typing import Dict, List, Optional
+from typing import Callable, Dict, List, Optional
+
+import numpy as np
 
 from ..config import Config
 from ..compat import resident_bytes
@@ -25,6 +27,7 @@ from ..graph.probe import probe
 from ..report.progress import Progress, get_logger
 from . import calibrate
 from .equalize import Equalized, equalize
+from .expected_time import ExpectedTime, expected_time, tell_time
 from .memory import LEAST_CACHE, MIB, Forecast, Start, tell
 from .layer_biases import add_missing_biases, biases_of
 from .network_state import NetworkState
@@ -57,7 +60,7 @@ class Prepared:
     layer) and ``modules`` cut it into single layers and into what reconstruction joins;
     ``float_tensors`` maps weights that stay float to the reason, ``coarse`` is what
     ``calibrate.coarse_inputs`` found, ``equalized`` what ``QuantPost.equalize`` did, ``expected``
-    the memory that the job will hold,
+    the memory that the job will hold, ``time`` what it will take,
     ``notes`` what the first run of the float program showed.
     """
 
@@ -71,6 +74,7 @@ class Prepared:
     coarse: Dict[str, float]
     equalized: List[Equalized]
     expected: Forecast
+    time: ExpectedTime
     notes: List[str]
     clock: Clock
 
@@ -99,13 +103,15 @@ def read_model(model, config: Config) -> Graph:
     return load_graph(model, config.global_.model_filename, config.global_.params_filename)
 
 
-def prepare(model, data_loader, config: Config, place: Optional[str] = None) -> Prepared:
+def prepare(model, data_loader, config: Config, place: Optional[str] = None,
+            say_time: Callable[[ExpectedTime], None] = tell_time) -> Prepared:
     """Read the model and the data, find all grids, cut the graph into modules.
 
     Args:
         model, data_loader: as of ``quant_post_mrecg``.
         config(Config): complete settings.
         place(str, optional): folder of the result, whose room is checked. Default: None.
+        say_time(callable, optional): told what the job will take. Default: logs it.
 
     Raises:
         MrecgError: see the functions called; nothing has been written yet.
@@ -131,11 +137,13 @@ def prepare(model, data_loader, config: Config, place: Optional[str] = None) -> 
         notes += lite_note(graph)
     left = _leave_float(graph, scheme, found)
     float_tensors = float_weights(graph, scheme.weights, found.shapes, left)
+    count = len(next(iter(samples.values())))
+    takes = expected_time(graph, scheme, found, few, config, count)
+    say_time(takes)
     equalized = _equalize(graph, scheme, found, samples, config)
     clock.lap("equalize")
     weights = calibrate.weight_encodings(graph, scheme, config.quant_post)
     layers, modules = _cut(graph, found, scheme, config)
-    count = len(next(iter(samples.values())))
     expected = forecast(Sizes(graph, found, scheme), layers, modules, config, Start(process, count))
     tell(expected, store, place)
     steps = calibrate.calibration_steps(config.quant_post, count)
@@ -153,7 +161,7 @@ def prepare(model, data_loader, config: Config, place: Optional[str] = None) -> 
         get_logger().info(note)
     clock.lap("calibrate")
     return Prepared(config, float_graph, network, layers, modules, state, float_tensors, coarse,
-                    equalized, expected, notes, clock)
+                    equalized, expected, takes, notes, clock)
 
 
 def _cut(graph: Graph, found, scheme, config: Config):
@@ -177,14 +185,28 @@ def expected_memory(config: Config) -> Forecast:
     """
     graph = fold(read_model(None, config))
     process = resident_bytes()
-    scheme = build_scheme(graph, config.quant_post, config.global_.target)
-    found = probe(graph, stand_ins(graph, config))
-    _leave_float(graph, scheme, found)
+    scheme, found = _quantizable(graph, stand_ins(graph, config), config)
     count = config.data.num_samples
     if config.data.loader is None and config.data.image_dir is not None:
         count = min(count, len(list_images(config.data)))
     return forecast(Sizes(graph, found, scheme), *_cut(graph, found, scheme, config), config,
                     Start(process, count * config.data.views))
+
+
+def expected_time_of(float_graph: Graph, samples: Dict[str, np.ndarray],
+                     config: Config) -> ExpectedTime:
+    """What a job of a config would take with these samples, without calibration."""
+    graph, few = fold(float_graph), {n: v[:PROBE_SAMPLES] for n, v in samples.items()}
+    return expected_time(graph, *_quantizable(graph, few, config), few, config,
+                         len(next(iter(samples.values()))))
+
+
+def _quantizable(graph: Graph, few, config: Config):
+    """What would be quantized of a folded graph, and what the probe says of it."""
+    scheme = build_scheme(graph, config.quant_post, config.global_.target)
+    found = probe(graph, few)
+    _leave_float(graph, scheme, found)
+    return scheme, found
 
 
 def _equalize(graph: Graph, scheme, found, samples, config: Config) -> List[Equalized]:

@@ -23,7 +23,7 @@ from ..graph.writer import save_program
 from ..report.advice import (advice, coarse_advice, equalize_cost_note, equalized_note,
                              float_note)
 from ..report.layers import LayerReport
-from ..report.page.html import write_page
+from ..report.page.html import page, write_page
 from ..report.pictures import oscillation_picture
 from ..report.progress import get_logger
 from ..report.report import Report, peak_memory
@@ -162,7 +162,7 @@ def _write_files(job, report: Report, result_dir):
     write_json_table(path("encodings.json"), {n: e.to_dict() for n, e in encodings.items()})
     write_units_csv(path("units.csv"), report.units)
     oscillation_picture(path("oscillation.png"), report.curves())
-    write_page(path("report.html"), report)
+    write_page(path("report.html"), lambda: page(report))
     report.save(path("report.json"))
 
 

@@ -141,6 +141,17 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def rough_duration(seconds: float) -> str:
+    """For predictions: ``half a minute``, ``a minute``, ``25 minutes``, ``3 hours``, ``5 days``."""
+    for size, name, first in ((60.0, "minute", "a"), (3600.0, "hour", "an"), (86400.0, "day", "a")):
+        count = int(round(seconds / size))
+        if count < {"minute": 90, "hour": 48}.get(name, float("inf")):
+            break
+    if seconds < 45.0:
+        return "half a minute"
+    return f"{first} {name}" if count == 1 else f"{count} {name}s"
+
+
 def plural(unit: str, count: int) -> str:
     """``1 batch``, ``2 batches``, ``2 iters``."""
     if count == 1:

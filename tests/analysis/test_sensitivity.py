@@ -144,7 +144,8 @@ def test_analyze_ranks_scores_and_writes(model_dir, tmp_path):  # noqa: F811
     assert all(set(e.metric) == {"spread"} for e in found.layers)
     assert len({e.metric["spread"] for e in found.layers}) == 5  # each layer its own program
     assert (sorted(p.name for p in (tmp_path / "out").iterdir())
-            == ["sensitivity.csv", "sensitivity.json", "sensitivity.png", "suggested.yaml"])
+            == ["report.html", "sensitivity.csv", "sensitivity.json", "sensitivity.png",
+                "suggested.yaml"])
     rows = (tmp_path / "out" / "sensitivity.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0].startswith("rank,layer,op,weight_bits") and "spread" in rows[0]
     assert [r.split(",")[1] for r in rows[1:]] == [e.weight for e in found.ranked()]

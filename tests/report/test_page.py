@@ -198,12 +198,12 @@ def test_a_page_that_cannot_be_drawn_is_one_warning(full, tmp_path, monkeypatch)
     monkeypatch.setattr(html, "sections", lambda report: 1 / 0)
     said = []
     monkeypatch.setattr(html.get_logger(), "warning", lambda text, *args: said.append(text % args))
-    write_page(str(path), full)
+    write_page(str(path), lambda: page(full))
     assert not path.exists()
     assert said == ["no report.html: ZeroDivisionError: division by zero"]
 
 
 def test_a_page_is_written_as_a_whole(full, tmp_path):
-    write_page(str(tmp_path / "report.html"), full)
+    write_page(str(tmp_path / "report.html"), lambda: page(full))
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page(full)

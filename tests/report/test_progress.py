@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from paddle_mrecg.report.progress import Progress, duration, get_logger, plural
+from paddle_mrecg.report.progress import Progress, duration, get_logger, plural, rough_duration
 
 
 class Terminal(io.StringIO):
@@ -69,3 +69,11 @@ def test_duration(seconds, text):
 def test_plural():
     assert ([plural("batch", 1), plural("batch", 2), plural("iter", 0)]
             == ["batch", "batches", "iters"])
+
+
+@pytest.mark.parametrize("seconds, text", [
+    (0.0, "half a minute"), (44.0, "half a minute"), (46.0, "a minute"), (89.0, "a minute"),
+    (91.0, "2 minutes"), (5300.0, "88 minutes"), (5400.0, "2 hours"), (100 * 60 * 60, "4 days"),
+    (47 * 3600, "47 hours"), (48 * 3600, "2 days")])
+def test_predictions_are_in_words(seconds, text):
+    assert rough_duration(seconds) == text

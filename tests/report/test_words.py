@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+import paddle_mrecg.analysis
 import paddle_mrecg.report
 from paddle_mrecg.config import MRECG
 from paddle_mrecg.report.advice import (advice, coarse_advice, equalize_cost_note, equalized_note,
                                         float_note, untrained_note)
 from paddle_mrecg.report.words import LANGUAGES, phrase, words_table, translated
 
-FOLDER = Path(paddle_mrecg.report.__file__).parent
+FOLDERS = [Path(module.__file__).parent for module in (paddle_mrecg.report, paddle_mrecg.analysis)]
 BRACES = re.compile(r"\{(\w+)\}")
 HANZI = re.compile("[\u3001-\u9fff\uff08-\uff1b]")  # and full-width marks
 
@@ -28,8 +29,8 @@ def test_both_languages_say_the_same():
 
 
 def test_every_word_is_used():
-    text = "".join(p.read_text(encoding="utf-8") for p in sorted(FOLDER.rglob("*"))
-                   if p.suffix in (".py", ".html"))
+    text = "".join(p.read_text(encoding="utf-8") for folder in FOLDERS
+                   for p in sorted(folder.rglob("*")) if p.suffix in (".py", ".html"))
     parts = [(key, key) for key in words_table()["words"]]
     parts += [(key, key[len(start):]) for key, _ in parts
               for start in ("to_", "histogram_caption_", "sum_") if key.startswith(start)]

@@ -5,7 +5,7 @@ from typing import Dict, List, Tuple
 from ...errors import listed
 from .doctor import CheckReport, LayerFinding, RuntimeFinding
 
-NAMED = 3  # layers of a cause
+LAYERS_OF_A_CAUSE = 3  # layers of a cause
 
 
 def report_text(report: CheckReport) -> str:
@@ -45,7 +45,7 @@ def _by_cause(findings: List[LayerFinding]) -> List[List[LayerFinding]]:
 def _cause(layers: List[LayerFinding]) -> str:
     """One line: how many layers, which, why, and what to do."""
     named = listed([f"{layer.name} ({layer.op}, {layer.output}) {100 * layer.relative:.2g} %"
-                    for layer in layers], NAMED)
+                    for layer in layers], LAYERS_OF_A_CAUSE)
     count = f"{len(layers)} layers: " if len(layers) > 1 else ""
     where = " [x86 only]" if layers[0].x86_only else ""
     return f"  {count}{named}; cause: {layers[0].cause}{where}; cure: {layers[0].cure}"

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write report.html from a report."""
+"""Pages of one file, in two languages: that of a report, and what the pages of other jobs are made
+with.
+"""
 import base64
 import hashlib
 import os
+from typing import Any, Callable, Mapping
 
 import jinja2
 from markupsafe import Markup, escape
@@ -14,21 +17,21 @@ from ..words import LANGUAGES, Phrase, phrase, translated
 from .sections import sections
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
-TEMPLATE, STYLE, SCRIPT = "page.html", "style.css", "script.js"
+STYLE, SCRIPT = "style.css", "script.js"
 
 
-def write_page(path: str, report: Report):
-    """Write the page; a page that cannot be drawn is one warning, never the end of a job.
+def write_page(path: str, make: Callable[[], str]):
+    """Write a page; a page that cannot be drawn is one warning, never the end of a job.
 
     Args:
         path(str): file to write, replaced as a whole.
-        report(Report): of a finished job.
+        make(callable): returns the page, see ``render``.
 
     Raises:
         OutputError: the file cannot be written.
     """
     try:
-        text = page(report)
+        text = make()
     except Exception as error:  # whatever an odd report makes of one of its sections
         get_logger().warning("no %s: %s: %s", os.path.basename(path), type(error).__name__, error)
         return
@@ -36,18 +39,27 @@ def write_page(path: str, report: Report):
 
 
 def page(report: Report) -> str:
-    """The page as HTML, with both languages in it.
+    """The page of a quantized model as HTML."""
+    return render("page.html", sections(report))
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """A page as HTML, with both languages in it.
 
     Its own security policy forbids everything but its one style sheet and its one script, so
     neither a name in a report nor a program next to the page can add any, and nothing is loaded.
+
+    Args:
+        template(str): file of this folder that extends ``frame.html``.
+        values(dict): what it reads; ``name``, ``title``, ``summary`` and ``tiles`` of every page.
     """
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True)
     style, script = (_read_asset(name) for name in (STYLE, SCRIPT))
     environment.globals.update(t=_both, known=_known)
-    return environment.get_template(TEMPLATE).render(
-        sections(report), style=style, script=script,
+    return environment.get_template(template).render(
+        values, style=style, script=script,
         policy=f"default-src 'none'; style-src '{_policy_digest(style)}'; "
                f"script-src '{_policy_digest(script)}'")
 

@@ -22,10 +22,10 @@ WEIGHTS_SHARE = re.compile(r"(.*); ([\d.]+ ?%) of all weights.*", re.DOTALL)
 
 def sections(report: Report) -> Dict[str, Any]:
     """Everything that the template reads."""
-    return dict(name=model_name(report), summary=summary(report), tiles=_tiles(report),
-                notes=list(report.notes), done=_done(report), scores=_score_rows(report),
-                sizes=_size_rows(report), speed=_speed_rows(report), layers=_layer_rows(report),
-                losses=_losses(report), histograms=_histograms(report),
+    return dict(name=model_name(report), title=phrase("title"), summary=summary(report),
+                tiles=_tiles(report), notes=list(report.notes), done=_done(report),
+                scores=_score_rows(report), sizes=_size_rows(report), speed=_speed_rows(report),
+                layers=_layer_rows(report), losses=_losses(report), histograms=_histograms(report),
                 float_tensors=_float_tensors(report), verification=_verification(report),
                 cost=_cost(report), reproduce=_reproduce(report))
 
@@ -145,8 +145,8 @@ def _spread(low: float, high: float, form: str) -> str:
 
 
 def _layer_rows(report: Report) -> Dict:
-    rows = [dict(rank=k + 1, layer=layer, share=_percent(layer.error),
-                 parts=[_percent(v) for v in (layer.weight_error, layer.activation_error,
+    rows = [dict(rank=k + 1, layer=layer, share=percent(layer.error),
+                 parts=[percent(v) for v in (layer.weight_error, layer.activation_error,
                                               layer.arriving_error)])
             for k, layer in enumerate(ranked(report.layers))]
     largest = max([r["layer"].error for r in rows if r["layer"].error == r["layer"].error] or [1.0])
@@ -156,7 +156,8 @@ def _layer_rows(report: Report) -> Dict:
     return dict(first=rows[:FIRST_LAYERS], more=rows[FIRST_LAYERS:])
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share with three digits; a dash for NaN."""
     if value != value:
         return "-"
     return f"{100 * value:.3g} %" if value >= 1e-4 or value == 0 else "<0.01 %"
@@ -176,7 +177,7 @@ def _losses(report: Report) -> Dict:
     with_curve = sorted((u for u in units if len(u.curve) > 1), key=lambda u: -u.relative_hard)
     result["curves"] = [(u, charts.curves([("after", *zip(*u.curve))], markers=False))
                         for u in with_curve[:FIRST_CURVES]]
-    result["rows"] = [(u, _percent(u.relative_start), _percent(u.relative_hard),
+    result["rows"] = [(u, percent(u.relative_start), percent(u.relative_hard),
                        duration(u.seconds)) for u in units]
     return result
 
@@ -185,10 +186,10 @@ def _histograms(report: Report) -> List[Dict]:
     result = []
     for layer in ranked([x for x in report.layers if x.weights or x.activations]):
         pictures = [dict(what=what, chart=charts.bars(found), used=found.used, levels=found.levels,
-                         outside=_percent(found.outside))
+                         outside=percent(found.outside))
                     for what, found in (("weights", layer.weights), ("input", layer.activations))
                     if found]
-        result.append(dict(layer=layer, error=_percent(layer.error), pictures=pictures))
+        result.append(dict(layer=layer, error=percent(layer.error), pictures=pictures))
     return result
 
 
@@ -231,9 +232,10 @@ def _reproduce(report: Report) -> Dict:
                 from_python=not (setting(report, "Global", "model_dir")
                                  and (setting(report, "Data", "image_dir")
                                       or setting(report, "Data", "loader"))),
-                changed=_yaml({s: v for s, v in changed.items() if v}),
-                settings=_yaml(report.config))
+                changed=yaml_text({s: v for s, v in changed.items() if v}),
+                settings=yaml_text(report.config))
 
 
-def _yaml(value: Dict) -> str:
+def yaml_text(value: Dict) -> str:
+    """Settings as lines of a config; empty for none."""
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True) if value else ""

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a job will take is counted from one pass, and said in front of it."""
+import pytest
+
+from paddle_mrecg import quant_post_mrecg
+from paddle_mrecg.config.io import load_config
+from paddle_mrecg.post import expected_time as times
+from paddle_mrecg.post.prepare import expected_time_of
+from tests.jobs import batches, model_dir, settings  # noqa: F401
+from tests.tiny import tiny_graph, tiny_samples
+
+PASS = 0.01  # seconds per sample
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The forecast of a job whose passes take ``PASS`` and whose matrix products nothing."""
+    monkeypatch.setattr(times, "_pass_seconds", lambda *_: PASS)
+    monkeypatch.setattr(times, "_product_seconds", lambda: 0.0)
+
+    def forecast(samples=64, post=None, **mrecg):
+        mrecg = {"preset": "none", **mrecg}
+        return expected_time_of(tiny_graph(), tiny_samples(samples),
+                                load_config(dict(QuantPost=post or {}, MRECG=mrecg)))
+    return forecast
+
+
+def test_training_costs_steps_times_samples(counted):
+    steps = dict(preset="qdrop", num_iters=100, batch_size=16)
+    assert counted().training == 0.0
+    assert counted(**steps).training == pytest.approx(100 * 16 * times.STEP * PASS)
+    assert counted(samples=8, **steps).training == pytest.approx(100 * 8 * times.STEP * PASS)
+    joined = counted(**dict(steps, preset="mrecg"))
+    assert joined.training == pytest.approx(100 * 16 * times.STEP * PASS * times.JOINED)
+
+
+def test_passes_grow_with_the_samples_and_layers_that_are_solved_cost_extra(counted):
+    nearest = dict(rounding="nearest", bias_correction=False, activation_observer="mse")
+    assert counted(post=nearest).solving == 0.0
+    assert counted(64, nearest).calibration == pytest.approx(64 * times.OBSERVED * PASS)
+    biases = counted(64, dict(nearest, bias_correction=True)).solving
+    assert biases == pytest.approx(64 * times.SOLVED * PASS)
+    rows = 3 * 9 + 3 * 6 * 9 + 6  # of the five layers
+    solved = counted(64).solving - biases
+    assert solved == pytest.approx(rows * times.ROW_SECONDS * (1 + times.SWEEPS))
+    assert counted(64).calibration > counted(64, nearest).calibration
+
+
+def test_the_line_says_what_is_certain_and_what_may_come(counted):
+    assert counted().sentence() == (
+        "time: about half a minute on this machine; scoring not counted")
+    text = counted(preset="qdrop", num_iters=1000, batch_size=64).sentence()
+    assert text == ("time: about half a minute on this machine without the training, which takes "
+                    "about 53 minutes more; scoring not counted")
+    assert "up to 53 minutes" in counted(preset="qdrop", num_iters=1000, batch_size=64,
+                                         train_above=0.04).sentence()
+
+
+def test_hours_of_training_are_warned_of_with_the_preset_and_the_cure(counted):
+    assert counted(preset="fast").warning() == ""
+    text = counted(preset="mrecg").warning()
+    assert "20000 steps for every module, 27 hours on this machine" in text
+    assert "MRECG.preset=fast" in text and "MRECG.preset=none" in text
+
+
+def test_it_stands_in_front_of_a_job(model_dir, tmp_path, capsys):  # noqa: F811
+    quant_post_mrecg(model_dir, batches(), settings(), str(tmp_path / "out"))
+    lines = capsys.readouterr().err.splitlines()
+    said, began = ([k for k, line in enumerate(lines) if text in line]
+                   for text in ("INFO: time: about half a minute on this machine without the "
+                                "training, which takes ", "Calibration stage,"))
+    assert len(said) == 1 and said[0] < began[0]
+
+
+def test_a_pass_and_a_product_take_time():
+    found = expected_time_of(tiny_graph(), tiny_samples(), load_config({}))
+    assert found.forward > 0.0 and found.layers == 5
+    assert 0.0 < times._product_seconds() < 1e-6
