@@ -19,8 +19,8 @@ VALIDATE = """\
 Checks names, types, ranges and contradictions of a config and prints all of them at once; exit code
 2 if there are any. No data is read; of a model at Global.model_dir the shapes
 are, and a line says what memory the job will hold. With --model everything that may stop `quant`
-before its first step is tried: data, evaluation, a first run. Takes recipes of PaddleSlim's
-AutoCompression (ACT) too.
+before its first step is tried: data, evaluation, a first run; and a line says how long the job will
+take. Takes recipes of PaddleSlim's AutoCompression (ACT) too.
 
 examples:
   paddle-mrecg validate my.yaml

@@ -15,7 +15,7 @@ import paddle
 from ..config import Config
 from ..config.post_rules import JOINING
 from ..errors import UnsupportedOpError
-from ..graph.graph import Graph, Op, weight_name
+from ..graph.graph import WEIGHT_SLOTS, Graph, Op, weight_name
 from ..graph.probe import Probe
 from ..report.progress import get_logger, rough_duration
 from .choose_ranges import SCORED, most_positions
@@ -32,8 +32,8 @@ SOLVED = 5.0  # forward passes of both streams, biases included
 ROW_SECONDS = 2e-4  # of numpy's calls for one row of a layer
 STEP = 5.0  # forward passes of a step of training: quantized, back, and the update
 JOINED = 1.5  # modules of a unit where modules are joined, about
-REST = 8.0  # seconds of everything else
-REST_PASSES = 60.0  # and passes: the first run, verification, the report's layers
+REST = 3.0  # seconds of everything else
+REST_PASSES = 50.0  # and passes: the first run, verification, the report's layers
 LONG = 3600.0  # a training of more seconds is warned of
 PRODUCT = 384  # rows and columns of the matrix product that is timed
 
@@ -107,12 +107,12 @@ def expected_time(graph: Graph, scheme: Scheme, found: Probe, samples: Mapping[s
     calibration = observed * (OBSERVED + EQUALIZED[post.equalize]) * each
     if post.activation_observer == "output_error" and scheme.activations:
         calibration += min(observed, SCORED) * each
-        calibration += sum(_ranges(op, graph, product) for op in layers)
+        calibration += sum(_ranges(op, graph, product, found, observed) for op in layers)
     solving = 0.0
     if post.rounding == "solve" or post.bias_correction:
         solving = count * SOLVED * each
     if post.rounding == "solve":
-        solving += sum(_system_seconds(op, graph, product, count) for op in layers)
+        solving += sum(_system_seconds(op, graph, product, found, count) for op in layers)
     joined = (JOINED if settings.granularity in JOINING and settings.iters_scaling == "per_module"
               else 1.0)
     batch = min(settings.batch_size, count)
@@ -140,24 +140,32 @@ def _product_seconds() -> float:
     return (time.perf_counter() - begin) / PRODUCT**3
 
 
-def _ranges(op: Op, graph: Graph, product: float) -> float:
+def _ranges(op: Op, graph: Graph, product: float, found: Probe, count: int) -> float:
     """Seconds of the choice of an input's range by the error of the layer that reads it."""
     layout = _layout(op, graph)
     if layout is None:
         return 0.0
-    values = layout.groups * most_positions(layout) * layout.rows
+    positions = min(most_positions(layout), _positions(op, layout, found, min(count, SCORED)))
+    values = layout.groups * positions * layout.rows
     return GRIDS * values * (1 / QUANTIZED_VALUES + min(layout.rows, layout.columns) * product)
 
 
-def _system_seconds(op: Op, graph: Graph, product: float, count: int) -> float:
+def _system_seconds(op: Op, graph: Graph, product: float, found: Probe, count: int) -> float:
     """Seconds of a layer's linear system: its sums, its factors, rounding and sweeps."""
     layout = _layout(op, graph)
     if layout is None:
         return 0.0
     rows, columns = layout.rows, layout.columns
-    products = (SOLVED_POSITIONS * rows * (rows + 3 * columns) + rows**3
+    positions = min(SOLVED_POSITIONS, _positions(op, layout, found, count))
+    products = (positions * rows * (rows + 3 * columns) + rows**3
                 + (4 + 2 * SWEEPS) * rows * rows * columns)
     return layout.groups * products * product + ROW_SECONDS * rows * (1 + SWEEPS)
+
+
+def _positions(op: Op, layout, found: Probe, count: int) -> float:
+    """Rows of a layer's output, of so many samples."""
+    shape = found.shapes[op.output(WEIGHT_SLOTS[op.type][2])]
+    return count * abs(float(np.prod(shape))) / (layout.groups * layout.columns)
 
 
 def _layout(op: Op, graph: Graph):

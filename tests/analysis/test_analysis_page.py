@@ -60,8 +60,8 @@ def test_the_page_of_auto_says_what_each_try_bought(tries):
     text = auto_page(result, Goal(max_drop=1.0), [effect(0), effect(1)], CONFIG)
     parsed = Parsed(text)
     assert parsed.text("en", "summary").split() == (
-        "lcnet: the goal, to lose at most 1 points of top1, was reached with 3 tries. What was "
-        "taken loses 0.9 points of top1, with 4.90 bits per weight on average.").split()
+        "lcnet: the goal, a loss of at most 1 (points of top1), was reached; settings tried: 3. "
+        "What was taken loses 0.9 (points of top1), with 4.90 bits per weight on average.").split()
     assert "初始设置" in text and "28 层中 6 层使用更多比特" in text
     rows = re.findall(r"<td>(\d)</td>.*?</th><td>([\d.]+)</td>.*?</td><td>([-+.\d]*)</td>"
                       r"<td>([\d.]+)</td><td>(\d+ s)</td>", text, re.DOTALL)
@@ -76,8 +76,8 @@ def test_a_goal_that_was_missed_is_said(tries):
     result = AutoResult(tries[1], False, tries[:2], "out", "recipe.yaml", "")
     text = auto_page(result, Goal(max_drop=1.0, bits=4.0), [], CONFIG)
     summary = Parsed(text).text("en", "summary")
-    assert ("the goal, to lose at most 1 percent of the output's variance, at most 4 bits per "
-            "weight on average, was not reached with 2 tries") in summary
+    assert ("the goal, a loss of at most 1 (percent of the output's variance), at most 4 bits per "
+            "weight on average, was not reached; settings tried: 2") in summary
     assert 'class="verdict bad"' in text and 'id="layers"' not in text
 
 

@@ -41,7 +41,16 @@ COMMANDS = {"plan": ["plan", "--config"], "validate": ["validate", "--model"]}
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_good_job_passes_and_leaves_nothing(config, tmp_path, capsys, command):
     assert cli.main([*COMMANDS[command], str(config)]) == 0
-    assert "2 weights would be quantized" in capsys.readouterr().out or command == "plan"
+    said = capsys.readouterr()
+    assert "2 weights would be quantized" in said.out or command == "plan"
+    line = "time: about half a minute on this machine; scoring not counted\n"
+    assert f"INFO: {line}" in said.err and (line in said.out) == (command == "validate")
+    assert "takes minutes" not in said.out
+    if command == "validate":
+        assert cli.main(["validate", "--model", str(config), "MRECG.preset=mrecg",
+                         "MRECG.num_iters=100000000"]) == 0
+        out = capsys.readouterr().out
+        assert "on this machine: MRECG.preset=fast takes minutes" in out
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
 
 
