@@ -31,6 +31,7 @@ QUANTIZED_VALUES = 1.2e8  # values per second through a fake quantizer in numpy
 SOLVED = 5.0  # forward passes of both streams, biases included
 ROW_SECONDS = 2e-4  # of numpy's calls for one row of a layer
 STEP = 5.0  # forward passes of a step of training: quantized, back, and the update
+MEASURED = 6.0  # forward passes in which units are measured before and behind their training
 JOINED = 1.5  # modules of a unit where modules are joined, about
 REST = 3.0  # seconds of everything else
 REST_PASSES = 50.0  # and passes: the first run, verification, the report's layers
@@ -117,6 +118,8 @@ def expected_time(graph: Graph, scheme: Scheme, found: Probe, samples: Mapping[s
               else 1.0)
     batch = min(settings.batch_size, count)
     training = settings.num_iters * batch * STEP * each * joined
+    if training:  # and the layers behind a trained unit are solved again
+        training += count * MEASURED * each + solving
     return ExpectedTime(each, len(layers), calibration, solving, training, config)
 
 

@@ -67,8 +67,8 @@ def test_mistakes_are_one_sentence(capsys, config_file, arguments, cure):
 def test_auto_says_whether_the_goal_was_reached(capsys, config_file, tmp_path):
     code, out, err = run(capsys, "auto", "--config", config_file, "--max-drop", "99")
     assert code == 0 and "as configured  <- taken" in out
-    said = re.search("INFO: time: about half a minute on this machine for a try, [a-z0-9 ]+ for all "
-                     "of at most 16 tries; the log is ", err)
+    said = re.search("INFO: time: about half a minute on this machine for a try, [a-z0-9 ]+ for "
+                     "all of at most 16 tries; the log is ", err)
     assert said and said.start() < err.index("Calibration stage")
     assert (tmp_path / "out" / "model.pdmodel").exists()
     assert (tmp_path / "out.auto" / "recipe.yaml").exists()

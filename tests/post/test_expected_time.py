@@ -26,12 +26,17 @@ def counted(monkeypatch):
 
 
 def test_training_costs_steps_times_samples(counted):
-    steps = dict(preset="qdrop", num_iters=100, batch_size=16)
+    """And passes to measure units, whose layers are solved again."""
+    def steps(forecast, samples):
+        return forecast.training - forecast.solving - samples * times.MEASURED * PASS
+
+    settings = dict(preset="qdrop", num_iters=100, batch_size=16)
     assert counted().training == 0.0
-    assert counted(**steps).training == pytest.approx(100 * 16 * times.STEP * PASS)
-    assert counted(samples=8, **steps).training == pytest.approx(100 * 8 * times.STEP * PASS)
-    joined = counted(**dict(steps, preset="mrecg"))
-    assert joined.training == pytest.approx(100 * 16 * times.STEP * PASS * times.JOINED)
+    step = times.STEP * PASS
+    assert steps(counted(**settings), 64) == pytest.approx(100 * 16 * step)
+    assert steps(counted(samples=8, **settings), 8) == pytest.approx(100 * 8 * step)
+    joined = counted(**dict(settings, preset="mrecg"))
+    assert steps(joined, 64) == pytest.approx(100 * 16 * step * times.JOINED)
 
 
 def test_passes_grow_with_the_samples_and_layers_that_are_solved_cost_extra(counted):
