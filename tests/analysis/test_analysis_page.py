@@ -46,7 +46,7 @@ def test_the_page_of_analyze_ranks_all_layers_and_has_the_lines(findings):
                  "changes it by -0.1846"):
         assert part in summary, part
     assert "25 层" in parsed.text("zh", "summary")
-    rows = re.findall(r'<th scope="row">(conv&lt;\d+&gt;\.w)</th><td>([^<]*)</td>', text)
+    rows = re.findall(r'<th scope="row">(conv&lt;\d+&gt;\.w)<br>.*?</th><td>([^<]*)</td>', text)
     assert [name for name, _ in rows] == [f"conv&lt;{k}&gt;.w" for k in range(25)]
     assert rows[0][1] == "3 %" and "The other 5 layers" in text
     assert "取整给权重带来 1.2 % 的噪声" in text and "weight_bits: 6" in text
