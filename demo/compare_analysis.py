@@ -8,10 +8,13 @@ than PaddleSlim's own analysis keeps float?
 
 ``ranking``: every layer alone is quantized, rounded to nearest, without corrected biases; the
 errors of the network's output on 8 samples are correlated with what the metric loses on the scored
-samples (Spearman). Then the same programs go PaddleSlim's way, as its ``Analysis`` does
-(``metric_error_analyse``, ``get_target_quant_model``): layers by the metric that each alone costs,
-the worst kept float one by one until at most ``DROP`` points are lost. Grids, calibration samples
-and programs are ours; the order, the loop and the rounding to nearest are PaddleSlim's.
+samples (Spearman).
+
+``slim``: the same programs go PaddleSlim's way, as its ``Analysis`` does (``metric_error_analyse``,
+``get_target_quant_model``): layers by the metric that each alone costs, which the cell of
+``ranking`` holds, the worst kept float one by one until at most ``DROP`` points are lost. Grids,
+calibration samples and programs are ours; the order, the loop and the rounding to nearest are
+PaddleSlim's.
 
 ``auto``: the search for a loss of at most ``DROP`` points on the same samples and metric, from the
 same bits.
@@ -24,6 +27,7 @@ import argparse
 import sys
 import tempfile
 import time
+import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,12 +41,13 @@ from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
 
 CELLS = ROOT / "demo" / "results" / "analysis_cells"
 SAMPLES = {  # model -> (calibration samples, evaluation samples)
-    "MobileNetV1": (48, 150), "PP-LCNetV2": (48, 150), "PP-OCRv4 rec": (48, 150),
-    "PP-OCRv4 det": (16, 16), "PicoDet-416": (24, 32), "Yolo-Fastest-xl": (48, 48),
+    "MobileNetV1": (48, 325), "PP-LCNetV2": (48, 325), "PP-OCRv4 rec": (48, 250),
+    "PP-OCRv4 det": (16, 24), "PicoDet-416": (24, 48), "Yolo-Fastest-xl": (48, 64),
 }
-BITS = ("W4A8", "W8A8")
-QUESTIONS = ("ranking", "auto")
+BITS = ("W8A8", "W4A8", "W3A8", "W2A8")
+QUESTIONS = ("ranking", "slim", "auto")
 DROP = 1.0  # points of the metric
+RANKED = 8  # samples of a ranking
 
 
 class TimedEvaluator(Evaluator):
@@ -70,28 +75,49 @@ def correlation(errors, drops):
     return float(stats.spearmanr(errors, drops)[0]) if len(set(drops)) > 1 else None
 
 
+def nearest_job(model: str, bits: str):
+    """The job of ``ranking`` and ``slim``."""
+    return job(model, bits, rounding="nearest", bias_correction=False)
+
+
 def measure_ranking(model: str, bits: str):
-    """What ``analyze`` says against what the metric loses, and PaddleSlim's way."""
+    """What ``analyze`` says against what the metric loses."""
     from paddle_mrecg import analyze
     work = WORKLOADS[model]
     feed = batches(work.calibration(SAMPLES[model][0]), work.batch_size)
-    config = job(model, bits, rounding="nearest", bias_correction=False)
     evaluator = TimedEvaluator(work, SAMPLES[model][1])
     model_dir, begin = work.model_dir(), time.process_time()
-    found = analyze(model_dir, feed, config, evaluator=evaluator)
-    seconds, score = evaluator.first - begin, found.float_metric["score"]
-    layers = [dict(layer=e.weight, error=e.on["both"], drop=round(score - e.metric["score"], 4))
-              for e in found.layers]
-    floats, evaluations, last = slims_way(model_dir, feed, config, evaluator, found)
+    found = analyze(model_dir, feed, nearest_job(model, bits), evaluator=evaluator,
+                    samples=RANKED)
+    score = found.float_metric["score"]
+    layers = [dict(weight=e.weight, activation=e.activation, error=e.on["both"],
+                   drop=round(score - e.metric["score"], 4)) for e in found.layers]
     pairs = ([e[key] for e in layers] for key in ("error", "drop"))
-    measured = {"analyze": seconds, "float": score, "Spearman": correlation(*pairs),
-                "slim drop": score - last, "slim layers": floats,
-                "slim evaluations": len(layers) + evaluations}
-    return measured, dict(layers=layers)
+    return {"analyze": evaluator.first - begin, "float": score,
+            "Spearman": correlation(*pairs)}, dict(layers=layers)
 
 
-def slims_way(model_dir, feed, config, evaluator, found):
+def measure_slim(model: str, bits: str):
+    """PaddleSlim's way, along the cell of ``ranking``."""
+    path = results.cell_path(CELLS, setting_of(model, bits, "ranking"), 0)
+    if not path.exists():
+        raise sources.Absent(f"no ranking of {model} at {bits}: run --questions ranking first")
+    run = results.load_results(path)["runs"][0]
+    work = WORKLOADS[model]
+    feed = batches(work.calibration(SAMPLES[model][0]), work.batch_size)
+    score = run["measured"]["float"]
+    floats, evaluations, last = slims_way(work.model_dir(), feed, nearest_job(model, bits),
+                                          Evaluator(work, SAMPLES[model][1]), run["layers"], score)
+    return {"slim drop": score - last, "slim layers": floats,
+            "slim evaluations": len(run["layers"]) + evaluations}, {}
+
+
+def slims_way(model_dir, feed, config, evaluator, layers, score: float):
     """Keep the layers that cost most metric float, one by one, until the loss is small enough.
+
+    Args:
+        layers(list[dict]): ``weight``, ``activation`` and ``drop`` of each.
+        score(float): of the float network.
 
     Returns:
         tuple: layers kept float, evaluations (the first one is of the network with all layers
@@ -102,21 +128,19 @@ def slims_way(model_dir, feed, config, evaluator, found):
     from paddle_mrecg.deploy.predictor import Predictor
     from paddle_mrecg.graph.writer import save_program
     from paddle_mrecg.post.program import qdq_graph
-    prepared = prepare_to_measure(model_dir, feed, load_config(config), found.samples)[0]
+    prepared = prepare_to_measure(model_dir, feed, load_config(config), RANKED)[0]
     graph = prepared.network.graph
-    target = found.float_metric["score"] - DROP
-    ranked = sorted(found.layers, key=lambda e: e.metric["score"])
-    score = None
+    ranked = [types.SimpleNamespace(**e) for e in sorted(layers, key=lambda e: -e["drop"])]
     for count in range(len(ranked)):
         scheme, state = only_layers(prepared, prepared.state, ranked[count:])
         with tempfile.TemporaryDirectory() as place:
             save_program(qdq_graph(graph, scheme, state), place + "/model")
             predict = Predictor(place + "/model", [graph.tensors[n] for n in graph.inputs])
-            score = evaluator(predict)["score"]
-        print(f"{count} layers float: {score:.2f}", flush=True)
-        if score >= target:
-            return count, count + 1, score
-    return len(ranked), len(ranked), found.float_metric["score"]
+            last = evaluator(predict)["score"]
+        print(f"{count} layers float: {last:.2f}", flush=True)
+        if score - last <= DROP:
+            return count, count + 1, last
+    return len(ranked), len(ranked), score
 
 
 def measure_auto(model: str, bits: str):
@@ -143,9 +167,15 @@ def raised_layers(settings) -> int:
     return len(post.get("overrides", ())) + len(post.get("skip", ()))
 
 
+def setting_of(model: str, bits: str, question: str):
+    """What names a cell."""
+    return dict(model=model, metric=WORKLOADS[model].metric, bits=bits, question=question)
+
+
 def measure(setting):
     """One cell: its results file."""
-    run = {"ranking": measure_ranking, "auto": measure_auto}[setting["question"]]
+    run = {"ranking": measure_ranking, "slim": measure_slim, "auto": measure_auto}[
+        setting["question"]]
     measured, extra = run(setting["model"], setting["bits"])
     count, scored = SAMPLES[setting["model"]]
     results.save_results(
@@ -209,7 +239,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv=None) -> int:
     args = parser().parse_args(argv)
     new = False
-    settings = [dict(model=model, metric=WORKLOADS[model].metric, bits=bits, question=question)
+    settings = [setting_of(model, bits, question)
                 for question in args.questions for model in args.models for bits in args.bits]
     for setting in [] if args.table else settings:
         if args.one:

@@ -48,7 +48,7 @@ def test_a_good_job_passes_and_leaves_nothing(config, tmp_path, capsys, command)
     assert "takes minutes" not in said.out
     if command == "validate":
         assert cli.main(["validate", "--model", str(config), "MRECG.preset=mrecg",
-                         "MRECG.num_iters=100000000"]) == 0
+                         "MRECG.num_iters=100000000", "MRECG.batch_size=8"]) == 0
         out = capsys.readouterr().out
         assert "on this machine: MRECG.preset=fast takes minutes" in out
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()

@@ -52,7 +52,7 @@ def test_the_page_shows_this_result(finished):
 def test_a_job_ends_well_without_page_and_layers(model_dir, tmp_path, monkeypatch):
     """What only explains the result is a warning when it fails."""
     monkeypatch.setattr("paddle_mrecg.post.write.layer_errors", lambda *_: 1 / 0)
-    monkeypatch.setattr("paddle_mrecg.report.page.html.page", lambda *_: 1 / 0)
+    monkeypatch.setattr("paddle_mrecg.post.write.page", lambda *_: 1 / 0)
     result = quant_post_mrecg(model_dir, batches(), settings(preset="none"), str(tmp_path / "out"))
     assert result.report.layers == [] and os.path.exists(result.prefix + ".pdmodel")
     assert not os.path.exists(tmp_path / "out" / "report.html")
