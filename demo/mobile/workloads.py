@@ -220,6 +220,7 @@ WORKLOADS = {
         "AP50, COCO subset",
         32,
         ((1, 3, 320, 320),),
+        equalize="auto",
     ),
     "MobileNetV1": Workload(
         _exported("mobilenet_v1"), *_V1, "top-1, ImageNet subset", 48, ((1, 3, 224, 224),)
