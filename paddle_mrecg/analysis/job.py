@@ -15,7 +15,7 @@ from ..config.io import load_config
 from ..data import collect_samples, open_loader
 from ..data.evaluation import make_evaluator, scores_of
 from ..data.hooks import refuse_foreign_hooks
-from ..deploy.predictor import Predictor
+from ..deploy.predictor import scored_program
 from ..errors import ConfigError
 from ..graph.writer import save_program
 from ..post.expected_time import ExpectedTime, tell_time
@@ -157,7 +157,7 @@ def _score_each(prepared: Prepared, alone, findings: Findings, evaluator: Callab
 
         def score(scheme_graph):
             save_program(scheme_graph, prefix)
-            return scores_of(Predictor(prefix, [graph.tensors[n] for n in graph.inputs]), evaluator)
+            return scores_of(scored_program(prefix, graph), evaluator)
 
         begin = time.perf_counter()
         findings.float_metric = score(prepared.float_graph)

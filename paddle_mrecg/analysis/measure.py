@@ -13,7 +13,7 @@ from ..config.io import config_to_dict, load_config
 from ..config.shared_rules import FLOAT_BITS
 from ..data import collect_samples, open_loader
 from ..data.evaluation import scores_of
-from ..deploy.predictor import Predictor
+from ..deploy.predictor import scored_program
 from ..deploy.verify import values_in_program
 from ..errors import ConfigError
 from ..graph.fold import fold
@@ -131,7 +131,7 @@ class Bench:
         return 0.0
 
     def _score(self, prefix: str) -> float:
-        predict = Predictor(prefix, [self.graph.tensors[n] for n in self.graph.inputs])
+        predict = scored_program(prefix, self.graph)
         scores = scores_of(predict, self.evaluator)
         name = self.metric or next(iter(scores))
         if name not in scores:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..data import as_feed
 from ..errors import ModelError
-from ..graph.graph import TensorInfo
+from ..graph.graph import Graph, TensorInfo
 from .arrays import joined, one_by_one
 
 
@@ -27,10 +27,12 @@ class Predictor:
         threads(int, optional): CPU threads. Default: OMP_NUM_THREADS, else all
             cores; more threads than free cores is many times slower.
         optimize(bool, optional): with Paddle's graph optimization. Default: True.
+        lean(bool, optional): tensors inside share memory, which takes a small part of what a
+            program holds otherwise: all of them, even between batches. Default: False.
     """
 
     def __init__(self, prefix: Union[str, Tuple[str, str]], inputs: Sequence[TensorInfo] = None,
-                 threads: int = None, optimize: bool = True):
+                 threads: int = None, optimize: bool = True, lean: bool = False):
         from paddle import inference
         program, params = ((prefix + ".pdmodel", prefix + ".pdiparams")
                            if isinstance(prefix, str) else prefix)
@@ -40,6 +42,8 @@ class Predictor:
                                                 or int(os.environ.get("OMP_NUM_THREADS")
                                                        or os.cpu_count()))
         config.disable_glog_info()
+        if lean:
+            config.enable_memory_optim()
         if not optimize:
             config.switch_ir_optim(False)
             if hasattr(config, "disable_mkldnn"):
@@ -89,3 +93,13 @@ class Predictor:
             return []
         self._one_by_one = bool(parts)
         return parts
+
+
+def scored_program(prefix: str, graph: Graph) -> Predictor:
+    """A written program for an evaluator, in this process and without much of its memory.
+
+    Args:
+        prefix(str): path without the two suffixes.
+        graph(Graph): what it was written from; its inputs are those of the program.
+    """
+    return Predictor(prefix, [graph.tensors[n] for n in graph.inputs], lean=True)

@@ -9,7 +9,7 @@ from ..compat import seed_everything
 from ..config import Config
 from ..data.evaluation import checked_scores, make_evaluator
 from ..data.hooks import users_code
-from ..deploy.predictor import Predictor
+from ..deploy.predictor import scored_program
 from ..graph.writer import save_program
 from ..report.result_dir import ResultDir
 from ..scratch import scratch_folder
@@ -66,6 +66,6 @@ def _try(evaluator: Callable, prepared: Prepared) -> None:
         prefix = os.path.join(folder, "float")
         save_program(prepared.float_graph, prefix)
         graph = prepared.float_graph
-        predict = Predictor(prefix, [graph.tensors[n] for n in graph.inputs])
+        predict = scored_program(prefix, graph)
         with users_code("the evaluator"):
             checked_scores(evaluator(predict), "evaluator")

@@ -13,6 +13,7 @@ from ..data.hooks import refuse_foreign_hooks
 from .checkpoint import Checkpoint, job_parts
 from .examine import examined
 from .fisher import importance
+from .memory import return_freed_memory
 from .prepare import Prepared, prepare
 from .reconstruct import annealed_beta
 from .solved_rounding import LayerRounding, rounded_layers
@@ -262,6 +263,7 @@ class Job:
         self._stored.update(names)
         self.checkpoint.save(key, walker.state, sorted(names), result.to_dict(), result.alphas)
         keeper.done()
+        return_freed_memory()
         return result
 
     def _iters(self, unit: Unit, share: float) -> int:

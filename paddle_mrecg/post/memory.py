@@ -6,8 +6,10 @@ largest step: a forward pass of calibration, the linear system of a layer, or th
 unit. The cache: samples and both streams, which take what ``Global.memory_limit_mb`` leaves and
 lie in files beyond that.
 """
+import ctypes
 import dataclasses
 import math
+import sys
 from typing import List, Optional
 
 from ..compat import (available_bytes, free_bytes, in_memory_folder, resident_bytes,
@@ -169,6 +171,17 @@ def _refuse_full(expected: Forecast, temporary: str, place: Optional[str]):
         raise OutputError(f"the result needs up to {_mib(expected.result)}{more}, and "
                           f"'{place}' has {_mib(free)} left: free space or choose another "
                           "Global.save_dir")
+
+
+def return_freed_memory():
+    """Hand back what this process has freed, where the C library can (glibc): between the steps of
+    a job, for it lies in gaps that the next step's arrays may not fit into. Settings of the
+    allocator stay as they are.
+    """
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim:
+            trim(0)
 
 
 def _mib(size: float) -> str:

@@ -28,7 +28,7 @@ from ..report.progress import Progress, get_logger
 from . import calibrate
 from .equalize import Equalized, equalize
 from .expected_time import ExpectedTime, expected_time, tell_time
-from .memory import LEAST_CACHE, MIB, Forecast, Start, tell
+from .memory import LEAST_CACHE, MIB, Forecast, Start, return_freed_memory, tell
 from .layer_biases import add_missing_biases, biases_of
 from .network_state import NetworkState
 from .scheme import build_scheme
@@ -152,6 +152,7 @@ def prepare(model, data_loader, config: Config, place: Optional[str] = None,
             graph.params, {n: e for n, e in weights.items() if n in scheme.weights},
             calibrate.activation_encodings(graph, scheme, samples, config.quant_post, bar.update,
                                            config.global_.seed))
+    return_freed_memory()
     coarse = calibrate.coarse_inputs(graph, scheme, few, state.activation_encodings)
     reached = [op for op in graph.ops if op not in found.unreached]
     network = Network(graph, scheme, reached, found.constants, samples,

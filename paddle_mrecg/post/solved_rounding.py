@@ -18,6 +18,7 @@ from ..grids.affine import fake_quantize
 from ..report.progress import Progress
 from .layer_biases import output_axis
 from .layer_rows import LayerRows, Positions, gram_of, layer_rows
+from .memory import return_freed_memory
 from .network_state import NetworkState
 from .solve import solve
 from .streams import Stream
@@ -81,6 +82,7 @@ class LayerWalk:
         units = [Unit.single(m) for m in modules]
         for k, unit in enumerate(units):
             self._module(unit, {n for later in units[k + 1:] for n in later.inputs})
+            return_freed_memory()
             if progress:
                 progress()
         return self.state

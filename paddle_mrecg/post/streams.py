@@ -69,3 +69,22 @@ class Stream:
         needed = set(still_needed)
         for name in [n for n in self.values if n not in needed]:
             del self.values[name]
+
+
+class PickedRows:
+    """Some rows of a stored array, read when they are wanted: they take no memory of their own.
+
+    Args:
+        array(StoredArray): ``[N, ...]``.
+        rows(np.ndarray): which, int ``[R]``.
+    """
+
+    def __init__(self, array: StoredArray, rows: np.ndarray):
+        self._array, self._rows = array, rows
+        self.shape = (len(rows), *array.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: slice) -> np.ndarray:
+        return self._array[self._rows[index]]

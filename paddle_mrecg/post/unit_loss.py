@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 
 from .network_state import NetworkState
-from .streams import Stream
+from .streams import PickedRows, Stream
 from .unit_runner import UnitRunner
 
 # samples per forward pass without gradients: kernels gain nothing from more, and the values of a
@@ -50,11 +50,13 @@ class UnitProblem:
     biases: List[str] = dataclasses.field(default_factory=list)
 
     def part(self, rows: np.ndarray) -> "UnitProblem":
-        """The same for some samples, to measure on: quantized inputs and targets only."""
+        """The same for some samples, to measure on: quantized inputs and targets only, which stay
+        where they are.
+        """
         def picked(arrays):
-            return {n: arrays[n][rows] for n in arrays}
+            return {n: PickedRows(arrays[n], rows) for n in arrays}
 
-        inputs = {n: self.quant_stream.values[n][rows] for n in self.inputs}
+        inputs = picked({n: self.quant_stream.values[n] for n in self.inputs})
         return dataclasses.replace(self, float_stream=None,
                                    quant_stream=Stream(self.quant_stream.store, inputs),
                                    targets=picked(self.targets), inner_targets={}, importance=None)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bytes that each kind of step needs, from the shapes of a graph.
 
-The factors were fitted by hand to peaks of MobileNetV1, ResNet-20 and PP-OCR's direction
-classifier, block by block; of joined units they probably say too much.
+The factors were fitted by hand to peaks of MobileNetV1 and PP-OCRv4's recognizer, unit by unit and
+block by block; of joined units they probably say too much.
 """
 from typing import Iterable, List, Sequence
 
@@ -13,27 +13,28 @@ from ..graph.graph import QUANTIZED, WEIGHT_SLOTS, Graph, Op, weight_name
 from ..graph.partition import Module, Unit, join
 from ..graph.probe import Probe
 from ..strategies.mrecg import explicit
-from .best_iterate import MOST_JUDGES
-from .drop import POOL, chosen_keep_prob
+from .drop import chosen_keep_prob
 from .layer_rows import CHUNK_ELEMENTS, SOLVED_POSITIONS
 from .memory import MIB, UNIT_TRAINING, Forecast, Stage, Start
+from .program import VERIFIED_SAMPLES
 from .scheme import FAKE_QUANTIZE, Scheme
 from .unit_loss import MEASURE_CHUNK
 
 _FLOAT_BYTES = 4
-_KEPT_PER_STEP = 1.2  # tensors as large as a unit's values that live while one step is taken
-_FED = 1.5  # copies of a unit's inputs in a step: rows, tensors and mixtures
-_MASKED = 2.5  # copies of the pool of random bits while it is made
+_KEPT_PER_STEP = 0.8  # tensors as large as a unit's values that live while one step is taken
+_FED = 3.0  # copies of a unit's inputs in a step: rows, tensors and mixtures
+_MASKED = 4.0  # copies of the largest tensor of which elements are dropped: bits, mask, mixture
 _ROUNDED = 13.0  # tensors as large as a weight while its rounding is trained, moments included
-_LIBRARIES = 50 * (1 << 20)  # kernels' own buffers
+_LIBRARIES = 40 * (1 << 20)  # code and buffers of kernels that have not run yet
 _KEPT = 5.0  # copies of all weights: codes before and after, rounding variables, the program
 _OBSERVED = 5.0  # copies of an activation while its values are counted
-_SYSTEMS = 5.0  # copies of a layer's system of equations
+_SYSTEMS = 7.5  # copies of a layer's system of equations, LAPACK's included
 _REPORTS = 4.0 * MIB  # tables, pictures, VisualDL's records, the programs' ops
 _PROGRAMS = 4  # the result, and nearest rounding, with biases, and solved, to compare with
 _FINISHED = 3.0  # of the weights: codes in 16 bits and rounding variables, of both passes
 _STATE = 8.0  # of a unit's weights: variables, best ones, moments; old and new file
 _GATHERED = 6.0  # copies of the rows that are added to it
+_LOOKED_INTO = 3.4  # of all values of a sample: those of a verdict, layer by layer, that differs
 
 
 class Sizes:
@@ -108,7 +109,10 @@ def forecast(sizes: Sizes, layers: List[Module], modules: List[Module], config: 
     given = count * sizes.all(graph.inputs)
     observed = min(count, MEASURE_CHUNK, config.quant_post.num_observe)
     stages = [Stage("calibration", weights + observed * sizes.live(graph.ops, _OBSERVED), given),
-              Stage("verification", 2 * weights + min(8, count) * sizes.values(graph.ops), given)]
+              Stage("verification", 2 * weights + max(
+                  min(VERIFIED_SAMPLES, count) * (sizes.live(graph.ops)
+                                                  + 2 * sizes.all(graph.outputs)),
+                  _LOOKED_INTO * sizes.values(graph.ops)), given)]
     half = 0.5 if config.global_.cache_dtype == "float16" else 1.0
     if config.quant_post.rounding == "solve" or config.quant_post.bias_correction:
         stages.append(_solving(sizes, layers, count, given, half))
@@ -116,7 +120,7 @@ def forecast(sizes: Sizes, layers: List[Module], modules: List[Module], config: 
     if config.mrecg.num_iters:
         steps, growth = _training(sizes, modules, config, count, given, half)
         stages += steps
-    return Forecast(start.process + _KEPT * weights, stages,
+    return Forecast(start.process + _LIBRARIES + _KEPT * weights, stages,
                     config.global_.memory_limit_mb * float(MIB), (batch, growth),
                     _result_bytes(sizes, modules, config))
 
@@ -143,7 +147,7 @@ def _solving(sizes: Sizes, layers, count: int, given: float, half: float) -> Sta
         results = sizes.all({op.output(WEIGHT_SLOTS[op.type][2]) for op in ops}
                             | set(unit.outputs))
         cache = max(cache, streams + 2 * sizes.all(unit.outputs))
-        systems = max([_system(op, graph, chunk, count) for op in ops], default=0.0)
+        systems = max([_system(op, sizes, chunk, count) for op in ops], default=0.0)
         forward = chunk * (sizes.live(unit.ops(graph)) + sizes.all(unit.inputs) + results)
         work = max(work, forward, systems)
     return Stage("solving the rounding", work, given + half * count * cache)
@@ -163,12 +167,10 @@ def _training(sizes: Sizes, modules, config: Config, count: int, given: float, h
                 streams += outputs
             read = {n for op in unit.ops(graph) for n in op.input_names}
             each = _KEPT_PER_STEP * sizes.values(unit.ops(graph)) + _FED * fed + outputs
-            fixed = _LIBRARIES + _ROUNDED * sum(graph.params[n].nbytes for n in unit.weights)
-            fixed += min(MOST_JUDGES, count) * (fed + outputs)
+            fixed = _ROUNDED * sum(graph.params[n].nbytes for n in unit.weights)
             bits = [spec.bits for n, spec in sizes.scheme.activations.items() if n in read]
             if chosen_keep_prob(settings.keep_prob, bits) < 1:
                 each += _MASKED * sizes.largest_quantized(unit)
-                fixed += _MASKED * _FLOAT_BYTES * POOL
             # targets, and the outputs before; behind training those of two more states
             stage = Stage(UNIT_TRAINING, fixed + batch * each,
                           given + half * count * (streams + inner + 2 * outputs))
@@ -202,8 +204,9 @@ def _walked(sizes: Sizes, units: List[Unit]):
         yield unit, 2 * sizes.all(n for n in read if written.get(n, unit.start) < unit.start)
 
 
-def _system(op: Op, graph: Graph, chunk: int, count: int) -> float:
+def _system(op: Op, sizes: Sizes, chunk: int, count: int) -> float:
     """Bytes of the linear system of a layer and of the rows that it is made of."""
+    graph = sizes.graph
     weight = graph.params[weight_name(op, graph)]
     if "conv" in op.type:
         groups = op.attrs.get("groups", 1)
@@ -213,8 +216,10 @@ def _system(op: Op, graph: Graph, chunk: int, count: int) -> float:
     else:
         groups, (rows, columns) = 1, weight.shape
     item = 8 if rows <= 1024 else _FLOAT_BYTES
-    taken = SOLVED_POSITIONS * min(1.0, chunk / count)
+    each = sizes.one(op.output(WEIGHT_SLOTS[op.type][2])) / (_FLOAT_BYTES * groups * columns)
+    positions = min(SOLVED_POSITIONS, count * each)
+    taken = positions * min(1.0, chunk / count)
     return (_SYSTEMS * item * groups * rows * (rows + columns)
             # the output's rows, kept from the float stream
-            + _FLOAT_BYTES * SOLVED_POSITIONS * groups * columns
+            + _FLOAT_BYTES * positions * groups * columns
             + _GATHERED * min(CHUNK_ELEMENTS, groups * taken * max(rows, columns)) * _FLOAT_BYTES)

@@ -11,10 +11,11 @@ from ..config.io import config_to_dict, save_config
 from ..data.evaluation import scores_of
 from ..errors import DataError
 from .layer_errors import layer_errors
+from .memory import return_freed_memory
 from .network_state import NetworkState
 from .solved_rounding import rounded_layers
 from .walk import UnitResult
-from ..deploy.predictor import Predictor, last_line
+from ..deploy.predictor import last_line, scored_program
 from ..deploy.speed import compare_speed
 from .program import qdq_graph, verify
 from ..files import write_json, write_json_table
@@ -59,9 +60,8 @@ def score_float(job, result_dir, evaluator: Callable) -> Dict[str, float]:
 
 
 def _evaluate(job, stage: str, prefix: str, evaluator: Callable) -> Dict[str, float]:
-    graph = job.prepared.network.graph
-    predict = Predictor(prefix, [graph.tensors[n] for n in graph.inputs])
-    scores = scores_of(predict, evaluator)
+    scores = scores_of(scored_program(prefix, job.prepared.network.graph), evaluator)
+    return_freed_memory()
     get_logger().info("%s: %s", stage, ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
     return scores
 

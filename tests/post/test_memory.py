@@ -2,6 +2,8 @@
 """What a job holds is known before its start, bounded by the limit, and a cure is named."""
 import io
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -217,3 +219,16 @@ def test_a_job_says_it(tmp_path, monkeypatch, caplog):
     assert "memory: about" in caplog.text and "the machine has" in caplog.text
     report = result.report
     assert report.expected_memory > 100 * MIB and report.temporary_files == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the allocator is glibc's")
+def test_freed_memory_is_handed_back(repository):
+    """Blocks between which one stays: the allocator would keep them all."""
+    code = ("from paddle_mrecg.compat import resident_bytes\n"
+            "from paddle_mrecg.post.memory import return_freed_memory\n"
+            "blocks = [bytearray(64 << 10) for _ in range(2000)]\n"
+            "kept = blocks[::20]; del blocks; before = resident_bytes(); return_freed_memory()\n"
+            "print(before - resident_bytes() > 64 << 20)")
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True,
+                          text=True, check=True, cwd=repository)
+    assert done.stdout.strip() == "True"

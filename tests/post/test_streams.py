@@ -2,7 +2,9 @@
 """Streams hold what is still read."""
 import numpy as np
 
-from paddle_mrecg.post.streams import ActivationStore, Stream
+from paddle_mrecg.post.streams import ActivationStore, PickedRows, Stream
+
+from tests.tiny import tiny_job
 
 
 def test_advance_forgets_what_no_later_unit_reads():
@@ -25,3 +27,20 @@ def test_chunks_cover_every_sample_once():
     assert np.array_equal(np.asarray(found), 2 * x)
     assert sizes == [4, 4, 2]
     store.close()
+
+
+def test_picked_rows_are_those_of_an_index_array(tmp_path):
+    array = ActivationStore(0, str(tmp_path)).allocate((10, 3))
+    array[:] = np.arange(30, dtype=np.float32).reshape(10, 3)
+    rows = np.array([1, 4, 5, 9])
+    picked = PickedRows(array, rows)
+    assert len(picked) == 4 and picked.shape == (4, 3)
+    assert np.array_equal(picked[1:3], array[:][rows][1:3]) and len(picked[2:9]) == 2
+
+
+def test_what_judges_iterates_is_not_copied():
+    job = tiny_job()
+    problem = job.problem(job.units()[0])
+    part = problem.part(np.arange(8))
+    kept = [*part.quant_stream.values.values(), *part.targets.values()]
+    assert kept and all(isinstance(v, PickedRows) and len(v) == 8 for v in kept)
