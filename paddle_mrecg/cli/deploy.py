@@ -17,7 +17,8 @@ which turns the .json of Paddle 3 into a .pdmodel.
 What runs code: a recipe of your own runs the functions that it names (Data.loader,
 Evaluation.evaluator as module:function), and the demos read .pdparams, which are pickles: take both
 only from those you trust. What never does: models, results and sample files (.npz) are data; export
-imports and calls nothing that they name, and no other command does so without --trust-hooks.
+imports and calls nothing that they name, and no other command does so without --trust-hooks. A
+recipe in a folder with a model, or in one below it, counts as received with that model.
 
 examples:
   paddle-mrecg export --target lite output/w4a8

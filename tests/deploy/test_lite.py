@@ -5,7 +5,7 @@ is installed, makes int8.
 import pytest
 
 from paddle_mrecg.deploy import targets
-from paddle_mrecg.errors import ModelError, MrecgError
+from paddle_mrecg.errors import ModelError, MrecgError, OutputError
 from paddle_mrecg.deploy.lite import convert as lite
 from paddle_mrecg.deploy.lite.env import LiteTools, find_lite
 
@@ -56,6 +56,14 @@ def test_a_converter_that_hangs_is_stopped(quantized, tmp_path, monkeypatch):
     monkeypatch.setattr(lite, "OPT_SECONDS", 0.2)
     with pytest.raises(ModelError, match="did not finish in 0.2 s"):
         lite.convert(quantized, converter(tmp_path, "exec sleep 30"), "arm")
+
+
+def test_half_a_file_on_a_full_disk_is_not_taken_for_a_model(quantized, tmp_path, monkeypatch):
+    """The converter writes what fits and ends with exit code 0."""
+    half = 'for a; do case $a in --optimize_out=*) o=${a#*=}; mkdir -p $o; : >$o/model; : >$o.nb;; '
+    monkeypatch.setattr(lite, "free_bytes", lambda folder: 0.0)
+    with pytest.raises(OutputError, match="temporary folder .*No space left.*TMPDIR"):
+        lite.convert(quantized, converter(tmp_path, half + "esac; done"), "arm")
 
 
 def test_a_converter_that_cannot_run_names_the_cure(quantized, tmp_path):

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a QDQ program to Paddle Lite's ``.nb``, by the real ``paddle_lite_opt``."""
 import dataclasses
+import errno
 import os
 import re
 import subprocess
 from typing import List
 
+from ...compat import free_bytes
 from ...errors import ModelError, MrecgError
 from ...graph.graph import Graph
 from ...graph.writer import save_program
@@ -18,6 +20,7 @@ from ..rewrites import for_lite
 
 LITE_TARGETS = ("arm", "x86")
 OPT_SECONDS = 600
+ROOM_LEFT = 1 << 16  # bytes: with less the converter may have written half a file
 
 
 @dataclasses.dataclass
@@ -53,6 +56,7 @@ def convert(graph: Graph, tools: LiteTools, target: str = "arm") -> LiteModel:
     Raises:
         ModelError: the program cannot run as it should (see ``mobile``), or opt refuses it; the
             reason is in the message.
+        OutputError: the system's temporary directory is full.
     """
     graph = graph.copy()
     changes = apply_mobile_rules(graph) + for_lite(graph, target)
@@ -88,6 +92,8 @@ def _opt(tools: LiteTools, prefix: str, target: str, kind: str, output: str):
     except subprocess.TimeoutExpired as error:
         raise ModelError(f"paddle_lite_opt for {target} did not finish in {OPT_SECONDS} "
                          "s: try a smaller model") from error
+    if free_bytes(os.path.dirname(output)) < ROOM_LEFT:  # it ends with exit code 0 even then
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), output)
     made = output + ".nb" if kind == "naive_buffer" else os.path.join(output, "model")
     if done.returncode or not os.path.exists(made):
         raise ModelError(f"paddle_lite_opt for {target} failed ({_ending(done.returncode)}): "
