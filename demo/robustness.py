@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of what was done to break jobs, and of the memory that they take: from the results of
-``tests/benchmarks/bench_kills.py``, ``bench_fuzz.py`` and ``bench_memory.py``.
+``tests/benchmarks/bench_kills.py``, ``bench_fuzz.py``, ``bench_memory.py`` and
+``bench_memory_slim.py``.
 """
 from pathlib import Path
 
@@ -46,14 +47,27 @@ def memory(path: Path) -> str:
         return NOT_YET
     results = load_results(path)
     lines = ["| model | samples | limit | activations | predicted | measured | error | in files | "
-             "accuracy |", "|---|---:|---:|---|---:|---:|---:|---:|---:|"]
+             "output error |", "|---|---:|---:|---|---:|---:|---:|---:|---:|"]
     for run in results["runs"]:
         setting, found = run["setting"], run["measured"]
-        score = f"{found['quantized']:.1f} of {found['float']:.1f}" if "float" in found else "–"
         lines.append(f"| {setting['model']} | {setting['samples']} | {setting['memory_limit_mb']} "
                      f"| {setting['cache_dtype']} | {found['predicted']:.0f} "
                      f"| {found['measured']:.0f} | {found['error']:+.1f} % | {found['files']:.0f} "
-                     f"| {score} |")
+                     f"| {found['output_error']:.3g} % |")
+    return "\n".join([*lines, "", _source(results)])
+
+
+def memory_slim(path: Path) -> str:
+    """Peaks of whole jobs next to PaddleSlim's."""
+    if not path.exists():
+        return NOT_YET
+    results = load_results(path)
+    lines = ["| model | images | job | peak | before the job | seconds |",
+             "|---|---:|---|---:|---:|---:|"]
+    for run in results["runs"]:
+        setting, found = run["setting"], run["measured"]
+        lines.append(f"| {setting['model']} | {setting['samples']} | {setting['way']} "
+                     f"| {found['peak']:.0f} | {found['before']:.0f} | {found['seconds']:.0f} |")
     return "\n".join([*lines, "", _source(results)])
 
 

@@ -7,10 +7,8 @@ Run on Paddle 2.6.2, where PaddleSlim's ``quant_post_static`` works::
 
 Every job is a process of its own; both get the same images, 8 a batch, and write a program. *Peak*
 is the largest resident size of the process, *before* what Python, Paddle and the images take before
-the job begins. Nothing is scored. On Paddle 3 leave out PaddleSlim: ``--ways ours``.
-
-MobileNetV1, 32 images of 224 x 224, Paddle 2.6.2, one thread: hist 1059 MB, ours 895 MB
-(solved roundings), both with 339 MB before the job.
+the job begins. Nothing is scored. On Paddle 3 leave out PaddleSlim: ``--ways ours``. Writes
+``demo/results/memory_slim.json``.
 """
 import argparse
 import json
@@ -26,8 +24,10 @@ sys.path.insert(0, str(ROOT))
 
 from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
 
+from demo.results import command_line, run_record, save_results  # noqa: E402
+
 WAYS = ("hist", "KL", "mse", "ours", "ours, 4-bit weights")
-BATCH = 8
+SCRIPT = "tests/benchmarks/bench_memory_slim.py"
 
 
 def peak_mb() -> float:
@@ -39,17 +39,14 @@ def one(model: str, way: str, samples: int):
     """Run one job in this process and print what it took, as JSON."""
     from demo.mobile.workloads import WORKLOADS
     from demo.slim.compare_post import quantize
-    import paddle
     work = WORKLOADS[model]
     feed = work.calibration(samples)
     before = peak_mb()
     with tempfile.TemporaryDirectory() as place:
         start = time.perf_counter()
-        quantize(way, work.model_dir(), feed, BATCH, place)
+        quantize(way, work.model_dir(), feed, work, place)
         seconds = time.perf_counter() - start
-    print(json.dumps(dict(model=model, way=way, samples=samples, peak_mb=round(peak_mb()),
-                          before_mb=round(before), seconds=round(seconds),
-                          paddle=paddle.__version__)))
+    print(json.dumps(dict(peak=peak_mb(), before=before, seconds=seconds)))
 
 
 def main():
@@ -58,8 +55,9 @@ def main():
     parser.add_argument("--model", default="MobileNetV1")
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--output", type=Path, default=ROOT / "demo/results/memory_slim.json")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args, runs = parser.parse_args(), []
     for way in args.ways:
         if args.one:
             one(args.model, way, args.samples)
@@ -67,7 +65,12 @@ def main():
         done = subprocess.run([sys.executable, __file__, "--one", "--model", args.model, "--ways",
                                way, "--samples", str(args.samples)], capture_output=True, text=True,
                               check=False)
-        print((done.stdout or done.stderr).strip().splitlines()[-1], flush=True)
+        last = (done.stdout + done.stderr).strip().splitlines()[-1]
+        print(f"{way}: {last}", flush=True)
+        if not done.returncode:
+            setting = dict(model=args.model, way=way, samples=str(args.samples))
+            runs.append(run_record(setting, 0, json.loads(done.stdout.splitlines()[-1])))
+            save_results(args.output, command_line(SCRIPT, None), runs)
 
 
 if __name__ == "__main__":

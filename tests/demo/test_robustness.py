@@ -9,7 +9,7 @@ def saved(tmp_path, *runs):
 
 
 def test_without_results_the_tables_say_so(tmp_path):
-    for table in (robustness.kills, robustness.fuzz, robustness.memory):
+    for table in (robustness.kills, robustness.fuzz, robustness.memory, robustness.memory_slim):
         assert table(tmp_path / "absent.json") == robustness.NOT_YET
 
 
@@ -28,9 +28,9 @@ def test_fuzzers_and_memory_have_a_row_each(tmp_path):
                                       dict(number=5000, failures=0, seconds=61.2)))
     assert "| configs | 5,000 | 0 | 61 |" in robustness.fuzz(path)
     setting = dict(model="net", samples="64", memory_limit_mb="1024", cache_dtype="float16")
-    measured = dict(predicted=900.0, measured=1000.0, files=12.0, error=-10.0)
-    path = saved(tmp_path, run_record(setting, 0, measured),
-                 run_record(setting, 0, dict(measured, float=94.4, quantized=93.2)))
-    table = robustness.memory(path)
-    assert "| net | 64 | 1024 | float16 | 900 | 1000 | -10.0 % | 12 | – |" in table
-    assert table.count("93.2 of 94.4") == 1
+    measured = dict(predicted=900.0, measured=1000.0, files=12.0, error=-10.0, output_error=0.1234)
+    table = robustness.memory(saved(tmp_path, run_record(setting, 0, measured)))
+    assert "| net | 64 | 1024 | float16 | 900 | 1000 | -10.0 % | 12 | 0.123 % |" in table
+    path = saved(tmp_path, run_record(dict(model="net", way="hist", samples="32"), 0,
+                                      dict(peak=1059.4, before=339.0, seconds=60.0)))
+    assert "| net | 32 | hist | 1059 | 339 | 60 |" in robustness.memory_slim(path)
