@@ -10,7 +10,7 @@ import numpy as np
 
 from ..compat import default_attrs, framework_pb2, op_proto, op_versions
 from ..errors import ModelError, OutputError
-from .graph import Graph, Op
+from .graph import Graph, Op, TensorInfo
 from .params import DTYPE_CODES, write_combined
 from .program import BY_PRODUCTS
 
@@ -87,6 +87,7 @@ def save_program(graph: Graph, prefix: str) -> None:
 
 def program_desc(graph: Graph):
     """The graph as a ``framework_pb2.ProgramDesc`` with feed and fetch ops."""
+    graph = _without_leading_params(graph)
     program = framework_pb2().ProgramDesc()
     program.version.version = 0  # read by every Paddle version
     block = program.blocks.add(idx=0, parent_idx=-1)
@@ -102,6 +103,26 @@ def program_desc(graph: Graph):
     for column, name in enumerate(graph.outputs):
         _add_op(block, Op("fetch", {"X": [name]}, {"Out": ["fetch"]}, {"col": column}))
     return program
+
+
+def _without_leading_params(graph: Graph) -> Graph:
+    """A concat whose first input is a parameter (a class token in front of the patches) kills
+    Paddle Inference's seqpool_cvm_concat_fuse_pass: it reads a copy instead.
+    """
+    if not any(op.type == "concat" and op.inputs["X"][0] in graph.params for op in graph.ops):
+        return graph
+    graph = graph.copy()
+    ops, graph.ops = graph.ops, []
+    for op in ops:
+        if op.type == "concat" and op.inputs["X"][0] in graph.params:
+            name = op.inputs["X"][0]
+            copied = graph.unique_name(name + ".copy")
+            value = graph.params[name]
+            graph.tensors[copied] = TensorInfo(copied, value.shape, str(value.dtype))
+            graph.ops.append(Op("assign", {"X": [name]}, {"Out": [copied]}))
+            op.inputs["X"][0] = copied
+        graph.ops.append(op)
+    return graph
 
 
 def _add_op_versions(program, graph):

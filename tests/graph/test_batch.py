@@ -3,7 +3,6 @@
 import numpy as np
 import paddle
 import paddle.nn as nn
-import paddle.nn.functional as F
 import pytest
 
 import paddle_mrecg
@@ -11,6 +10,7 @@ from paddle_mrecg.graph.from_layer import graph_from_layer
 from paddle_mrecg.graph.probe import probe
 from tests.executor import executor_outputs
 from tests.graph.sweep.blocks import Of
+from tests.graph.sweep.networks import NETWORKS
 
 
 def exported(function):
@@ -67,30 +67,9 @@ def test_what_takes_one_sample_is_quantized_and_run_sample_by_sample(tmp_path):
     assert 0 < np.abs(seen[-1] - expected).max() < 0.05 * np.abs(expected).max()
 
 
-class VisionTransformer(nn.Layer):
-    """As a converter writes it for one image: a class token is joined, the batch is dropped."""
-
-    def __init__(self):
-        super().__init__()
-        self.patches, self.qkv, self.out = nn.Conv2D(3, 16, 8, 8), nn.Linear(16, 48), nn.Linear(
-            16, 16)
-        self.token, self.places = (self.create_parameter([1, n, 16]) for n in (1, 17))
-        self.norm, self.wide, self.narrow = nn.LayerNorm(16), nn.Linear(16, 64), nn.Linear(64, 16)
-        self.head = nn.Linear(16, 5)
-
-    def forward(self, x):
-        y = self.patches(x).reshape([1, 16, 16]).transpose([0, 2, 1])
-        y = paddle.concat([self.token, y], 1) + self.places
-        parts = self.qkv(self.norm(y)).reshape([17, 3, 2, 8]).transpose([1, 2, 0, 3])
-        q, k, v = (part.squeeze(0) for part in paddle.split(parts, 3, 0))
-        seen = F.softmax(q @ k.transpose([0, 2, 1]) * 0.3, -1) @ v
-        y = y + self.out(seen.transpose([1, 0, 2]).reshape([1, 17, 16]))
-        return self.head((y + self.narrow(F.gelu(self.wide(y))))[:, 0])
-
-
 def test_layers_behind_a_batch_of_one_are_quantized_and_trained(tmp_path):
     paddle.seed(0)
-    net = VisionTransformer()
+    net = NETWORKS["net_vision_transformer_batch_1"]()
     net.eval()
     samples = np.random.RandomState(0).uniform(-1, 1, (8, 3, 32, 32)).astype("float32")
     config = {"Global": {"visualdl": False, "tune_cpu": False},

@@ -258,6 +258,19 @@ def test_reduction(name, attrs):
     check(f"reduce_{name}", {"X": X}, **attrs)
 
 
+def test_reduction_to_another_type():
+    """quantile counts true values as float64."""
+    check("reduce_sum", {"X": X > 0}, dim=[1], in_dtype=0, out_dtype=6)
+
+
+def test_choice_between_two_types():
+    graph, feed = one_op("where", {"Condition": X > 0, "X": X.astype("float64"),
+                                   "Y": np.zeros_like(X, "int64")}, {}, {"Out": 1})
+    chosen = run_op(graph.ops[0], {n: paddle.to_tensor(a) for n, a in feed.items()})["Out_out_0"]
+    assert chosen.dtype == paddle.float64
+    np.testing.assert_array_equal(chosen.numpy(), np.maximum(X, 0))
+
+
 def test_search():
     check("arg_max", {"X": X}, axis=1)
     check("arg_max", {"X": X}, axis=-1, keepdims=True, dtype=INT32)

@@ -22,7 +22,7 @@ QUANTIZED = ["argsort", "hardshrink", "strided_slice", "one_over", "pad",
              "conv2d_transpose_depthwise", "net_lstm",
              "net_relative_position", "net_unet_transposed", "net_class_token",
              "net_deformable_decoder",
-             "net_float16_weights", "net_yolo_head_batch_1"]
+             "net_float16_weights", "net_yolo_head_batch_1", "net_vision_transformer_batch_1"]
 
 
 def check(names, file_format, depth="graph"):
@@ -36,7 +36,7 @@ def check(names, file_format, depth="graph"):
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_constructs_that_once_failed(file_format):
     results = check(QUICK, file_format)
-    assert {n for n, r in results.items() if r["status"] == "refused"} <= {"quantile"}
+    assert not [n for n, r in results.items() if r["status"] == "refused"]
     assert sum(r["status"] == "accepted" for r in results.values()) >= 15
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import paddle
 from paddle_mrecg.compat import framework_pb2, old_ir, static_mode
+from paddle_mrecg.deploy.apart import run_apart
 from paddle_mrecg.errors import ModelError, OutputError
 from paddle_mrecg.graph.execute import GraphExecutor
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
@@ -161,3 +162,17 @@ def test_ops_carry_what_passes_of_paddle_and_paddleslim_ask_for():
         assert op.attr("op_role") == 0 and op.attr("op_namescope") == "/" and op.attr(
             "op_device") == "" and list(op.attr("op_role_var")) == [], op.type
         assert op.has_attr("op_callstack") and op.attr("with_quant_attr") is False
+
+
+def test_a_parameter_in_front_of_a_concat_is_read_through_a_copy(tmp_path):
+    """Paddle Inference dies of SIGSEGV on the parameter itself: a class token of a converter."""
+    tensors = {n: TensorInfo(n, shape) for n, shape in
+               (("x", (-1, 3, 4)), ("token", (1, 1, 4)), ("y", (-1, 4, 4)))}
+    graph = Graph([Op("concat", {"X": ["token", "x"]}, {"Out": ["y"]}, {"axis": 1})], tensors,
+                  {"token": np.full((1, 1, 4), 2, "float32")}, ["x"], ["y"])
+    prefix = str(tmp_path / "model")
+    save_program(graph, prefix)
+    ran = run_apart(prefix + ".pdmodel", prefix + ".pdiparams",
+                    {"x": np.ones((1, 3, 4), "float32")})
+    assert not ran.failure and ran.outputs["y"][0, :, 0].tolist() == [2, 1, 1, 1]
+    assert [op.type for op in graph.ops] == ["concat"]  # the graph itself stays

@@ -59,7 +59,9 @@ register_table("X Y", {
     "greater_equal": paddle.greater_equal,
     "logical_and": paddle.logical_and, "logical_or": paddle.logical_or,
     "logical_xor": paddle.logical_xor})
-register_table("Condition X Y", {"where": paddle.where})
+register_table("Condition X Y", {
+    # dygraph of 2.6 refuses two types, which the program's kernel converts
+    "where": lambda condition, x, y: paddle.where(condition, x, y.astype(x.dtype))})
 
 
 @rule("scale")

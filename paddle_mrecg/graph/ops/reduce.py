@@ -26,6 +26,8 @@ for _name, _function in {"mean": _mean, "sum": paddle.sum, "max": paddle.max, "m
         x, axes, keepdim = call("X"), call.ints("dim", default=(0,)), call.attr("keep_dim", False)
         if call.attr("reduce_all", False) or not axes:
             axes = list(range(x.ndim))
+        wanted = call.dtype("out_dtype", None) if call.op.type == "reduce_sum" else None
+        x = x.astype(wanted) if wanted else x
         return function(x, [a % x.ndim for a in axes], keepdim=keepdim)
 
 

@@ -77,3 +77,26 @@ def relative_position():
         weights = F.softmax(paddle.matmul(y, y, transpose_y=True) + bias + mask, -1)
         return m.head(paddle.matmul(weights, y))
     return Of(run, a=nn.Conv2D(3, 8, 8, 8), table=nn.Embedding(31, 1), head=nn.Linear(8, 5))
+
+
+class ForOneImage(nn.Layer):
+    """A vision transformer as converters write it for one image: a class token is joined, the
+    batch is dropped.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.qkv, self.out = nn.Conv2D(3, 16, 8, 8), nn.Linear(16, 48), nn.Linear(
+            16, 16)
+        self.token, self.places = (self.create_parameter([1, n, 16]) for n in (1, 17))
+        self.norm, self.wide, self.narrow = nn.LayerNorm(16), nn.Linear(16, 64), nn.Linear(64, 16)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x):
+        y = self.patches(x).reshape([1, 16, 16]).transpose([0, 2, 1])
+        y = paddle.concat([self.token, y], 1) + self.places
+        parts = self.qkv(self.norm(y)).reshape([17, 3, 2, 8]).transpose([1, 2, 0, 3])
+        q, k, v = (part.squeeze(0) for part in paddle.split(parts, 3, 0))
+        seen = F.softmax(q @ k.transpose([0, 2, 1]) * 0.3, -1) @ v
+        y = y + self.out(seen.transpose([1, 0, 2]).reshape([1, 17, 16]))
+        return self.head((y + self.narrow(F.gelu(self.wide(y))))[:, 0])

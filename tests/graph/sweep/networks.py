@@ -263,6 +263,7 @@ _BUILDERS = {
     "lstm_both_ways": lambda: _recurrent(nn.LSTM, direction="bidirect"),
     "gru": lambda: _recurrent(nn.GRU), "simple_rnn": lambda: _recurrent(nn.SimpleRNN),
     "transformer": attention.transformer, "class_token": attention.class_token,
+    "vision_transformer_batch_1": attention.ForOneImage,
     "window_attention": attention.window_attention, "multi_head_attention": attention.multi_head,
     "encoder_layer": attention.encoder_layer, "deformable_decoder": _deformable_decoder,
     "deformable_convolution": _deformable_convolution, "segmentation": _segmentation,
@@ -276,4 +277,5 @@ _BUILDERS = {
     "shufflenet_v2": lambda: paddle.vision.models.shufflenet_v2_x0_25(num_classes=10),
 }
 NETWORKS = {f"net_{name}": build for name, build in _BUILDERS.items()}
-BATCH_1 = ("net_yolo_head_batch_1",)  # exported with a fixed batch of one sample
+# exported with a fixed batch of one sample
+BATCH_1 = ("net_yolo_head_batch_1", "net_vision_transformer_batch_1")

@@ -6,6 +6,7 @@ Run as ``python -m tests.graph.sweep.run --format json --out sweep.json``.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -34,20 +35,22 @@ def run(names, file_format, depth="graph", python=sys.executable, processes=2):
     return {name: results[name] for name in names}
 
 
-def run_on(names, path, **how):
-    """``run`` with the results kept in ``path``; entries that are there already are not run again.
+def run_on(names, path, again=False, **how):
+    """``run`` with the results kept in ``path``, one line each.
 
     Args:
         names(list[str]): entries.
         path(Path): the JSON file to continue or to create.
+        again(bool, optional): run entries that are there already as well. Default: False.
         **how: arguments of ``run``.
     """
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    todo = [name for name in names if name not in results]
+    todo = [name for name in names if again or name not in results]
     for start in range(0, len(todo), STEP):
         results.update(run(todo[start:start + STEP], **how))
         part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        lines = [f"{json.dumps(name)}: {json.dumps(result)}" for name, result in results.items()]
+        part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
         os.replace(part, path)
     return {name: results[name] for name in names}
 
@@ -102,7 +105,24 @@ def table(runs):
                     f"simulation {result['simulation']:.1e}"
                 lines.append(f"| {name} | {title} | {result['status']} | "
                              + reason.replace("|", "/") + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + _not_exported(runs)) + "\n"
+
+
+def _not_exported(runs):
+    """What Paddle itself cannot export or run, by its own words, whichever function they name."""
+    lines = ["", "| not exported | format | Paddle's words |", "|---|---|---|"]
+    for title, results in runs.items():
+        if title.endswith("-job") and title[:-len("-job")] in runs:
+            continue  # the same entries once more
+        found = {}
+        for name, result in results.items():
+            if result["status"] == "not exported":
+                words = re.sub(r"\w+\(\)", "f()", result["reason"].replace("|", "/"))
+                words = re.sub(r"got \w+ \(at .*", "got ...", words)
+                found.setdefault(words, []).append(name)
+        for words, names in sorted(found.items(), key=lambda item: -len(item[1])):
+            lines.append(f"| {len(names)}: {', '.join(names)} | {title} | {words} |")
+    return lines
 
 
 def write_table(paths, target):
@@ -126,6 +146,7 @@ def main(argv=None):
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", help="the JSON to write; entries that it holds are not run again")
+    parser.add_argument("--again", action="store_true", help="run entries of --out again as well")
     parser.add_argument("--table", help="write this Markdown file of the results named behind it")
     parser.add_argument("names", nargs="*", help="entries, or result files for --table")
     args = parser.parse_args(argv)
@@ -133,7 +154,7 @@ def main(argv=None):
         write_table(args.names, args.table)
         return
     names = args.names or [*FUNCTIONS, *NETWORKS]
-    results = run_on(names, Path(args.out or "sweep.json"), file_format=args.format,
+    results = run_on(names, Path(args.out or "sweep.json"), args.again, file_format=args.format,
                      depth=args.depth, python=args.python, processes=args.processes)
     print(args.format, args.depth, dict(Counter(r["status"] for r in results.values())))
 
