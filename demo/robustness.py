@@ -62,12 +62,11 @@ def memory_slim(path: Path) -> str:
     if not path.exists():
         return NOT_YET
     results = load_results(path)
-    lines = ["| model | images | job | peak | before the job | seconds |",
-             "|---|---:|---|---:|---:|---:|"]
+    lines = ["| model | images | job | peak | before the job |", "|---|---:|---|---:|---:|"]
     for run in results["runs"]:
         setting, found = run["setting"], run["measured"]
         lines.append(f"| {setting['model']} | {setting['samples']} | {setting['way']} "
-                     f"| {found['peak']:.0f} | {found['before']:.0f} | {found['seconds']:.0f} |")
+                     f"| {found['peak']:.0f} | {found['before']:.0f} |")
     return "\n".join([*lines, "", _source(results)])
 
 
