@@ -21,7 +21,7 @@ from .unit_state import UnitKeeper
 from .walk import UnitResult, Walker
 from ..graph.partition import Plan, Unit
 from .write import score_float, unit_report, write_outcome
-from ..report.advice import untrained_note
+from ..report.advice import taken_back_note, untrained_note
 from ..report.progress import Progress, get_logger, unit_line
 from ..report.report import Report
 from ..report.result_dir import PROGRAM, ResultDir
@@ -142,6 +142,7 @@ class Job:
     def __init__(self, prepared: Prepared, result_dir: ResultDir):
         self.prepared, self.result_dir = prepared, result_dir
         self.config, self.mrecg = prepared.config, prepared.config.mrecg
+        self.solved_error = float("inf")  # of the network's outputs before training; not measured
         self.notes: List[str] = []
         self.checkpoint = Checkpoint(result_dir.checkpoints,
                                      job_parts(_relevant(self.config), prepared.graph,
@@ -191,6 +192,7 @@ class Job:
             walk = rounded_layers(self.prepared, settings.rounding)
             self.start = self.state = walk.state
             self.layers = walk.layers
+            self.solved_error = walk.output_error
             self._judge(walk.output_error)
             self.prepared.clock.lap("solve")
 
@@ -247,6 +249,11 @@ class Job:
                 report = unit_report(k, result, self.prepared.graph.params)
                 self.board.unit(report)
                 get_logger().info(unit_line(report, len(units)))
+        if any(r.iterations for r in self.results) and walker.output_error > self.solved_error:
+            # units came closer to theirs, and the network did not
+            self.state = self.start
+            self.notes += taken_back_note(self.solved_error, walker.output_error)
+            get_logger().info(self.notes[-1])
 
     def _step(self, walker: Walker, key: str, unit: Unit, later, iters: int, warm=None,
               watch=None) -> UnitResult:

@@ -23,7 +23,7 @@ from .network_state import NetworkState
 from .solve import solve
 from .streams import Stream
 from .sums import Means
-from .unit_loss import MEASURE_CHUNK
+from .unit_loss import MEASURE_CHUNK, relative_error
 from .unit_runner import UnitRunner
 
 
@@ -108,7 +108,7 @@ class LayerWalk:
         run = self._quantized(runner, unit.outputs)
         changed = self.quant_stream.computed(unit.inputs, unit.outputs, run, MEASURE_CHUNK)
         self.output_error = max([self.output_error,
-                                 *(_relative_error(changed[n], outputs[n]) for n in unit.outputs
+                                 *(relative_error(changed[n], outputs[n]) for n in unit.outputs
                                    if n not in needed)])
         self.float_stream.advance(outputs, needed)
         self.quant_stream.advance(changed, needed)
@@ -198,15 +198,6 @@ class _Target:
         for shape, x in zip(self._shapes, chunks):
             for index in positions.next(shape):
                 yield self.layout.inputs(x, shape, index), next(rows)
-
-
-def _relative_error(values: np.ndarray, targets: np.ndarray) -> float:
-    """Squared difference over the targets' power of variation, chunk by chunk."""
-    chunks = [slice(k, k + MEASURE_CHUNK) for k in range(0, len(targets), MEASURE_CHUNK)]
-    mean = np.mean([np.mean(targets[c], dtype=np.float64) for c in chunks])
-    error = sum(float(np.square(values[c] - targets[c], dtype=np.float64).sum()) for c in chunks)
-    power = sum(float(np.square(targets[c] - mean, dtype=np.float64).sum()) for c in chunks)
-    return error / max(power, np.finfo(np.float64).tiny)
 
 
 def rounded_layers(prepared, rounding: str, most: int = None) -> LayerWalk:

@@ -95,6 +95,15 @@ def squared_error(output: paddle.Tensor, target: paddle.Tensor, importance=None)
     return paddle.dot(difference, weighted) * (1.0 / _position_count(target.shape))
 
 
+def relative_error(values: np.ndarray, targets: np.ndarray) -> float:
+    """Squared difference over the targets' power of variation, chunk by chunk."""
+    chunks = [slice(k, k + MEASURE_CHUNK) for k in range(0, len(targets), MEASURE_CHUNK)]
+    mean = np.mean([np.mean(targets[c], dtype=np.float64) for c in chunks])
+    error = sum(float(np.square(values[c] - targets[c], dtype=np.float64).sum()) for c in chunks)
+    power = sum(float(np.square(targets[c] - mean, dtype=np.float64).sum()) for c in chunks)
+    return error / max(power, np.finfo(np.float64).tiny)
+
+
 def _position_count(shape) -> int:
     """Samples x spatial positions; the channel axis is 1 for images, the last one otherwise."""
     channel = 1 if len(shape) == 4 else len(shape) - 1

@@ -12,7 +12,8 @@ from ..graph.partition import Module, Unit
 from .best_iterate import BestIterate, judging_rows
 from .network_state import NetworkState
 from .reconstruct import UnitTrainer
-from .unit_loss import MEASURE_CHUNK, Loss, UnitProblem, measure, quantized_values, total
+from .unit_loss import (MEASURE_CHUNK, Loss, UnitProblem, measure, quantized_values, relative_error,
+                        total)
 from .scheme import Scheme
 from .solved_rounding import solved_again
 from .streams import ActivationStore, Stream
@@ -84,10 +85,15 @@ class Walker:
         state(NetworkState): grids, codes and scales to start from.
         layers(list[Module], optional): the network cut into single layers, where roundings were
             solved or biases corrected: behind a trained unit this is done again. Default: none.
+
+    Attributes:
+        output_error(float): squared error of what leaves the last units over its power of
+            variation, on the samples; of several outputs the largest.
     """
 
     def __init__(self, network: Network, state: NetworkState, layers: Sequence[Module] = ()):
         self.network, self.state, self.layers = network, state, layers
+        self.output_error = 0.0
         self._moved = False  # whether training changed what the units to come were solved for
         self.float_stream = Stream(network.store, network.samples)
         self.quant_stream = Stream(network.store, network.samples)
@@ -183,6 +189,9 @@ class Walker:
     def _advance(self, problem: UnitProblem, outputs: Dict[str, np.ndarray], later: List[Unit]):
         """Move both streams behind the unit."""
         needed = {name for unit in later for name in unit.inputs}
+        self.output_error = max([self.output_error,
+                                 *(relative_error(outputs[n], problem.targets[n])
+                                   for n in problem.outputs if n not in needed)])
         self.float_stream.advance({n: problem.targets[n] for n in problem.outputs}, needed)
         self.quant_stream.advance(outputs, needed)
 

@@ -66,6 +66,18 @@ def untrained_note(error: float, bound: float) -> List[str]:
             "(MRECG.train_network_above=0: train all the same)"]
 
 
+def taken_back_note(before: float, after: float) -> List[str]:
+    """A sentence on a training whose units got better and whose network got worse.
+
+    Args:
+        before(float): error of the network's outputs after the solve, over their variation.
+        after(float): the same after training.
+    """
+    return [f"the training was taken back: the error of the network's outputs grew from "
+            f"{100 * before:.3g} to {100 * after:.3g} % of their variation, so that the solved "
+            "rounding stays; more samples (Data.num_samples) help training"]
+
+
 def coarse_advice(coarse: Dict[str, float], equalize: str) -> List[str]:
     """A sentence on depthwise convolutions whose input eight bits cannot hold, with the cure.
 

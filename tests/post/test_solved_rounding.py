@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 
+from paddle_mrecg.config import MRECG
 from paddle_mrecg.config.io import load_config
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
-from paddle_mrecg.post import write
+from paddle_mrecg.graph.partition import Unit
+from paddle_mrecg.post import walk, write
 from paddle_mrecg.post.layer_biases import add_missing_biases, bias_of, biases_of
 from paddle_mrecg.post.job import quant_post_mrecg
 from paddle_mrecg.post.prepare import prepare
 from paddle_mrecg.post.solved_rounding import LayerWalk, rounded_layers
 from paddle_mrecg.post.unit_runner import UnitRunner
+from paddle_mrecg.post.walk import Walker
 from tests.jobs import batches, content, model_dir, settings  # noqa: F401
 from tests.tiny import tiny_job
 
@@ -51,17 +54,17 @@ def test_same_seed_same_bytes(solved, model_dir, tmp_path):
 
 def test_the_walk_ends_with_the_error_of_the_last_layers_output():
     job = tiny_job(granularity="layer")
-    walk = LayerWalk(job.network, job.state)
-    walk.run(job.modules)
+    done = LayerWalk(job.network, job.state)
+    done.run(job.modules)
     runner = UnitRunner(job.network.graph, job.network.graph.ops[:job.modules[-1].stop],
                         job.network.scheme, job.network.constants)
     (name,) = job.modules[-1].outputs
     wanted = runner.numpy(runner.run, [name])(job.network.samples)[name]
-    found = runner.numpy(runner.run_quantized, [name], weights=walk.state.parameters(runner),
-                         quantizers=walk.state.quantizers(runner.activations)
+    found = runner.numpy(runner.run_quantized, [name], weights=done.state.parameters(runner),
+                         quantizers=done.state.quantizers(runner.activations)
                          )(job.network.samples)[name]
     error = np.square(found - wanted).sum() / np.square(wanted - wanted.mean()).sum()
-    assert walk.output_error == pytest.approx(error, rel=1e-4) and error > 0
+    assert done.output_error == pytest.approx(error, rel=1e-4) and error > 0
 
 
 @pytest.mark.parametrize("granularity", ["loss_peaks", "layer"])
@@ -80,6 +83,34 @@ def test_nothing_is_trained_where_the_output_is_close_enough(granularity, solved
     assert said == [True, False] and not jobs[0].report.first_pass
 
 
+def test_an_untrained_walk_ends_with_the_error_that_the_solve_ended_with():
+    layers = tiny_job(granularity="layer")
+    solve = LayerWalk(layers.network, layers.state)
+    solve.run(layers.modules)
+    job = tiny_job(granularity="block")
+    walker = Walker(layers.network, solve.state)
+    units = [Unit.single(m) for m in job.modules]
+    for k, unit in enumerate(units):
+        walker.step(unit, units[k + 1:], MRECG(), iters=0)
+    assert walker.output_error == pytest.approx(solve.output_error, rel=1e-5)
+
+
+def test_training_that_takes_the_output_farther_is_taken_back(solved, model_dir, tmp_path,
+                                                              monkeypatch):
+    jobs = []
+    for error in (None, 1e9):
+        if error:  # of the trained network, whatever its units gained
+            monkeypatch.setattr(walk, "relative_error", lambda *_: error)
+        jobs.append(quant_post_mrecg(model_dir, batches(), settings(granularity="block"),
+                                     str(tmp_path / str(error))))
+    kept, back = jobs
+    assert all(any(u.iterations for u in job.report.units) for job in jobs)
+    assert content(back.save_dir) == content(solved.save_dir) != content(kept.save_dir)
+    said = [any(note.startswith("the training was taken back") for note in job.report.notes)
+            for job in jobs]
+    assert said == [False, True]
+
+
 def test_only_what_modules_hand_on_is_stored(monkeypatch):
     """Outputs in front of their biases and activations are sampled on the way, never kept."""
     job, stored = tiny_job(granularity="layer", target="paddle_lite"), []
@@ -90,9 +121,9 @@ def test_only_what_modules_hand_on_is_stored(monkeypatch):
         return allocate(shape, *args, **kwargs)
     monkeypatch.setattr(job.network.store, "allocate", counted)
     job.network.biases = biases_of(job.network.graph, job.network.scheme.is_quantized)
-    walk = LayerWalk(job.network, job.state)
-    state = walk.run(job.modules)
-    assert len(walk.layers) == 5 and len(state.biases) == 4
+    done = LayerWalk(job.network, job.state)
+    state = done.run(job.modules)
+    assert len(done.layers) == 5 and len(state.biases) == 4
     assert len(stored) == 2 * sum(len(m.outputs) for m in job.modules)
 
 

@@ -9,7 +9,7 @@ import paddle_mrecg.analysis
 import paddle_mrecg.report
 from paddle_mrecg.config import MRECG
 from paddle_mrecg.report.advice import (advice, coarse_advice, equalize_cost_note, equalized_note,
-                                        float_note, untrained_note)
+                                        float_note, taken_back_note, untrained_note)
 from paddle_mrecg.report.words import LANGUAGES, phrase, words_table, translated
 
 FOLDERS = [Path(module.__file__).parent for module in (paddle_mrecg.report, paddle_mrecg.analysis)]
@@ -54,7 +54,7 @@ def test_every_advice_is_known_in_chinese(make_unit):
         notes += coarse_advice({"a": 0.3}, equalize) + coarse_advice({"a": 1, "b": 1}, equalize)
     notes += float_note({"a": "behind unsupported op (x)"})
     notes += equalized_note([dict(way="multiply", before=0.3, after=0.1, layers=["a"])])
-    notes += untrained_note(0.031, 0.05)
+    notes += untrained_note(0.031, 0.05) + taken_back_note(0.03, 0.04)
     notes += equalize_cost_note({"inference": 0.03, "lite": -0.01})
     notes += float_note(dict.fromkeys("abcdefg", "r"))
     assert len(notes) > 8 and worse.note
