@@ -23,7 +23,7 @@ from .network_state import NetworkState
 from .solve import solve
 from .streams import Stream
 from .sums import Means
-from .unit_loss import MEASURE_CHUNK, relative_error
+from .unit_loss import MEASURE_CHUNK, end_error
 from .unit_runner import UnitRunner
 
 
@@ -107,9 +107,7 @@ class LayerWalk:
             self._layer(target, unit, runner)
         run = self._quantized(runner, unit.outputs)
         changed = self.quant_stream.computed(unit.inputs, unit.outputs, run, MEASURE_CHUNK)
-        self.output_error = max([self.output_error,
-                                 *(relative_error(changed[n], outputs[n]) for n in unit.outputs
-                                   if n not in needed)])
+        self.output_error = max(self.output_error, end_error(changed, outputs, needed))
         self.float_stream.advance(outputs, needed)
         self.quant_stream.advance(changed, needed)
 

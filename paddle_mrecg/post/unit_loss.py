@@ -9,6 +9,7 @@ import paddle
 
 from .network_state import NetworkState
 from .streams import PickedRows, Stream
+from .sums import Powers
 from .unit_runner import UnitRunner
 
 # samples per forward pass without gradients: kernels gain nothing from more, and the values of a
@@ -95,13 +96,23 @@ def squared_error(output: paddle.Tensor, target: paddle.Tensor, importance=None)
     return paddle.dot(difference, weighted) * (1.0 / _position_count(target.shape))
 
 
+def end_error(values: Dict[str, np.ndarray], targets: Dict[str, np.ndarray],
+              read: Iterable[str]) -> float:
+    """The largest ``relative_error`` of the tensors in ``values`` that no later op reads (``read``
+    names those that one does); 0 where all are read.
+    """
+    ends = set(values).difference(read)
+    return max((relative_error(values[n], targets[n]) for n in ends), default=0.0)
+
+
 def relative_error(values: np.ndarray, targets: np.ndarray) -> float:
     """Squared difference over the targets' power of variation, chunk by chunk."""
-    chunks = [slice(k, k + MEASURE_CHUNK) for k in range(0, len(targets), MEASURE_CHUNK)]
-    mean = np.mean([np.mean(targets[c], dtype=np.float64) for c in chunks])
-    error = sum(float(np.square(values[c] - targets[c], dtype=np.float64).sum()) for c in chunks)
-    power = sum(float(np.square(targets[c] - mean, dtype=np.float64).sum()) for c in chunks)
-    return error / max(power, np.finfo(np.float64).tiny)
+    change, exact = Powers(), Powers()
+    for start in range(0, len(targets), MEASURE_CHUNK):
+        part = slice(start, start + MEASURE_CHUNK)
+        change.add(values[part] - targets[part])
+        exact.add(targets[part])
+    return change.squares / max(exact.variation(), np.finfo(np.float64).tiny)
 
 
 def _position_count(shape) -> int:

@@ -12,7 +12,7 @@ from ..graph.partition import Module, Unit
 from .best_iterate import BestIterate, judging_rows
 from .network_state import NetworkState
 from .reconstruct import UnitTrainer
-from .unit_loss import (MEASURE_CHUNK, Loss, UnitProblem, measure, quantized_values, relative_error,
+from .unit_loss import (MEASURE_CHUNK, Loss, UnitProblem, end_error, measure, quantized_values,
                         total)
 from .scheme import Scheme
 from .solved_rounding import solved_again
@@ -189,9 +189,7 @@ class Walker:
     def _advance(self, problem: UnitProblem, outputs: Dict[str, np.ndarray], later: List[Unit]):
         """Move both streams behind the unit."""
         needed = {name for unit in later for name in unit.inputs}
-        self.output_error = max([self.output_error,
-                                 *(relative_error(outputs[n], problem.targets[n])
-                                   for n in problem.outputs if n not in needed)])
+        self.output_error = max(self.output_error, end_error(outputs, problem.targets, needed))
         self.float_stream.advance({n: problem.targets[n] for n in problem.outputs}, needed)
         self.quant_stream.advance(outputs, needed)
 

@@ -100,7 +100,7 @@ def test_training_that_takes_the_output_farther_is_taken_back(solved, model_dir,
     jobs = []
     for error in (None, 1e9):
         if error:  # of the trained network, whatever its units gained
-            monkeypatch.setattr(walk, "relative_error", lambda *_: error)
+            monkeypatch.setattr(walk, "end_error", lambda *_: error)
         jobs.append(quant_post_mrecg(model_dir, batches(), settings(granularity="block"),
                                      str(tmp_path / str(error))))
     kept, back = jobs
