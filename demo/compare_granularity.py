@@ -33,8 +33,8 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
 
 from demo import results, sources  # noqa: E402
-from demo.compare_steps import SAMPLES  # noqa: E402
-from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
+from demo.compare_steps import SAMPLES, WORKLOADS  # noqa: E402
+from demo.mobile.workloads import batches  # noqa: E402
 
 MODELS = [name for name in SAMPLES if name != "PicoDet-416"]  # its outputs are boxes
 LOSS_POLICIES = ("loss", "loss_peaks", "optimal")
@@ -105,6 +105,7 @@ class Start:
 
     def __init__(self, model: str, bits: str, seed: int, num_calib: int, num_eval: int):
         from paddle_mrecg.compat import seed_everything
+        from paddle_mrecg.config.io import load_config
         from paddle_mrecg.post.prepare import prepare
         from paddle_mrecg.post.solved_rounding import rounded_layers
         work = WORKLOADS[model]
@@ -113,7 +114,7 @@ class Start:
                       QuantPost=dict(weight_bits=weight_bits, activation_bits=activation_bits))
         seed_everything(seed)
         feed = batches(work.calibration(num_calib, seed), work.batch_size)
-        self.prepared = prepare(work.model_dir(), feed, _loaded(config))
+        self.prepared = prepare(work.model_dir(), feed, load_config(config))
         self.state = rounded_layers(self.prepared, "solve").state
         self._inputs, self._score = work.evaluation(num_eval)
         self._size = work.batch_size
@@ -180,11 +181,6 @@ class Start:
         for k, unit in enumerate(units):
             walker.step(unit, units[k + 1:], settings, iters)
         return walker
-
-
-def _loaded(config: Dict):
-    from paddle_mrecg.config.io import load_config
-    return load_config(config)
 
 
 def study(args) -> int:

@@ -25,7 +25,7 @@ class Workload:
     Attributes:
         model_dir(callable): -> directory of the float model; raises ``sources.Absent``.
         calibration(callable): number and, optionally, a seed -> inputs for calibration: the first
-            ones, or drawn by a seed other than 0.
+            ones, or drawn by a seed other than 0 (PP-OCRv4 det has too few to draw from).
         evaluation(callable): number -> (inputs, score), ``score`` mapping the list of
             outputs to a figure in percent.
         metric(str): what the score is.

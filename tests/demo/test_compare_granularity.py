@@ -32,6 +32,7 @@ def test_results_of_a_study_have_their_own_file():
     args = compare_granularity.parse_args(["--study", "batch"])
     assert args.results.name == "study_batch.json"
     assert (args.num_calib, args.num_eval) == compare_granularity.SAMPLES["ResNet-20"]
+    assert set(compare_granularity.MODELS) < set(compare_granularity.WORKLOADS)
 
 
 class TinyStart(compare_granularity.Start):
