@@ -238,22 +238,13 @@ def parser() -> argparse.ArgumentParser:
 @sources.explained
 def main(argv=None) -> int:
     args = parser().parse_args(argv)
-    new = False
     settings = [setting_of(model, bits, question)
                 for question in args.questions for model in args.models for bits in args.bits]
-    for setting in [] if args.table else settings:
-        if args.one:
-            measure(setting)
-        else:
-            new |= results.complete_cell(
-                results.cell_path(CELLS, setting, 0), __file__,
-                ["--models", setting["model"], "--bits", setting["bits"], "--questions",
-                 setting["question"]], timeout=3 * 3600)
-    if not args.one:
-        if not new and not args.table:
-            print(results.NOTHING_NEW)
-        print(table())
-    return 0
+    return results.measure_cells(
+        [(results.cell_path(CELLS, setting, 0),
+          ["--models", setting["model"], "--bits", setting["bits"], "--questions",
+           setting["question"]], (setting,)) for setting in settings],
+        __file__, args, measure, table, timeout=3 * 3600)
 
 
 if __name__ == "__main__":

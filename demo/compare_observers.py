@@ -83,13 +83,6 @@ def table(folder: Path = CELLS) -> str:
                       + results.describe_place(results.common_place(cells))])
 
 
-def _complete(model, bits, observer, scored):
-    setting = dict(model=model, metric=WORKLOADS[model].metric, bits=bits, observer=observer)
-    return results.complete_cell(
-        results.cell_path(CELLS, setting, 0), __file__,
-        ["--models", model, "--bits", bits, "--observers", observer, "--scored", str(scored)])
-
-
 @sources.explained
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__,
@@ -101,14 +94,14 @@ def main(argv=None) -> int:
     parser.add_argument("--table", action="store_true", help="print the table and measure nothing")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    new = [(measure if args.one else _complete)(model, bits, observer, args.scored)
-           for model in ([] if args.table else args.models)
-           for bits in args.bits for observer in args.observers]
-    if not args.one:
-        if not any(new) and not args.table:
-            print(results.NOTHING_NEW)
-        print(table())
-    return 0
+    settings = [dict(model=model, metric=WORKLOADS[model].metric, bits=bits, observer=observer)
+                for model in args.models for bits in args.bits for observer in args.observers]
+    return results.measure_cells(
+        [(results.cell_path(CELLS, setting, 0),
+          ["--models", setting["model"], "--bits", setting["bits"], "--observers",
+           setting["observer"], "--scored", str(args.scored)],
+          (setting["model"], setting["bits"], setting["observer"], args.scored))
+         for setting in settings], __file__, args, measure, table)
 
 
 if __name__ == "__main__":

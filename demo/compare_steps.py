@@ -165,20 +165,11 @@ def main(argv=None) -> int:
                    preset=preset), seed)
              for seed in args.seeds for model in args.models for bits in args.bits
              for equalize in args.equalize for preset in args.presets]
-    new = False
-    for setting, seed in [] if args.table else cells:
-        if args.one:
-            measure(setting, seed)
-        else:
-            new |= results.complete_cell(
-                results.cell_path(CELLS, setting, seed), __file__,
-                ["--models", setting["model"], "--bits", setting["bits"], "--equalize",
-                 setting["equalize"], "--presets", setting["preset"], "--seeds", str(seed)])
-    if not args.one:
-        if not new and not args.table:
-            print(results.NOTHING_NEW)
-        print(table())
-    return 0
+    return results.measure_cells(
+        [(results.cell_path(CELLS, setting, seed),
+          ["--models", setting["model"], "--bits", setting["bits"], "--equalize",
+           setting["equalize"], "--presets", setting["preset"], "--seeds", str(seed)],
+          (setting, seed)) for setting, seed in cells], __file__, args, measure, table)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Tuple
 
 FORMAT_VERSION = 1
 # costs: shown without decimals
@@ -81,6 +81,36 @@ def complete_cell(path: Path, script: str, options: List[str], timeout: int = 36
     else:
         print(f"{path.stem}: {load_results(path)['runs'][0]['measured']}", flush=True)
     return not done.returncode
+
+
+def measure_cells(cells: Iterable[Tuple[Path, List[str], tuple]], script: str, args,
+                  measure: Callable, table: Callable[[], str], timeout: int = 3600) -> int:
+    """The end of a script whose table is made of cells: measure those that are absent, then print
+    the table.
+
+    Args:
+        cells(iterable): path, options and arguments of ``measure``, of each cell.
+        script(str): the script itself, see ``complete_cell``.
+        args: its command line: with ``one`` it is the process that measures; with ``table``, where
+            the script has that, nothing is measured.
+        measure(callable): writes a cell.
+        table(callable): the table as text.
+        timeout(int, optional): seconds of a cell. Default: 3600.
+
+    Returns:
+        int: 0, the exit code.
+    """
+    if args.one:
+        for _, _, what in cells:
+            measure(*what)
+        return 0
+    shown = getattr(args, "table", False)
+    new = [complete_cell(path, script, options, timeout)
+           for path, options, _ in ([] if shown else cells)]
+    if not any(new) and not shown:
+        print(NOTHING_NEW)
+    print(table())
+    return 0
 
 
 def load_cells(folder: Path) -> List[Dict]:

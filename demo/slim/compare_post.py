@@ -159,19 +159,10 @@ def main(argv=None) -> int:
     if not paddle.__version__.startswith("2."):
         raise sources.Absent("PaddleSlim's quant_post_static needs Paddle 2.6.2; here is "
                              f"{paddle.__version__}")
-    new = False
-    for model in args.models:
-        for way in args.ways:
-            if args.one:
-                measure(model, way)
-            else:
-                new |= results.complete_cell(
-                    results.cell_path(CELLS, dict(model=model, way=way), 0), __file__,
-                    ["--models", model, "--ways", way])
-    if not new and not args.one:
-        print(results.NOTHING_NEW)
-    print(table())
-    return 0
+    return results.measure_cells(
+        [(results.cell_path(CELLS, dict(model=model, way=way), 0),
+          ["--models", model, "--ways", way], (model, way))
+         for model in args.models for way in args.ways], __file__, args, measure, table)
 
 
 if __name__ == "__main__":

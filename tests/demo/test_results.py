@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results files, their tables, and filling them into documents."""
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -89,3 +90,24 @@ def test_every_table_of_cells_stands_in_a_document_and_has_its_cells():
         table = update_results.table_of_cells(name, update_results.ROOT / "demo")
         measured = update_results.ROOT / "demo" / update_results.TABLES[name][0]
         assert table.startswith("| ") if measured.exists() else table == results.NOT_YET, name
+
+
+@pytest.mark.parametrize("one, table", [(True, False), (False, True), (False, False)])
+def test_absent_cells_are_measured_and_then_the_table_is_printed(one, table, tmp_path, monkeypatch,
+                                                                 capsys):
+    (tmp_path / "there.json").write_text("{}", encoding="utf-8")
+    started, measured = [], []
+    monkeypatch.setattr(results.subprocess, "run", lambda words, **_: (
+        started.append(words), SimpleNamespace(returncode=1, stdout="", stderr="no data"))[1])
+    cells = [(tmp_path / f"{name}.json", ["--name", name], (name, 7)) for name in ("there", "new")]
+    assert results.measure_cells(cells, "script.py", SimpleNamespace(one=one, table=table),
+                                 lambda *what: measured.append(what), lambda: "TABLE") == 0
+    said = capsys.readouterr().out.splitlines()
+    if one:
+        assert measured == [("there", 7), ("new", 7)] and not started and not said
+    elif table:
+        assert not measured and not started and said == ["TABLE"]
+    else:
+        (words,) = started
+        assert words[1:] == ["script.py", "--one", "--name", "new"] and not measured
+        assert said == ["new: failed: no data", results.NOTHING_NEW, "TABLE"]
