@@ -87,9 +87,7 @@ def test_every_table_of_cells_stands_in_a_document_and_has_its_cells():
                         for p in (update_results.ROOT / "demo").rglob("*.md"))
     for name in update_results.TABLES:
         assert f"<!-- results:{name} -->" in documents, name
-        table = update_results.table_of_cells(name, update_results.ROOT / "demo")
-        measured = update_results.ROOT / "demo" / update_results.TABLES[name][0]
-        assert table.startswith("| ") if measured.exists() else table == results.NOT_YET, name
+        assert update_results.table_of_cells(name, update_results.ROOT / "demo").startswith("| ")
 
 
 @pytest.mark.parametrize("one, table", [(True, False), (False, True), (False, False)])
