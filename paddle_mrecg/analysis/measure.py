@@ -19,7 +19,8 @@ from ..errors import ConfigError
 from ..graph.fold import fold
 from ..graph.graph import weight_name
 from ..graph.writer import save_program
-from ..post.job import quant_post_mrecg
+from ..post.expected_time import leave_unsaid
+from ..post.job import Result, run_post
 from ..post.prepare import expected_time_of, prepare, read_model
 from ..post.unit_runner import UnitRunner
 from ..scratch import scratch_folder
@@ -92,8 +93,8 @@ class Bench:
             config.global_.resume = config.global_.overwrite = False
             config.global_.measure_speed = False  # of the result alone
             config.evaluation.data = config.evaluation.evaluator = None
-            result = quant_post_mrecg(self.graph, dict(self.samples), config,
-                                      os.path.join(folder, "try"))
+            config.global_.save_dir = os.path.join(folder, "try")
+            result = self.quantize(config)
             if result.interrupted:
                 raise KeyboardInterrupt
             bits = self._average(result.report.weights)
@@ -105,6 +106,11 @@ class Bench:
                 score = self._error(result.prefix)
                 loss = 100.0 * score
         return loss, score, bits, time.perf_counter() - begin
+
+    def quantize(self, config: Config, evaluator: Callable = None) -> Result:
+        """A job of the search, whose time was said in front of all tries."""
+        return run_post(self.graph, dict(self.samples), config, evaluator,
+                        say_time=leave_unsaid)
 
     def _average(self, weights: Dict[str, Dict]) -> float:
         elements = self.elements()
@@ -122,7 +128,7 @@ class Bench:
         config.mrecg.granularity, config.mrecg.num_iters, config.data.views = "layer", 0, 1
         config.quant_post.num_observe, config.quant_post.equalize = 2, "none"
         few = {n: v[:4] for n, v in self.samples.items()}
-        prepared = prepare(self.graph, few, config, say_time=lambda expected: None)
+        prepared = prepare(self.graph, few, config, say_time=leave_unsaid)
         network = prepared.network
         with contextlib.closing(network.store):
             runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)

@@ -18,7 +18,7 @@ from ..config.io import config_to_dict, load_config, save_config
 from ..data.evaluation import make_evaluator
 from ..data.hooks import refuse_foreign_hooks
 from ..errors import ConfigError, OutputError
-from ..post.job import quant_post_mrecg
+from ..post.expected_time import leave_unsaid
 from ..report.page.html import write_page
 from ..report.progress import Progress, get_logger, rough_duration
 from . import RANKING_SAMPLES, TRIES
@@ -87,7 +87,7 @@ def auto(model=None, data_loader=None, config=None, save_dir: str = None,
     recipe = os.path.join(folder, "recipe.yaml")
     save_config(final, recipe)
     final.global_.visualdl = config.global_.visualdl
-    quant_post_mrecg(bench.graph, dict(bench.samples), final, config.global_.save_dir, evaluator)
+    bench.quantize(final, evaluator)
     result = AutoResult(best, goal.reached(best), log.used, config.global_.save_dir, recipe,
                         bench.metric if evaluator else "")
     write_page(os.path.join(folder, "report.html"),
@@ -209,7 +209,7 @@ class Search:
         """Layers by the error that each makes alone, worst first."""
         prepared, samples = prepare_to_measure(
             self.bench.graph, self.bench.samples, self.bench.job(self.best.settings),
-            RANKING_SAMPLES)
+            RANKING_SAMPLES, leave_unsaid)
         sensitivity = Sensitivity(prepared.network, isolated_rounding(prepared), samples)
         passes = -(-RANKING_SAMPLES // sensitivity.chunk)
         with Progress("Sensitivity", len(sensitivity.layers) * passes, "layer") as bar:
@@ -227,7 +227,7 @@ class Search:
 
     def _bits(self) -> Dict[str, int]:
         prepared, samples = prepare_to_measure(self.bench.graph, self.bench.samples,
-                                               self.bench.config, RANKING_SAMPLES)
+                                               self.bench.config, RANKING_SAMPLES, leave_unsaid)
         with Progress("Error per bit", None, "layer") as bar:
             curves = error_curves(prepared, samples, bar.update)
         prepared.network.store.close()

@@ -7,6 +7,7 @@ so are fused ones. So the graph runs twice, on 2 and on 3 samples; on 1, too, wh
 batch of one was written into it.
 """
 import dataclasses
+import time
 from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
@@ -38,6 +39,8 @@ class Probe:
         unsupported(list[Op]): those of them that are not a follow-up of another.
         forward_only(list[Op]): ops that only the Executor runs; no gradient passes through them.
         one_by_one(bool): some op takes one sample at a time only.
+        seconds(float): that a pass takes, for one sample; of the last run, for the first pass of a
+            process is slow.
     """
 
     shapes: Dict[str, Tuple[int, ...]] = dataclasses.field(default_factory=dict)
@@ -47,6 +50,7 @@ class Probe:
     unsupported: List[Op] = dataclasses.field(default_factory=list)
     forward_only: List[Op] = dataclasses.field(default_factory=list)
     one_by_one: bool = False
+    seconds: float = 0.0
 
     def is_constant(self, op: Op) -> bool:
         """True when nothing that ``op`` writes depends on the samples."""
@@ -141,8 +145,7 @@ def _probe_op(op: Op, runs: List[Dict[str, paddle.Tensor]], counts: Sequence[int
         return []
     try:
         with paddle.no_grad():
-            written = (run_alike(op, runs, counts, data_free) if 1 in counts
-                       else [run_op(op, values) for values in runs])
+            written = _run(op, runs, counts, data_free, result)
     except UnsupportedOpError as error:
         result.unsupported.append(op)
         result.unreached[op] = str(error)
@@ -159,6 +162,16 @@ def _probe_op(op: Op, runs: List[Dict[str, paddle.Tensor]], counts: Sequence[int
     if not has_gradient(op):
         result.forward_only.append(op)
     return list(written[0])
+
+
+def _run(op: Op, runs, counts: Sequence[int], data_free, result: Probe):
+    """What the op writes in each run; the time of the last one counts, where they are apart."""
+    first = [] if 1 in counts else [run_op(op, values) for values in runs[:-1]]
+    begin = time.perf_counter()
+    written = ([*first, run_op(op, runs[-1])] if first
+               else run_alike(op, runs, counts, data_free))
+    result.seconds += (time.perf_counter() - begin) / (counts[-1] if first else sum(counts))
+    return written
 
 
 class _Failed(Exception):

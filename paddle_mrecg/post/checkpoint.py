@@ -10,6 +10,8 @@ from typing import Dict, List, Optional
 
 import numpy as np
 
+from ..config import Config
+from ..config.io import config_to_dict
 from ..errors import OutputError
 from ..graph.graph import Graph
 from ..grids.affine import Encoding
@@ -131,11 +133,21 @@ class Checkpoint:
         return os.path.join(self.folder, f"unit_{key}.npz")
 
 
+def relevant_settings(config: Config) -> Dict[str, Dict]:
+    """Settings that change results, by section and key; the data counts by itself, and a preset by
+    what it sets.
+    """
+    settings = config_to_dict(config)
+    return {"Global": {k: settings["Global"][k] for k in ("seed", "target", "cache_dtype")},
+            "QuantPost": settings["QuantPost"],
+            "MRECG": {k: v for k, v in settings["MRECG"].items() if k != "preset"}}
+
+
 def job_parts(settings: Dict, graph: Graph, samples: Dict[str, np.ndarray]) -> Dict[str, str]:
     """What the results of a job depend on, by the name that a user knows it by.
 
     Args:
-        settings(dict): section -> key -> value, without what does not change results.
+        settings(dict): section -> key -> value, of ``relevant_settings``.
         graph(Graph): the folded float model.
         samples(dict): input name -> array.
     """

@@ -6,12 +6,13 @@ import os
 from typing import Callable, Dict, List, Optional
 
 from ..compat import seed_everything, tune_cpu
-from ..config import LOSS_POLICIES, MRECG
-from ..config.io import config_to_dict, load_config
+from ..config import LOSS_POLICIES, MRECG, Config
+from ..config.io import load_config
 from ..data.evaluation import make_evaluator
 from ..data.hooks import refuse_foreign_hooks
-from .checkpoint import Checkpoint, job_parts
+from .checkpoint import Checkpoint, job_parts, relevant_settings
 from .examine import examined
+from .expected_time import ExpectedTime, tell_time
 from .fisher import importance
 from .memory import return_freed_memory
 from .prepare import Prepared, prepare
@@ -70,9 +71,8 @@ def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = 
             (``{"weight_bits": 4, "algo": "KL"}``). Default: all defaults.
         save_dir(str, optional): overrides ``Global.save_dir``.
         evaluator(callable, optional): ``evaluator(predict) -> {metric: value}``,
-            ``predict`` mapping a batch to the list of outputs; run on the
-            float, the nearest-rounded and the reconstructed program.
-            Default: what the ``Evaluation`` section describes.
+            ``predict`` mapping a batch to the list of outputs; run on the float, the
+            nearest-rounded and the reconstructed program. Default: that of ``Evaluation``.
 
     Returns:
         Result: directory, report and plan.
@@ -88,13 +88,21 @@ def quant_post_mrecg(model=None, data_loader=None, config=None, save_dir: str = 
         config.global_.save_dir = save_dir
     if isinstance(model, (str, os.PathLike)):
         config.global_.model_dir = os.fspath(model)  # resolved_config.yaml and the report name it
+    return run_post(model, data_loader, config, evaluator)
+
+
+def run_post(model, data_loader, config: Config, evaluator: Callable = None,
+             say_time: Callable[[ExpectedTime], None] = tell_time) -> Result:
+    """The job of complete settings: all of ``quant_post_mrecg``, and each try of a search, which
+    leaves unsaid what it will take (``say_time``).
+    """
     tuned = tune_cpu(bool(config.global_.tune_cpu))
     seed_everything(config.global_.seed)
     evaluator = evaluator or make_evaluator(config.evaluation, config.global_.seed)
     inputs = [config.global_.model_dir] if config.global_.model_dir else []
     with ResultDir(config.global_.save_dir, config.global_.resume, inputs,
                    config.global_.overwrite) as result_dir:
-        job = Job(prepare(model, data_loader, config, result_dir.shown), result_dir)
+        job = Job(prepare(model, data_loader, config, result_dir.shown, say_time), result_dir)
         with contextlib.closing(job.prepared.network.store), contextlib.closing(job.board):
             scores = score_float(job, result_dir, evaluator)
             job.reconstruct()
@@ -128,14 +136,6 @@ def _loss_table(results: List[UnitResult]):
     return [r.hard.error for r in results], [r.hard.power for r in results]
 
 
-def _relevant(config) -> Dict[str, Dict]:
-    """Settings that change results; the data counts by itself, and a preset by what it sets."""
-    settings = config_to_dict(config)
-    return {"Global": {k: settings["Global"][k] for k in ("seed", "target", "cache_dtype")},
-            "QuantPost": settings["QuantPost"],
-            "MRECG": {k: v for k, v in settings["MRECG"].items() if k != "preset"}}
-
-
 class Job:
     """One run: its parts in order, and what each found."""
 
@@ -145,7 +145,7 @@ class Job:
         self.solved_error = float("inf")  # of the network's outputs before training; not measured
         self.notes: List[str] = []
         self.checkpoint = Checkpoint(result_dir.checkpoints,
-                                     job_parts(_relevant(self.config), prepared.graph,
+                                     job_parts(relevant_settings(self.config), prepared.graph,
                                                prepared.network.samples))
         changed = self.checkpoint.discard_others()
         if changed:

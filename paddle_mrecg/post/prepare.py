@@ -138,7 +138,7 @@ def prepare(model, data_loader, config: Config, place: Optional[str] = None,
     left = _leave_float(graph, scheme, found)
     float_tensors = float_weights(graph, scheme.weights, found.shapes, left)
     count = len(next(iter(samples.values())))
-    takes = expected_time(graph, scheme, found, few, config, count)
+    takes = expected_time(graph, scheme, found, config, count)
     say_time(takes)
     equalized = _equalize(graph, scheme, found, samples, config)
     clock.lap("equalize")
@@ -198,7 +198,7 @@ def expected_time_of(float_graph: Graph, samples: Dict[str, np.ndarray],
                      config: Config) -> ExpectedTime:
     """What a job of a config would take with these samples, without calibration."""
     graph, few = fold(float_graph), {n: v[:PROBE_SAMPLES] for n, v in samples.items()}
-    return expected_time(graph, *_quantizable(graph, few, config), few, config,
+    return expected_time(graph, *_quantizable(graph, few, config), config,
                          len(next(iter(samples.values()))))
 
 

@@ -47,6 +47,12 @@ def test_it_reaches_the_goal_with_few_layers_and_says_what_each_step_bought(foun
     assert {w["bits"] for w in report["weights"].values()} == {2, 8}
 
 
+def test_the_time_is_said_once_for_all_tries(model_dir, tmp_path, capsys):  # noqa: F811
+    search(model_dir, tmp_path, Goal(max_drop=3.0), tries=8)
+    said = [line for line in capsys.readouterr().err.splitlines() if "INFO: time: " in line]
+    assert len(said) == 1 and "for all of at most 8 tries" in said[0]
+
+
 def test_a_second_run_takes_everything_from_the_log(found, model_dir, monkeypatch):  # noqa: F811
     result, folder = found
     monkeypatch.setattr("paddle_mrecg.analysis.measure.Bench.measure",

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a tensor is follows from where it comes from, not from what it happens to hold."""
+import itertools
+
 import numpy as np
 import paddle
 import pytest
@@ -102,6 +104,15 @@ def test_ops_that_take_one_sample_at_a_time_get_them_one_by_one():
     np.testing.assert_array_equal(values["z"].numpy(), np.maximum(x.reshape(3, 8), 0))
     graph.ops[0].attrs["shape"] = [-1, 8]
     assert not probe(graph, {"x": x}).one_by_one and graph.ops[0].alone == ()  # marked anew
+
+
+@pytest.mark.parametrize("shape, counted", [([-1, 8], 3), ([1, 8], 1 + 2 + 3)])
+def test_a_pass_is_timed_per_sample(monkeypatch, shape, counted):
+    """Of the last run; of all runs, where samples go one by one."""
+    seconds = itertools.count()
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(seconds)))  # a second per question
+    graph = graph_of(simple("reshape2", "x", "y", shape=shape), simple("relu", "y", "z"))
+    assert probe(graph, {"x": FEED["x"]}).seconds == pytest.approx(2 / counted)
 
 
 def test_what_mixes_a_batch_of_one_is_done_sample_by_sample():

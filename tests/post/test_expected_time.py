@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a job will take is counted from one pass, and said in front of it."""
+import dataclasses
+
 import pytest
 
 from paddle_mrecg import quant_post_mrecg
 from paddle_mrecg.config.io import load_config
+from paddle_mrecg.graph.probe import probe
 from paddle_mrecg.post import expected_time as times
+from paddle_mrecg.post import prepare as preparation
 from paddle_mrecg.post.prepare import expected_time_of
 from tests.jobs import batches, model_dir, settings  # noqa: F401
 from tests.tiny import tiny_graph, tiny_samples
@@ -15,7 +19,10 @@ PASS = 0.01  # seconds per sample
 @pytest.fixture
 def counted(monkeypatch):
     """The forecast of a job whose passes take ``PASS`` and whose matrix products nothing."""
-    monkeypatch.setattr(times, "_pass_seconds", lambda *_: PASS)
+    def timed(*args):
+        return dataclasses.replace(probe(*args), seconds=PASS)
+
+    monkeypatch.setattr(preparation, "probe", timed)
     monkeypatch.setattr(times, "_product_seconds", lambda: 0.0)
 
     def forecast(samples=64, post=None, **mrecg):
