@@ -16,6 +16,9 @@ samples (Spearman).
 calibration samples and programs are ours; the order, the loop and the rounding to nearest are
 PaddleSlim's.
 
+``hand``: the same programs without an analysis: the first and the last layer float, then the next
+ones from both ends, the fewest by bisection; and along the ranking of ``analyze`` in its place.
+
 ``auto``: the search for a loss of at most ``DROP`` points on the same samples and metric, from the
 same bits.
 
@@ -27,7 +30,6 @@ import argparse
 import sys
 import tempfile
 import time
-import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,11 +43,11 @@ from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
 
 CELLS = ROOT / "demo" / "results" / "analysis_cells"
 SAMPLES = {  # model -> (calibration samples, evaluation samples)
-    "MobileNetV1": (48, 325), "PP-LCNetV2": (48, 325), "PP-OCRv4 rec": (48, 250),
-    "PP-OCRv4 det": (16, 24), "PicoDet-416": (24, 48), "Yolo-Fastest-xl": (48, 64),
+    "MobileNetV1": (48, 325), "PP-LCNetV2": (48, 325), "PP-OCRv4 rec": (48, 300),
+    "PP-OCRv4 det": (16, 32), "PicoDet-416": (24, 64), "Yolo-Fastest-xl": (48, 128),
 }
 BITS = ("W8A8", "W4A8", "W3A8", "W2A8")
-QUESTIONS = ("ranking", "slim", "auto")
+QUESTIONS = ("ranking", "slim", "hand", "auto")
 DROP = 1.0  # points of the metric
 RANKED = 8  # samples of a ranking
 
@@ -97,50 +99,40 @@ def measure_ranking(model: str, bits: str):
             "Spearman": correlation(*pairs)}, dict(layers=layers)
 
 
-def measure_slim(model: str, bits: str):
-    """PaddleSlim's way, along the cell of ``ranking``."""
+def kept_of(model: str, bits: str):
+    """Programs with some layers float, along a cell of ``ranking``."""
+    from demo.kept_float import Kept
+    from paddle_mrecg.analysis.job import prepare_to_measure
+    from paddle_mrecg.config.io import load_config
     path = results.cell_path(CELLS, setting_of(model, bits, "ranking"), 0)
     if not path.exists():
         raise sources.Absent(f"no ranking of {model} at {bits}: run --questions ranking first")
-    run = results.load_results(path)["runs"][0]
-    work = WORKLOADS[model]
+    run, work = results.load_results(path)["runs"][0], WORKLOADS[model]
     feed = batches(work.calibration(SAMPLES[model][0]), work.batch_size)
-    score = run["measured"]["float"]
-    floats, evaluations, last = slims_way(work.model_dir(), feed, nearest_job(model, bits),
-                                          Evaluator(work, SAMPLES[model][1]), run["layers"], score)
-    return {"slim drop": score - last, "slim layers": floats,
-            "slim evaluations": len(run["layers"]) + evaluations}, {}
+    prepared = prepare_to_measure(work.model_dir(), feed,
+                                  load_config(nearest_job(model, bits)), RANKED)[0]
+    return Kept(prepared, run["layers"], run["measured"]["float"],
+                Evaluator(work, SAMPLES[model][1]), DROP)
 
 
-def slims_way(model_dir, feed, config, evaluator, layers, score: float):
-    """Keep the layers that cost most metric float, one by one, until the loss is small enough.
+def measure_slim(model: str, bits: str):
+    """PaddleSlim's way."""
+    from demo.kept_float import worst_first
+    kept = kept_of(model, bits)
+    count, lost = kept.one_by_one(worst_first(kept.layers, "drop"))
+    layers = len(kept.layers)
+    return {"slim drop": lost, "slim layers": count,
+            "slim evaluations": layers + min(count + 1, layers)}, {}
 
-    Args:
-        layers(list[dict]): ``weight``, ``activation`` and ``drop`` of each.
-        score(float): of the float network.
 
-    Returns:
-        tuple: layers kept float, evaluations (the first one is of the network with all layers
-        quantized), and the score in the end.
-    """
-    from paddle_mrecg.analysis.job import only_layers, prepare_to_measure
-    from paddle_mrecg.config.io import load_config
-    from paddle_mrecg.deploy.predictor import Predictor
-    from paddle_mrecg.graph.writer import save_program
-    from paddle_mrecg.post.program import qdq_graph
-    prepared = prepare_to_measure(model_dir, feed, load_config(config), RANKED)[0]
-    graph = prepared.network.graph
-    ranked = [types.SimpleNamespace(**e) for e in sorted(layers, key=lambda e: -e["drop"])]
-    for count in range(len(ranked)):
-        scheme, state = only_layers(prepared, prepared.state, ranked[count:])
-        with tempfile.TemporaryDirectory() as place:
-            save_program(qdq_graph(graph, scheme, state), place + "/model")
-            predict = Predictor(place + "/model", [graph.tensors[n] for n in graph.inputs])
-            last = evaluator(predict)["score"]
-        print(f"{count} layers float: {last:.2f}", flush=True)
-        if score - last <= DROP:
-            return count, count + 1, last
-    return len(ranked), len(ranked), score
+def measure_hand(model: str, bits: str):
+    """Without an analysis, and along that of ``analyze``."""
+    from demo.kept_float import from_both_ends, worst_first
+    kept = kept_of(model, bits)
+    hand, hand_lost = kept.fewest(from_both_ends(kept.layers))
+    ours, lost = kept.fewest(worst_first(kept.layers, "error"))
+    return {"hand layers": hand, "hand drop": hand_lost,
+            "ranked layers": ours, "ranked drop": lost}, {}
 
 
 def measure_auto(model: str, bits: str):
@@ -174,8 +166,8 @@ def setting_of(model: str, bits: str, question: str):
 
 def measure(setting):
     """One cell: its results file."""
-    run = {"ranking": measure_ranking, "slim": measure_slim, "auto": measure_auto}[
-        setting["question"]]
+    run = {"ranking": measure_ranking, "slim": measure_slim, "hand": measure_hand,
+           "auto": measure_auto}[setting["question"]]
     measured, extra = run(setting["model"], setting["bits"])
     count, scored = SAMPLES[setting["model"]]
     results.save_results(
@@ -189,7 +181,8 @@ COLUMNS = {  # measure -> its column
     "analyze": "`analyze`, seconds", "Spearman": "Spearman", "float": "float",
     "auto drop": "`auto`: drop", "auto layers": "layers raised", "auto evaluations": "evaluations",
     "auto minutes": "minutes", "slim drop": "PaddleSlim's way: drop", "slim layers": "layers float",
-    "slim evaluations": "evaluations",
+    "slim evaluations": "evaluations", "hand layers": "by hand: layers float",
+    "ranked layers": "along `analyze`: layers float",
 }
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from demo import compare_analysis, results
+from demo import compare_analysis, kept_float, results
 from paddle_mrecg import analyze
+from paddle_mrecg.analysis.job import prepare_to_measure
 from paddle_mrecg.config.io import load_config
 from paddle_mrecg.deploy.predictor import Predictor
 from tests.jobs import batches, model_dir  # noqa: F401
@@ -24,12 +25,14 @@ def test_a_row_has_the_answers_to_all_questions(tmp_path):
                             "auto evaluations": 16, "auto minutes": 7.4}, tries=[])
     assert compare_analysis.table(tmp_path).splitlines()[2] == (
         "| MobileNetV1, top-1 | 48, 150 | W4A8 | – | – | – | – | 1.30, not reached | 3 | 16 "
-        "| 7 | – | – | – |")
+        "| 7 | – | – | – | – | – |")
     cell(tmp_path, "ranking", {"analyze": 61.2, "Spearman": 0.934, "float": 78.0}, layers=[{}] * 28)
     cell(tmp_path, "slim", {"slim drop": 0.7, "slim layers": 20, "slim evaluations": 49})
+    cell(tmp_path, "hand", {"hand layers": 22, "hand drop": 0.9, "ranked layers": 9,
+                            "ranked drop": 0.8})
     assert compare_analysis.table(tmp_path).splitlines()[2] == (
         "| MobileNetV1, top-1 | 48, 150 | W4A8 | 28 | 61 | 0.93 | 78.00 | 1.30, not reached | 3 "
-        "| 16 | 7 | 0.70 | 20 | 49 |")
+        "| 16 | 7 | 0.70 | 20 | 49 | 22 | 9 |")
 
 
 def test_every_cell_is_a_valid_job():
@@ -52,31 +55,49 @@ def test_layers_are_counted_that_have_more_bits_or_are_float():
         overrides=[{}, {}], skip=["a"], equalize="auto")}) == 3
 
 
-@pytest.mark.parametrize("drop", [1e9, None, 0.0])
-def test_slims_way_keeps_the_fewest_layers_of_its_order_float(model_dir, drop,  # noqa: F811
-                                                              monkeypatch):
+@pytest.fixture
+def kept(model_dir):  # noqa: F811
+    """Tiny programs with some layers float; every score is kept."""
     samples = tiny_samples(8, seed=5)
-    target = Predictor(model_dir + "/inference")(samples)[0]
+    target, scores = Predictor(model_dir + "/inference")(samples)[0], []
 
     def evaluator(predict):
         scores.append(100.0 - 1e4 * float(np.square(predict(samples)[0] - target).mean()))
         return {"score": scores[-1]}
 
-    scores = []
-    config = compare_analysis.job("MobileNetV1", "W4A8", rounding="nearest", bias_correction=False)
+    config = load_config(compare_analysis.nearest_job("MobileNetV1", "W4A8"))
     found = analyze(model_dir, batches(), config, evaluator=evaluator)
     layers = [dict(weight=e.weight, activation=e.activation, drop=scores[0] - e.metric["score"])
               for e in found.layers]
-    score, lost = scores[0], max(e["drop"] for e in layers)
-    monkeypatch.setattr(compare_analysis, "DROP", 0.9 * lost if drop is None else drop)
+    prepared = prepare_to_measure(model_dir, batches(), config, 8)[0]
+    made = kept_float.Kept(prepared, layers, scores[0], evaluator, 1.0)
+    made.scores = scores
     del scores[:]
-    floats, evaluations, last = compare_analysis.slims_way(model_dir, batches(), config, evaluator,
-                                                           layers, score)
-    reached = [score - s <= compare_analysis.DROP for s in scores]
+    return made
+
+
+@pytest.mark.parametrize("drop", [1e9, None, 0.0])
+def test_slims_way_keeps_the_fewest_layers_of_its_order_float(kept, drop):
+    lost = max(e["drop"] for e in kept.layers)
+    kept.most = 0.9 * lost if drop is None else drop
+    floats, last = kept.one_by_one(kept_float.worst_first(kept.layers, "drop"))
+    reached = [kept.float - s <= kept.most for s in kept.scores]
     if drop == 0.0:
-        assert (floats, evaluations, last) == (5, 5, score)
+        assert (floats, len(reached), last) == (5, 5, 0.0)
         assert not any(reached)
     else:
-        assert reached == [False] * floats + [True] and last == scores[-1]
-        assert evaluations == floats + 1
+        assert reached == [False] * floats + [True] and last == kept.float - kept.scores[-1]
         assert (floats == 0) == (drop == 1e9)
+
+
+@pytest.mark.parametrize("enough", range(6))
+def test_the_fewest_layers_are_found_by_bisection(kept, enough, monkeypatch):
+    asked = []
+    monkeypatch.setattr(kept, "drop", lambda order: asked.append(len(order)) or (
+        0.5 if len(order) >= enough else 2.0))
+    assert kept.fewest(kept.layers) == (enough, 0.5 if enough < 5 else 0.0)
+    assert len(asked) <= 3
+
+
+def test_a_hand_skips_from_both_ends():
+    assert kept_float.from_both_ends([1, 2, 3, 4, 5]) == [1, 5, 2, 4, 3]
