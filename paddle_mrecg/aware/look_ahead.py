@@ -77,25 +77,31 @@ def ends_without_data(model, layers: Layers) -> Ends:
         model(paddle.nn.Layer): float, in evaluation mode.
         layers(list): names and layers that will be quantized.
     """
-    for given in _usual_inputs():
-        def run(given=given):
+    for given in _usual_inputs(model):
+        def run():
             with paddle.no_grad():
-                model(given)
+                twin(given)
         try:
+            # a try leaves traces: a tensor that a network keeps becomes a buffer of that name
+            twin = copied(model)
             run()
         except Exception:  # whatever a network raises that is given what it does not take
             continue
-        return ends_of(model, layers, run)
+        return ends_of(twin, layers, run)
     return Ends.in_order(layers)
 
 
-def _usual_inputs():
-    """Of classifiers and text detectors, of text recognition, and of PaddleDetection."""
+def _usual_inputs(model):
+    """Of classifiers and text detectors, of text recognition, and of PaddleDetection, whose heads
+    may be built for one size.
+    """
     for height, width in ((64, 64), (48, 320), (32, 320)):
         yield paddle.full([1, 3, height, width], 0.5)
-    side = 320.0
-    yield dict(image=paddle.full([1, 3, int(side), int(side)], 0.5),
-               im_shape=paddle.full([1, 2], side), scale_factor=paddle.ones([1, 2]))
+    sizes = [getattr(layer, "eval_size", None) for layer in model.sublayers(include_self=True)]
+    height, width = next(filter(None, sizes), (320, 320))
+    yield dict(image=paddle.full([1, 3, height, width], 0.5),
+               im_shape=paddle.to_tensor([[float(height), float(width)]]),
+               scale_factor=paddle.ones([1, 2]))
 
 
 def _traced(model, layers: Layers, arguments) -> Tuple[Graph, Dict[str, List[str]]]:
@@ -105,9 +111,23 @@ def _traced(model, layers: Layers, arguments) -> Tuple[Graph, Dict[str, List[str
     for name, _ in layers:
         keep_weight(named[name])
         weights.setdefault(named[name].weight.name, []).append(name)
-    graph = graph_from_layer(twin, [_free_batch(value) for value in arguments])
+    graph = graph_from_layer(_Reading(twin), [[_free_batch(value) for value in arguments]],
+                             type(model).__name__)
     as_two_dimensional(graph, weights)
     return graph, weights
+
+
+class _Reading(nn.Layer):
+    """A network that hands out its inputs too: Paddle exports none that has inputs that it does not
+    read, and a batch of a detector brings its boxes, its sizes and more.
+    """
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, values):
+        return self.model(*values), [paddle.assign(value) for value in paddle.utils.flatten(values)]
 
 
 def _weight_name(op) -> Optional[str]:

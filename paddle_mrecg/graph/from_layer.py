@@ -9,7 +9,7 @@ from .graph import Graph
 from .load import load_graph
 
 
-def graph_from_layer(layer, input_spec=None) -> Graph:
+def graph_from_layer(layer, input_spec=None, name=None) -> Graph:
     """Export a layer in evaluation mode and read what was exported.
 
     On Paddle 3.x this goes through PIR, whose exporter takes models that the
@@ -20,6 +20,7 @@ def graph_from_layer(layer, input_spec=None) -> Graph:
         input_spec(list[paddle.static.InputSpec], optional): one per input; -1 or None where a
             dimension is free, the batch always. Default: None, for a layer that went through
             ``paddle.jit.to_static`` with specs.
+        name(str, optional): of the model in messages and reports. Default: None, the layer's class.
 
     Returns:
         Graph: the model.
@@ -28,6 +29,7 @@ def graph_from_layer(layer, input_spec=None) -> Graph:
         ModelError: the layer cannot be exported.
     """
     import paddle
+    name = name or type(layer).__name__
     modes = [(sub, sub.training) for sub in layer.sublayers(include_self=True)]
     layer.eval()
     try:
@@ -40,11 +42,11 @@ def graph_from_layer(layer, input_spec=None) -> Graph:
         raise
     except Exception as error:  # whatever the exporter raises, the cure is the same
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-        raise ModelError(f"{type(layer).__name__} cannot be exported with paddle.jit.save "
+        raise ModelError(f"{name} cannot be exported with paddle.jit.save "
                          f"({reason}): check input_spec, or export the model "
                          "and give its directory") from error
     finally:
         for sub, training in modes:
             sub.training = training
-    graph.source, graph.files = type(layer).__name__, None  # the files are gone
+    graph.source, graph.files = name, None  # the files are gone
     return graph

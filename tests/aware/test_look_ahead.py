@@ -146,6 +146,28 @@ def test_without_data_the_last_layer_is_the_one_that_evaluation_runs_last():
                    for q in layer.quanters())
 
 
+class Keeping(Detector):
+    """Keeps its inputs, as PaddleDetection's networks do: a tensor would become a buffer. Sizes are
+    among them, which it does not read. Its head is built for one size.
+    """
+
+    eval_size = [10, 12]
+
+    def forward(self, x):
+        self.inputs = x
+        assert x["image"].shape[2:] == self.eval_size
+        y = nn.functional.relu(self.body(self.inputs["image"]))
+        return paddle.concat([self.found(y), self.margin(y)], 1) if self.training else self.found(y)
+
+
+def test_a_look_without_data_leaves_no_trace():
+    model, _ = quant_aware_prepare(Keeping(), {"QuantAware": {"weight_bits": 4}})
+    assert {name: layer.weight_quanter.bits for name, layer in quantized_layers(model)} \
+        == {"body": 8, "found": 8, "margin": 4}
+    assert not hasattr(model, "inputs")
+    model({"image": paddle.zeros([1, 3, 10, 12])})  # a TypeError where a tensor was kept before
+
+
 def test_a_network_for_other_inputs_goes_by_the_order_in_which_it_was_built():
     model, _ = quant_aware_prepare(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4),
                                                  nn.Linear(4, 2)))

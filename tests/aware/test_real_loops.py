@@ -138,6 +138,16 @@ def test_a_checkpoint_of_other_bits_is_an_error_that_names_the_layer(tmp_path):
         export_quantized(trained_last, str(tmp_path / "out"), spec(3, 8, 8))
 
 
+def test_averaged_weights_are_of_the_same_grid(tmp_path):
+    """PaddleDetection's averages correct their start with the last decay: all is too large."""
+    trained, _ = quant_aware_prepare(plain_net(), {"QuantAware": {"weight_bits": 3}}, [images()])
+    state = {k: v * 1.0153 if "float" in str(v.dtype) else v
+             for k, v in trained.state_dict().items()}
+    again, _ = quant_aware_prepare(plain_net(), {"QuantAware": {"weight_bits": 3}}, [images()])
+    again.set_state_dict(state)
+    assert export_quantized(again, str(tmp_path / "out"), spec(3, 8, 8)).agrees
+
+
 def test_additions_of_another_thread_stay_float():
     class Net(nn.Layer):
         def __init__(self):
