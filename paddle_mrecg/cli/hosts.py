@@ -27,18 +27,23 @@ with our names registered in PaddleSlim. Exit code 1 when a program that the scr
 from the trained model, with the layer and the reason.
 
 examples, each in the clone of the host:
-  # PaddleOCR paddle-mrecg run deploy/slim/quantization/quant.py -c my_rec.yml -o
-  Global.pretrained_model=float/best_accuracy paddle-mrecg run
-  deploy/slim/quantization/export_model.py -c my_rec.yml -o Global.checkpoints=output/best_accuracy
-  # PaddleDetection: our sections in either file; Slim's own `slim: QAT` stays paddle-mrecg run
-  tools/train.py -c configs/picodet/picodet_s_320_coco_lcnet.yml --slim_config my_qat.yml --eval #
-  PaddleClas: `Slim: {quant: {name: pact}}` stays paddle-mrecg run tools/train.py -c my_cls.yaml -o
-  QuantAware.weight_bits=3 # sections in a file of their own; several processes; what would be
-  switched on paddle-mrecg run --strategy qat.yaml tools/train.py -c my_cls.yaml python -m
-  paddle.distributed.launch --gpus 0,1 $(which paddle-mrecg) run tools/train.py -c my_cls.yaml
-  paddle-mrecg run --check tools/train.py -c my_cls.yaml # a picture of the weights gathering on
-  their levels, renewed every epoch paddle-mrecg run --watch output/bins tools/train.py -c
-  my_cls.yaml
+  # PaddleOCR
+  paddle-mrecg run deploy/slim/quantization/quant.py -c my_rec.yml \\
+      -o Global.pretrained_model=float/best_accuracy
+  paddle-mrecg run deploy/slim/quantization/export_model.py -c my_rec.yml \\
+      -o Global.checkpoints=output/best_accuracy
+  # PaddleDetection: our sections in either file; its own `slim: QAT` stays
+  paddle-mrecg run tools/train.py -c configs/picodet/picodet_s_320_coco_lcnet.yml \\
+      --slim_config my_qat.yml --eval
+  # PaddleClas: `Slim: {quant: {name: pact}}` stays
+  paddle-mrecg run tools/train.py -c my_cls.yaml -o QuantAware.weight_bits=3
+  # sections in a file of their own; several processes; what would be switched on
+  paddle-mrecg run --strategy qat.yaml tools/train.py -c my_cls.yaml
+  python -m paddle.distributed.launch --gpus 0,1 $(which paddle-mrecg) run tools/train.py \\
+      -c my_cls.yaml
+  paddle-mrecg run --check tools/train.py -c my_cls.yaml
+  # a picture of the weights gathering on their levels, renewed every epoch
+  paddle-mrecg run --watch output/bins tools/train.py -c my_cls.yaml
 """
 
 
