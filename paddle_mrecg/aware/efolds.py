@@ -11,6 +11,11 @@ V runs from 2 to tens of thousands, so one lambda for all layers closes small la
 large ones move, and a short training ends before anything has moved. With ``efolds`` given, each
 layer gets the lambda for which ``n`` is the wanted number at the end of training. V is then the
 layer's mean, weights divided by occupied bins; the lambda grows from 0 along a cosine.
+
+Adam divides the sum of all gradients by its root mean square ``g`` of the past, weight by weight:
+while the task's gradients are the larger ones the pull is ``2 lambda e / (V g)``, and where they
+have died down it is a step of the learning rate, whatever lambda is. ``g`` is not known before the
+training and differs within a layer by orders, so nothing is planned for Adam.
 """
 import copy
 import math
@@ -53,8 +58,10 @@ class RatePlan:
                               "rate: both must be at least 1")
         kind = type(optimizer).__name__
         if kind not in PLANNABLE:
-            raise ConfigError(f"BinRegularization.efolds cannot plan for {kind}, whose steps are "
-                              "not proportional to gradients: use SGD or Momentum, or give lambda")
+            raise ConfigError(f"the e-folds of bin regularization cannot be planned for {kind}, "
+                              "which divides every gradient by its own size, so the pull depends "
+                              "on the task's gradients: use SGD or Momentum, or "
+                              "BinRegularization.lambda instead of efolds")
         momentum = float(getattr(optimizer, "_momentum", 0.0))
         rates = _rates(optimizer, steps, steps_per_lr)
         self.steps, self.growth = steps, [_growth(k / steps, start, growing) for k in range(steps)]

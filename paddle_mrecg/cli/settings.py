@@ -20,7 +20,8 @@ Checks names, types, ranges and contradictions of a config and prints all of the
 2 if there are any. No data is read; of a model at Global.model_dir the shapes
 are, and a line says what memory the job will hold. With --model everything that may stop `quant`
 before its first step is tried: data, evaluation, a first run; and a line says how long the job will
-take. Takes recipes of PaddleSlim's AutoCompression (ACT) too.
+take. Takes recipes of PaddleSlim's AutoCompression (ACT) too; of one with BinRegularization,
+Global.model_dir and TrainConfig.train_iter the e-folds are predicted, layer by layer.
 
 examples:
   paddle-mrecg validate my.yaml
@@ -138,9 +139,12 @@ def _validate_recipe(args) -> int:
         raise ConfigError("--resolved writes settings of our own jobs, and this is a recipe of "
                           "AutoCompression: leave it out")
     import_paddle()
+    from ..slim.act_efolds import efold_lines
     from ..slim.act_recipe import load_recipe
-    load_recipe(args.config, args.overrides)
+    sections = load_recipe(args.config, args.overrides)
     print(f"{args.config}: valid, for PaddleSlim's AutoCompression after paddle_mrecg.register()")
+    for line in efold_lines(sections):
+        print(f"  {line}")
     return OK
 
 

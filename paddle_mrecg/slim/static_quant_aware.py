@@ -51,6 +51,9 @@ def split(config) -> Tuple[Any, Optional[TrainingConfig]]:
         raise ConfigError("bin_regularization: a static program knows no epochs, so schedule must "
                           "be S1, and unbiased false; call quant_aware with it when it is to "
                           "begin, or train with paddleslim.dygraph.quant.QAT")
+    if bins and bins.efolds is not None:
+        raise ConfigError("bin_regularization.efolds: a static program is not told how it will be "
+                          "trained; give lambda, or train with paddleslim.dygraph.quant.QAT")
     return {k: v for k, v in config.items() if k not in STATIC_OURS}, settings
 
 

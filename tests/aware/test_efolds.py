@@ -36,5 +36,5 @@ def test_efolds_give_every_layer_the_same_pull(make_layer, make_quanter):
 def test_efolds_need_an_optimizer_that_follows_gradients(make_layer, make_quanter):
     layer = make_layer(np.float32([0.1, 0.9, 1.2]), make_quanter(1.0, 2))
     bins = BinRegularizer([("a", layer)], BinRegularization(efolds=1.0, schedule="S1"))
-    with pytest.raises(ConfigError, match="cannot plan for Adam"):
+    with pytest.raises(ConfigError, match="cannot be planned for Adam"):
         bins.plan(paddle.optimizer.Adam(parameters=[layer.weight]), 10)

@@ -132,6 +132,7 @@ def test_train_convert_and_save(make_net, registered, tmp_path):
     (dict(activation_preprocess_type="SymmetricPACT"), DataError, "calib_config"),
     (dict(bin_regularization={"lambd": 1}), ConfigError, "Did you mean 'lambda'"),
     (dict(bin_regularization={"schedule": "S2"}), ConfigError, "schedule must be S1"),
+    (dict(bin_regularization={"efolds": 2.0}), ConfigError, "give lambda"),
 ])
 def test_mistakes_are_errors(config, error, message, make_net, registered):
     with pytest.raises(error, match=message):
