@@ -9,12 +9,17 @@ training loop around it stays as it is.
 import copy
 import functools
 import os
+from typing import Optional
 
 import paddle
 
 from ..config.io import load_training_config
 from ..errors import ConfigError, ModelError
+from ..graph.from_layer import graph_from_layer
 from ..graph.specs import declared_specs, map_specs
+from ..graph.writer import save_program
+from ..report.progress import get_logger
+from ..scratch import scratch_folder
 from ..aware.job import ExportedModel, export_quantized, quant_aware_prepare
 from ..aware.layers import quantized_layers
 from .modes import dynamic_mode
@@ -67,14 +72,19 @@ class MrecgQAT:
                     parameter.optimize_attr["learning_rate"] = factor
                     parameter.regularizer = paddle.regularizer.L2Decay(0.0)
 
-    def save_quantized_model(self, model, path, input_spec=None) -> ExportedModel:
-        """Freeze; save ``<path>.pdmodel`` and ``.pdiparams``, and reports in ``<path>.mrecg``.
+    def save_quantized_model(self, model, path, input_spec=None) -> Optional[ExportedModel]:
+        """Freeze; save ``<path>.pdmodel`` and ``.pdiparams``, and reports in ``<path>.mrecg``. A
+        part without quantized layers, such as the teacher of a distillation, is saved in float,
+        without reports.
 
         Args:
             model(paddle.nn.Layer): what ``quantize`` returned, a layer around it, or part of it.
             path(str): the program's path without suffix.
             input_spec(list, optional): one InputSpec or tensor per input. Default: None, those that
                 the model was given with ``paddle.jit.to_static``.
+
+        Returns:
+            ExportedModel: where, and how far model and program differ; None of a float part.
 
         Raises:
             ModelError: no ``input_spec``; and see ``export_quantized``.
@@ -86,10 +96,29 @@ class MrecgQAT:
         specs = map_specs(lambda s: paddle.static.InputSpec.from_tensor(s)
                           if isinstance(s, paddle.Tensor) else s, input_spec)
         with dynamic_mode():
+            if self._is_float_part(model):
+                _save_float(model, path, specs)
+                return None
             exported = export_quantized(model, reports_of(path), specs)
         place_program(os.path.join(exported.save_dir, "model"), path)
         self.agrees = self.agrees and exported.agrees
         return exported
+
+    def _is_float_part(self, model) -> bool:
+        """Of the model that was quantized, not the whole of it."""
+        whole = self.penalty.model if self.penalty is not None else None
+        return (whole is not None and model is not whole and not any(quantized_layers(model))
+                and any(part is model for part in whole.sublayers()))
+
+
+def _save_float(model, path, specs):
+    reports_of(path)  # makes the folder
+    with scratch_folder() as folder:
+        prefix = os.path.join(folder, "model")
+        save_program(graph_from_layer(model, specs), prefix)
+        place_program(prefix, path)
+    get_logger().info("%s: %s has no quantized layer and is saved in float", path,
+                      type(model).__name__)
 
 
 def qat_settings(config, **layers):

@@ -226,3 +226,33 @@ def test_efolds_are_planned_through_the_penalty(registered):
         optimizer.clear_grad()
     rows = qat.penalty.statistics()
     assert [row["predicted_efolds"] for row in rows] == pytest.approx([2.0] * len(rows))
+
+
+class Taught(paddle.nn.Layer):
+    """A distillation: the teacher does not train."""
+
+    def __init__(self):
+        super().__init__()
+        self.teacher, self.student = TinyNet(), TinyNet()
+        for parameter in self.teacher.parameters():
+            parameter.stop_gradient = True
+
+    def forward(self, x):
+        return self.teacher(x), self.student(x)
+
+
+def test_the_teacher_of_a_distillation_is_saved_in_float(tmp_path, registered):
+    """PaddleOCR saves both networks, the teacher first."""
+    qat = QAT(config=CONFIGS["lsq"])
+    model = qat.quantize(Taught())
+    model(paddle.to_tensor(images(4)))[1].square().mean().backward()
+    model.eval()
+    x = images(4, seed=1)
+    for name, part in (("teacher", model.teacher), ("student", model.student)):
+        want = part(paddle.to_tensor(x)).numpy()
+        exported = qat.save_quantized_model(paddle.jit.to_static(part, input_spec=SPEC),
+                                            str(tmp_path / name / "net"))
+        np.testing.assert_allclose(Predictor(str(tmp_path / name / "net"))(x)[0], want, atol=1e-5)
+        assert (exported is None) == (name == "teacher")
+    with pytest.raises(ModelError, match="nothing in this model is quantized"):
+        qat.save_quantized_model(TinyNet(), str(tmp_path / "net"), SPEC)
