@@ -19,7 +19,6 @@ from ..graph.from_layer import graph_from_layer
 from ..graph.specs import declared_specs, map_specs
 from ..graph.writer import save_program
 from ..report.progress import get_logger
-from ..scratch import scratch_folder
 from ..aware.job import ExportedModel, export_quantized, quant_aware_prepare
 from ..aware.layers import quantized_layers
 from .modes import dynamic_mode
@@ -112,11 +111,7 @@ class MrecgQAT:
 
 
 def _save_float(model, path, specs):
-    reports_of(path)  # makes the folder
-    with scratch_folder() as folder:
-        prefix = os.path.join(folder, "model")
-        save_program(graph_from_layer(model, specs), prefix)
-        place_program(prefix, path)
+    save_program(graph_from_layer(model, specs), path)
     get_logger().info("%s: %s has no quantized layer and is saved in float", path,
                       type(model).__name__)
 
