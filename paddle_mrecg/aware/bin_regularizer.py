@@ -102,14 +102,15 @@ class BinRegularizer:
         if settings.efolds is not None:
             self._lambdas = [plan.lambda_for(settings.efolds, size) for size in self._sizes]
         self._plan, self._done = plan, [0] * len(rows)
-        weak = [(name, plan.efolds(lambda_, size, steps)) for (name, _), lambda_, size
-                in zip(self.layers, self._lambdas, self._sizes)]
-        weak = [(name, n) for name, n in weak if n < WEAK]
+        pulls = sorted((plan.efolds(lambda_, size, steps), name) for (name, _), lambda_, size
+                       in zip(self.layers, self._lambdas, self._sizes))
+        get_logger().info("bin regularization alone will pull the weights of %d layers by %.2g "
+                          "('%s') to %.2g e-folds ('%s')", len(pulls), *pulls[0], *pulls[-1])
+        weak = sum(n < WEAK for n, _ in pulls)
         if weak:
-            name, least = min(weak, key=lambda item: item[1])
-            get_logger().warning("bin regularization will hardly act in %d of %d layers: %.2g "
-                                 "e-folds in '%s'; set BinRegularization.efolds: 2, or train "
-                                 "longer", len(weak), len(rows), least, name)
+            get_logger().warning("bin regularization will hardly act in %d of %d layers (less than "
+                                 "%g e-folds); set BinRegularization.efolds: 2, or train longer",
+                                 weak, len(pulls), WEAK)
 
     @property
     def active(self) -> bool:

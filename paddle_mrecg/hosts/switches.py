@@ -3,6 +3,7 @@
 passed on to their schedules.
 """
 import functools
+import statistics
 from typing import Callable, Dict, List, Optional, Set
 
 from ..config.aware import TRAINING_SECTIONS
@@ -53,8 +54,8 @@ class Switches:
                         / sum(row["weights"] for row in rows))
                 state = "on" if penalty.bins.phase.regularize else "off"
                 get_logger().info("epoch %d of %d: bin regularization is %s; %.1f %% of the "
-                                  "weights lie within a tenth of a step of their level", epoch + 1,
-                                  epochs, state, 100 * near)
+                                  "weights lie within a tenth of a step of their level%s",
+                                  epoch + 1, epochs, state, 100 * near, _efolds_so_far(rows))
 
     def plan(self, optimizer, steps: int, steps_per_lr: int = 1):
         """How the host is going to train, told before its first step; see ``Penalty.plan``.
@@ -181,6 +182,14 @@ class Switches:
         """
         if self.strategies.training is not None:
             raise ConfigError(why)
+
+
+def _efolds_so_far(rows: List[Dict]) -> str:
+    """Of the layers' medians; empty where the training could not be planned."""
+    pairs = [(row["predicted_efolds"], row["measured_efolds"])
+             for row in rows if "predicted_efolds" in row]
+    return ("; e-folds so far, median of the layers: predicted %.2g, measured %.2g" % tuple(
+        statistics.median(side) for side in zip(*pairs)) if pairs else "")
 
 
 def _is_first_process() -> bool:

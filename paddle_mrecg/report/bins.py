@@ -20,8 +20,8 @@ from .pictures import DPI, GREY, TEXT, TITLE, save_figure
 from .vdl import VisualDLWriter
 
 BIN_COLUMNS = ("epoch", "layer", "bits", "weights", "occupied", "mean_error", "variance", "near",
-               "mse", "loss")
-SCALARS = BIN_COLUMNS[4:]
+               "mse", "loss", "predicted_efolds", "measured_efolds")
+SCALARS = BIN_COLUMNS[4:]  # the last two only where the training was planned
 COLUMNS_PER_STEP = 20
 MOST_LEVELS_SHOWN = 16
 MOST_RIDGES, RIDGE = 9, 0.92  # RIDGE: height, of the space between two
@@ -110,7 +110,7 @@ class BinHistory:
         self._save()
         if board is not None:
             for row in rows:
-                for key in SCALARS:
+                for key in [key for key in SCALARS if key in row]:
                     board.scalar(f"bins_{key}/{row['layer']}", row[key], epoch)
 
     def panel(self, layer: str, label: Optional[str] = None) -> "BinPanel":
@@ -135,7 +135,8 @@ class BinHistory:
         names, text, data = list(self._counts), io.StringIO(), io.BytesIO()
         writer = csv.DictWriter(text, BIN_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: csv_cell(row[key]) for key in BIN_COLUMNS} for row in self.rows)
+        writer.writerows({key: csv_cell(row.get(key, "")) for key in BIN_COLUMNS}
+                         for row in self.rows)
         header = dict(rows=self.rows, ranges=self._ranges, layers=names,
                       epochs=[list(self._counts[n]) for n in names])
         np.savez(data, header=np.frombuffer(json.dumps(plain(header)).encode(), np.uint8),

@@ -7,6 +7,8 @@ import pytest
 from paddle_mrecg.aware.bin_regularizer import BinRegularizer
 from paddle_mrecg.config.aware import BinRegularization
 from paddle_mrecg.errors import ConfigError
+from paddle_mrecg.report.bins import BinHistory
+from paddle_mrecg.report.progress import get_logger
 
 
 def test_efolds_give_every_layer_the_same_pull(make_layer, make_quanter):
@@ -38,3 +40,25 @@ def test_efolds_need_an_optimizer_that_follows_gradients(make_layer, make_quante
     bins = BinRegularizer([("a", layer)], BinRegularization(efolds=1.0, schedule="S1"))
     with pytest.raises(ConfigError, match="cannot be planned for Adam"):
         bins.plan(paddle.optimizer.Adam(parameters=[layer.weight]), 10)
+
+
+def test_the_pull_is_foretold_and_a_weak_one_is_a_warning(make_layer, make_quanter, caplog,
+                                                          tmp_path):
+    """A lambda that closes a small layer does nothing in a large one."""
+    layers = [(name, make_layer(np.resize(np.float32([-1.1, 0.1, 1.1]), count),
+                                make_quanter(1.0, 2))) for name, count in (("a", 3), ("b", 3000))]
+    bins = BinRegularizer(layers, BinRegularization(lambda_=1.0, schedule="S1"))
+    sgd = paddle.optimizer.SGD(0.01, [layer.weight for _, layer in layers])
+    get_logger().addHandler(caplog.handler)
+    try:
+        bins.plan(sgd, 100)  # 2 lambda rate steps / V, with bins of 1 and of 1,000 weights
+    finally:
+        get_logger().removeHandler(caplog.handler)
+    said = [record.getMessage() for record in caplog.records]
+    assert any("by 0.002 ('b') to 2 e-folds ('a')" in text for text in said)
+    assert any("hardly act in 1 of 2 layers (less than 0.3 e-folds)" in text for text in said)
+    history = BinHistory(str(tmp_path))
+    bins.on_epoch(1, 2)
+    history.add(1, bins.statistics(), layers)
+    text = (tmp_path / "bins.csv").read_text(encoding="utf-8").splitlines()
+    assert text[0].endswith("predicted_efolds,measured_efolds") and text[1].endswith(",1,0")

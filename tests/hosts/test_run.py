@@ -158,8 +158,11 @@ def test_accumulated_gradients_are_divided(host, monkeypatch):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_efolds_are_planned_from_the_hosts_own_optimizer_and_epochs(name, host, monkeypatch):
+def test_efolds_are_planned_from_the_hosts_own_optimizer_and_epochs(name, host, monkeypatch,
+                                                                    caplog):
     from paddle_mrecg.hosts import switches
+    from paddle_mrecg.report.progress import get_logger
+    monkeypatch.setattr(get_logger(), "handlers", [*get_logger().handlers, caplog.handler])
     made = []
     original = switches.Switches.__init__
     monkeypatch.setattr(switches.Switches, "__init__",
@@ -170,6 +173,9 @@ def test_efolds_are_planned_from_the_hosts_own_optimizer_and_epochs(name, host, 
                 *arguments) == 0
     rows = made[0]._models[0].penalty.statistics()
     assert [row["predicted_efolds"] for row in rows] == pytest.approx([1.5] * len(rows))
+    said = [record.getMessage() for record in caplog.records]
+    assert any("e-folds so far, median of the layers: predicted 0, measured 0" in text
+               for text in said)
 
 
 def test_the_loss_scale_of_mixed_precision_is_followed():
