@@ -26,7 +26,7 @@ def for_lite(graph: Graph, target: str) -> List[str]:
     Returns:
         list[str]: what was done, a sentence each.
     """
-    steps = [scales_in_place, share_scales, store_int8, scale_per_channel]
+    steps = [scales_in_place, share_scales, store_int8, scale_per_channel, complete_swish]
     steps += [split_hard_swish, float_where_wrong] if target == "x86" else []
     return [text for text in (step(graph) for step in steps) if text]
 
@@ -128,6 +128,16 @@ def _channel_axis(dequantize: Op, graph: Graph) -> int:
     if kinds <= {"conv2d", "depthwise_conv2d"}:
         return 0
     return 1 if kinds <= set(WEIGHT_SLOTS) else 0
+
+
+def complete_swish(graph: Graph) -> str:
+    """``beta``, which newer Paddles leave out where it is 1: else opt for ARM dies of a missing
+    attribute.
+    """
+    chosen = [op for op in graph.ops if op.type == "swish" and "beta" not in op.attrs]
+    for op in chosen:
+        op.attrs["beta"] = 1.0
+    return f"{len(chosen)} swish say their beta" if chosen else ""
 
 
 def split_hard_swish(graph: Graph) -> str:

@@ -10,9 +10,9 @@ from paddle_mrecg.errors import ModelError
 from paddle_mrecg.deploy.lite.arm import (apply_mobile_rules, avoid_lowest_code,
                                           clip_low_bit_activations)
 from paddle_mrecg.deploy.predictor import Predictor
-from paddle_mrecg.deploy.rewrites import (float_where_wrong, for_lite, scale_per_channel,
-                                          scales_in_place, share_scales, split_hard_swish,
-                                          store_int8, weight_dequantizers)
+from paddle_mrecg.deploy.rewrites import (complete_swish, float_where_wrong, for_lite,
+                                          scale_per_channel, scales_in_place, share_scales,
+                                          split_hard_swish, store_int8, weight_dequantizers)
 from paddle_mrecg.graph.graph import Op, TensorInfo, ops_behind
 from paddle_mrecg.graph.writer import save_program
 
@@ -176,3 +176,17 @@ def test_fake_quantizers_write_their_scale_where_they_read_it():
     assert scales_in_place(graph).startswith("2 ")
     assert graph.ops[0].outputs["OutScale"] == ["s"]
     assert graph.params[graph.ops[1].output("OutScale")].tolist() == [3.0, 0.5]
+
+
+@pytest.mark.parametrize("target", ["arm", "x86"])
+def test_swish_says_its_beta(target):
+    """PP-OCRv3's recognizer, which Paddle 2.6 exports without it."""
+    graph = tiny_quantized()
+    graph.ops.append(Op("swish", {"X": ["probability"]}, {"Out": ["swished"]}, {}))
+    graph.tensors["swished"] = TensorInfo("swished", graph.tensors["probability"].shape)
+    graph.outputs = ["swished"]
+    before = simulate(graph, FEED, graph.outputs)["swished"]
+    assert "1 swish say their beta" in for_lite(graph, target)
+    swish, = (op for op in graph.ops if op.type == "swish")
+    assert swish.attrs["beta"] == 1.0 and complete_swish(graph) == ""
+    np.testing.assert_allclose(simulate(graph, FEED, graph.outputs)["swished"], before, atol=1e-6)
