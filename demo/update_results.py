@@ -38,6 +38,7 @@ TABLES = {  # name -> (folder of cells or file, its table)
     "kills": ("results/kills.json", "demo.robustness:kills"),
     "fuzz": ("results/fuzz.json", "demo.robustness:fuzz"),
     "memory": ("results/memory.json", "demo.robustness:memory"),
+    "hosts/trials": ("hosts/results/hosts", "demo.hosts.try_hosts:table"),
     "memory_slim": ("results/memory_slim.json", "demo.robustness:memory_slim"),
 }
 YAML_BLOCK = re.compile(r"(^# result: (?P<name>\S+)(?P<where>[^\n]*)\n)((?:^#   [^\n]*\n)*)",
