@@ -13,22 +13,26 @@ class InputStatistics:
     Attributes:
         largest(array): ``[channels]``, largest magnitude.
         power(array): ``[channels]``, mean square.
+        count(int): values of a channel.
     """
 
     largest: np.ndarray
     power: np.ndarray
+    count: int
 
     @classmethod
     def of(cls, values: np.ndarray) -> "InputStatistics":
         """From ``[N, C, H, W]``, or ``[..., C]`` of a matrix product."""
         axis = 1 if values.ndim == 4 else values.ndim - 1
         others = tuple(k for k in range(values.ndim) if k != axis)
-        return cls(np.abs(values).max(others), np.square(values, dtype=np.float64).mean(others))
+        return cls(np.abs(values).max(others), np.square(values, dtype=np.float64).mean(others),
+                   values.size // values.shape[axis])
 
     def merged(self, other: "InputStatistics") -> "InputStatistics":
-        """Of both, of equally many values each."""
+        """Of both."""
+        count = self.count + other.count
         return InputStatistics(np.maximum(self.largest, other.largest),
-                               (self.power + other.power) / 2)
+                               (self.count * self.power + other.count * other.power) / count, count)
 
 
 def input_statistics(values: Mapping[str, np.ndarray],
