@@ -13,6 +13,7 @@ from .sensitivity import LayerEffect
 
 OUTLIER = 8.0  # largest channel over the median one, from which on it sets the step for all
 TAIL = 20.0  # largest value over the standard deviation; of a normal distribution it is 4 to 5
+FINE_BITS = 8  # of what had too few
 COARSE_WEIGHT = 0.01  # rounding noise of a weight over its power, about that of 5 bits
 
 
@@ -73,8 +74,8 @@ def _activation_cause(effect: LayerEffect, encoding: Encoding, found: InputStati
     if spread > TAIL:
         return (f"range: the largest input is {spread:.0f} times the typical one",
                 "activation_observer: percentile, or " + keep)
-    if effect.activation_bits < 8:
-        return (f"few levels: {effect.activation_bits}-bit input", "activation_bits: 8")
+    if effect.activation_bits < FINE_BITS:
+        return (f"few levels: {effect.activation_bits}-bit input", f"activation_bits: {FINE_BITS}")
     return ("the output depends strongly on this input", keep)
 
 
@@ -87,7 +88,7 @@ def _weight_cause(effect: LayerEffect, graph: Graph, state: NetworkState):
     largest = np.abs(rows).max(1)
     ratio = float(largest.max() / max(float(np.median(largest)), 1e-30))
     spread = float((largest / np.maximum(rows.std(1), 1e-30)).max())
-    finer = (f"weight_bits: {min(8, effect.weight_bits + 2)}" if effect.weight_bits < 8
+    finer = (f"weight_bits: {FINE_BITS}" if effect.weight_bits < FINE_BITS
              else "keep the layer float (skip)")
     if axis is None and ratio > OUTLIER:
         return (f"unequal weight channels: the largest is {ratio:.0f} times the median",

@@ -10,7 +10,7 @@ import yaml
 
 from ..errors import OutputError
 from ..files import csv_cell, write_json, write_text
-from .causes import ranking, worst_layers
+from .causes import FINE_BITS, ranking, worst_layers
 from .picture import sensitivity_picture
 from .sensitivity import PARTS, LayerEffect
 
@@ -134,10 +134,10 @@ def raised(effects: Sequence[LayerEffect]) -> Dict[str, List]:
     finer, skipped = [], []
     for effect in effects:
         by_weight = effect.on["weights"] >= effect.on["activations"]
-        if by_weight and effect.weight_bits < 8:
-            finer.append(dict(pattern=literal(effect.weight), weight_bits=8))
-        elif not by_weight and effect.activation_bits < 8:
-            finer.append(dict(pattern=literal(effect.weight), activation_bits=8))
+        if by_weight and effect.weight_bits < FINE_BITS:
+            finer.append(dict(pattern=literal(effect.weight), weight_bits=FINE_BITS))
+        elif not by_weight and effect.activation_bits < FINE_BITS:
+            finer.append(dict(pattern=literal(effect.weight), activation_bits=FINE_BITS))
         else:
             skipped.append(literal(effect.weight))
     return {**({"overrides": finer} if finer else {}), **({"skip": skipped} if skipped else {})}

@@ -4,21 +4,21 @@ import contextlib
 import copy
 import os
 import time
-from typing import Callable, Dict, Sequence, Tuple
+from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..compat import seed_everything, tune_cpu
 from ..config import Config
 from ..config.dialect.post import accept_ptq_config
-from ..config.io import load_config
+from ..config.io import load_config, save_config
 from ..data import collect_samples, open_loader
 from ..data.evaluation import make_evaluator, scores_of
 from ..data.hooks import refuse_foreign_hooks
 from ..deploy.predictor import scored_program
 from ..errors import ConfigError
 from ..graph.writer import save_program
-from ..post.expected_time import ExpectedTime, tell_time
+from ..post.expected_time import ExpectedTime, leave_unsaid
 from ..post.network_state import NetworkState
 from ..post.prepare import Prepared, prepare, read_model
 from ..post.program import qdq_graph
@@ -26,7 +26,7 @@ from ..post.scheme import Scheme
 from ..report.page.html import write_page
 from ..report.progress import Progress, duration, get_logger, rough_duration
 from ..scratch import scratch_folder
-from . import RANKING_SAMPLES
+from . import FEWEST_SAMPLES, RANKING_SAMPLES, RANKING_VALUES
 from .causes import explain_effects
 from .findings import Findings
 from .isolated import isolated_rounding
@@ -38,7 +38,7 @@ CALIBRATION = 32  # samples that grids and roundings come from
 
 
 def analyze(model=None, data_loader=None, config=None, save_dir: str = None,
-            evaluator: Callable = None, samples: int = RANKING_SAMPLES) -> Findings:
+            evaluator: Callable = None, samples: Optional[int] = None) -> Findings:
     """Measure what every layer's quantization does to the network's output.
 
     Every layer is quantized alone, and left float alone: weights, activations, both. The network
@@ -50,12 +50,12 @@ def analyze(model=None, data_loader=None, config=None, save_dir: str = None,
         data_loader(iterable, optional): batches of inputs. Default: the ``Data`` section.
         config(str|dict|Config, optional): bits, observers and what to skip, as for
             ``quant_post_mrecg``; reconstruction is not run. Default: all defaults.
-        save_dir(str, optional): where sensitivity.csv, .json, .png, suggested.yaml and
-            report.html go.
-            Default: None, nothing is written.
+        save_dir(str, optional): where sensitivity.csv, .json, .png, suggested.yaml,
+            resolved_config.yaml and report.html go. Default: None, nothing is written.
         evaluator(callable, optional): ``evaluator(predict) -> {metric: value}``; run once for the
             float network and once for every layer. Default: None, no metric.
-        samples(int, optional): inputs on which errors are measured. Default: 8.
+        samples(int, optional): inputs on which errors are measured. Default: 8, fewer of large
+            images.
 
     Returns:
         Findings: the layers, ranked, with causes and suggestions.
@@ -66,13 +66,13 @@ def analyze(model=None, data_loader=None, config=None, save_dir: str = None,
     path, config = config, load_config(accept_ptq_config(config))
     if isinstance(path, (str, os.PathLike)):
         refuse_foreign_hooks(config, path)
-    if samples < 1:
+    if samples is not None and samples < 1:
         raise ConfigError(f"samples is {samples}: give at least 1")
     tune_cpu(bool(config.global_.tune_cpu))
     seed_everything(config.global_.seed)
     begin = time.perf_counter()
     prepared, measured = prepare_to_measure(model, data_loader, config, samples,
-                                            _time_teller(samples, evaluator))
+                                            _time_teller(evaluator))
     with contextlib.closing(prepared.network.store):
         alone = isolated_rounding(prepared)
         findings = _measure(prepared, alone, measured)
@@ -81,7 +81,10 @@ def analyze(model=None, data_loader=None, config=None, save_dir: str = None,
     findings.seconds = time.perf_counter() - begin
     if save_dir:
         findings.save(save_dir)
-        write_page(os.path.join(save_dir, "report.html"), lambda: findings_page(findings, config))
+        recipe = os.path.join(save_dir, "resolved_config.yaml")
+        save_config(config, recipe)
+        write_page(os.path.join(save_dir, "report.html"),
+                   lambda: findings_page(findings, config, recipe))
     return findings
 
 
@@ -98,9 +101,9 @@ def evaluator_of(config: Config):
     return evaluator
 
 
-def _time_teller(samples: int, evaluator: Callable) -> Callable[[ExpectedTime], None]:
-    """Logs what an analysis will take."""
-    def tell(expected: ExpectedTime):
+def _time_teller(evaluator: Callable) -> Callable[[ExpectedTime, int], None]:
+    """Logs what an analysis of so many samples will take."""
+    def tell(expected: ExpectedTime, samples: int):
         seconds = expected.untrained + expected.layers * LAYER_PASSES * samples * expected.forward
         get_logger().info("time: about %s on this machine for %d layers%s",
                           rough_duration(seconds), expected.layers,
@@ -108,33 +111,41 @@ def _time_teller(samples: int, evaluator: Callable) -> Callable[[ExpectedTime], 
     return tell
 
 
-def prepare_to_measure(model, data_loader, config: Config, samples: int,
-                       say_time: Callable = tell_time) -> Tuple[Prepared, Dict[str, np.ndarray]]:
+def ranking_samples(found: Mapping[str, np.ndarray]) -> int:
+    """On how many of the inputs a ranking is measured."""
+    values = sum(int(np.prod(v.shape[1:])) for v in found.values())
+    return max(FEWEST_SAMPLES, min(RANKING_SAMPLES, RANKING_VALUES // values))
+
+
+def prepare_to_measure(model, data_loader, config: Config, samples: Optional[int] = None,
+                       say_time: Callable = leave_unsaid) -> Tuple[Prepared, Dict]:
     """A job without reconstruction, and inputs that it has not seen.
 
     Args:
         model, data_loader: see ``analyze``.
         config(Config): not changed.
-        samples(int): inputs to keep apart; where there are fewer than twice as many, all serve
-            both purposes.
-        say_time(callable, optional): see ``post.prepare``.
+        samples(int, optional): inputs to keep apart; where there are fewer than twice as many, all
+            serve both purposes. Default: ``ranking_samples``.
+        say_time(callable, optional): told what the job will take, and the number of inputs apart.
+            Default: says nothing.
 
     Returns:
         tuple: the prepared job, and input name -> ``[samples, ...]``.
     """
     config = copy.deepcopy(config)
     config.mrecg.granularity, config.mrecg.num_iters, config.data.views = "layer", 0, 1
-    config.data.num_samples = min(config.data.num_samples, CALIBRATION + samples)
+    config.data.num_samples = min(config.data.num_samples,
+                                  CALIBRATION + (samples or RANKING_SAMPLES))
     graph = read_model(model, config)
     inputs = [graph.tensors[n] for n in graph.inputs]
     loader = (open_loader(config.data, inputs, config.global_.seed) if data_loader is None
               else data_loader)
     found = collect_samples(loader, inputs, config.data.num_samples)
-    count = len(next(iter(found.values())))
+    samples, count = samples or ranking_samples(found), len(next(iter(found.values())))
     rest = count - samples if count >= 2 * samples else count
     measured = {n: v[-samples:] for n, v in found.items()}
     return prepare(graph, {n: v[:rest] for n, v in found.items()}, config,
-                   say_time=say_time), measured
+                   say_time=lambda expected: say_time(expected, samples)), measured
 
 
 def _measure(prepared: Prepared, alone, measured) -> Findings:
@@ -142,8 +153,7 @@ def _measure(prepared: Prepared, alone, measured) -> Findings:
     count = len(next(iter(measured.values())))
     get_logger().info("sensitivity: %d layers, 6 runs each on %d samples, will take about %s",
                       len(sensitivity.layers), count, duration(sensitivity.seconds()))
-    passes = -(-count // sensitivity.chunk)
-    with Progress("Sensitivity", len(sensitivity.layers) * passes, "layer") as bar:
+    with sensitivity.progress() as bar:
         layers = sensitivity.measure(bar.update)
     explain_effects(layers, prepared.graph, alone, sensitivity.inputs)
     return Findings(layers, sensitivity.whole, sensitivity.outputs, count)

@@ -20,12 +20,13 @@ from .sensitivity import LayerEffect
 MOST_NAMES = 4  # layers of a sentence
 
 
-def findings_page(findings: Findings, config: Config) -> str:
+def findings_page(findings: Findings, config: Config, recipe: str) -> str:
     """What ``analyze`` found.
 
     Args:
         findings(Findings): measured.
         config(Config): of the job that was analyzed.
+        recipe(str): the same as a file.
     """
     report, metrics = _report_of(config), list(findings.float_metric)
     effects, whole = findings.ranked(), f"{100 * findings.whole:.3g}"
@@ -49,7 +50,8 @@ def findings_page(findings: Findings, config: Config) -> str:
                    lines=findings.yaml_lines(), lines_text="an_lines",
                    done=_facts(report, ("samples", str(findings.samples)),
                                ("outputs", listed(findings.outputs, MOST_NAMES))),
-                   command="paddle-mrecg analyze --config my.yaml")
+                   command=f"paddle-mrecg analyze --config {recipe} --samples {findings.samples}"
+                           + (" --metric" if metrics else ""))
 
 
 def auto_page(result: AutoResult, goal: Goal, effects: Sequence[LayerEffect],

@@ -18,10 +18,9 @@ from ..config.io import config_to_dict, load_config, save_config
 from ..data.evaluation import make_evaluator
 from ..data.hooks import refuse_foreign_hooks
 from ..errors import ConfigError, OutputError
-from ..post.expected_time import leave_unsaid
 from ..report.page.html import write_page
 from ..report.progress import Progress, get_logger, rough_duration
-from . import RANKING_SAMPLES, TRIES
+from . import TRIES
 from .allocate import BITS, allocate, average_bits, error_curves
 from .findings import literal, raised
 from .goal import AutoResult, Goal
@@ -208,11 +207,9 @@ class Search:
     def _ranking(self) -> List[Dict]:
         """Layers by the error that each makes alone, worst first."""
         prepared, samples = prepare_to_measure(
-            self.bench.graph, self.bench.samples, self.bench.job(self.best.settings),
-            RANKING_SAMPLES, leave_unsaid)
+            self.bench.graph, self.bench.samples, self.bench.job(self.best.settings))
         sensitivity = Sensitivity(prepared.network, isolated_rounding(prepared), samples)
-        passes = -(-RANKING_SAMPLES // sensitivity.chunk)
-        with Progress("Sensitivity", len(sensitivity.layers) * passes, "layer") as bar:
+        with sensitivity.progress() as bar:
             layers = sensitivity.measure(bar.update)
         prepared.network.store.close()
         return [dataclasses.asdict(e)
@@ -227,7 +224,7 @@ class Search:
 
     def _bits(self) -> Dict[str, int]:
         prepared, samples = prepare_to_measure(self.bench.graph, self.bench.samples,
-                                               self.bench.config, RANKING_SAMPLES, leave_unsaid)
+                                               self.bench.config)
         with Progress("Error per bit", None, "layer") as bar:
             curves = error_curves(prepared, samples, bar.update)
         prepared.network.store.close()

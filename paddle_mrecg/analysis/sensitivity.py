@@ -21,6 +21,7 @@ from ..post.scheme import Scheme
 from ..post.sums import Powers
 from ..post.unit_runner import UnitRunner
 from ..post.walk import Network
+from ..report.progress import Progress
 from .inputs import InputStatistics, input_statistics
 from .rerun import Rerunner
 
@@ -105,6 +106,12 @@ class Sensitivity:
         """Samples per pass."""
         values = sum(v[0].size for v in self.samples.values())
         return max(1, min(PASS_SAMPLES, CHUNK_VALUES // values))
+
+    def progress(self) -> Progress:
+        """The bar that ``measure`` moves."""
+        passes = -(-len(next(iter(self.samples.values()))) // self.chunk)
+        return Progress("Sensitivity", len(self.layers) * passes,
+                        "layer" if passes == 1 else "layer pass")
 
     def seconds(self) -> float:
         """How long ``measure`` will take, from one pass of both networks over the first samples.

@@ -2,7 +2,7 @@
 """The subcommands ``analyze``, which layers cost the accuracy, and ``auto``, what to do."""
 import sys
 
-from ..analysis import RANKING_SAMPLES, TRIES
+from ..analysis import FEWEST_SAMPLES, RANKING_SAMPLES, TRIES
 from ..compat import import_paddle
 from ..errors import ConfigError
 from .commands import DIFFERENT, OK, add_command, config_arguments
@@ -16,8 +16,8 @@ of the config also scores the network with each layer alone quantized, which tak
 per layer. How long it will take is said before it starts.
 
 Prints the worst layers with cause and cure, and lines to paste into the config; writes
-sensitivity.csv (all layers), sensitivity.json, sensitivity.png, suggested.yaml and report.html, one
-page in English and Chinese that shows all of it.
+sensitivity.csv (all layers), sensitivity.json, sensitivity.png, suggested.yaml, report.html, one
+page in English and Chinese that shows all of it, and resolved_config.yaml, the settings.
 
 examples:
   paddle-mrecg analyze inference_model images
@@ -101,8 +101,9 @@ def add_commands(commands) -> None:
     """Add the two subcommands to the parser of ``paddle-mrecg``."""
     command = add_command(commands, "analyze", analyze_command, ANALYZE)
     config_arguments(command)
-    command.add_argument("--samples", type=int, default=RANKING_SAMPLES, metavar="N",
-                         help="inputs on which errors are measured (default %(default)s)")
+    command.add_argument("--samples", type=int, metavar="N",
+                         help=f"inputs on which errors are measured (default {RANKING_SAMPLES}, "
+                              f"fewer of large images, at least {FEWEST_SAMPLES})")
     command.add_argument("--metric", action="store_true",
                          help="score every layer with the config's evaluator too")
     command.add_argument("--output", metavar="DIR",

@@ -86,7 +86,7 @@ def tell_time(expected: ExpectedTime):
         get_logger().warning(expected.warning())
 
 
-def leave_unsaid(expected: ExpectedTime):
+def leave_unsaid(*_):
     """For a job whose time was said as part of a longer one's."""
 
 

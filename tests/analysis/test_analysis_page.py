@@ -20,7 +20,7 @@ def effect(k, cause="few levels: rounding is 1.2 % noise in the weight"):
     return LayerEffect(f"conv<{k}>.w", f"x{k}", [f"y{k}"], "conv2d", 4, 8, 100,
                        dict(weights=0.02 / (k + 1), activations=0.01, both=0.03 / (k + 1)),
                        dict(weights=0.2, activations=0.2, both=0.25 - 0.02 / (k + 1)),
-                       {"top1": 0.7 - 0.1 / (k + 1)}, cause, "weight_bits: 6")
+                       {"top1": 0.7 - 0.1 / (k + 1)}, cause, "weight_bits: 8")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def tries():
 
 
 def test_the_page_of_analyze_ranks_all_layers_and_has_the_lines(findings):
-    text = findings_page(findings, CONFIG)
+    text = findings_page(findings, CONFIG, "out/resolved_config.yaml")
     parsed = Parsed(text)
     summary = parsed.text("en", "summary")
     for part in ("lcnet: 25 layers at W4A8", "on 8 inputs", "in 83 s", "by 25 % of its variance",
@@ -49,8 +49,9 @@ def test_the_page_of_analyze_ranks_all_layers_and_has_the_lines(findings):
     rows = re.findall(r'<th scope="row">(conv&lt;\d+&gt;\.w)<br>.*?</th><td>([^<]*)</td>', text)
     assert [name for name, _ in rows] == [f"conv&lt;{k}&gt;.w" for k in range(25)]
     assert rows[0][1] == "3 %" and "The other 5 layers" in text
-    assert "取整给权重带来 1.2 % 的噪声" in text and "weight_bits: 6" in text
+    assert "取整给权重带来 1.2 % 的噪声" in text and "weight_bits: 8" in text
     assert findings.yaml_lines().splitlines()[0] in text
+    assert "analyze --config out/resolved_config.yaml --samples 8 --metric<" in text
     pictures = [a for t, a in parsed.elements if t == "svg" and a.get("role") == "img"]
     assert len(pictures) == 1 and pictures[0]["aria-labelledby"] == "along"
 
@@ -83,7 +84,7 @@ def test_a_goal_that_was_missed_is_said(tries):
 
 def test_nothing_is_loaded_and_links_have_ends(findings, tries):
     result = AutoResult(tries[2], True, tries, "out", "recipe.yaml", "top1")
-    for text in (findings_page(findings, CONFIG),
+    for text in (findings_page(findings, CONFIG, "out/resolved_config.yaml"),
                  auto_page(result, Goal(max_drop=1.0), findings.ranked(), CONFIG)):
         elements = Parsed(text).elements
         ids = [a["id"] for _, a in elements if "id" in a]

@@ -6,7 +6,7 @@ import pytest
 import paddle_mrecg
 from paddle_mrecg.analysis.causes import ranking, worst_layers
 from paddle_mrecg.analysis.isolated import isolated_rounding
-from paddle_mrecg.analysis.job import only_layers, prepare_to_measure
+from paddle_mrecg.analysis.job import only_layers, prepare_to_measure, ranking_samples
 from paddle_mrecg.analysis.rerun import Rerunner
 from paddle_mrecg.analysis.sensitivity import (LayerEffect, Sensitivity, measured_outputs,
                                                without_layer)
@@ -122,6 +122,15 @@ def test_few_samples_serve_both_purposes_and_many_are_kept_apart():
     assert not (kept["image"][:, None] == prepared.network.samples["image"]).all((2, 3, 4)).any()
     prepared, kept = prepare_to_measure(tiny_graph(), tiny_samples(5), config, 4)
     assert len(kept["image"]) == 4 and len(prepared.network.samples["image"]) == 5
+    assert len(prepare_to_measure(tiny_graph(), tiny_samples(20), config)[1]["image"]) == 8
+
+
+@pytest.mark.parametrize("size, count", [(32, 8), (224, 8), (416, 4), (640, 2), (1280, 2)])
+def test_large_images_are_ranked_on_fewer(size, count):
+    image = np.broadcast_to(np.float32(0), (40, 3, size, size))
+    assert ranking_samples({"image": image}) == count
+    scaled = {"image": image, "scale": np.ones((40, 2), np.float32)}
+    assert ranking_samples(scaled) == count
 
 
 def test_worst_are_the_fewest_that_make_up_the_share():
@@ -144,8 +153,10 @@ def test_analyze_ranks_scores_and_writes(model_dir, tmp_path):  # noqa: F811
     assert all(set(e.metric) == {"spread"} for e in found.layers)
     assert len({e.metric["spread"] for e in found.layers}) == 5  # each layer its own program
     assert (sorted(p.name for p in (tmp_path / "out").iterdir())
-            == ["report.html", "sensitivity.csv", "sensitivity.json", "sensitivity.png",
-                "suggested.yaml"])
+            == ["report.html", "resolved_config.yaml", "sensitivity.csv", "sensitivity.json",
+                "sensitivity.png", "suggested.yaml"])
+    written = load_config(str(tmp_path / "out" / "resolved_config.yaml"))
+    assert written.quant_post.weight_bits == settings()["QuantPost"]["weight_bits"]
     rows = (tmp_path / "out" / "sensitivity.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0].startswith("rank,layer,op,weight_bits") and "spread" in rows[0]
     assert [r.split(",")[1] for r in rows[1:]] == [e.weight for e in found.ranked()]
@@ -153,6 +164,7 @@ def test_analyze_ranks_scores_and_writes(model_dir, tmp_path):  # noqa: F811
     named = [o.pattern for o in pasted.quant_post.overrides] + pasted.quant_post.skip
     assert named and named == [e.weight for e in found.suggested()]
     assert all(o.weight_bits == 8 for o in pasted.quant_post.overrides)
+    assert {e.suggestion for e in found.suggested()} == {"weight_bits: 8"}  # as advised in words
     assert not pasted.quant_post.skip  # at 3 bits it is the weights that hurt
 
 
