@@ -7,8 +7,8 @@ than PaddleSlim's own analysis keeps float?
     python demo/compare_analysis.py --table                          # of the cells that exist
 
 ``ranking``: every layer alone is quantized, rounded to nearest, without corrected biases; the
-errors of the network's output on 8 samples are correlated with what the metric loses on the scored
-samples (Spearman).
+errors of the network's output on a few samples are correlated with what the metric loses on the
+scored ones (Spearman).
 
 ``slim``: the same programs go PaddleSlim's way, as its ``Analysis`` does (``metric_error_analyse``,
 ``get_target_quant_model``): layers by the metric that each alone costs, which the cell of
@@ -43,13 +43,12 @@ from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
 
 CELLS = ROOT / "demo" / "results" / "analysis_cells"
 SAMPLES = {  # model -> (calibration samples, evaluation samples)
-    "MobileNetV1": (48, 325), "PP-LCNetV2": (48, 325), "PP-OCRv4 rec": (48, 300),
-    "PP-OCRv4 det": (16, 32), "PicoDet-416": (24, 64), "Yolo-Fastest-xl": (48, 128),
+    "MobileNetV1": (48, 325), "PP-LCNetV2": (48, 325), "PP-OCRv4 rec": (48, 200),
+    "PP-OCRv4 det": (16, 24), "PicoDet-416": (24, 48), "Yolo-Fastest-xl": (48, 128),
 }
 BITS = ("W8A8", "W4A8", "W3A8", "W2A8")
 QUESTIONS = ("ranking", "slim", "hand", "auto")
 DROP = 1.0  # points of the metric
-RANKED = 8  # samples of a ranking
 
 
 class TimedEvaluator(Evaluator):
@@ -89,14 +88,13 @@ def measure_ranking(model: str, bits: str):
     feed = batches(work.calibration(SAMPLES[model][0]), work.batch_size)
     evaluator = TimedEvaluator(work, SAMPLES[model][1])
     model_dir, begin = work.model_dir(), time.process_time()
-    found = analyze(model_dir, feed, nearest_job(model, bits), evaluator=evaluator,
-                    samples=RANKED)
+    found = analyze(model_dir, feed, nearest_job(model, bits), evaluator=evaluator)
     score = found.float_metric["score"]
     layers = [dict(weight=e.weight, activation=e.activation, error=e.on["both"],
                    drop=round(score - e.metric["score"], 4)) for e in found.layers]
     pairs = ([e[key] for e in layers] for key in ("error", "drop"))
     return {"analyze": evaluator.first - begin, "float": score,
-            "Spearman": correlation(*pairs)}, dict(layers=layers)
+            "Spearman": correlation(*pairs)}, dict(layers=layers, ranked=found.samples)
 
 
 def kept_of(model: str, bits: str):
@@ -110,7 +108,7 @@ def kept_of(model: str, bits: str):
     run, work = results.load_results(path)["runs"][0], WORKLOADS[model]
     feed = batches(work.calibration(SAMPLES[model][0]), work.batch_size)
     prepared = prepare_to_measure(work.model_dir(), feed,
-                                  load_config(nearest_job(model, bits)), RANKED)[0]
+                                  load_config(nearest_job(model, bits)))[0]
     return Kept(prepared, run["layers"], run["measured"]["float"],
                 Evaluator(work, SAMPLES[model][1]), DROP)
 
@@ -195,18 +193,36 @@ def table(folder: Path = CELLS) -> str:
         key = run["setting"]["model"], run["setting"]["bits"]
         row = rows.setdefault(key, dict(run, measured={}))
         row["measured"].update(run["measured"])
-        row.update({name: run[name] for name in ("layers", "tries") if name in run})
-    lines = ["| model | calibrated on, scored | bits | layers | " + " | ".join(COLUMNS.values())
-             + " |", "|---|---|---|" + "---:|" * (1 + len(COLUMNS))]
+        row.update({name: run[name] for name in ("layers", "ranked", "tries") if name in run})
+    lines = ["| model | calibrated on, ranked on, scored | bits | layers | "
+             + " | ".join(COLUMNS.values()) + " |", "|---|---|---|" + "---:|" * (1 + len(COLUMNS))]
     order = list(SAMPLES)
     for model, bits in sorted(rows, key=lambda key: (order.index(key[0]), key[1])):
         row = rows[model, bits]
         shown = [_shown(row["measured"], name) for name in COLUMNS]
         lines.append(f"| {model}, {row['setting']['metric']} | {row['calibration']}, "
-                     f"{row['samples']} | {bits} | {len(row.get('layers', ())) or '–'} | "
-                     + " | ".join(shown) + " |")
-    return "\n".join([*lines, "", "`python demo/compare_analysis.py`; seconds and minutes of one "
-                      "core; seed 0; " + results.describe_place(results.common_place(cells))])
+                     f"{row.get('ranked', '–')}, {row['samples']} | {bits} | "
+                     f"{len(row.get('layers', ())) or '–'} | " + " | ".join(shown) + " |")
+    place = results.describe_place(results.common_place(cells))
+    return "\n".join([*lines, "", *_noise(rows), "`python demo/compare_analysis.py`; seconds and "
+                      "minutes of one core; seed 0; " + place])
+
+
+def _noise(rows):
+    """How well the metric agrees with itself: what layers lose at few bits, where it shows, against
+    what they lose and what ``analyze`` says at more.
+    """
+    found = []
+    for model in SAMPLES:
+        ranked = [(bits, {e["weight"]: e for e in rows[model, bits]["layers"]})
+                  for bits in BITS if "layers" in rows.get((model, bits), {})]
+        for (more, theirs), (fewer, ours) in zip(ranked, ranked[1:]):
+            drops = [ours[name]["drop"] for name in theirs]
+            own, errors = (correlation([e[key] for e in theirs.values()], drops)
+                           for key in ("drop", "error"))
+            found += [f"{model}: with what layers lose at {fewer} correlate their losses at {more} "
+                      f"by {own:.2f}, the errors of `analyze` at {more} by {errors:.2f}.", ""]
+    return found
 
 
 def _shown(measured, name: str) -> str:
