@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that exist as a whole or not at all."""
+"""Files that exist as a whole or not at all, and those that are not meant."""
 import json
 import math
 import os
@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import PurePath
 from typing import Any, Mapping
 
 from .errors import OutputError
@@ -100,3 +101,13 @@ def write_png(path: str, pixels):
 
 def _png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def is_hidden(path) -> bool:
+    """Whether a relative path leads through what only a system sees: names with a dot in front,
+    ``._name`` that macOS packs next to every file among them, and the folder that it packs them in.
+
+    Args:
+        path(str|Path): relative to the folder that a user named.
+    """
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePath(path).parts)

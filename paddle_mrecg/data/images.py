@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 from ..config import Data
 from ..errors import DataError, listed
+from ..files import is_hidden
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -42,7 +43,8 @@ def list_images(data: Data, labelled: bool = False) -> List[Item]:
     results = {p.parent for p in folder.rglob("report.json")
                if (p.parent / "resolved_config.yaml").is_file()} - {folder}
     items = [Item(p, None) for p in sorted(folder.rglob("*"))
-             if p.suffix.lower() in SUFFIXES and p.is_file() and not _is_picture(p, results)]
+             if p.suffix.lower() in SUFFIXES and not is_hidden(p.relative_to(folder))
+             and p.is_file() and not _is_picture(p, results)]
     if not items:
         raise DataError(f"image_dir '{folder}' holds no image: files ending in "
                         f"{', '.join(SUFFIXES)} are looked for, also in folders below")

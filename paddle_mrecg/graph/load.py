@@ -7,6 +7,7 @@ import numpy as np
 
 from ..compat import op_proto, paddle_version
 from ..errors import ModelError, MrecgError
+from ..files import is_hidden
 from .batch import free_batch
 from .graph import Graph, TensorInfo
 from .pir import read_pir
@@ -141,7 +142,7 @@ def _split_prefix(path):
 
 def _programs(directory, stem) -> List[str]:
     """Program files that ``stem`` (a prefix, a file name, or None for any) may mean."""
-    names = sorted(os.listdir(directory))
+    names = [n for n in sorted(os.listdir(directory)) if not is_hidden(n)]
     if stem is not None:
         names = [n for n in names if n in (stem, *(stem + s for s in _PROGRAM_SUFFIXES))]
         return [n for n in names if os.path.isfile(os.path.join(directory, n))]
@@ -162,7 +163,7 @@ def _find_params(directory, program):
     if os.path.isfile(same):
         return same
     found = [n for n in sorted(os.listdir(directory))
-             if n.endswith(_PARAMS_SUFFIX) or n in _LEGACY_PARAMS]
+             if not is_hidden(n) and (n.endswith(_PARAMS_SUFFIX) or n in _LEGACY_PARAMS)]
     if not found:
         return directory
     return _only(found, "parameter", "params_filename", directory)

@@ -115,6 +115,17 @@ def test_a_folder_is_searched_recursively_by_suffix(folder):
             == ["0.png", "1.png", "3 three.png", "4.bmp", "2.png"])
 
 
+def test_hidden_files_are_not_images(folder):
+    before = list_images(Data(image_dir=str(folder)))
+    for name in ("._0.png", "below/._2.png", ".thumbnails/0.png", "__MACOSX/0.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    assert list_images(Data(image_dir=str(folder))) == before
+    hidden = folder / ".mine"
+    folder.joinpath("below").rename(hidden)  # named by the user, it is meant
+    assert [i.path.name for i in list_images(Data(image_dir=str(hidden)))] == ["2.png"]
+
+
 def test_label_files_of_both_kinds(folder):
     for image_dir in (None, str(folder)):
         items = list_images(Data(image_dir=image_dir, label_file=str(folder / "labels.txt")))

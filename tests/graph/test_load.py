@@ -50,6 +50,14 @@ def test_several_candidates_are_listed(model):
         load_graph(str(model), "other.pdmodel")
 
 
+def test_what_a_mac_packs_next_to_every_file_is_not_a_candidate(model):
+    for name in ("inference.pdmodel", "inference.pdiparams"):
+        (model / f"._{name}").write_bytes(b"\0\5\x16\7")
+    assert load_graph(str(model)).ops
+    (model / "inference.pdiparams").rename(model / "weights.pdiparams")
+    assert load_graph(str(model)).ops
+
+
 def test_other_json_files_do_not_count(model):
     (model / "config.json").write_text('{"a": 1}')
     assert load_graph(str(model)).ops
