@@ -22,6 +22,7 @@ from ..graph.writer import save_program
 from ..post.expected_time import leave_unsaid
 from ..post.job import Result, run_post
 from ..post.prepare import expected_time_of, prepare, read_model
+from ..post.sums import Powers
 from ..post.unit_runner import UnitRunner
 from ..scratch import scratch_folder
 from .sensitivity import measured_outputs
@@ -151,7 +152,8 @@ class Bench:
         values = values_in_program(self.graph, self._outputs, prefix, self.measured)
         shares = []
         for name, target in self._targets.items():
-            target = np.asarray(target, np.float64)
-            power = np.square(target - target.mean()).sum()
-            shares.append(np.square(values[name] - target).sum() / max(power, 1e-300))
+            power = Powers()
+            power.add(target)
+            error = np.square(values[name] - target, dtype=np.float64).sum()
+            shares.append(error / max(power.variation(), np.finfo(np.float64).tiny))
         return float(np.mean(shares))
