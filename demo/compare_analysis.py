@@ -44,7 +44,7 @@ from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
 CELLS = ROOT / "demo" / "results" / "analysis_cells"
 SAMPLES = {  # model -> (calibration samples, evaluation samples)
     "MobileNetV1": (48, 325), "PP-LCNetV2": (48, 325), "PP-OCRv4 rec": (48, 200),
-    "PP-OCRv4 det": (16, 24), "PicoDet-416": (24, 48), "Yolo-Fastest-xl": (48, 128),
+    "PP-OCRv4 det": (16, 24), "PicoDet-416": (24, 32), "Yolo-Fastest-xl": (48, 128),
 }
 BITS = ("W8A8", "W4A8", "W3A8", "W2A8")
 QUESTIONS = ("ranking", "slim", "hand", "auto")
@@ -176,7 +176,7 @@ def measure(setting):
 
 
 COLUMNS = {  # measure -> its column
-    "analyze": "`analyze`, seconds", "Spearman": "Spearman", "float": "float",
+    "analyze": "`analyze`, seconds", "Spearman": "Spearman", "sizes": "of sizes", "float": "float",
     "auto drop": "`auto`: drop", "auto layers": "layers raised", "auto evaluations": "evaluations",
     "auto minutes": "minutes", "slim drop": "PaddleSlim's way: drop", "slim layers": "layers float",
     "slim evaluations": "evaluations", "hand layers": "by hand: layers float",
@@ -196,6 +196,10 @@ def table(folder: Path = CELLS) -> str:
         row.update({name: run[name] for name in ("layers", "ranked", "tries") if name in run})
     lines = ["| model | calibrated on, ranked on, scored | bits | layers | "
              + " | ".join(COLUMNS.values()) + " |", "|---|---|---|" + "---:|" * (1 + len(COLUMNS))]
+    for row in rows.values():
+        if "layers" in row:
+            row["measured"]["sizes"] = correlation(
+                *([abs(e[key]) for e in row["layers"]] for key in ("error", "drop")))
     order = list(SAMPLES)
     for model, bits in sorted(rows, key=lambda key: (order.index(key[0]), key[1])):
         row = rows[model, bits]
@@ -204,8 +208,21 @@ def table(folder: Path = CELLS) -> str:
                      f"{row.get('ranked', '–')}, {row['samples']} | {bits} | "
                      f"{len(row.get('layers', ())) or '–'} | " + " | ".join(shown) + " |")
     place = results.describe_place(results.common_place(cells))
-    return "\n".join([*lines, "", *_noise(rows), "`python demo/compare_analysis.py`; seconds and "
-                      "minutes of one core; seed 0; " + place])
+    return "\n".join([*lines, "", *_gains(rows), *_noise(rows),
+                      "`python demo/compare_analysis.py`; seconds and minutes of one core; seed 0; "
+                      + place])
+
+
+def _gains(rows):
+    """Where a metric gains from errors, a correlation with its losses says little."""
+    found = []
+    for (model, bits), row in rows.items():
+        drops = [e["drop"] for e in row.get("layers", ())]
+        gains = [-drop for drop in drops if drop < 0]
+        if len(gains) > len(drops) / 3:
+            found += [f"{model} at {bits}: {len(gains)} of {len(drops)} layers alone raise the "
+                      f"metric when they are quantized, by up to {max(gains):.2f} points.", ""]
+    return found
 
 
 def _noise(rows):
@@ -227,7 +244,8 @@ def _noise(rows):
 
 def _shown(measured, name: str) -> str:
     unit = "seconds" if name == "analyze" else name.split()[-1]
-    text = results.cell((measured[name], None) if name in measured else None, unit)
+    value = measured.get(name)
+    text = results.cell(None if value is None else (value, None), unit)
     missed = name == "auto drop" and measured.get("reached") == 0
     return f"{text}, not reached" if missed else text
 

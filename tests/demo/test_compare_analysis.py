@@ -24,16 +24,17 @@ def test_a_row_has_the_answers_to_all_questions(tmp_path):
     cell(tmp_path, "auto", {"auto drop": 1.3, "reached": 0.0, "auto layers": 3,
                             "auto evaluations": 16, "auto minutes": 7.4}, tries=[])
     assert compare_analysis.table(tmp_path).splitlines()[2] == (
-        "| MobileNetV1, top-1 | 48, –, 150 | W4A8 | – | – | – | – | 1.30, not reached | 3 | 16 "
+        "| MobileNetV1, top-1 | 48, –, 150 | W4A8 | – | – | – | – | – | 1.30, not reached | 3 | 16 "
         "| 7 | – | – | – | – | – |")
     cell(tmp_path, "ranking", {"analyze": 61.2, "Spearman": 0.934, "float": 78.0},
-         layers=[dict(weight="w")] * 28, ranked=8)
+         ranked=8,
+         layers=[dict(weight="w", error=k, drop=k) for k in range(28)])
     cell(tmp_path, "slim", {"slim drop": 0.7, "slim layers": 20, "slim evaluations": 49})
     cell(tmp_path, "hand", {"hand layers": 22, "hand drop": 0.9, "ranked layers": 9,
                             "ranked drop": 0.8})
     assert compare_analysis.table(tmp_path).splitlines()[2] == (
-        "| MobileNetV1, top-1 | 48, 8, 150 | W4A8 | 28 | 61 | 0.93 | 78.00 | 1.30, not reached | 3 "
-        "| 16 | 7 | 0.70 | 20 | 49 | 22 | 9 |")
+        "| MobileNetV1, top-1 | 48, 8, 150 | W4A8 | 28 | 61 | 0.93 | 1.00 | 78.00 "
+        "| 1.30, not reached | 3 | 16 | 7 | 0.70 | 20 | 49 | 22 | 9 |")
 
 
 def test_the_metrics_noise_is_told_where_two_bits_are_measured(tmp_path):
@@ -46,9 +47,19 @@ def test_the_metrics_noise_is_told_where_two_bits_are_measured(tmp_path):
 
     ranking("W2A8", [10, 20, 30], [1, 2, 3])
     assert "correlate" not in compare_analysis.table(tmp_path)
+    assert "raise the metric" not in compare_analysis.table(tmp_path)
     ranking("W4A8", [0, 2, 1], [0.1, 0.2, 0.3])
     assert ("MobileNetV1: with what layers lose at W2A8 correlate their losses at W4A8 by 0.50, "
             "the errors of `analyze` at W4A8 by 1.00.") in compare_analysis.table(tmp_path)
+
+
+def test_a_metric_that_gains_from_errors_is_told(tmp_path):
+    layers = [dict(weight=str(k), drop=drop, error=k) for k, drop in enumerate([0, -2, 4, -5.25])]
+    cell(tmp_path, "ranking", {"Spearman": -0.4}, layers=layers, ranked=8)
+    found = compare_analysis.table(tmp_path)
+    assert "| -0.40 | 1.00 |" in found
+    assert ("MobileNetV1 at W4A8: 2 of 4 layers alone raise the metric when they are quantized, by "
+            "up to 5.25 points.") in found
 
 
 def test_every_cell_is_a_valid_job():
