@@ -5,7 +5,7 @@ modules.
 
     python demo/compare_granularity.py --study policies --bits W2A4 --seeds 0 1 2
     python demo/compare_granularity.py --study curves
-    python demo/compare_granularity.py --model PP-LCNetV2 --bits W4A4 --seeds 0
+    python demo/compare_granularity.py --model PP-LCNetV2 --bits W4A4 --policies block pairs
 
 A step through a unit of m modules costs m passes, so equal steps for every unit (``iters_scaling:
 per_unit``) cost the same whatever is joined; what a first pass takes is deducted. Of ``layer``, all
@@ -193,7 +193,7 @@ def study(args) -> int:
         for bits in args.bits:
             common = dict(model=args.model, bits=bits, steps=str(args.num_iters))
             start, solved = None, dict(common, policy="solved, no training")
-            for cell in [None, *STUDIES[args.study]()]:
+            for cell in [None, *args.cells]:
                 setting = dict(common, **cell.setting) if cell else solved
                 if (*setting.values(), seed) in done:
                     continue
@@ -215,6 +215,8 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", choices=list(STUDIES), default="policies")
+    parser.add_argument("--policies", nargs="+", help="of the study, the cells of these policies "
+                        "alone (default: all)")
     parser.add_argument("--model", choices=MODELS, default="ResNet-20")
     parser.add_argument("--bits", nargs="+", default=["W2A4"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -223,6 +225,13 @@ def parse_args(argv=None):
     parser.add_argument("--num_eval", type=int, help="samples to score (default: the model's)")
     parser.add_argument("--results", help="default: demo/classification/results/study_STUDY.json")
     args = parser.parse_args(argv)
+    args.cells = list(STUDIES[args.study]())
+    if args.policies:
+        known = list(dict.fromkeys(c.setting["policy"] for c in args.cells))
+        if unknown := set(args.policies).difference(known):
+            parser.error(f"--policies {' '.join(sorted(unknown))}: study {args.study} has "
+                         f"{', '.join(known)}")
+        args.cells = [c for c in args.cells if c.setting["policy"] in args.policies]
     calib, scored = SAMPLES[args.model]
     args.num_calib, args.num_eval = args.num_calib or calib, args.num_eval or scored
     folder = sources.ROOT / "demo" / "classification" / "results"

@@ -35,6 +35,14 @@ def test_results_of_a_study_have_their_own_file():
     assert set(compare_granularity.MODELS) < set(compare_granularity.WORKLOADS)
 
 
+def test_policies_are_chosen_by_name(tmp_path, capsys):
+    args = study_args(tmp_path, "ablation", "--policies", "block")
+    assert [c.setting["policy"] for c in args.cells] == ["block", "block"]
+    with pytest.raises(SystemExit):
+        study_args(tmp_path, "policies", "--policies", "block", "bloc")
+    assert "--policies bloc: study policies has block, pairs," in capsys.readouterr().err
+
+
 class TinyStart(compare_granularity.Start):
     """The tiny network in place of a trained one; its labels are what it says itself."""
 
