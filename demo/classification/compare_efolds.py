@@ -11,6 +11,11 @@ wanted number of e-folds in every layer, and with other remedies.
     python demo/classification/compare_efolds.py run --network text_direction --bits W4A4 W3A4 \\
         --methods LSQ LSQ+BR LSQ+BR,efolds=1 LSQ+BR,efolds=2 LSQ+dampening LSQ+freezing \\
         "LSQ,last epoch gamma beta" --steps 2000 --batch_size 8 --lr 0.002 --seeds 0 1 2
+    # where the alphas of symmetric PACT start
+    python demo/classification/compare_efolds.py run --bits W4A4 --methods PACT,percentile \\
+        PACT,largest --steps 60 --epochs 2 --batch_size 32 --lr 0.002 \\
+        --cells_dir demo/classification/results/pact_starts \\
+        --results demo/classification/results/pact_start.json
 
 Two networks with published weights: ResNet-20 on CIFAR-10 (91.73 %), and PP-OCR's text direction
 classifier on rendered lines (``--network text_direction``), whose steps are cheap. Every cell of a
@@ -47,6 +52,9 @@ METHODS = {
     "LSQ,averaged": dict(Recipe=dict(ema_decay=0.99)),
     "LSQ,last epoch gamma beta": dict(QuantAware=dict(affine_epochs=1)),
     "LSQ+BR,last epoch gamma beta": dict(BinRegularization={}, QuantAware=dict(affine_epochs=1)),
+    # where symmetric PACT's alpha starts: at the 99.9th percentile, or at the largest value
+    "PACT,percentile": dict(SymmetricPACT=dict(init="percentile")),
+    "PACT,largest": dict(SymmetricPACT=dict(init="abs_max")),
 }
 
 
