@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A frozen model written as a program, and the two compared."""
 import dataclasses
+import functools
 import os
 from typing import Dict, List
 
@@ -73,7 +74,7 @@ def export_quantized(model, save_dir: str, input_spec, samples=None,
         OutputError: ``save_dir`` cannot be written.
     """
     frozen = freeze(model)
-    samples = map_specs(_random, input_spec) if samples is None else map_specs(np.asarray, samples)
+    samples = _random(input_spec) if samples is None else map_specs(np.asarray, samples)
     graph, encodings, dropped = training_graph(frozen, input_spec)
     if dropped:
         get_logger().info("left out, for evaluation does not run them: %s", ", ".join(dropped))
@@ -91,8 +92,17 @@ def export_quantized(model, save_dir: str, input_spec, samples=None,
     return ExportedModel(os.fspath(save_dir), verification, dropped)
 
 
-def _random(spec) -> np.ndarray:
-    shape = [n if n is not None and n > 0 else (FREE_SIZE if k else TRACED_SAMPLES)
+def _random(input_spec):
+    """As many samples for every input: those of one whose batch is fixed, else TRACED_SAMPLES."""
+    batches: List[int] = []
+    map_specs(lambda spec: batches.extend(n for n in spec.shape[:1] if n is not None and n > 0),
+              input_spec)
+    return map_specs(functools.partial(_random_array, batch=(batches or [TRACED_SAMPLES])[0]),
+                     input_spec)
+
+
+def _random_array(spec, batch: int) -> np.ndarray:
+    shape = [n if n is not None and n > 0 else (FREE_SIZE if k else batch)
              for k, n in enumerate(spec.shape)]
     if "int" in str(spec.dtype).lower():  # token ids, sizes: 0 and 1 are right for most
         kind = "int32" if "32" in str(spec.dtype) else "int64"

@@ -4,7 +4,7 @@
 The measure is that of ``check``, asked in full only where a whole run leaves room for doubt.
 """
 import dataclasses
-from typing import Dict, List, Mapping, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -87,8 +87,8 @@ def _run_inference(graph: Graph, names: Sequence[str], feed, optimize: bool = Tr
 def _looked_at(graph: Graph, feed, expected, written, names) -> Dict:
     """Verdict and reason after a comparison layer by layer on the samples that differ most."""
     few = _worst_samples(feed, expected, written, names)
-    whole = len(few) == len(next(iter(feed.values())))
-    few_feed = {n: v[few] for n, v in feed.items()}
+    whole = few is None
+    few_feed = feed if whole else {n: v[few] for n, v in feed.items()}
     report = check(graph, few_feed, ["inference"], arm=False)
     judged = report.runtimes[0]
     if judged.findings:
@@ -107,11 +107,12 @@ def _looked_at(graph: Graph, feed, expected, written, names) -> Dict:
     return dict(verdict=judged.status, why=judged.why)
 
 
-def _worst_samples(feed, expected, written, names) -> List[int]:
+def _worst_samples(feed, expected, written, names) -> Optional[List[int]]:
+    """None: all, where they are few or where inputs and outputs do not go by samples."""
     count = len(next(iter(feed.values())))
     if any(len(v) != count for v in feed.values()) or any(
             np.shape(expected[n])[:1] != (count,) or np.shape(written[n]) != np.shape(expected[n])
-            for n in names):
-        return list(range(count))
+            for n in names) or count <= LOOKED_AT:
+        return None
     far = [max(relative(expected[n][k], written[n][k]) for n in names) for k in range(count)]
     return sorted(np.argsort(far, kind="stable")[::-1][:LOOKED_AT].tolist())
