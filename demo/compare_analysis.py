@@ -77,8 +77,8 @@ def correlation(errors, drops):
 
 
 def nearest_job(model: str, bits: str):
-    """The job of ``ranking`` and ``slim``."""
-    return job(model, bits, rounding="nearest", bias_correction=False)
+    """The job of ``ranking`` and ``slim``: of the network as it is."""
+    return job(model, bits, rounding="nearest", bias_correction=False, equalize="none")
 
 
 def measure_ranking(model: str, bits: str):

@@ -4,7 +4,7 @@ roundings, reconstruction; and what it costs.
 
     python demo/compare_steps.py                                  # all models: hours of one core
     python demo/compare_steps.py --models MobileNetV1 --bits W4A8 W4A4
-    python demo/compare_steps.py --models PicoDet-416 --equalize none auto
+    python demo/compare_steps.py --models "PP-OCRv3 rec" --equalize none auto
     python demo/compare_steps.py --table                          # of the cells that exist
 
 Every job is a process of its own with one thread and leaves one file in ``results/step_cells``; an
@@ -123,7 +123,7 @@ def table(folder: Path = CELLS) -> str:
              "|---|---|---|" + "---:|" * len(names) + "---:|---|"]
     for (setting, scored, count), runs in rows(cells):
         setting = dict(setting)
-        extra = "" if setting["equalize"] == "none" else f", equalize {setting['equalize']}"
+        extra = "" if setting["equalize"] == "auto" else f", equalize {setting['equalize']}"
         scores = [_spread([_score(r["measured"], n) for r in runs]) for n in names]
         seconds = np.mean([r["measured"]["seconds"] for r in runs])
         lines.append(f"| {setting['model']}, {setting['metric']} | {count}, {scored} "
@@ -150,7 +150,7 @@ def parser() -> argparse.ArgumentParser:
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--models", nargs="+", choices=list(SAMPLES), default=list(SAMPLES))
     made.add_argument("--bits", nargs="+", choices=BITS, default=["W8A8", "W4A8"])
-    made.add_argument("--equalize", nargs="+", choices=("none", "fold", "auto"), default=["none"])
+    made.add_argument("--equalize", nargs="+", choices=("none", "fold", "auto"), default=["auto"])
     made.add_argument("--presets", nargs="+", choices=("fast", "none"), default=["fast"])
     made.add_argument("--seeds", nargs="+", type=int, default=[0])
     made.add_argument("--table", action="store_true", help="print the table and measure nothing")

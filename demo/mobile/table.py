@@ -46,7 +46,7 @@ def quantized(name: str, bits: int, cache: Path) -> Path:
     config = dict(Global=dict(target="paddle_lite", visualdl=False, tune_cpu=True,
                               measure_speed=False),
                   Data=dict(num_samples=work.calibrate, batch_size=work.batch_size),
-                  QuantPost=dict(weight_bits=bits, activation_bits=8, equalize=work.equalize),
+                  QuantPost=dict(weight_bits=bits, activation_bits=8),
                   MRECG=dict(preset="none"))
     quant_post_mrecg(work.model_dir(), batches(feed, work.batch_size), config, save_dir=str(folder))
     return folder

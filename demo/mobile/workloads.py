@@ -32,7 +32,6 @@ class Workload:
         samples(int): for the score.
         shapes(tuple): input shapes for timing, one sample.
         calibrate(int): samples for calibration.
-        equalize(str): as in the model's recipe.
     """
 
     model_dir: Callable[[], str]
@@ -42,7 +41,6 @@ class Workload:
     samples: int
     shapes: Tuple[Tuple[int, ...], ...]
     calibrate: int = 32
-    equalize: str = "none"
 
     @property
     def batch_size(self) -> int:
@@ -210,7 +208,6 @@ WORKLOADS = {
         32,
         ((1, 3, 416, 416), (1, 2)),
         16,
-        "auto",
     ),
     "Yolo-Fastest-xl": Workload(
         lambda: models.inference_model("yolo_fastest_xl"),
@@ -218,7 +215,6 @@ WORKLOADS = {
         "AP50, COCO subset",
         32,
         ((1, 3, 320, 320),),
-        equalize="auto",
     ),
     "MobileNetV1": Workload(
         _exported("mobilenet_v1"), *_V1, "top-1, ImageNet subset", 48, ((1, 3, 224, 224),)

@@ -78,13 +78,13 @@ def run_program(model_dir, feed, size):
 
 def quantize(way, model_dir, feed, work, place):
     """Write the quantized program of one way into ``place``."""
-    size, equalize = work.batch_size, work.equalize
+    size = work.batch_size
     if way in OURS:
         from paddle_mrecg import quant_post_mrecg
         count = len(next(iter(feed.values())))
         config = dict(Global=dict(target="paddle_lite", visualdl=False),
                       Data=dict(num_samples=count, batch_size=size),
-                      QuantPost=dict(OURS[way], equalize=equalize), MRECG=dict(preset="none"))
+                      QuantPost=OURS[way], MRECG=dict(preset="none"))
         quant_post_mrecg(str(model_dir), batches(feed, size), config, save_dir=str(place))
         return
     import paddle

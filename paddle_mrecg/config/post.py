@@ -144,7 +144,7 @@ class QuantPost:
                                            "activation read the quantized one too; unset: False "
                                            "for paddle_lite (its additions are "
                                            "float), True for simulation")
-    equalize: str = knob("none", "scale channels of layers' inputs so that one step serves them "
+    equalize: str = knob("auto", "scale channels of layers' inputs so that one step serves them "
                          "all, where the outputs gain: fold (into weights alone, free of charge), "
                          "auto (also by multiplications in front of depthwise convolutions that "
                          "gain much), or none", choices=("none", "fold", "auto"))

@@ -82,7 +82,8 @@ def test_points_of_the_users_metric(model_dir, tmp_path):  # noqa: F811
         classes = predict([images])[0].argmax(1)
         seen.append(classes)
         return {"other": 0.0, "agreement": float((classes == seen[0]).mean())}
-    plain = {"QuantPost": dict(COARSE["QuantPost"], rounding="nearest", bias_correction=False)}
+    plain = {"QuantPost": dict(COARSE["QuantPost"], rounding="nearest", bias_correction=False,
+                               equalize="none")}
     result = search(model_dir, tmp_path, Goal(max_drop=5.0), plain, evaluator=agreement,
                     metric="agreement", tries=3)
     first = result.tries[0]

@@ -20,9 +20,9 @@ def test_table_has_a_row_per_model_and_bits_with_the_spread_over_seeds(tmp_path)
     cell(tmp_path, 1, 79.0)
     cell(tmp_path, 0, 77.0, "reconstructed", bits="W8A8", equalize="auto")
     _, _, first, second, *_ = compare_steps.table(tmp_path).splitlines()
-    assert first == ("| MobileNetV1, top-1 | 64, 325 | W8A8, equalize auto | 79.38 | – | – | 77.00 "
+    assert first == ("| MobileNetV1, top-1 | 64, 325 | W8A8 | 79.38 | – | – | 77.00 "
                      "| 77.00 | 60 | 3 of 14 units |")
-    assert "| W4A8 | 79.38 | – | – | 78.50 ± 0.71 | – | 60 |" in second
+    assert "| W4A8, equalize none | 79.38 | – | – | 78.50 ± 0.71 | – | 60 |" in second
 
 
 def test_every_cell_is_a_valid_job():

@@ -47,7 +47,8 @@ def test_training_costs_steps_times_samples(counted):
 
 
 def test_passes_grow_with_the_samples_and_layers_that_are_solved_cost_extra(counted):
-    nearest = dict(rounding="nearest", bias_correction=False, activation_observer="mse")
+    nearest = dict(rounding="nearest", bias_correction=False, activation_observer="mse",
+                   equalize="none")
     assert counted(post=nearest).solving == 0.0
     assert counted(64, nearest).calibration == pytest.approx(64 * times.OBSERVED * PASS)
     biases = counted(64, dict(nearest, bias_correction=True)).solving

@@ -68,8 +68,8 @@ CASES = {  # settings of MRECG, of other sections, and the step at which the pro
 def test_bytes_after_a_kill_inside_a_unit_are_those_of_a_whole_run(name, model_dir, tmp_path, steps,
                                                                    killed_leaves_all):
     mrecg, others, turn = CASES[name]
-    # from nearest codes, so that all that is trained counts
-    config = settings({"QuantPost": {"rounding": "nearest"}, **others}, **mrecg)
+    # from nearest codes and with all the noise there is, so that all that is trained counts
+    config = settings({"QuantPost": {"rounding": "nearest", "equalize": "none"}, **others}, **mrecg)
     whole = quant_post_mrecg(model_dir, batches(), config, str(tmp_path / "whole"))
     assert any(u.best_step > 0 for u in whole.report.units if u.iterations)
     needed, steps.count, steps.turn = steps.count, 0, turn
