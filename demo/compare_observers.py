@@ -40,7 +40,8 @@ def measure(model, bits, observer, scored):
     size = work.batch_size
     config = dict(Global=dict(visualdl=False, tune_cpu=True),
                   Data=dict(num_samples=count, batch_size=size),
-                  QuantPost=dict(weight_bits=BITS[bits], activation_observer=observer),
+                  QuantPost=dict(weight_bits=BITS[bits], activation_observer=observer,
+                                 equalize="none"),
                   MRECG=dict(preset="none"))
     with tempfile.TemporaryDirectory() as place:
         start = time.perf_counter()
