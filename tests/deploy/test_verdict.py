@@ -30,6 +30,16 @@ def test_a_right_program_agrees(written):
     assert found["agreement"] == ["top-1 is equal for 4 of 4 samples"]
 
 
+def test_one_sample_of_four_that_rounds_otherwise_is_not_another_network(written):
+    prefix, _, expected = written
+    for apart, wanted in (([1], "agrees but for rounding at the edge of a step"),
+                          ([0, 1, 2], "differs")):
+        moved = {n: v.copy() for n, v in expected.items()}
+        for value in moved.values():
+            value[apart] *= 1.2
+        assert verdict(prefix, FEED, moved)["verdict"] == wanted
+
+
 def test_another_program_in_the_file_differs(written):
     prefix, graph, expected = written
     name = next(n for n, v in graph.params.items() if v.dtype == np.int8)

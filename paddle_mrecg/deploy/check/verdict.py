@@ -14,7 +14,7 @@ from ..compare import differences, in_front_of_choices, relative
 from ..simulate import simulate
 from .agreement import agreement
 from .causes import OPTIMIZATION
-from .doctor import AGREES, DIFFERS, FAILED, TOLERANCE, check
+from .doctor import AGREES, DIFFERS, EDGE, FAILED, TOLERANCE, check
 from .runtimes import run_inference
 
 SURE = 0.1 * TOLERANCE  # of a whole run: no layer needs to be looked at
@@ -102,9 +102,20 @@ def _looked_at(graph: Graph, feed, expected, written, names) -> Dict:
     far = max((relative(expected[n] if whole else expected[n][few], stored[n]) for n in names
                if n in stored), default=0.0)
     if judged.status == AGREES and far > max(TOLERANCE, 3.0 * report.jitter.get("relative", 0.0)):
+        if not whole and _most_are_equal(expected, simulate(graph, feed, names), names):
+            return dict(verdict=EDGE, why="")
         return dict(verdict=DIFFERS, why="the program in the file is not the network that was "
                                          "simulated: report this model")
     return dict(verdict=judged.status, why=judged.why)
+
+
+def _most_are_equal(expected, stored, names) -> bool:
+    """Another network differs for every sample; a value that rounds the other way, for a few. The
+    change by 1e-6 meets the latter by chance only, for it is one draw.
+    """
+    apart = [any(relative(expected[n][k], stored[n][k]) > SURE for n in names if n in stored)
+             for k in range(len(expected[names[0]]))]
+    return sum(apart) < len(apart) / 2
 
 
 def _worst_samples(feed, expected, written, names) -> Optional[List[int]]:
