@@ -46,7 +46,6 @@ class Kept:
             low, high, lost = (low, middle, found) if found <= self.most else (middle, high, lost)
         return high, lost
 
-
     def one_by_one(self, order):
         """PaddleSlim's loop: layers kept float, and what is lost then."""
         for count in range(len(order) + 1):

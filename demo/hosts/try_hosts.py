@@ -130,8 +130,9 @@ def table(folder: Path = CELLS) -> str:
              "|" + "---|" * (len(SETTING) + len(CHECKS))]
     for run in sorted((run for file in cells for run in file["runs"]),
                       key=lambda run: [run["setting"][name] for name in SETTING]):
-        lines.append("| " + " | ".join([*(run["setting"][name] for name in SETTING),
-                                        *(run["checks"].get(name, "–") for name in CHECKS)]) + " |")
+        row = [*(run["setting"][name] for name in SETTING),
+               *(run["checks"].get(name, "–") for name in CHECKS)]
+        lines.append("| " + " | ".join(row) + " |")
     place = results.common_place(cells)
     versions = ", ".join(f"{name} {place['versions'][name]}" for name in ("paddleslim",
                                                                           "paddle-mrecg"))

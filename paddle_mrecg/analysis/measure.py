@@ -22,7 +22,7 @@ from ..graph.writer import save_program
 from ..post.expected_time import leave_unsaid
 from ..post.job import Result, run_post
 from ..post.prepare import expected_time_of, prepare, read_model
-from ..post.sums import Powers
+from ..post.unit_loss import relative_error
 from ..post.unit_runner import UnitRunner
 from ..scratch import scratch_folder
 from .sensitivity import measured_outputs
@@ -150,10 +150,5 @@ class Bench:
     def _error(self, prefix: str) -> float:
         """Mean over the outputs of squared error over variance."""
         values = values_in_program(self.graph, self._outputs, prefix, self.measured)
-        shares = []
-        for name, target in self._targets.items():
-            power = Powers()
-            power.add(target)
-            error = np.square(values[name] - target, dtype=np.float64).sum()
-            shares.append(error / max(power.variation(), np.finfo(np.float64).tiny))
-        return float(np.mean(shares))
+        return float(np.mean([relative_error(values[name], target)
+                              for name, target in self._targets.items()]))

@@ -166,11 +166,14 @@ def _probe_op(op: Op, runs: List[Dict[str, paddle.Tensor]], counts: Sequence[int
 
 def _run(op: Op, runs, counts: Sequence[int], data_free, result: Probe):
     """What the op writes in each run; the time of the last one counts, where they are apart."""
-    first = [] if 1 in counts else [run_op(op, values) for values in runs[:-1]]
-    begin = time.perf_counter()
-    written = ([*first, run_op(op, runs[-1])] if first
-               else run_alike(op, runs, counts, data_free))
-    result.seconds += (time.perf_counter() - begin) / (counts[-1] if first else sum(counts))
+    if 1 in counts:
+        begin, samples = time.perf_counter(), sum(counts)
+        written = run_alike(op, runs, counts, data_free)
+    else:
+        written = [run_op(op, values) for values in runs[:-1]]
+        begin, samples = time.perf_counter(), counts[-1]
+        written.append(run_op(op, runs[-1]))
+    result.seconds += (time.perf_counter() - begin) / samples
     return written
 
 

@@ -3,9 +3,7 @@
 
 The probe times a forward pass of the float network; one matrix product is timed here. The rest is
 counted: passes over the samples, the rows of the layers' linear systems, steps of training. The
-factors were measured on MobileNetV1, PP-LCNetV2, PP-OCRv4's recognizer and ResNet-20; processor
-seconds of MobileNetV1 at W8A8, of the recognizer at W4A8 and of Yolo-Fastest-xl at W8A8 with
-equalized channels are foretold within 15 %.
+factors were measured on MobileNetV1, PP-LCNetV2, PP-OCRv4's recognizer and ResNet-20.
 """
 import dataclasses
 import time

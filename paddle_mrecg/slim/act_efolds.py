@@ -73,8 +73,8 @@ def _pulls(sections: Dict[str, Any]) -> List[LayerPull]:
             weight = np.asarray(graph.params[name])
             count = _occupied(weight, given.weight_bits,
                               channel_axis(op) if per_channel else None)
-            found[name] = LayerPull(name, weight.size, count,
-                               plan.efolds(bins.lambda_, weight.size / count, plan.steps))
+            efolds = plan.efolds(bins.lambda_, weight.size / count, plan.steps)
+            found[name] = LayerPull(name, weight.size, count, efolds)
     return list(found.values())
 
 

@@ -98,24 +98,29 @@ def _looked_at(graph: Graph, feed, expected, written, names) -> Dict:
                                              f"{first.cure}")
         return dict(verdict=DIFFERS, why=f"at {first.name} ({100 * first.relative:.2g} % on equal "
                                          f"inputs), because of {first.cause}; {first.cure}")
-    stored = simulate(graph, few_feed, names)
-    far = max((relative(expected[n] if whole else expected[n][few], stored[n]) for n in names
-               if n in stored), default=0.0)
+    stored = simulate(graph, feed, names)
+    far = max((relative(expected[n], stored[n]) if whole
+               else relative(expected[n][few], stored[n][few]) for n in names if n in stored),
+              default=0.0)
     if judged.status == AGREES and far > max(TOLERANCE, 3.0 * report.jitter.get("relative", 0.0)):
-        if not whole and _most_are_equal(expected, simulate(graph, feed, names), names):
+        if not whole and _most_are_equal(_by_sample(expected, stored, names)):
             return dict(verdict=EDGE, why="")
         return dict(verdict=DIFFERS, why="the program in the file is not the network that was "
                                          "simulated: report this model")
     return dict(verdict=judged.status, why=judged.why)
 
 
-def _most_are_equal(expected, stored, names) -> bool:
+def _most_are_equal(far: Sequence[float]) -> bool:
     """Another network differs for every sample; a value that rounds the other way, for a few. The
     change by 1e-6 meets the latter by chance only, for it is one draw.
     """
-    apart = [any(relative(expected[n][k], stored[n][k]) > SURE for n in names if n in stored)
-             for k in range(len(expected[names[0]]))]
-    return sum(apart) < len(apart) / 2
+    return sum(one > SURE for one in far) < len(far) / 2
+
+
+def _by_sample(expected, found, names) -> List[float]:
+    """How far the worst tensor of every sample is."""
+    return [max(relative(expected[n][k], found[n][k]) for n in names if n in found)
+            for k in range(len(expected[names[0]]))]
 
 
 def _worst_samples(feed, expected, written, names) -> Optional[List[int]]:
@@ -125,5 +130,5 @@ def _worst_samples(feed, expected, written, names) -> Optional[List[int]]:
             np.shape(expected[n])[:1] != (count,) or np.shape(written[n]) != np.shape(expected[n])
             for n in names) or count <= LOOKED_AT:
         return None
-    far = [max(relative(expected[n][k], written[n][k]) for n in names) for k in range(count)]
+    far = _by_sample(expected, written, names)
     return sorted(np.argsort(far, kind="stable")[::-1][:LOOKED_AT].tolist())
