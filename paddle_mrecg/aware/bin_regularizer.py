@@ -9,7 +9,7 @@ from ..config.aware import BinRegularization
 from ..errors import ConfigError, DataError
 from ..report.progress import get_logger
 from ..strategies.bin_regularization import Pull, bin_statistics, inject_pull, total_loss
-from .efolds import LEAST_SHARE, WEAK, RatePlan
+from .efolds import LEAST_SHARE, WEAK, RatePlan, predictable
 
 
 class Phase(NamedTuple):
@@ -91,8 +91,8 @@ class BinRegularizer:
         Raises:
             ConfigError: no steps, or an optimizer that cannot be planned for.
         """
-        settings, predictable = self.settings, _predictable(self.settings)
-        if not predictable:
+        settings = self.settings
+        if not predictable(settings):
             return
         start = 0.0 if settings.schedule == "S1" else settings.start
         plan = RatePlan(optimizer, steps, start, settings.efolds is not None, steps_per_lr)
@@ -203,8 +203,3 @@ class BinRegularizer:
                 row["measured_efolds"] = math.log(max(self._distances[k], 1e-12)
                                                   / max(row["distance"], 1e-12))
         return rows
-
-
-def _predictable(settings: BinRegularization) -> bool:
-    """The law of ``efolds`` needs a term that starts at a known share of the steps."""
-    return settings.schedule == "S1" or (settings.schedule == "S2" and settings.start < 1)

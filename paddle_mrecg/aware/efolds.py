@@ -23,6 +23,7 @@ from typing import List
 
 from paddle.optimizer.lr import LRScheduler
 
+from ..config.aware import BinRegularization
 from ..errors import ConfigError
 
 PLANNABLE = "SGD", "Momentum"  # optimizers whose steps are proportional to gradients
@@ -30,6 +31,11 @@ WEAK = 0.3  # e-folds below which the term hardly moves a weight
 # A bin with few weights would be pulled as many times harder than the layer's mean, up to
 # thousands, and momentum makes it swing: no bin counts less than this share of the mean.
 LEAST_SHARE = 0.1
+
+
+def predictable(settings: BinRegularization) -> bool:
+    """Whether the term starts at a known share of the steps, which the law needs."""
+    return settings.schedule == "S1" or (settings.schedule == "S2" and settings.start < 1)
 
 
 class RatePlan:

@@ -21,12 +21,14 @@ Checks names, types, ranges and contradictions of a config and prints all of the
 are, and a line says what memory the job will hold. With --model everything that may stop `quant`
 before its first step is tried: data, evaluation, a first run; and a line says how long the job will
 take. Takes recipes of PaddleSlim's AutoCompression (ACT) too; of one with BinRegularization,
-Global.model_dir and TrainConfig.train_iter the e-folds are predicted, layer by layer.
+Global.model_dir and TrainConfig.train_iter the e-folds are predicted, layer by layer; of a file for
+your own training loop with --float_model, --train_iter and --learning_rate.
 
 examples:
   paddle-mrecg validate my.yaml
   paddle-mrecg validate my.yaml --model  # with model, data, a first run in Paddle Inference
   paddle-mrecg validate act.yaml TrainConfig.epochs=2
+  paddle-mrecg validate train.yaml --float_model inference/ --train_iter 5000 --learning_rate 0.01
   paddle-mrecg validate my.yaml MRECG.num_iters=100 --resolved resolved.yaml
 """
 CONFIG = """\
@@ -55,7 +57,8 @@ def validate_command(args) -> int:
         save_config(config, args.resolved)
     if args.model:
         _try_model(config, args)
-    print(f"{args.config}: valid")
+    lines = _efold_lines(config, args)
+    print("\n  ".join([f"{args.config}: valid", *lines]))
     for problem in missing_for_command(config) if isinstance(config, Config) else ():
         print(f"  needed on the command line, or as an argument from Python: {problem}")
     if isinstance(config, Config) and _has_model(config.global_.model_dir):
@@ -131,6 +134,33 @@ def _try_model(config, args):
                          *filter(None, (prepared.time.sentence(), prepared.time.warning()))]))
 
 
+def _efold_lines(config, args):
+    """Predicted e-folds for the user's own training, where the command line describes it.
+
+    Raises:
+        ConfigError: it is described in part, or for another job.
+    """
+    plan = {"--float_model": args.float_model, "--train_iter": args.train_iter,
+            "--learning_rate": args.learning_rate}
+    missing = [name for name, value in plan.items() if value is None]
+    if len(missing) == len(plan):
+        return []
+    if missing:
+        raise ConfigError(f"e-folds cannot be predicted without {' and '.join(missing)}: give "
+                          "it, or none of " + ", ".join(plan))
+    if isinstance(config, Config):
+        raise ConfigError(f"{', '.join(plan)} predict a training, and {args.config} has settings "
+                          "of post-training quantization: leave them out")
+    if not 0 <= args.momentum < 1 or args.learning_rate <= 0:
+        raise ConfigError("--learning_rate must be positive, and --momentum from 0 to below 1")
+    import_paddle()
+    import paddle
+    from ..aware.expected_efolds import program_pull_lines
+    optimizer = paddle.optimizer.Momentum(args.learning_rate, args.momentum,
+                                          parameters=[paddle.create_parameter([1], "float32")])
+    return program_pull_lines(config, args.float_model, optimizer, args.train_iter)
+
+
 def _validate_recipe(args) -> int:
     """Check a recipe of AutoCompression with the code that AutoCompression
     runs after ``register()``.
@@ -171,6 +201,13 @@ def add_commands(commands) -> None:
                          help="read model and data too, and run the float program once")
     command.add_argument("--act", action="store_true",
                          help="a recipe of AutoCompression (usually seen from its sections)")
+    group = command.add_argument_group(
+        "your own training with bin regularization: e-folds, layer by layer")
+    group.add_argument("--float_model", metavar="DIR", help="the network, exported as a program")
+    group.add_argument("--train_iter", type=int, metavar="N", help="optimizer steps in all")
+    group.add_argument("--learning_rate", type=float, metavar="R", help="the mean over all steps")
+    group.add_argument("--momentum", type=float, default=0.9, metavar="M",
+                       help="of the optimizer, 0 for SGD (%(default)s)")
     command = add_command(commands, "config", config_command, CONFIG)
     command.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(ALL_SECTIONS))
     command.add_argument("--markdown", action="store_true", help="tables in Markdown")

@@ -3,33 +3,25 @@
 is that of ``aware/efolds.py``.
 """
 import copy
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List
 
 import numpy as np
 from paddleslim.auto_compression.create_compressed_program import _create_optimizer
 from paddleslim.auto_compression.strategy_config import QuantAware
 
-from ..aware.efolds import WEAK, RatePlan
+from ..aware.efolds import RatePlan
+from ..aware.expected_efolds import LayerPull, layer_pulls, pull_lines
 from ..compat import static_mode
 from ..config.aware import BinRegularization
 from ..errors import ConfigError, MrecgError
-from ..graph.graph import channel_axis, weight_name
+from ..graph.graph import channel_axis
 from ..graph.load import load_graph
 from .act_recipe import training_keys
 from .static_quant_aware import split
 
 
-class LayerPull(NamedTuple):
-    """A weight and the e-folds of its distance to its levels."""
-
-    name: str
-    weights: int
-    bins: int
-    efolds: float
-
-
 def efold_lines(sections: Dict[str, Any]) -> List[str]:
-    """Predicted e-folds per layer, a warning below ``WEAK``, or what they cannot be predicted for.
+    """Predicted e-folds per layer, a warning where they are few, or why there is no prediction.
 
     Args:
         sections(dict): a checked recipe, see ``load_recipe``; without BinRegularization there is
@@ -41,14 +33,8 @@ def efold_lines(sections: Dict[str, Any]) -> List[str]:
         pulls = _pulls(sections)
     except MrecgError as error:
         return [f"e-folds of bin regularization are not predicted: {error}"]
-    lines = [f"{pull.efolds:.2g} e-folds in {pull.name} ({pull.weights} weights in {pull.bins} "
-             "bins)" for pull in pulls]
-    weak = sum(pull.efolds < WEAK for pull in pulls)
-    if weak:
-        lines.append(f"warning: bin regularization will hardly act in {weak} of {len(pulls)} "
-                     f"layers (less than {WEAK} e-folds): raise BinRegularization.lambda, "
-                     "TrainConfig.learning_rate or TrainConfig.train_iter")
-    return lines
+    return pull_lines(pulls, "raise BinRegularization.lambda, TrainConfig.learning_rate or "
+                             "TrainConfig.train_iter")
 
 
 def _pulls(sections: Dict[str, Any]) -> List[LayerPull]:
@@ -66,16 +52,10 @@ def _pulls(sections: Dict[str, Any]) -> List[LayerPull]:
     per_channel = given.weight_quantize_type == "channel_wise_abs_max"
     graph = load_graph(place["model_dir"], place.get("model_filename"),
                        place.get("params_filename"))
-    found: Dict[str, LayerPull] = {}
-    for op in graph.ops:
-        name = weight_name(op, graph) if op.type in given.quantize_op_types else None
-        if name is not None:
-            weight = np.asarray(graph.params[name])
-            count = _occupied(weight, given.weight_bits,
-                              channel_axis(op) if per_channel else None)
-            efolds = plan.efolds(bins.lambda_, weight.size / count, plan.steps)
-            found[name] = LayerPull(name, weight.size, count, efolds)
-    return list(found.values())
+
+    def codes(op, weight):
+        return _first_codes(weight, given.weight_bits, channel_axis(op) if per_channel else None)
+    return layer_pulls(graph, given.quantize_op_types, codes, plan, bins)
 
 
 def _optimizer(train: Dict[str, Any]):
@@ -88,9 +68,9 @@ def _optimizer(train: Dict[str, Any]):
                               "it") from error
 
 
-def _occupied(weight: np.ndarray, bits: int, axis) -> int:
-    """Levels that some weight of a tensor has at the start, with PaddleSlim's abs-max step."""
+def _first_codes(weight: np.ndarray, bits: int, axis) -> np.ndarray:
+    """Codes at the start, with PaddleSlim's abs-max step."""
     top = 2 ** (bits - 1) - 1
     others = None if axis is None else tuple(k for k in range(weight.ndim) if k != axis)
     largest = np.abs(weight).max(others, keepdims=True)
-    return len(np.unique(np.round(weight / np.maximum(largest / top, 1e-30))))
+    return np.round(weight / np.maximum(largest / top, 1e-30))
