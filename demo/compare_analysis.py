@@ -8,13 +8,14 @@ than PaddleSlim's own analysis keeps float?
 
 ``ranking``: every layer alone is quantized, rounded to nearest, without corrected biases; the
 errors of the network's output on a few samples are correlated with what the metric loses on the
-scored ones (Spearman).
+scored ones (Spearman). How far a metric can be ordered at all is its reliability: what layers cost
+on every second of the scored samples against what they cost on the others.
 
 ``slim``: the same programs go PaddleSlim's way, as its ``Analysis`` does (``metric_error_analyse``,
 ``get_target_quant_model``): layers by the metric that each alone costs, which the cell of
 ``ranking`` holds, the worst kept float one by one until at most ``DROP`` points are lost. Grids,
-calibration samples and programs are ours; the order, the loop and the rounding to nearest are
-PaddleSlim's.
+calibration samples and programs are ours; the order and the rounding to nearest are PaddleSlim's.
+At which layer its loop ends is found by bisection here; the evaluations are those of the loop.
 
 ``hand``: the same programs without an analysis: the first and the last layer float, then the next
 ones from both ends, the fewest by bisection; and along the ranking of ``analyze`` in its place.
@@ -44,21 +45,26 @@ from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
 CELLS = ROOT / "demo" / "results" / "analysis_cells"
 SAMPLES = {  # model -> (calibration samples, evaluation samples)
     "MobileNetV1": (48, 325), "PP-LCNetV2": (48, 325), "PP-OCRv4 rec": (48, 200),
-    "PP-OCRv4 det": (16, 24), "PicoDet-416": (24, 32), "Yolo-Fastest-xl": (48, 128),
+    "PP-OCRv4 det": (16, 44), "PicoDet-416": (24, 32), "Yolo-Fastest-xl": (48, 128),
 }
 BITS = ("W8A8", "W4A8", "W3A8", "W2A8")
 QUESTIONS = ("ranking", "slim", "hand", "auto")
 DROP = 1.0  # points of the metric
+HALVES = {"even": slice(0, None, 2), "odd": slice(1, None, 2)}
 
 
-class TimedEvaluator(Evaluator):
-    """Knows when it was first called: what an analysis does before is the analysis."""
+class RankingEvaluator(Evaluator):
+    """Scores the halves of the samples too: every second one, and the others. Knows when it was
+    first called: what an analysis does before is the analysis.
+    """
 
     first = None
 
     def __call__(self, predict):
         self.first = self.first or time.process_time()
-        return super().__call__(predict)
+        outputs = self.outputs(predict)
+        return {"score": self._score(outputs),
+                **{half: self._score(outputs, rows) for half, rows in HALVES.items()}}
 
 
 def job(model: str, bits: str, **post):
@@ -86,15 +92,17 @@ def measure_ranking(model: str, bits: str):
     from paddle_mrecg import analyze
     work = WORKLOADS[model]
     feed = batches(work.calibration(SAMPLES[model][0]), work.batch_size)
-    evaluator = TimedEvaluator(work, SAMPLES[model][1])
+    evaluator = RankingEvaluator(work, SAMPLES[model][1])
     model_dir, begin = work.model_dir(), time.process_time()
     found = analyze(model_dir, feed, nearest_job(model, bits), evaluator=evaluator)
-    score = found.float_metric["score"]
+    keys = {"drop": "score", **{half: half for half in HALVES}}
     layers = [dict(weight=e.weight, activation=e.activation, error=e.on["both"],
-                   drop=round(score - e.metric["score"], 4)) for e in found.layers]
-    pairs = ([e[key] for e in layers] for key in ("error", "drop"))
-    return {"analyze": evaluator.first - begin, "float": score,
-            "Spearman": correlation(*pairs)}, dict(layers=layers, ranked=found.samples)
+                   **{key: round(found.float_metric[metric] - e.metric[metric], 4)
+                      for key, metric in keys.items()}) for e in found.layers]
+    errors, drops, *halves = ([e[key] for e in layers] for key in ("error", *keys))
+    return {"analyze": evaluator.first - begin, "float": found.float_metric["score"],
+            "Spearman": correlation(errors, drops),
+            "reliability": correlation(*halves)}, dict(layers=layers, ranked=found.samples)
 
 
 def kept_of(model: str, bits: str):
@@ -114,10 +122,10 @@ def kept_of(model: str, bits: str):
 
 
 def measure_slim(model: str, bits: str):
-    """PaddleSlim's way."""
+    """PaddleSlim's way; the count at which its loop ends is found by bisection."""
     from demo.kept_float import worst_first
     kept = kept_of(model, bits)
-    count, lost = kept.one_by_one(worst_first(kept.layers, "drop"))
+    count, lost = kept.fewest(worst_first(kept.layers, "drop"))
     layers = len(kept.layers)
     return {"slim drop": lost, "slim layers": count,
             "slim evaluations": layers + min(count + 1, layers)}, {}
@@ -176,7 +184,8 @@ def measure(setting):
 
 
 COLUMNS = {  # measure -> its column
-    "analyze": "`analyze`, seconds", "Spearman": "Spearman", "sizes": "of sizes", "float": "float",
+    "analyze": "`analyze`, seconds", "Spearman": "Spearman", "reliability": "reliability",
+    "sizes": "of sizes", "float": "float",
     "auto drop": "`auto`: drop", "auto layers": "layers raised", "auto evaluations": "evaluations",
     "auto minutes": "minutes", "slim drop": "PaddleSlim's way: drop", "slim layers": "layers float",
     "slim evaluations": "evaluations", "hand layers": "by hand: layers float",

@@ -62,10 +62,14 @@ class Evaluator:
 
     def __call__(self, predict):
         begin = time.process_time()
-        parts = [predict(batch) for batch in batches(self._inputs, self._size)]
-        value = self._score([np.concatenate(p) for p in zip(*parts)])
+        value = self._score(self.outputs(predict))
         self.seconds += time.process_time() - begin
         return {"score": value}
+
+    def outputs(self, predict):
+        """Of all samples."""
+        parts = [predict(batch) for batch in batches(self._inputs, self._size)]
+        return [np.concatenate(p) for p in zip(*parts)]
 
 
 def measure(setting, seed):

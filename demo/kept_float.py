@@ -46,14 +46,6 @@ class Kept:
             low, high, lost = (low, middle, found) if found <= self.most else (middle, high, lost)
         return high, lost
 
-    def one_by_one(self, order):
-        """PaddleSlim's loop: layers kept float, and what is lost then."""
-        for count in range(len(order) + 1):
-            lost = self.drop(order[:count])
-            if lost <= self.most:
-                return count, lost
-        raise AssertionError("the float network loses nothing")
-
 
 def worst_first(layers, key: str):
     """Layers by ``drop`` or by ``error``."""

@@ -16,6 +16,7 @@ from demo.ocr import det, rec
 from demo.quickstart import render
 
 Feed = Dict[str, np.ndarray]
+ALL = slice(None)
 
 
 @dataclasses.dataclass
@@ -26,8 +27,8 @@ class Workload:
         model_dir(callable): -> directory of the float model; raises ``sources.Absent``.
         calibration(callable): number and, optionally, a seed -> inputs for calibration: the first
             ones, or drawn by a seed other than 0 (PP-OCRv4 det has too few to draw from).
-        evaluation(callable): number -> (inputs, score), ``score`` mapping the list of
-            outputs to a figure in percent.
+        evaluation(callable): number -> (inputs, score); ``score(outputs, rows=ALL)`` maps the list
+            of outputs to a figure in percent, of all samples or of a slice of them.
         metric(str): what the score is.
         samples(int): for the score.
         shapes(tuple): input shapes for timing, one sample.
@@ -75,7 +76,8 @@ def _images(folder: str, count: int, seed: int, size: Tuple[int, int], mean, std
 
 
 def _top1(labels):
-    return lambda outputs: 100.0 * float((outputs[0].argmax(-1) == labels).mean())
+    return lambda outputs, rows=ALL: 100.0 * float(
+        (outputs[0].argmax(-1) == labels)[rows].mean())
 
 
 def _imagenet(count: int, mean, std, shift: int = 0):
@@ -117,9 +119,10 @@ def _recognizer(model):
         images, texts = rec.word_set("ocr/iiit5k_test", count)
         characters = rec.read_characters(sources.characters_file(model))
 
-        def score(outputs):
+        def score(outputs, rows=ALL):
             read = map(rec.alphanumeric, rec.ctc_decode(outputs[0], characters))
-            return 100.0 * float(np.mean([a == rec.alphanumeric(b) for a, b in zip(read, texts)]))
+            right = [a == rec.alphanumeric(b) for a, b in zip(read, texts)]
+            return 100.0 * float(np.mean(right[rows]))
 
         return {"x": images}, score
 
@@ -146,9 +149,12 @@ def _detector(name):
         paths = coco.image_paths("val2017", count)
         feed, sizes = detectors.feed(name, paths)
         labels = [coco.read_label(path) for path in paths]
-        return feed, lambda outputs: coco.average_precision(detectors.detections(name, outputs,
-                                                                                 sizes), labels,
-                                                            sizes)["AP50"]
+
+        def score(outputs, rows=ALL):
+            found = detectors.detections(name, outputs, sizes)
+            return coco.average_precision(found[rows], labels[rows], sizes[rows])["AP50"]
+
+        return feed, score
 
     def calibration(count, seed=0):
         return detectors.feed(name, _drawn(coco.image_paths("train2017"), count, seed))[0]
@@ -165,9 +171,10 @@ def _scenes(count):
             sizes.append((image.height, image.width))
         truth.append(det.read_words(path))
 
-    def score(outputs):
-        found = (det.find_words(scores[0], size) for scores, size in zip(outputs[0], sizes))
-        return det.rates([det.match(*pair) for pair in zip(found, truth)])["hmean"]
+    def score(outputs, rows=ALL):
+        found = (det.find_words(scores[0], size)
+                 for scores, size in zip(outputs[0][rows], sizes[rows]))
+        return det.rates([det.match(*pair) for pair in zip(found, truth[rows])])["hmean"]
 
     return {"x": np.stack(images)}, score
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ranking of analyze against the task's metric, and PaddleSlim's way."""
+import types
+
 import numpy as np
 import pytest
 
@@ -24,16 +26,17 @@ def test_a_row_has_the_answers_to_all_questions(tmp_path):
     cell(tmp_path, "auto", {"auto drop": 1.3, "reached": 0.0, "auto layers": 3,
                             "auto evaluations": 16, "auto minutes": 7.4}, tries=[])
     assert compare_analysis.table(tmp_path).splitlines()[2] == (
-        "| MobileNetV1, top-1 | 48, –, 150 | W4A8 | – | – | – | – | – | 1.30, not reached | 3 | 16 "
-        "| 7 | – | – | – | – | – |")
-    cell(tmp_path, "ranking", {"analyze": 61.2, "Spearman": 0.934, "float": 78.0},
+        "| MobileNetV1, top-1 | 48, –, 150 | W4A8 | – | – | – | – | – | – | 1.30, not reached | 3 "
+        "| 16 | 7 | – | – | – | – | – |")
+    cell(tmp_path, "ranking", {"analyze": 61.2, "Spearman": 0.934, "reliability": 0.952,
+                               "float": 78.0},
          ranked=8,
          layers=[dict(weight="w", error=k, drop=k) for k in range(28)])
     cell(tmp_path, "slim", {"slim drop": 0.7, "slim layers": 20, "slim evaluations": 49})
     cell(tmp_path, "hand", {"hand layers": 22, "hand drop": 0.9, "ranked layers": 9,
                             "ranked drop": 0.8})
     assert compare_analysis.table(tmp_path).splitlines()[2] == (
-        "| MobileNetV1, top-1 | 48, 8, 150 | W4A8 | 28 | 61 | 0.93 | 1.00 | 78.00 "
+        "| MobileNetV1, top-1 | 48, 8, 150 | W4A8 | 28 | 61 | 0.93 | 0.95 | 1.00 | 78.00 "
         "| 1.30, not reached | 3 | 16 | 7 | 0.70 | 20 | 49 | 22 | 9 |")
 
 
@@ -57,9 +60,19 @@ def test_a_metric_that_gains_from_errors_is_told(tmp_path):
     layers = [dict(weight=str(k), drop=drop, error=k) for k, drop in enumerate([0, -2, 4, -5.25])]
     cell(tmp_path, "ranking", {"Spearman": -0.4}, layers=layers, ranked=8)
     found = compare_analysis.table(tmp_path)
-    assert "| -0.40 | 1.00 |" in found
+    assert "| -0.40 | – | 1.00 |" in found
     assert ("MobileNetV1 at W4A8: 2 of 4 layers alone raise the metric when they are quantized, by "
             "up to 5.25 points.") in found
+
+
+def test_a_ranking_scores_the_halves_too():
+    """A score that is the mean of a half tells it from all."""
+    inputs = {"x": np.arange(6, dtype=np.float32)}
+    work = types.SimpleNamespace(batch_size=4, evaluation=lambda count: (
+        {"x": inputs["x"][:count]},
+        lambda outputs, rows=slice(None): float(outputs[0][rows].mean())))
+    evaluator = compare_analysis.RankingEvaluator(work, 6)
+    assert evaluator(lambda feed: [10 * feed["x"]]) == {"score": 25.0, "even": 20.0, "odd": 30.0}
 
 
 def test_every_cell_is_a_valid_job():
@@ -107,14 +120,14 @@ def kept(model_dir):  # noqa: F811
 def test_slims_way_keeps_the_fewest_layers_of_its_order_float(kept, drop):
     lost = max(e["drop"] for e in kept.layers)
     kept.most = 0.9 * lost if drop is None else drop
-    floats, last = kept.one_by_one(kept_float.worst_first(kept.layers, "drop"))
-    reached = [kept.float - s <= kept.most for s in kept.scores]
+    order = kept_float.worst_first(kept.layers, "drop")
+    assert [e["drop"] for e in order] == sorted((e["drop"] for e in order), reverse=True)
+    floats, last = kept.fewest(order)
+    assert last <= kept.most and (floats == 0) == (drop == 1e9)
     if drop == 0.0:
-        assert (floats, len(reached), last) == (5, 5, 0.0)
-        assert not any(reached)
-    else:
-        assert reached == [False] * floats + [True] and last == kept.float - kept.scores[-1]
-        assert (floats == 0) == (drop == 1e9)
+        assert (floats, last) == (5, 0.0)
+    elif drop is None:
+        assert kept.drop(order[:floats - 1]) > kept.most >= kept.drop(order[:floats])
 
 
 @pytest.mark.parametrize("enough", range(6))

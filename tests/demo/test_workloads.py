@@ -49,3 +49,5 @@ def test_a_map_of_the_labelled_words_scores(shared_data):
             ImageDraw.Draw(picture).polygon(shape, fill=255 if word.counts else 0)
         maps.append(np.asarray(picture, np.float32)[None] / 255)
     assert score([np.stack(maps)]) > 60
+    half = [np.stack(maps) * (np.arange(6) % 2)[:, None, None, None]]  # the even ones are empty
+    assert score(half, slice(0, None, 2)) == 0 < 60 < score(half, slice(1, None, 2))
