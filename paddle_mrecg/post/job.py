@@ -143,6 +143,7 @@ class Job:
         self.prepared, self.result_dir = prepared, result_dir
         self.config, self.mrecg = prepared.config, prepared.config.mrecg
         self.solved_error = float("inf")  # of the network's outputs before training; not measured
+        self.output_error: Optional[float] = None  # of what the job ends with; None: interrupted
         self.notes: List[str] = []
         self.checkpoint = Checkpoint(result_dir.checkpoints,
                                      job_parts(relevant_settings(self.config), prepared.graph,
@@ -172,8 +173,7 @@ class Job:
                 self.prepared.clock.lap("first pass")
             self.plan = _plan(self.prepared, self.mrecg, losses, powers)
             log.info("plan (%s): %d modules in %d units\n%s", self.plan.policy,
-                     len(self.plan.modules),
-                     len(self.plan.units), self.plan.table())
+                     len(self.plan.modules), len(self.plan.units), self.plan.table())
             self._importance()
             self._walk_units()
         except KeyboardInterrupt:
@@ -249,9 +249,10 @@ class Job:
                 report = unit_report(k, result, self.prepared.graph.params)
                 self.board.unit(report)
                 get_logger().info(unit_line(report, len(units)))
+        self.output_error = walker.output_error
         if any(r.iterations for r in self.results) and walker.output_error > self.solved_error:
             # units came closer to theirs, and the network did not
-            self.state = self.start
+            self.state, self.output_error = self.start, self.solved_error
             self.notes += taken_back_note(self.solved_error, walker.output_error)
             get_logger().info(self.notes[-1])
 
@@ -276,8 +277,7 @@ class Job:
     def _iters(self, unit: Unit, share: float) -> int:
         """Optimizer steps of a unit that spends ``share`` of num_iters."""
         per_module = int(round(self.mrecg.num_iters * share))
-        return (per_module
-                * (len(unit.modules) if self.mrecg.iters_scaling == "per_module" else 1))
+        return per_module * (len(unit.modules) if self.mrecg.iters_scaling == "per_module" else 1)
 
     def _watch(self, index: int, iters: int, bar: Progress) -> Callable:
         """Called after every step: moves the bar and, now and then, feeds VisualDL."""

@@ -178,6 +178,7 @@ def _job_report(job, tuned: Dict) -> Report:
     report.weights = {n: dict(bits=s.bits, scale=scale) for n, s in network.scheme.weights.items()}
     report.activations = {n: dict(bits=e.spec.bits, signed=e.spec.signed)
                           for n, e in state.activation_encodings.items()}
+    report.output_error = job.output_error
     report.float_tensors = dict(job.prepared.float_tensors)
     report.samples = dict(calibration=len(next(iter(network.samples.values()))))
     report.expected_memory = int(job.prepared.expected.peak)

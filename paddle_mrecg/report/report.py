@@ -38,6 +38,8 @@ class Report:
         first_pass(list[UnitReport]): the single modules that data-dependent
             joining measured; may be empty.
         layers(list[LayerReport]): error of every quantized layer by itself, in execution order.
+        output_error(float): squared error of the network's output over its variance, on calibration
+            samples; of several outputs the worst; None if it was not measured.
         weights(dict): weight name -> ``dict(bits=, scale=)``, scale being
             ``per_channel`` or ``per_tensor``.
         activations(dict): activation name -> ``dict(bits=, signed=)``.
@@ -67,6 +69,7 @@ class Report:
     units: List[UnitReport] = dataclasses.field(default_factory=list)
     first_pass: List[UnitReport] = dataclasses.field(default_factory=list)
     layers: List[LayerReport] = dataclasses.field(default_factory=list)
+    output_error: Optional[float] = None
     weights: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     activations: Dict[str, Dict] = dataclasses.field(default_factory=dict)
     float_tensors: Dict[str, str] = dataclasses.field(default_factory=dict)

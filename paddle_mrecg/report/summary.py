@@ -2,7 +2,7 @@
 """The result in a few sentences: printed at the end of a job, and the page's first paragraph."""
 import os
 from collections import Counter
-from typing import Dict, List, Optional
+from typing import Dict, List
 
 from .progress import duration
 from .report import STAGES, Report, size_text
@@ -90,13 +90,6 @@ def setting(report: Report, section: str, key: str, default=None):
     return report.config.get(section, {}).get(key, default)
 
 
-def output_error(report: Report) -> Optional[float]:
-    """Error of the last layer's output in the quantized network, root mean square over that of
-    the output's variation; None if it was not measured.
-    """
-    return report.layers[-1].arriving_error if report.layers else None
-
-
 def speed_verdict(times: Dict) -> str:
     """``faster``, ``slower`` or ``level``: int8 against float on one runtime."""
     if times["ratio"] > 1 + CLEAR and times["ratio_low"] > 1:
@@ -138,9 +131,8 @@ def _score_phrases(report: Report) -> List[Phrase]:
                                 change=number(change, "+", largest)))
     if not names:
         sentences.append(phrase("sum_no_metric"))
-        error = output_error(report)
-        if error is not None:
-            sentences.append(phrase("sum_output", error=f"{100 * error:.3g} %"))
+        if report.output_error is not None:
+            sentences.append(phrase("sum_output", error=f"{100 * report.output_error:.3g}"))
     return sentences
 
 

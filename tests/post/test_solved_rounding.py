@@ -78,6 +78,7 @@ def test_nothing_is_trained_where_the_output_is_close_enough(granularity, solved
     close, far = ([u.iterations for u in job.report.units] for job in jobs)
     assert not any(close) and any(far)
     assert content(jobs[0].save_dir) == content(solved.save_dir)
+    assert jobs[0].report.output_error == pytest.approx(error, rel=1e-5)
     said = [any(note.startswith("nothing was trained: the solve left") for note in job.report.notes)
             for job in jobs]
     assert said == [True, False] and not jobs[0].report.first_pass
@@ -106,6 +107,7 @@ def test_training_that_takes_the_output_farther_is_taken_back(solved, model_dir,
     kept, back = jobs
     assert all(any(u.iterations for u in job.report.units) for job in jobs)
     assert content(back.save_dir) == content(solved.save_dir) != content(kept.save_dir)
+    assert back.report.output_error == solved.report.output_error != kept.report.output_error
     said = [any(note.startswith("the training was taken back") for note in job.report.notes)
             for job in jobs]
     assert said == [False, True]

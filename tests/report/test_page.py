@@ -147,8 +147,9 @@ def test_the_summary_says_what_counts(full):
     full.verification["max_abs_diff"], full.status = 3.0, "interrupted"
     assert "differs from the simulation" in summary_text(full)
     assert "Global.resume=true" in summary_text(full)
-    full.metrics = {}
-    assert "differs from the float network's by 40 %" in summary_text(full)
+    full.metrics, full.output_error = {}, 0.0123
+    assert "differs from the float one by 1.23 % of its variance" in summary_text(full)
+    assert "1.23 %" in page(full)
 
 
 def test_the_page_shows_the_report(full):

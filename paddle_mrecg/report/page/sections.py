@@ -12,7 +12,7 @@ from ..loss_curve import LossCurve
 from ..progress import duration
 from ..report import STAGES, Report, size_text
 from ..summary import (MOST_METRICS, RUNTIME_TITLES, milliseconds, model_name, number,
-                       output_error, setting, short_bits, strategy, summary, speed_verdict)
+                       setting, short_bits, strategy, summary, speed_verdict)
 from ..words import phrase
 from . import charts
 
@@ -37,8 +37,8 @@ def _tiles(report: Report) -> List[Dict]:
     for name in list(ours)[:MOST_METRICS - 1]:
         tiles.append(dict(value=number(ours[name]), bad=False, label=phrase(
             "tile_score", metric=name, value=number(full.get(name)))))
-    if not ours and output_error(report) is not None:
-        tiles.append(dict(value=f"{100 * output_error(report):.3g} %", bad=False,
+    if not ours and report.output_error is not None:
+        tiles.append(dict(value=f"{100 * report.output_error:.3g} %", bad=False,
                           label=phrase("tile_output")))
     if {"float_file", "quantized_file"} <= set(report.sizes):
         small, large = (report.sizes[k]["bytes"] for k in ("quantized_file", "float_file"))
