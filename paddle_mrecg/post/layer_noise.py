@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much noise a layer's output gets from 8 bits or fewer, with its input's channels scaled.
 
-Measured on sampled rows of the float network: input on the better of a few steps, weights to
-nearest, the mean taken off (a bias corrects it).
+Measured on sampled rows of the float network: input on the better of a few steps, weights float or
+to nearest, the mean taken off (a bias corrects it).
 """
 import numpy as np
 
@@ -81,7 +81,7 @@ class LayerNoise:
         self._exact = self._rows @ self.layout.matrix(self.weight)
         self._power = np.square(self._exact - self._exact.mean(1, keepdims=True)).mean(1)
 
-    def error(self, factors: np.ndarray, seen: ChannelRange) -> float:
+    def error(self, factors: np.ndarray, seen: ChannelRange, weights: bool = True) -> float:
         """Error over the power of variation.
 
         Behind a depthwise layer a mean over channels, each at most 1: a channel that drowns is
@@ -90,10 +90,11 @@ class LayerNoise:
         Args:
             factors(array): on every channel of the input, ``[C]``; the weights are divided by them.
             seen(ChannelRange): of the input without factors.
+            weights(bool, optional): round the weights too. Default: True.
         """
         spread = np.broadcast_to(factors.astype(np.float32)[self.source], self.weight.shape)
         rows = self._rows * self.layout.matrix(spread)[:, None, :, 0]
-        matrix = self.layout.matrix(self._quantized(spread))
+        matrix = self.layout.matrix(self._quantized(spread) if weights else self.weight / spread)
         low, high = float((seen.low * factors).min()), float((seen.high * factors).max())
         signed = low < 0 or not self.activation.unsigned_allowed
         spec = QuantSpec(self.activation.bits, self.activation.symmetric and signed,

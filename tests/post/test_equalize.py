@@ -117,6 +117,12 @@ def test_what_is_not_homogeneous_is_multiplied_behind(activation):
     assert 1 <= factors.min() and factors.max() <= LARGEST * (1 + 1e-6)
 
 
+def test_few_bits_of_the_weights_do_not_hide_what_a_multiplication_gains():
+    """They hide it before the rounding is solved, and not behind that."""
+    spread = np.array([1, 12, 3, 1, 6, 1], np.float32)
+    assert behind_b(run(network("hard_swish", spread), weight_bits=2)[0]) == [(["b.w"], "multiply")]
+
+
 def test_other_readers_keep_the_tensor_behind_a_multiplication():
     """A shortcut to a clipped sum: it cannot carry factors."""
     graph = network(more=True)
