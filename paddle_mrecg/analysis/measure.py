@@ -4,7 +4,7 @@ import contextlib
 import copy
 import os
 import time
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -86,8 +86,8 @@ class Bench:
         sections["Global"].update(visualdl=False)
         return load_config(sections)
 
-    def measure(self, settings) -> Tuple[float, float, float, float]:
-        """Loss, score, mean bits and seconds of a job with ``settings``; see ``tries.Try``."""
+    def measure(self, settings) -> Tuple[float, float, float, float, Optional[float]]:
+        """What a ``tries.Try`` holds behind its settings, of a job with ``settings``."""
         begin = time.perf_counter()
         with scratch_folder() as folder:
             config = self.job(settings)
@@ -106,7 +106,7 @@ class Bench:
             else:
                 score = self._error(result.prefix)
                 loss = 100.0 * score
-        return loss, score, bits, time.perf_counter() - begin
+        return loss, score, bits, time.perf_counter() - begin, result.report.output_error
 
     def quantize(self, config: Config, evaluator: Callable = None) -> Result:
         """A job of the search, whose time was said in front of all tries."""

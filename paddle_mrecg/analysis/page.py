@@ -15,6 +15,7 @@ from ..report.summary import model_name, number
 from ..report.words import Phrase, phrase
 from .findings import Findings
 from .goal import AutoResult, Goal
+from .refine import given_to
 from .sensitivity import LayerEffect
 
 MOST_NAMES = 4  # layers of a sentence
@@ -73,7 +74,7 @@ def auto_page(result: AutoResult, goal: Goal, effects: Sequence[LayerEffect],
              _tile(f"{best.bits:.2f}", "mean_bits"), _tile(str(len(result.tries)), "tile_tries"),
              _tile(duration(sum(t.seconds for t in result.tries)), "tile_time")]
     return _render(report, phrase("au_title"), summary, tiles, tries=_tries(result, goal),
-                   effects=_effects(effects) if effects else None,
+                   effects=_effects(effects, settings=best.settings) if effects else None,
                    lines=yaml_text(best.settings), lines_text="au_lines", done=_facts(report),
                    command=f"paddle-mrecg quant --config {result.recipe}")
 
@@ -111,13 +112,16 @@ def _bits(effects: Sequence[LayerEffect]) -> str:
     return f"W{weight}A{activation}"
 
 
-def _effects(ranked: Sequence[LayerEffect], metric: Mapping[str, float] = None) -> Dict[str, Any]:
-    """Rows, worst first; ``metric`` holds the scores of the float network."""
-    metric = metric or {}
+def _effects(ranked: Sequence[LayerEffect], metric: Mapping[str, float] = None,
+             settings: Mapping[str, Dict] = None) -> Dict[str, Any]:
+    """Rows, worst first; ``metric`` holds the scores of the float network, ``settings`` what was
+    taken.
+    """
+    metric, post = metric or {}, (settings or {}).get("QuantPost", {})
     largest = max(e.on["both"] for e in ranked) or 1.0
     rows = [dict(rank=k, effect=e, both=percent(e.on["both"]), weights=percent(e.on["weights"]),
                  activations=percent(e.on["activations"]), off=percent(e.off["both"]),
-                 width=100 * e.on["both"] / largest,
+                 width=100 * e.on["both"] / largest, given=given_to(e, post),
                  changes=[number(e.metric[m] - value, "+") for m, value in metric.items()])
             for k, e in enumerate(ranked, 1)]
     return dict(first=rows[:FIRST_LAYERS], more=rows[FIRST_LAYERS:], metrics=list(metric),

@@ -2,9 +2,9 @@
 """``auto``: the cheapest setting that loses at most so much, or the best one of a size.
 
 In this order, and only as far as it is needed: the settings as they are; equalized channels;
-activation ranges by the error of outputs; more bits, or float, for the fewest of the layers that
-hurt most (bisected along the ranking of ``analyze``); a short reconstruction, where it allows half
-as many of them or makes up for what they could not.
+activation ranges by the error of outputs; 8 bits for the fewest of the layers that hurt most, and
+float where 8 bits for all are not enough (``refine``: bisected along the errors of ``analyze``); a
+short reconstruction, where it allows half as many of them or makes up for what they could not.
 """
 import copy
 import dataclasses
@@ -22,12 +22,13 @@ from ..report.page.html import write_page
 from ..report.progress import Progress, get_logger, rough_duration
 from . import TRIES
 from .allocate import BITS, allocate, average_bits, error_curves
-from .findings import literal, raised
+from .findings import literal
 from .goal import AutoResult, Goal
 from .isolated import isolated_rounding
 from .job import prepare_to_measure
 from .measure import Bench
 from .page import auto_page
+from .refine import FLOAT, REFINED, given, refining_order
 from .sensitivity import LayerEffect, Sensitivity
 from .tries import Try, TryLog, identity_of
 
@@ -106,6 +107,8 @@ class Search:
     def __init__(self, bench: Bench, log: TryLog, goal: Goal):
         self.bench, self.log, self.goal = bench, log, goal
         self.best: Optional[Try] = None
+        self._given: Callable[[int], Settings] = None  # to the first layers of an order
+        self._named = ""
 
     def run(self) -> Try:
         """The cheapest try that reaches the goal, else the one that loses least."""
@@ -155,37 +158,41 @@ class Search:
         return settings
 
     def _raise_layers(self) -> int:
-        """More bits for the fewest layers; returns how many.
+        """More for the fewest layers; returns for how many.
 
         In a second round, where 8 bits for all were not enough, layers become float.
         """
-        for turn in (1, 2):
-            base = self.best
+        for turn, kind in enumerate((REFINED, FLOAT), 1):
             if not self._goes_on():
                 return 0
+            base = self.best
             effects = [LayerEffect(**e) for e in self.log.note(f"ranking {turn}", self._ranking)]
-            most = len(effects) - (not raised(effects).get("overrides"))  # one must stay
-            if self.goal.reached(self._raised(base, effects, most)):
-                self._base, self._effects = base, effects
-                return self._bisected(base, effects, most)
+            order = refining_order(effects, kind)
+            most = len(order) - (kind == FLOAT)  # one layer must stay
+            if most < 1:
+                continue
+            self._given = lambda count, b=base, o=order, k=kind: self._more(b, o[:count], k)
+            self._named = f"{{count}} of {len(order)} layers {kind}"
+            if self.goal.reached(self._raised(most)):
+                return self._bisected(most)
         return 0
 
-    def _bisected(self, base: Try, effects: List[LayerEffect], high: int) -> int:
+    def _bisected(self, high: int) -> int:
         """The fewest layers that are enough; ``high`` are."""
         low = 0
         while high - low > 1 and self.log.left:
             middle = (low + high) // 2
-            found = self._raised(base, effects, middle)
-            low, high = (low, middle) if self.goal.reached(found) else (middle, high)
+            low, high = ((low, middle) if self.goal.reached(self._raised(middle))
+                         else (middle, high))
         return high
 
-    def _raised(self, base: Try, effects: List[LayerEffect], count: int) -> Optional[Try]:
-        """The best setting with more bits for the first ``count`` layers of the ranking."""
-        return self._take(f"{count} of {len(effects)} layers with more bits",
-                          self._raised_settings(base, effects, count))
+    def _raised(self, count: int) -> Optional[Try]:
+        """With more for the first ``count`` layers of the order."""
+        return self._take(self._named.format(count=count), self._given(count))
 
-    def _raised_settings(self, base: Try, effects: List[LayerEffect], count: int) -> Settings:
-        post, keys = self.bench.config.quant_post, raised(effects[:count])
+    def _more(self, base: Try, effects: List[LayerEffect], kind: str) -> Settings:
+        """The settings of a try, and more for some layers."""
+        post, keys = self.bench.config.quant_post, given(effects, kind)
         settings = copy.deepcopy(base.settings)
         section = settings.setdefault("QuantPost", {})
         before = section.get("overrides", [dataclasses.asdict(o) for o in post.overrides])
@@ -194,14 +201,20 @@ class Search:
         return settings
 
     def _reconstruct(self, count: int):
-        """A short training: with half of the raised layers, or on top of the best."""
-        if not self.log.left or (self._is_enough() and count < 2):
-            return
-        settings = (self._raised_settings(self._base, self._effects, count // 2)
-                    if count else copy.deepcopy(self.best.settings))
+        """A short training: with half of the layers that were given more, or on top of the best.
+
+        Left out where the first try was so close that the preset would not train.
+        """
         batch = min(16, len(next(iter(self.bench.samples.values()))))
-        settings["MRECG"] = dict(preset="fast", batch_size=batch)
-        self._take(f"short reconstruction, {count // 2} layers with more bits" if count
+        training = dict(preset="fast", batch_size=batch)
+        bound = self.bench.job({"MRECG": training}).mrecg.train_network_above
+        close = self.log.used[0].output_error
+        if (not self.log.left or (self._is_enough() and count < 2)
+                or (close is not None and close <= bound)):
+            return
+        settings = self._given(count // 2) if count else copy.deepcopy(self.best.settings)
+        settings["MRECG"] = training
+        self._take(f"short reconstruction, {self._named.format(count=count // 2)}" if count
                    else "short reconstruction", settings)
 
     def _ranking(self) -> List[Dict]:

@@ -27,6 +27,7 @@ class Try:
         score(float): the metric; the error without one.
         bits(float): mean bits of a weight, float ones counted as 32.
         seconds(float): duration.
+        output_error(float): as in ``Report``; None if it was not measured. Default: None.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Try:
     score: float
     bits: float
     seconds: float
+    output_error: Optional[float] = None
 
 
 class TryLog:
@@ -44,7 +46,7 @@ class TryLog:
         path(str): JSON file; read when it is there and of the same search.
         identity(str): digest of everything that scores depend on besides the settings.
         most(int): tries that may be made, those read from the file included.
-        measure(callable): ``measure(settings) -> (loss, score, bits, seconds)``.
+        measure(callable): ``measure(settings)`` -> what a ``Try`` holds behind its settings.
     """
 
     def __init__(self, path: str, identity: str, most: int, measure: Callable):

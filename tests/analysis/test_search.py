@@ -38,7 +38,7 @@ def test_it_reaches_the_goal_with_few_layers_and_says_what_each_step_bought(foun
     enough = [t.bits for t in result.tries if t.loss <= 3.0]
     assert result.best.bits == min(enough)
     table = result.table()
-    assert table.count("<- taken") == 1 and "layers with more bits" in table
+    assert table.count("<- taken") == 1 and "layers with 8 bits" in table
     recipe = load_config(result.recipe)
     written = load_config(str(folder / "out" / "resolved_config.yaml"))
     assert recipe.quant_post == written.quant_post
