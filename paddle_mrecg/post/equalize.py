@@ -7,9 +7,7 @@ can be moved into the weights around (``graph.channels``), they are chosen and f
 charge (cross-layer equalization, Nagel et al. 2019, arXiv 1906.04721). In front of a depthwise
 convolution behind anything else (hard-swish, ReLU6, a fixed shortcut) one element-wise
 multiplication makes the channels equal, where the measured gain deserves its cost. Weight codes of
-depthwise convolutions do not change: their scales per channel take the factor up. So the gain of a
-multiplication is measured with float weights: what rounding them adds is the same with and without
-it, would hide the gain at 4 bits, and is what solving the rounding takes back afterwards.
+depthwise convolutions do not change: their scales per channel take the factor up.
 
 Ranges propose factors; the error of the layers' outputs decides.
 """
@@ -62,11 +60,10 @@ class Candidates:
     Args:
         ops(list[Op]): the quantized layers that read scaled channels.
         factors(dict): name -> {activation: array ``[C]``}.
-        weights(bool): the noise of rounded weights counts too.
     """
 
-    def __init__(self, ops: List[Op], factors: Dict[str, Dict[str, np.ndarray]], weights: bool):
-        self.ops, self.weights = ops, weights
+    def __init__(self, ops: List[Op], factors: Dict[str, Dict[str, np.ndarray]]):
+        self.ops = ops
         ones = {n: np.ones_like(f) for n, f in next(iter(factors.values())).items()}
         self.factors = {"none": ones, **factors}
         self.errors = dict.fromkeys(self.factors, 0.0)
@@ -188,7 +185,7 @@ class Equalizer:
             log = (1 - balance) * weights.logarithm() - balance * inputs.logarithm()
             by_class[f"{balance:g}"] = np.where(np.arange(len(log)) > 0, np.exp(log), 1.0)
         return Candidates(ops, {k: {n: f[c] for n, c in members.items()}
-                                for k, f in by_class.items()}, weights=True), by_class
+                                for k, f in by_class.items()}), by_class
 
     def _single(self, ranges) -> List[Candidates]:
         """Depthwise convolutions that could have a multiplication of their own."""
@@ -200,8 +197,7 @@ class Equalizer:
             if ops and len(shape) == 4 and shape[1] == len(ranges[name].size):
                 size = ranges[name].size
                 factors = size.max() / np.maximum(size, max(size.max() / LARGEST, 1e-30))
-                found.append(Candidates(ops, {f"{b:g}": {name: factors**b} for b in (1.0, 0.5)},
-                                        weights=False))
+                found.append(Candidates(ops, {f"{b:g}": {name: factors**b} for b in (1.0, 0.5)}))
         return found
 
     def _measure(self, every: List[Candidates], ranges):
@@ -220,7 +216,7 @@ class Equalizer:
             noise = self._noise(op, present, self.seed + k)
             for one in wanted[op] if noise else ():
                 for key, factors in one.factors.items():
-                    one.errors[key] += noise.error(factors[name], ranges[name], one.weights)
+                    one.errors[key] += noise.error(factors[name], ranges[name])
 
     def _noise(self, op: Op, present, seed: int):
         name = activation_name(op)

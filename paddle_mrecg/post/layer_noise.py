@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much noise a layer's output gets from 8 bits or fewer, with its input's channels scaled.
 
-Measured on sampled rows of the float network: input on the better of a few steps, weights float or
-to nearest, the mean taken off (a bias corrects it).
+Measured on sampled rows of the float network: input on the better of a few steps, weights to
+nearest where factors change their codes, the mean taken off (a bias corrects it).
 """
 import numpy as np
 
@@ -81,7 +81,7 @@ class LayerNoise:
         self._exact = self._rows @ self.layout.matrix(self.weight)
         self._power = np.square(self._exact - self._exact.mean(1, keepdims=True)).mean(1)
 
-    def error(self, factors: np.ndarray, seen: ChannelRange, weights: bool = True) -> float:
+    def error(self, factors: np.ndarray, seen: ChannelRange) -> float:
         """Error over the power of variation.
 
         Behind a depthwise layer a mean over channels, each at most 1: a channel that drowns is
@@ -90,11 +90,10 @@ class LayerNoise:
         Args:
             factors(array): on every channel of the input, ``[C]``; the weights are divided by them.
             seen(ChannelRange): of the input without factors.
-            weights(bool, optional): round the weights too. Default: True.
         """
         spread = np.broadcast_to(factors.astype(np.float32)[self.source], self.weight.shape)
         rows = self._rows * self.layout.matrix(spread)[:, None, :, 0]
-        matrix = self.layout.matrix(self._quantized(spread) if weights else self.weight / spread)
+        matrix = self.layout.matrix(self._weight_over(spread))
         low, high = float((seen.low * factors).min()), float((seen.high * factors).max())
         signed = low < 0 or not self.activation.unsigned_allowed
         spec = QuantSpec(self.activation.bits, self.activation.symmetric and signed,
@@ -112,13 +111,16 @@ class LayerNoise:
         alive = self._power > 1e-8 * self._power.max(initial=0)
         return float(np.minimum(noise / np.maximum(self._power, 1e-30), 1.0)[alive].mean())
 
-    def _quantized(self, spread: np.ndarray) -> np.ndarray:
-        """The weight over the factors, rounded; where every scale belongs to one factor, codes do
-        not depend on it.
+    def _weight_over(self, spread: np.ndarray) -> np.ndarray:
+        """The weight over the factors, rounded where its codes depend on them.
+
+        Where every scale belongs to one factor they do not. What rounding adds there is the same
+        for all factors, is mostly taken back by solving it, and at 4 bits would hide what the input
+        gains.
         """
-        if self.depthwise and self.spec.axis is not None:
-            return _rounded(self.weight, self.spec) / spread
-        return _rounded(self.weight / spread, self.spec)
+        weight = self.weight / spread
+        return (weight if self.depthwise and self.spec.axis is not None
+                else _rounded(weight, self.spec))
 
 
 def _rounded(weight: np.ndarray, spec: QuantSpec) -> np.ndarray:
