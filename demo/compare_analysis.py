@@ -39,15 +39,10 @@ sys.path.insert(0, str(ROOT))
 from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its own zlib)
 
 from demo import results, sources  # noqa: E402
+from demo.analysis_table import BITS, CELLS, SAMPLES, correlation, table  # noqa: E402
 from demo.compare_steps import Evaluator  # noqa: E402
 from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
 
-CELLS = ROOT / "demo" / "results" / "analysis_cells"
-SAMPLES = {  # model -> (calibration samples, evaluation samples)
-    "MobileNetV1": (48, 325), "PP-LCNetV2": (48, 325), "PP-OCRv4 rec": (48, 200),
-    "PP-OCRv4 det": (16, 44), "PicoDet-416": (24, 32), "Yolo-Fastest-xl": (48, 128),
-}
-BITS = ("W8A8", "W4A8", "W3A8", "W2A8")
 QUESTIONS = ("ranking", "slim", "hand", "auto")
 DROP = 1.0  # points of the metric
 HALVES = {"even": slice(0, None, 2), "odd": slice(1, None, 2)}
@@ -74,12 +69,6 @@ def job(model: str, bits: str, **post):
                 Data=dict(num_samples=SAMPLES[model][0], batch_size=WORKLOADS[model].batch_size),
                 QuantPost=dict(weight_bits=weight_bits, activation_bits=activation_bits, **post),
                 MRECG=dict(preset="none"))
-
-
-def correlation(errors, drops):
-    """Spearman's, of equally many errors and drops; None where all drops are equal."""
-    from scipy import stats
-    return float(stats.spearmanr(errors, drops)[0]) if len(set(drops)) > 1 else None
 
 
 def nearest_job(model: str, bits: str):
@@ -181,82 +170,6 @@ def measure(setting):
         f"python demo/compare_analysis.py --models '{setting['model']}' --bits {setting['bits']} "
         f"--questions {setting['question']}",
         [results.run_record(setting, 0, measured, samples=scored, calibration=count, **extra)])
-
-
-COLUMNS = {  # measure -> its column
-    "analyze": "`analyze`, seconds", "Spearman": "Spearman", "reliability": "reliability",
-    "sizes": "of sizes", "float": "float",
-    "auto drop": "`auto`: drop", "auto layers": "layers raised", "auto evaluations": "evaluations",
-    "auto minutes": "minutes", "slim drop": "PaddleSlim's way: drop", "slim layers": "layers float",
-    "slim evaluations": "evaluations", "hand layers": "by hand: layers float",
-    "ranked layers": "along `analyze`: layers float",
-}
-
-
-def table(folder: Path = CELLS) -> str:
-    """One row per model and bits."""
-    cells, rows = results.load_cells(folder), {}
-    if not cells:
-        return results.NOT_YET
-    for run in (run for cell in cells for run in cell["runs"]):
-        key = run["setting"]["model"], run["setting"]["bits"]
-        row = rows.setdefault(key, dict(run, measured={}))
-        row["measured"].update(run["measured"])
-        row.update({name: run[name] for name in ("layers", "ranked", "tries") if name in run})
-    lines = ["| model | calibrated on, ranked on, scored | bits | layers | "
-             + " | ".join(COLUMNS.values()) + " |", "|---|---|---|" + "---:|" * (1 + len(COLUMNS))]
-    for row in rows.values():
-        if "layers" in row:
-            row["measured"]["sizes"] = correlation(
-                *([abs(e[key]) for e in row["layers"]] for key in ("error", "drop")))
-    order = list(SAMPLES)
-    for model, bits in sorted(rows, key=lambda key: (order.index(key[0]), key[1])):
-        row = rows[model, bits]
-        shown = [_shown(row["measured"], name) for name in COLUMNS]
-        lines.append(f"| {model}, {row['setting']['metric']} | {row['calibration']}, "
-                     f"{row.get('ranked', '–')}, {row['samples']} | {bits} | "
-                     f"{len(row.get('layers', ())) or '–'} | " + " | ".join(shown) + " |")
-    place = results.describe_place(results.common_place(cells))
-    return "\n".join([*lines, "", *_gains(rows), *_noise(rows),
-                      "`python demo/compare_analysis.py`; seconds and minutes of one core; seed 0; "
-                      + place])
-
-
-def _gains(rows):
-    """Where a metric gains from errors, a correlation with its losses says little."""
-    found = []
-    for (model, bits), row in rows.items():
-        drops = [e["drop"] for e in row.get("layers", ())]
-        gains = [-drop for drop in drops if drop < 0]
-        if len(gains) > len(drops) / 3:
-            found += [f"{model} at {bits}: {len(gains)} of {len(drops)} layers alone raise the "
-                      f"metric when they are quantized, by up to {max(gains):.2f} points.", ""]
-    return found
-
-
-def _noise(rows):
-    """How well the metric agrees with itself: what layers lose at few bits, where it shows, against
-    what they lose and what ``analyze`` says at more.
-    """
-    found = []
-    for model in SAMPLES:
-        ranked = [(bits, {e["weight"]: e for e in rows[model, bits]["layers"]})
-                  for bits in BITS if "layers" in rows.get((model, bits), {})]
-        for (more, theirs), (fewer, ours) in zip(ranked, ranked[1:]):
-            drops = [ours[name]["drop"] for name in theirs]
-            own, errors = (correlation([e[key] for e in theirs.values()], drops)
-                           for key in ("drop", "error"))
-            found += [f"{model}: with what layers lose at {fewer} correlate their losses at {more} "
-                      f"by {own:.2f}, the errors of `analyze` at {more} by {errors:.2f}.", ""]
-    return found
-
-
-def _shown(measured, name: str) -> str:
-    unit = "seconds" if name == "analyze" else name.split()[-1]
-    value = measured.get(name)
-    text = results.cell(None if value is None else (value, None), unit)
-    missed = name == "auto drop" and measured.get("reached") == 0
-    return f"{text}, not reached" if missed else text
 
 
 def parser() -> argparse.ArgumentParser:

@@ -32,7 +32,7 @@ TABLES = {  # name -> (folder of cells or file, its table)
     "mobile/cells": ("mobile/results/cells", "demo.mobile.cells:markdown"),
     "recipes": ("recipes/results", "demo.recipes.run:table"),
     "steps": ("results/step_cells", "demo.compare_steps:table"),
-    "analysis": ("results/analysis_cells", "demo.compare_analysis:table"),
+    "analysis": ("results/analysis_cells", "demo.analysis_table:table"),
     "observers": ("results/observer_cells", "demo.compare_observers:table"),
     "slim/post": ("slim/results/post_cells", "demo.slim.compare_post:table"),
     "kills": ("results/kills.json", "demo.robustness:kills"),
@@ -56,20 +56,21 @@ def parse_where(text: str) -> Dict[str, str]:
     return dict(pair.split("=", 1) for pair in text.split())
 
 
-def table_of_cells(name: str, demo_dir: Path) -> str:
-    """One of ``TABLES``. What makes it is imported now: some of it brings Paddle along, which
-    filling in other results does not need.
+def table_of_cells(name: str, demo_dir: Path, **where: str) -> str:
+    """One of ``TABLES``, in a language where one is given. What makes it is imported now: some of
+    it brings Paddle along, which filling in other results does not need.
     """
     folder, maker = TABLES[name]
     module, function = maker.split(":")
-    return getattr(importlib.import_module(module), function)(demo_dir / folder)
+    return getattr(importlib.import_module(module), function)(demo_dir / folder, **where)
 
 
 def fill_markdown(text: str, demo_dir: Path) -> str:
     """``text`` with every results block renewed."""
     def renew(match):
         if match["name"] in TABLES:
-            return f"{match[1]}{table_of_cells(match['name'], demo_dir)}\n{match[4]}"
+            made = table_of_cells(match["name"], demo_dir, **parse_where(match["where"]))
+            return f"{match[1]}{made}\n{match[4]}"
         if match["name"] == "headline":
             table = headline_table(demo_dir, **parse_where(match["where"]))
             return f"{match[1]}{table}\n{match[4]}"

@@ -26,8 +26,8 @@ def test_a_row_has_the_answers_to_all_questions(tmp_path):
     cell(tmp_path, "auto", {"auto drop": 1.3, "reached": 0.0, "auto layers": 3,
                             "auto evaluations": 16, "auto minutes": 7.4}, tries=[])
     assert compare_analysis.table(tmp_path).splitlines()[2] == (
-        "| MobileNetV1, top-1 | 48, –, 150 | W4A8 | – | – | – | – | – | – | 1.30, not reached | 3 "
-        "| 16 | 7 | – | – | – | – | – |")
+        "| MobileNetV1, top-1 | 48, –, 150 | W4A8 | – | 1.30, not reached | 3 | 16 | 7 | – | – "
+        "| – | – | – |")
     cell(tmp_path, "ranking", {"analyze": 61.2, "Spearman": 0.934, "reliability": 0.952,
                                "float": 78.0},
          ranked=8,
@@ -35,9 +35,14 @@ def test_a_row_has_the_answers_to_all_questions(tmp_path):
     cell(tmp_path, "slim", {"slim drop": 0.7, "slim layers": 20, "slim evaluations": 49})
     cell(tmp_path, "hand", {"hand layers": 22, "hand drop": 0.9, "ranked layers": 9,
                             "ranked drop": 0.8})
-    assert compare_analysis.table(tmp_path).splitlines()[2] == (
-        "| MobileNetV1, top-1 | 48, 8, 150 | W4A8 | 28 | 61 | 0.93 | 0.95 | 1.00 | 78.00 "
-        "| 1.30, not reached | 3 | 16 | 7 | 0.70 | 20 | 49 | 22 | 9 |")
+    rows = [line for line in compare_analysis.table(tmp_path).splitlines() if "top-1" in line]
+    first = "| MobileNetV1, top-1 | 48, 8, 150 | W4A8 | 28 | "
+    assert rows == [first + "61 | 0.93 | 0.95 | 1.00 | 78.00 |",
+                    first + "1.30, not reached | 3 | 16 | 7 | 0.70 | 20 | 49 | 22 | 9 |"]
+    chinese = compare_analysis.table(tmp_path, "cn")
+    assert "1.30，未达到" in chinese and "信度" in chinese
+    assert [line.count("|") for line in chinese.splitlines()] == [
+        line.count("|") for line in compare_analysis.table(tmp_path).splitlines()]
 
 
 def test_the_metrics_noise_is_told_where_two_bits_are_measured(tmp_path):
