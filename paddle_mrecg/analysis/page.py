@@ -49,7 +49,7 @@ def findings_page(findings: Findings, config: Config, recipe: str) -> str:
                    effects=dict(_effects(effects, findings.float_metric),
                                 along=_along_network(findings.layers, findings.whole)),
                    lines=findings.yaml_lines(), lines_text="an_lines",
-                   done=_facts(report, ("samples", str(findings.samples)),
+                   done=_facts(report, ("measured_on", str(findings.samples)),
                                ("outputs", listed(findings.outputs, MOST_NAMES))),
                    command=f"paddle-mrecg analyze --config {recipe} --samples {findings.samples}"
                            + (" --metric" if metrics else ""))

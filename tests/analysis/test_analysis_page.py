@@ -50,6 +50,7 @@ def test_the_page_of_analyze_ranks_all_layers_and_has_the_lines(findings):
     rows = re.findall(r'<th scope="row">(conv&lt;\d+&gt;\.w)<br>.*?</th><td>([^<]*)</td>', text)
     assert [name for name, _ in rows] == [f"conv&lt;{k}&gt;.w" for k in range(25)]
     assert rows[0][1] == "3 %" and "The other 5 layers" in text
+    assert "Inputs that errors are measured on" in text and "Calibration samples" not in text
     assert "取整给权重带来 1.2 % 的噪声" in text and "weight_bits: 8" in text
     assert findings.yaml_lines().splitlines()[0] in text
     assert "analyze --config out/resolved_config.yaml --samples 8 --metric<" in text
@@ -65,7 +66,8 @@ def test_the_page_of_auto_says_what_each_try_bought(tries):
         "lcnet: the goal, a loss of at most 1 (points of top1), was reached; settings tried: 3. "
         "What was taken loses 0.9 (points of top1), with 4.90 bits per weight on average.").split()
     assert "初始设置" in text and "28 层中 6 层使用 8 比特" in text
-    rows = re.findall(r"<td>(\d)</td>.*?</th><td>([\d.]+)</td>.*?</td><td>([-+.\d]*)</td>"
+    assert re.findall(r'<td class="enough">([\d.]+)', text) == ["0.900"]
+    rows = re.findall(r"<td>(\d)</td>.*?</th><td[^>]*>([\d.]+)</td>.*?</td><td>([-+.\d]*)</td>"
                       r"<td>([\d.]+)</td><td>(\d+ s)</td>", text, re.DOTALL)
     assert rows == [("1", "2.300", "", "4.25", "61 s"), ("2", "1.900", "-0.400", "4.25", "66 s"),
                     ("3", "0.900", "-1.000", "4.90", "62 s")]
