@@ -29,21 +29,22 @@ STAGES = {"float": "float", "nearest": "nearest", "nearest_bias": "nearest + bia
 def run_record(setting: Dict[str, str], seed: int, measured: Dict[str, float], **extra) -> Dict:
     """One run; ``extra`` (samples, seconds, ...) is kept but not tabulated."""
     return dict(setting=setting, seed=seed,
-                measured={k: round(v, 4) for k, v in measured.items() if v is not None},
+                measured={k: round(v, 4) + 0.0 for k, v in measured.items() if v is not None},
                 **extra)
 
 
 def recovery(report, metric: str) -> Dict[str, Optional[float]]:
     """One metric of all programs of a job in percent, whatever the evaluator counts in, by the
     names in ``STAGES``, and ``recovered %``: percent of the loss of nearest rounding with corrected
-    biases that was won back. A job that trains nothing ends with the solved roundings and scores
+    biases that was won back, where there was a loss. A job that trains nothing ends with the solved roundings and scores
     them once.
     """
     scale = 1.0 if report.metrics["float"][metric] > 1.0 else 100.0
     found = {name: scale * report.metrics[stage][metric] for stage, name in STAGES.items()
              if stage in report.metrics}
     found.setdefault("solved", found["MRECG"])
-    share = report.recovered(metric)
+    lost = found["float"] - found.get(STAGES["nearest_bias"], found[STAGES["nearest"]])
+    share = report.recovered(metric) if lost > 0 else None
     return {**{name: found[name] for name in STAGES.values() if name in found},
             "recovered %": None if share is None else 100.0 * share}
 

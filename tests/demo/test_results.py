@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from demo import results, update_results
+from paddle_mrecg.report.report import Report
 
 MARKDOWN = "before\n<!-- results:area/numbers bits=W4A8 -->\nold\n<!-- /results -->\nafter\n"
 YAML = "# title\n# result: area/numbers bits=W4A8\n#   old\nGlobal:\n  seed: 0\n"
@@ -109,3 +110,12 @@ def test_absent_cells_are_measured_and_then_the_table_is_printed(one, table, tmp
         (words,) = started
         assert words[1:] == ["script.py", "--one", "--name", "new"] and not measured
         assert said == ["new: failed: no data", results.NOTHING_NEW, "TABLE"]
+
+
+@pytest.mark.parametrize("bias, end, recovered", [(80.0, 85.0, 50.0), (80.0, 80.0 - 1e-7, 0.0),
+                                                  (91.0, 88.0, None)])
+def test_recovered_is_a_share_of_a_loss(bias, end, recovered):
+    metrics = {"float": 90.0, "nearest": 70.0, "nearest_bias": bias, "quantized": end}
+    report = Report(metrics={stage: {"top1": score} for stage, score in metrics.items()})
+    measured = results.run_record({}, 0, results.recovery(report, "top1"))["measured"]
+    assert str(measured.get("recovered %")) == str(recovered)  # no minus in front of 0
