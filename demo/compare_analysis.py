@@ -24,12 +24,13 @@ ones from both ends, the fewest by bisection; and along the ranking of ``analyze
 same bits.
 
 Every cell is a process of its own with one thread and leaves one file in
-``results/analysis_cells``; an interrupted run goes on where it stopped. Seconds are those of the
+``results/analysis_cells``; an interrupted run goes on where it stopped, a search within its tries
+(its minutes are not known then). Seconds are those of the
 processor; those of ``analyze`` are without the evaluations.
 """
 import argparse
+import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -43,6 +44,7 @@ from demo.analysis_table import BITS, CELLS, SAMPLES, correlation, table  # noqa
 from demo.compare_steps import Evaluator  # noqa: E402
 from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
 
+SEARCHES = ROOT / "cache" / "analysis"  # of searches that are under way
 QUESTIONS = ("ranking", "slim", "hand", "auto")
 DROP = 1.0  # points of the metric
 HALVES = {"even": slice(0, None, 2), "odd": slice(1, None, 2)}
@@ -136,14 +138,17 @@ def measure_auto(model: str, bits: str):
     work = WORKLOADS[model]
     feed = batches(work.calibration(SAMPLES[model][0]), work.batch_size)
     evaluator, model_dir = Evaluator(work, SAMPLES[model][1]), work.model_dir()
-    with tempfile.TemporaryDirectory() as place:
-        begin = time.process_time()
-        found = auto(model_dir, feed, job(model, bits), place + "/out", evaluator,
-                     Goal(max_drop=DROP))
-        seconds = time.process_time() - begin
+    place = SEARCHES / results.cell_path(CELLS, setting_of(model, bits, "auto"), 0).stem
+    resumed, begin = place.exists(), time.process_time()
+    found = auto(model_dir, feed, job(model, bits), str(place / "out"), evaluator,
+                 Goal(max_drop=DROP))
+    seconds = time.process_time() - begin
+    shutil.rmtree(place)
     measured = {"auto drop": found.best.loss, "reached": float(found.reached),
                 "auto layers": raised_layers(found.best.settings),
-                "auto evaluations": len(found.tries), "auto minutes": seconds / 60}
+                "auto evaluations": len(found.tries)}
+    if not resumed:
+        measured["auto minutes"] = seconds / 60
     return measured, dict(taken=found.best.name,
                           tries=[[t.name, round(t.loss, 3), round(t.bits, 3)] for t in found.tries])
 

@@ -66,6 +66,10 @@ class Bench:
         expected = expected_time_of(self.graph, self.samples, self.config)
         return expected.untrained + self.evaluation
 
+    def training_seconds(self, settings: Dict[str, Dict[str, Any]]) -> float:
+        """What the training of a try will take at most."""
+        return expected_time_of(self.graph, self.samples, self.job(settings)).training
+
     def elements(self) -> Dict[str, int]:
         """Weight -> number of its values, of all that may be quantized."""
         graph, types = fold(self.graph), self.config.quant_post.quantizable_op_type

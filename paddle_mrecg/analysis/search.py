@@ -4,7 +4,7 @@
 In this order, and only as far as it is needed: the settings as they are; equalized channels;
 activation ranges by the error of outputs; 8 bits for the fewest of the layers that hurt most, and
 float where 8 bits for all are not enough (``refine``: bisected along the errors of ``analyze``); a
-short reconstruction, where it allows half as many of them or makes up for what they could not.
+short reconstruction, where all that was not enough.
 """
 import copy
 import dataclasses
@@ -122,10 +122,9 @@ class Search:
         if post.activation_observer != "output_error" and self._goes_on():
             self._take("activation ranges by output error",
                        self._with(activation_observer="output_error"))
-        count = 0
-        if self._goes_on() and self.goal.bits is None:
-            count = self._raise_layers()
-        self._reconstruct(count)
+        if self.goal.bits is None:
+            self._raise_layers()
+        self._reconstruct()
         return self.best
 
     def _goes_on(self) -> bool:
@@ -157,34 +156,30 @@ class Search:
         settings.setdefault("QuantPost", {}).update(post)
         return settings
 
-    def _raise_layers(self) -> int:
-        """More for the fewest layers; returns for how many.
+    def _raise_layers(self):
+        """More for the fewest layers.
 
         In a second round, where 8 bits for all were not enough, layers become float.
         """
         for turn, kind in enumerate((REFINED, FLOAT), 1):
             if not self._goes_on():
-                return 0
+                return
             base = self.best
             effects = [LayerEffect(**e) for e in self.log.note(f"ranking {turn}", self._ranking)]
             order = refining_order(effects, kind)
             most = len(order) - (kind == FLOAT)  # one layer must stay
-            if most < 1:
-                continue
             self._given = lambda count, b=base, o=order, k=kind: self._more(b, o[:count], k)
             self._named = f"{{count}} of {len(order)} layers {kind}"
-            if self.goal.reached(self._raised(most)):
-                return self._bisected(most)
-        return 0
+            if most > 0 and self.goal.reached(self._raised(most)):
+                self._bisect(most)
 
-    def _bisected(self, high: int) -> int:
-        """The fewest layers that are enough; ``high`` are."""
+    def _bisect(self, high: int):
+        """Look for the fewest layers that are enough; ``high`` are."""
         low = 0
         while high - low > 1 and self.log.left:
             middle = (low + high) // 2
             low, high = ((low, middle) if self.goal.reached(self._raised(middle))
                          else (middle, high))
-        return high
 
     def _raised(self, count: int) -> Optional[Try]:
         """With more for the first ``count`` layers of the order."""
@@ -200,22 +195,22 @@ class Search:
                        skip=section.get("skip", list(post.skip)) + keys.get("skip", []))
         return settings
 
-    def _reconstruct(self, count: int):
-        """A short training: with half of the layers that were given more, or on top of the best.
+    def _reconstruct(self):
+        """A short training on top of the best, where nothing else was enough.
 
-        Left out where the first try was so close that the preset would not train.
+        Left out where the best is so close that the preset would not train.
         """
-        batch = min(16, len(next(iter(self.bench.samples.values()))))
-        training = dict(preset="fast", batch_size=batch)
-        bound = self.bench.job({"MRECG": training}).mrecg.train_network_above
-        close = self.log.used[0].output_error
-        if (not self.log.left or (self._is_enough() and count < 2)
-                or (close is not None and close <= bound)):
+        if not self._goes_on():
             return
-        settings = self._given(count // 2) if count else copy.deepcopy(self.best.settings)
-        settings["MRECG"] = training
-        self._take(f"short reconstruction, {self._named.format(count=count // 2)}" if count
-                   else "short reconstruction", settings)
+        settings, batch = copy.deepcopy(self.best.settings), len(next(iter(
+            self.bench.samples.values())))
+        settings["MRECG"] = dict(preset="fast", batch_size=min(16, batch))
+        close = self.best.output_error
+        if close is not None and close <= self.bench.job(settings).mrecg.train_network_above:
+            return
+        get_logger().info("training: about %s more than the other tries, at most",
+                          rough_duration(self.bench.training_seconds(settings)))
+        self._take("short reconstruction", settings)
 
     def _ranking(self) -> List[Dict]:
         """Layers by the error that each makes alone, worst first."""

@@ -36,9 +36,9 @@ points of the evaluator's first metric (0.01 of one that is a share), or without
 percent of the variance of the network's output. In this order, as far as it is needed: the settings
 as they are with solved roundings, equalized channels, activation ranges by output error, 8 bits for
 the fewest of the layers that hurt most (bisected along the errors that `analyze` measures), float
-in their place where 8 bits for all are not enough, a short reconstruction where it allows half of
-them. With --size or --bits-average every layer gets 2 to 8 bits, by the error that each bit takes
-away.
+in their place where 8 bits for all are not enough, and a short reconstruction where nothing else
+was enough. With --size or --bits-average every layer gets 2 to 8 bits, by the error that each bit
+takes away.
 
 At most --tries settings are tried, with one evaluation each; the final report scores the result and
 its baselines once more. Every try is in SAVE_DIR.auto/tries.json, from which the same command goes
