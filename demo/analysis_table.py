@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of ``compare_analysis.py``, in English and Chinese."""
 from pathlib import Path
+from typing import Optional
 
 from demo import results
 
@@ -19,10 +20,17 @@ def correlation(errors, drops):
     return float(stats.spearmanr(errors, drops)[0]) if len(set(drops)) > 1 else None
 
 
+def ceiling(reliability: Optional[float]) -> Optional[float]:
+    """What a ranking by the true losses would reach: the root of the reliability of all samples,
+    which follows from that of their halves (Spearman and Brown); None where it is not positive.
+    """
+    return (2 * reliability / (1 + reliability)) ** 0.5 if (reliability or 0) > 0 else None
+
+
 RANKING = {  # measure -> its column, in English and Chinese
     "analyze": ("`analyze`, seconds", "`analyze`，秒"), "Spearman": ("Spearman", "Spearman"),
-    "reliability": ("reliability", "信度"), "sizes": ("of sizes", "按变化大小"),
-    "float": ("float", "浮点"),
+    "reliability": ("reliability", "信度"), "ceiling": ("ceiling", "上限"),
+    "sizes": ("of sizes", "按变化大小"), "float": ("float", "浮点"),
 }
 SEARCH = {
     "auto drop": ("`auto`: drop", "`auto`：损失"),
@@ -69,6 +77,7 @@ def table(folder: Path = CELLS, language: str = "en") -> str:
         if "layers" in row:
             row["measured"]["sizes"] = correlation(
                 *([abs(e[key]) for e in row["layers"]] for key in ("error", "drop")))
+        row["measured"]["ceiling"] = ceiling(row["measured"].get("reliability"))
     order = list(SAMPLES)
     rows = {key: rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))}
     place = results.describe_place(results.common_place(cells))
@@ -81,7 +90,7 @@ def _lines(rows, columns, chosen: int):
     names = [*WORDS["first"][chosen], *(titles[chosen] for titles in columns.values())]
     lines = ["| " + " | ".join(names) + " |", "|---|---|---|" + "---:|" * (1 + len(columns))]
     for (model, bits), row in rows.items():
-        if any(name in row["measured"] for name in columns):
+        if any(row["measured"].get(name) is not None for name in columns):
             shown = [_shown(row["measured"], name, chosen) for name in columns]
             lines.append(f"| {model}, {row['setting']['metric']} | {row['calibration']}, "
                          f"{row.get('ranked', '–')}, {row['samples']} | {bits} | "

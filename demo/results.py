@@ -36,8 +36,8 @@ def run_record(setting: Dict[str, str], seed: int, measured: Dict[str, float], *
 def recovery(report, metric: str) -> Dict[str, Optional[float]]:
     """One metric of all programs of a job in percent, whatever the evaluator counts in, by the
     names in ``STAGES``, and ``recovered %``: percent of the loss of nearest rounding with corrected
-    biases that was won back, where there was a loss. A job that trains nothing ends with the solved roundings and scores
-    them once.
+    biases that was won back, where there was a loss. A job that trains nothing ends with the solved
+    roundings and scores them once.
     """
     scale = 1.0 if report.metrics["float"][metric] > 1.0 else 100.0
     found = {name: scale * report.metrics[stage][metric] for stage, name in STAGES.items()

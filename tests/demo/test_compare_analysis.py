@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from demo import compare_analysis, kept_float, results
+from demo import analysis_table, compare_analysis, kept_float, results
 from paddle_mrecg import analyze
 from paddle_mrecg.analysis.job import prepare_to_measure
 from paddle_mrecg.config.io import load_config
@@ -37,7 +37,7 @@ def test_a_row_has_the_answers_to_all_questions(tmp_path):
                             "ranked drop": 0.8})
     rows = [line for line in compare_analysis.table(tmp_path).splitlines() if "top-1" in line]
     first = "| MobileNetV1, top-1 | 48, 8, 150 | W4A8 | 28 | "
-    assert rows == [first + "61 | 0.93 | 0.95 | 1.00 | 78.00 |",
+    assert rows == [first + "61 | 0.93 | 0.95 | 0.99 | 1.00 | 78.00 |",
                     first + "1.30, not reached | 3 | 16 | 7 | 0.70 | 20 | 49 | 22 | 9 |"]
     chinese = compare_analysis.table(tmp_path, "cn")
     assert "1.30，未达到" in chinese and "信度" in chinese
@@ -65,7 +65,7 @@ def test_a_metric_that_gains_from_errors_is_told(tmp_path):
     layers = [dict(weight=str(k), drop=drop, error=k) for k, drop in enumerate([0, -2, 4, -5.25])]
     cell(tmp_path, "ranking", {"Spearman": -0.4}, layers=layers, ranked=8)
     found = compare_analysis.table(tmp_path)
-    assert "| -0.40 | – | 1.00 |" in found
+    assert "| -0.40 | – | – | 1.00 |" in found
     assert ("MobileNetV1 at W4A8: 2 of 4 layers alone raise the metric when they are quantized, by "
             "up to 5.25 points.") in found
 
@@ -92,6 +92,18 @@ def test_correlation_is_that_of_ranks():
     assert compare_analysis.correlation([1, 2, 300], [0.1, 0.5, 0.6]) == pytest.approx(1.0)
     assert compare_analysis.correlation([1, 2, 300], [0.6, 0.5, 0.1]) == pytest.approx(-1.0)
     assert compare_analysis.correlation([1, 2, 3], [0.0, 0.0, 0.0]) is None
+
+
+@pytest.mark.parametrize("reliability", [0.3, 0.8])
+def test_the_ceiling_is_that_of_a_ranking_by_the_truth(reliability):
+    """Losses of many layers with noise of the halves that makes them so reliable."""
+    random = np.random.default_rng(0)
+    truth, noise = random.normal(size=20000), (1 / reliability - 1) ** 0.5
+    halves = truth + noise * random.normal(size=(2, 20000))
+    assert np.corrcoef(*halves)[0, 1] == pytest.approx(reliability, abs=0.02)
+    assert np.corrcoef(truth, halves.mean(0))[0, 1] == pytest.approx(
+        analysis_table.ceiling(reliability), abs=0.01)
+    assert analysis_table.ceiling(None) is analysis_table.ceiling(-0.1) is None
 
 
 def test_layers_are_counted_that_have_more_bits_or_are_float():
