@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Dict, List, Tuple
 
-from ..config.first_use import first_sections, paths_of, recipe
+from ..config.first_use import first_sections, paths_of, recipe, result_dir
 from ..config.io import load_config
 from ..config.schema import did_you_mean
 from ..errors import ConfigError, DataError, ModelError, MrecgError
@@ -82,7 +82,11 @@ def first_use(words: List[str], command: str) -> Tuple[Dict, str, List[str]]:
     if found is None and not {"Data.mean", "Data.std"} <= named:
         raise ModelError(QUESTION.format(model=model, files=" or ".join(FILES[:3])))
     data, source = found or ({}, "the command line")
-    return first_sections(model, images, data), source, overrides
+    sections = first_sections(model, images, data)
+    bits = _overridden(sections, overrides)["QuantPost"]
+    sections["Global"]["save_dir"] = result_dir(model, bits["weight_bits"],
+                                                bits["activation_bits"])
+    return sections, source, overrides
 
 
 def _overridden(sections: Dict[str, Dict], overrides: List[str]) -> Dict[str, Dict]:

@@ -36,12 +36,17 @@ def first_sections(model_dir: str, image_dir: str, data: Dict[str, Any]) -> Dict
         image_dir(str): folder of images.
         data(dict): further keys of ``Data``, of ``data.preprocessing``.
     """
-    return {"Global": dict(model_dir=model_dir, save_dir=f"output/{_name(model_dir)}_w8a8",
+    return {"Global": dict(model_dir=model_dir, save_dir=result_dir(model_dir, 8, 8),
                            target="paddle_lite"),
             "Data": dict(image_dir=image_dir, num_samples=CALIBRATION_IMAGES, **data),
             "QuantPost": dict(weight_bits=8, activation_bits=8, num_observe=CALIBRATION_IMAGES,
                               skip=[]),
             "MRECG": dict(preset="none")}
+
+
+def result_dir(model_dir: str, weight_bits: int, activation_bits: int) -> str:
+    """Where the result goes if nothing is said."""
+    return f"output/{_name(model_dir)}_w{weight_bits}a{activation_bits}"
 
 
 def recipe(sections: Dict[str, Dict], source: str) -> str:

@@ -56,6 +56,7 @@ def test_init_writes_the_same_as_a_recipe_to_edit(capsys, place):
     assert code == 0 and "paddle-mrecg quant --config my.yaml" in out
     config = load_config(str(place / "my.yaml"))
     assert config.quant_post.weight_bits == 4 and config.data.input_shape == [3, 8, 8]
+    assert config.global_.save_dir == "output/net_w4a8"
     text = (place / "my.yaml").read_text(encoding="utf-8")
     assert "# Evaluation:" in text and "weight_bits: 4  # 2 to 8" in text
     code, _, err = run(capsys, "init", "net", "photos", "my.yaml")
