@@ -154,9 +154,9 @@ def measure_auto(model: str, bits: str):
 
 
 def raised_layers(settings) -> int:
-    """Layers with more bits than the rest, and float ones."""
+    """Layers with more bits than the rest, and float ones; some are both, and float then."""
     post = settings.get("QuantPost", {})
-    return len(post.get("overrides", ())) + len(post.get("skip", ()))
+    return len({o["pattern"] for o in post.get("overrides", ())} | set(post.get("skip", ())))
 
 
 def setting_of(model: str, bits: str, question: str):

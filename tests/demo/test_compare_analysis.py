@@ -109,7 +109,8 @@ def test_the_ceiling_is_that_of_a_ranking_by_the_truth(reliability):
 def test_layers_are_counted_that_have_more_bits_or_are_float():
     assert compare_analysis.raised_layers({}) == 0
     assert compare_analysis.raised_layers({"QuantPost": dict(
-        overrides=[{}, {}], skip=["a"], equalize="auto")}) == 3
+        overrides=[dict(pattern="a"), dict(pattern="b")], skip=["b", "c"],
+        equalize="auto")}) == 3
 
 
 @pytest.fixture
