@@ -37,7 +37,8 @@ SEARCH = {
     "auto layers": ("layers with more bits", "提高比特的层"),
     "auto evaluations": ("evaluations", "评测次数"), "auto minutes": ("minutes", "分钟"),
     "slim drop": ("PaddleSlim's way: drop", "PaddleSlim 的做法：损失"),
-    "slim layers": ("layers float", "浮点层"), "slim evaluations": ("evaluations", "评测次数"),
+    "slim layers": ("layers float", "浮点层"),
+    "slim evaluations": ("evaluations", "评测次数"),
     "hand layers": ("by hand: layers float", "手工：浮点层"),
     "ranked layers": ("along `analyze`: layers float", "按 `analyze`：浮点层"),
 }
@@ -51,7 +52,8 @@ WORDS = {
               "最多 {most:.2f} 个点。"),
     "noise": ("{model}: with what layers lose at {fewer} correlate their losses at {more} by "
               "{own:.2f}, the errors of `analyze` at {more} by {errors:.2f}.",
-              "{model}：与各层在 {fewer} 时的损失相比，其 {more} 时损失的相关系数为 {own:.2f}，"
+              "{model}：与各层在 {fewer} 时的损失相比，"
+              "其 {more} 时损失的相关系数为 {own:.2f}，"
               "`analyze` 在 {more} 时误差的相关系数为 {errors:.2f}。"),
     "place": ("`python demo/compare_analysis.py`; seconds and minutes of one core; seed 0; ",
               "`python demo/compare_analysis.py`；秒和分钟为单核时间；种子 0；"),

@@ -107,8 +107,6 @@ class Search:
     def __init__(self, bench: Bench, log: TryLog, goal: Goal):
         self.bench, self.log, self.goal = bench, log, goal
         self.best: Optional[Try] = None
-        self._given: Callable[[int], Settings] = None  # to the first layers of an order
-        self._named = ""
 
     def run(self) -> Try:
         """The cheapest try that reaches the goal, else the one that loses least."""
@@ -168,22 +166,20 @@ class Search:
             effects = [LayerEffect(**e) for e in self.log.note(f"ranking {turn}", self._ranking)]
             order = refining_order(effects, kind)
             most = len(order) - (kind == FLOAT)  # one layer must stay
-            self._given = lambda count, b=base, o=order, k=kind: self._more(b, o[:count], k)
-            self._named = f"{{count}} of {len(order)} layers {kind}"
-            if most > 0 and self.goal.reached(self._raised(most)):
-                self._bisect(most)
 
-    def _bisect(self, high: int):
+            def raised(count: int) -> Optional[Try]:
+                return self._take(f"{count} of {len(order)} layers {kind}",
+                                  self._more(base, order[:count], kind))
+
+            if most > 0 and self.goal.reached(raised(most)):
+                self._bisect(raised, most)
+
+    def _bisect(self, raised: Callable[[int], Optional[Try]], high: int):
         """Look for the fewest layers that are enough; ``high`` are."""
         low = 0
         while high - low > 1 and self.log.left:
             middle = (low + high) // 2
-            low, high = ((low, middle) if self.goal.reached(self._raised(middle))
-                         else (middle, high))
-
-    def _raised(self, count: int) -> Optional[Try]:
-        """With more for the first ``count`` layers of the order."""
-        return self._take(self._named.format(count=count), self._given(count))
+            low, high = ((low, middle) if self.goal.reached(raised(middle)) else (middle, high))
 
     def _more(self, base: Try, effects: List[LayerEffect], kind: str) -> Settings:
         """The settings of a try, and more for some layers."""
@@ -202,9 +198,9 @@ class Search:
         """
         if not self._goes_on():
             return
-        settings, batch = copy.deepcopy(self.best.settings), len(next(iter(
-            self.bench.samples.values())))
-        settings["MRECG"] = dict(preset="fast", batch_size=min(16, batch))
+        samples = len(next(iter(self.bench.samples.values())))
+        settings = copy.deepcopy(self.best.settings)
+        settings["MRECG"] = dict(preset="fast", batch_size=min(16, samples))
         close = self.best.output_error
         if close is not None and close <= self.bench.job(settings).mrecg.train_network_above:
             return

@@ -9,7 +9,7 @@ from ..config.aware import BinRegularization
 from ..errors import ConfigError, DataError
 from ..report.progress import get_logger
 from ..strategies.bin_regularization import Pull, bin_statistics, inject_pull, total_loss
-from .efolds import LEAST_SHARE, WEAK, RatePlan, predictable
+from .efolds import LEAST_SHARE, WEAK, RatePlan, predictable, rate_plan
 
 
 class Phase(NamedTuple):
@@ -94,8 +94,7 @@ class BinRegularizer:
         settings = self.settings
         if not predictable(settings):
             return
-        start = 0.0 if settings.schedule == "S1" else settings.start
-        plan = RatePlan(optimizer, steps, start, settings.efolds is not None, steps_per_lr)
+        plan = rate_plan(settings, optimizer, steps, steps_per_lr)
         rows = [bin_statistics(layer.weight, layer.weight_quanter) for _, layer in self.layers]
         self._sizes = [row["weights"] / row["occupied"] for row in rows]
         self._distances = [row["distance"] for row in rows]

@@ -109,3 +109,11 @@ def _rates(optimizer, steps: int, steps_per_lr: int) -> List[float]:
             scheduler.step()
         rates.append(float(scheduler()))
     return rates
+
+
+def rate_plan(settings: BinRegularization, optimizer, steps: int,
+              steps_per_lr: int = 1) -> RatePlan:
+    """The plan of a training with a ``predictable`` term; arguments and errors as of ``RatePlan``.
+    """
+    start = 0.0 if settings.schedule == "S1" else settings.start
+    return RatePlan(optimizer, steps, start, settings.efolds is not None, steps_per_lr)

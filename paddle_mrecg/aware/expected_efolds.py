@@ -12,15 +12,11 @@ from ..config.aware import BinRegularization, TrainingConfig, resolved
 from ..config.layer_bits import layer_bits
 from ..errors import ConfigError
 from ..graph.ends import first_and_last
-from ..graph.graph import Graph, Op, channel_axis, weight_name
+from ..graph.graph import WEIGHT_SLOTS, Graph, Op, channel_axis, weight_name
 from ..graph.load import load_graph
 from ..grids.affine import QuantSpec
 from ..grids.samples import Samples, initial_step
-from .efolds import WEAK, RatePlan, predictable
-
-# what the layer types of ``QuantAware.quantizable_layer_type`` are in a program
-LAYER_OPS = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "depthwise_conv2d_transpose", "mul",
-            "matmul", "matmul_v2")
+from .efolds import WEAK, RatePlan, predictable, rate_plan
 
 
 class LayerPull(NamedTuple):
@@ -89,11 +85,8 @@ def program_pull_lines(config: TrainingConfig, model_dir: str, optimizer, steps:
     if not predictable(bins):
         raise ConfigError("e-folds can be predicted for BinRegularization.schedule S1, and for S2 "
                           "with a start below 1")
-    plan = RatePlan(optimizer, steps, 0.0 if bins.schedule == "S1" else bins.start,
-                    bins.efolds is not None)
-    graph = load_graph(model_dir)
-    first, last = first_and_last(graph.ops, lambda op: op.type in LAYER_OPS
-                                 and weight_name(op, graph) is not None)
+    plan, graph = rate_plan(bins, optimizer, steps), load_graph(model_dir)
+    first, last = first_and_last(graph.ops, lambda op: weight_name(op, graph) is not None)
 
     def codes(op, weight):
         bits = layer_bits([weight_name(op, graph)], settings, op in first, op in last)[0]
@@ -103,5 +96,5 @@ def program_pull_lines(config: TrainingConfig, model_dir: str, optimizer, steps:
         samples.add(paddle.to_tensor(weight))
         step = initial_step(samples, spec, settings.weight_init)
         return np.clip(np.rint(samples.rows() / step[:, None]), spec.qmin, spec.qmax)
-    return pull_lines(layer_pulls(graph, LAYER_OPS, codes, plan, bins),
+    return pull_lines(layer_pulls(graph, WEIGHT_SLOTS, codes, plan, bins),
                       "set BinRegularization.efolds: 2, or train longer")

@@ -21,7 +21,7 @@ from .static_quant_aware import split
 
 
 def efold_lines(sections: Dict[str, Any]) -> List[str]:
-    """Predicted e-folds per layer, a warning where they are few, or why there is no prediction.
+    """Predicted e-folds per layer, a warning where they are few, or why they are not predicted.
 
     Args:
         sections(dict): a checked recipe, see ``load_recipe``; without BinRegularization there is
