@@ -12,12 +12,13 @@ from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 import numpy as np
 
 from ..errors import UnsupportedOpError
-from ..graph.graph import WEIGHT_SLOTS, Op, activation_name, weight_name
+from ..graph.graph import Op, activation_name, weight_name
 from ..graph.partition import Module, Unit
 from ..grids.affine import fake_quantize
 from ..report.progress import Progress
 from .layer_biases import output_axis
 from .layer_rows import LayerRows, Positions, gram_of, layer_rows
+from .layer_sums import LayerSum, layer_sum
 from .memory import return_freed_memory
 from .network_state import NetworkState
 from .solve import solve
@@ -94,7 +95,8 @@ class LayerWalk:
         wanted: Dict[str, _Target] = {}
         for op in runner.ops:
             if network.scheme.is_quantized(op) and weight_name(op, network.graph) not in self._done:
-                wanted[_result(op)] = self._target(op)
+                target = self._target(op, unit)
+                wanted[target.whole.end] = target
         fetch = list(dict.fromkeys([*unit.outputs, *wanted]))
 
         def watch(values):
@@ -111,7 +113,7 @@ class LayerWalk:
         self.float_stream.advance(outputs, needed)
         self.quant_stream.advance(changed, needed)
 
-    def _target(self, op: Op) -> "_Target":
+    def _target(self, op: Op, unit: Unit) -> "_Target":
         name = weight_name(op, self.network.graph)
         self._done.add(name)
         try:
@@ -119,29 +121,34 @@ class LayerWalk:
                       if self.rounding == "solve" else None)
         except UnsupportedOpError:  # a rare form of the op: nearest rounding stays
             layout = None
-        return _Target(op, name, layout, self.float_stream.num_samples,
-                       self.network.seed * 100003 + len(self._done))
+        seed = self.network.seed * 100003 + len(self._done)
+        return _Target(op, layer_sum(op, unit, self.network.graph, self.network.scheme), layout,
+                       lambda: Positions(layout, self.float_stream.num_samples, seed))
 
     def _layer(self, target: "_Target", unit: Unit, runner: UnitRunner):
-        bias = self.network.biases.get(target.name)
+        bias = self.network.biases.get(weight_name(target.op, self.network.graph))
         self.state.biases.pop(bias, None)  # an earlier correction: it belongs to the earlier codes
         if target.layout:
             source = activation_name(target.op)
             # what the unit reads itself need not be computed
-            run = None if source in unit.inputs else self._quantized(runner, [source])
-            values = self.quant_stream.chunks(unit.inputs if run else [source],
+            read = [source, *target.whole.added]
+            run = None if set(read) <= set(unit.inputs) else self._quantized(runner, read)
+            values = self.quant_stream.chunks(unit.inputs if run else read,
                                               run or (lambda feed: feed), MEASURE_CHUNK)
-            self._solve(target, (v[source] for _, v in values))
+            self._solve(target, ([v[n] for n in read] for _, v in values))
         if bias:
             means = Means([output_axis(target.op)])
-            run = self._quantized(runner, [_result(target.op)])
+            run = self._quantized(runner, [target.whole.end])
             for _, values in self.quant_stream.chunks(unit.inputs, run, MEASURE_CHUNK):
-                means.add(values[_result(target.op)])
+                means.add(values[target.whole.end])
             self._correct(bias, target.means.value - means.value)
 
-    def _solve(self, target: "_Target", values: Iterable[np.ndarray]):
-        """Round one weight for ``values``, its input before the activation's quantizer."""
-        state, layout, name = self.state, target.layout, target.name
+    def _solve(self, target: "_Target", values: Iterable[List[np.ndarray]]):
+        """Round one weight for ``values``: its input before the activation's quantizer, and what is
+        added to its output.
+        """
+        state, layout = self.state, target.layout
+        name = weight_name(target.op, self.network.graph)
         encoding = state.activation_encodings.get(activation_name(target.op))
         gram = gram_of(layout, self.network.graph.params[name], target.with_inputs(values),
                        encoding and (lambda x: fake_quantize(x, encoding)))
@@ -163,22 +170,22 @@ class LayerWalk:
 
 
 class _Target:
-    """What is kept of a layer's output in the float network: sampled rows and the mean of every
-    channel, never the whole.
+    """What is kept of a layer's output in the float network, with what is added to it: sampled rows
+    and the mean of every channel, never the whole.
 
     Args:
         op(Op): the layer.
-        name(str): its weight.
+        whole(LayerSum): the sum that its output ends up in.
         layout(LayerRows|None): None where only the means are wanted.
-        num_samples(int): samples in all chunks together.
-        seed(int): of the sample.
+        draw(callable): makes the Positions of the sample, the same every time.
     """
 
-    def __init__(self, op: Op, name: str, layout: Optional[LayerRows], num_samples: int, seed: int):
-        self.op, self.name, self.layout = op, name, layout
+    def __init__(self, op: Op, whole: LayerSum, layout: Optional[LayerRows],
+                 draw: Callable[[], Positions]):
+        self.op, self.whole, self.layout = op, whole, layout
         self.means = Means([output_axis(op)])
-        self._draw = lambda: Positions(layout, num_samples, seed)
-        self._positions = self._draw() if layout else None
+        self._draw = draw
+        self._positions = draw() if layout else None
         self._shapes: List[tuple] = []
         self._rows: List[np.ndarray] = []
 
@@ -190,12 +197,19 @@ class _Target:
             self._rows += [self.layout.outputs(values, index)
                            for index in self._positions.next(values.shape)]
 
-    def with_inputs(self, chunks: Iterable[np.ndarray]) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-        """Rows of the layer's input, given in the same chunks, and those that were kept."""
+    def with_inputs(self, chunks: Iterable[List[np.ndarray]]
+                    ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+        """Rows of the layer's input, and of what its output should be.
+
+        Args:
+            chunks(iterable): of the quantized network, in the same chunks: the layer's input, and
+                what is added to its output, whose error is the layer's to make up for.
+        """
         positions, rows = self._draw(), iter(self._rows)
-        for shape, x in zip(self._shapes, chunks):
+        for shape, (x, *added) in zip(self._shapes, chunks):
             for index in positions.next(shape):
-                yield self.layout.inputs(x, shape, index), next(rows)
+                wanted = sum((-self.layout.outputs(v, index) for v in added), next(rows))
+                yield self.layout.inputs(x, shape, index), wanted
 
 
 def rounded_layers(prepared, rounding: str, most: int = None) -> LayerWalk:
@@ -242,7 +256,3 @@ def solved_again(walker, layers: List[Module], unit: Unit) -> Optional[NetworkSt
                for stream in (walker.float_stream, walker.quant_stream)]
     rounding = "solve" if walker.state.solved else "nearest"
     return LayerWalk(walker.network, walker.state, rounding, streams).run(inside)
-
-
-def _result(op: Op) -> Optional[str]:
-    return op.output(WEIGHT_SLOTS[op.type][2])
