@@ -73,6 +73,7 @@ def run_program(model_dir, feed, size):
         params_filename=files_of(model_dir)[1])
     parts = [executor.run(program, feed={n: b[n] for n in names}, fetch_list=fetches)
              for b in batches(feed, size)]
+    paddle.disable_static()  # scoring may run ops of its own
     return [np.concatenate(p) for p in zip(*parts)]
 
 
