@@ -9,7 +9,7 @@ from ..config.aware import BinRegularization
 from ..errors import ConfigError, DataError
 from ..report.progress import get_logger
 from ..strategies.bin_regularization import Pull, bin_statistics, inject_pull, total_loss
-from .efolds import LEAST_SHARE, WEAK, RatePlan, predictable, rate_plan
+from .efolds import LEAST_SHARE, RatePlan, predictable, rate_plan, weak_pull
 
 
 class Phase(NamedTuple):
@@ -105,11 +105,9 @@ class BinRegularizer:
                        in zip(self.layers, self._lambdas, self._sizes))
         get_logger().info("bin regularization alone will pull the weights of %d layers by %.2g "
                           "('%s') to %.2g e-folds ('%s')", len(pulls), *pulls[0], *pulls[-1])
-        weak = sum(n < WEAK for n, _ in pulls)
+        weak = weak_pull(n for n, _ in pulls)
         if weak:
-            get_logger().warning("bin regularization will hardly act in %d of %d layers (less than "
-                                 "%g e-folds); set BinRegularization.efolds: 2, or train longer",
-                                 weak, len(pulls), WEAK)
+            get_logger().warning("%s; set BinRegularization.efolds: 2, or train longer", weak)
 
     @property
     def active(self) -> bool:

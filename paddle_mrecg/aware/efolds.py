@@ -19,7 +19,7 @@ training and differs within a layer by orders, so nothing is planned for Adam.
 """
 import copy
 import math
-from typing import List
+from typing import Iterable, List, Optional
 
 from paddle.optimizer.lr import LRScheduler
 
@@ -36,6 +36,16 @@ LEAST_SHARE = 0.1
 def predictable(settings: BinRegularization) -> bool:
     """Whether the term starts at a known share of the steps, which the law needs."""
     return settings.schedule == "S1" or (settings.schedule == "S2" and settings.start < 1)
+
+
+def weak_pull(efolds: Iterable[float]) -> Optional[str]:
+    """What to say of predicted e-folds, one number for each layer, where some are below ``WEAK``;
+    None where none is.
+    """
+    efolds = list(efolds)
+    weak = sum(n < WEAK for n in efolds)
+    return (f"bin regularization will hardly act in {weak} of {len(efolds)} layers (less than "
+            f"{WEAK:g} e-folds)") if weak else None
 
 
 class RatePlan:

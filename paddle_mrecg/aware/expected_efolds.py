@@ -16,7 +16,7 @@ from ..graph.graph import WEIGHT_SLOTS, Graph, Op, channel_axis, weight_name
 from ..graph.load import load_graph
 from ..grids.affine import QuantSpec
 from ..grids.samples import Samples, initial_step
-from .efolds import WEAK, RatePlan, predictable, rate_plan
+from .efolds import RatePlan, predictable, rate_plan, weak_pull
 
 
 class LayerPull(NamedTuple):
@@ -57,10 +57,9 @@ def pull_lines(pulls: List[LayerPull], cure: str) -> List[str]:
     """A line for every layer, and a warning with its ``cure`` where the pull hardly acts."""
     lines = [f"{pull.efolds:.2g} e-folds in {pull.name} ({pull.weights} weights in {pull.bins} "
              "bins)" for pull in pulls]
-    weak = sum(pull.efolds < WEAK for pull in pulls)
+    weak = weak_pull(pull.efolds for pull in pulls)
     if weak:
-        lines.append(f"warning: bin regularization will hardly act in {weak} of {len(pulls)} "
-                     f"layers (less than {WEAK} e-folds): {cure}")
+        lines.append(f"warning: {weak}: {cure}")
     return lines
 
 
