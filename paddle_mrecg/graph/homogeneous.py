@@ -5,17 +5,13 @@ A rule follows the channels of its op's inputs to its output (``ChannelClasses``
 returns False where it cannot. Then, as for every op without a rule (sigmoid, hard-swish, ReLU6,
 softmax), the inputs keep their values and so does the output.
 """
-import dataclasses
-from typing import List
-
 import numpy as np
 
 from . import channel_moves  # noqa: F401  (its rules)
 from .channels import CHANNEL_RULES, FIXED, ChannelClasses, Channels, channel_rule
-from .graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
+from .graph import Graph, Op
 
 _CONV_SLOTS = ("Input", "Filter", "Bias")
-_PRODUCT, _FACTORS = ".equalized", ".factors"  # what ``insert_factors`` calls its tensors
 
 
 def channel_classes(graph: Graph) -> ChannelClasses:
@@ -57,52 +53,6 @@ def weight_channels(op: Op, shape):
     own = first[:, None, None, None]
     other = own // size * len(second) + second[:, None, None]
     return (own, other) if "transpose" in op.type else (other, own)
-
-
-def insert_factors(graph: Graph, name: str, ops: List[Op], factors: np.ndarray) -> str:
-    """Put a multiplication by constants between an activation and some of its readers, whose
-    weights give the factors back.
-
-    Args:
-        graph(Graph): the graph, changed in place.
-        name(str): the activation, channels on axis 1.
-        ops(list[Op]): convolutions that read it, with weights of their own.
-        factors(array): positive, ``[C]``.
-
-    Returns:
-        str: the name of the product.
-    """
-    product, constant = (graph.unique_name(name + k) for k in (_PRODUCT, _FACTORS))
-    graph.tensors[product] = dataclasses.replace(graph.tensors[name], name=product)
-    # all axes: a fusion of oneDNN forgets ``axis``
-    graph.params[constant] = np.ones((1, len(factors), 1, 1), np.float32)
-    graph.tensors[constant] = TensorInfo(constant, graph.params[constant].shape)
-    for op in ops:
-        op.inputs[WEIGHT_SLOTS[op.type][0]] = [product]
-    graph.ops.insert(min(graph.ops.index(op) for op in ops),
-                     Op("elementwise_mul", {"X": [name], "Y": [constant]}, {"Out": [product]},
-                        {"axis": -1}))
-    classes = channel_classes(graph)
-    every = np.ones(len(classes))
-    every[classes.of(product)] = factors
-    classes.apply(every)
-    return product
-
-
-def without_factors(graph: Graph) -> Graph:
-    """A copy without the multiplications of ``insert_factors``, which computes something else: to
-    measure what they cost.
-    """
-    graph = graph.copy()
-    sources = {op.output("Out"): op.input("X") for op in graph.ops
-               if op.type == "elementwise_mul" and op.output("Out").startswith(op.input("X")
-                                                                               + _PRODUCT)
-               and op.input("Y").startswith(op.input("X") + _FACTORS)}
-    graph.ops = [op for op in graph.ops if op.type != "elementwise_mul"
-                 or op.output("Out") not in sources]
-    for op in graph.ops:
-        op.inputs = {slot: [sources.get(n, n) for n in names] for slot, names in op.inputs.items()}
-    return graph
 
 
 @channel_rule("relu", "leaky_relu", "prelu", "abs", "assign", "dropout", "pool2d",

@@ -19,7 +19,8 @@ import paddle
 
 from ..errors import UnsupportedOpError
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, activation_name, weight_name, ops_behind
-from ..graph.homogeneous import channel_classes, insert_factors, weight_channels
+from ..graph.homogeneous import channel_classes, weight_channels
+from ..graph.inserted_factors import Insertion, insert_factors
 from ..report.progress import Progress, get_logger
 from .forward import forward
 from .layer_noise import ChannelRange, LayerNoise, is_depthwise
@@ -127,15 +128,14 @@ class Equalizer:
                 scaled.update(group.factors["none"])
                 factors *= by_class[group.best]
         self.classes.apply(factors)
-        inserted = {}
+        insertions = []
         for one in single:
             name = next(iter(one.factors["none"]))
             if (name not in scaled and one.gain >= INSERT_GAIN
                     and one.errors["none"] >= INSERT_ERROR * len(one.ops)):
                 done.append(one.equalized("multiply", self.graph))
-                product = insert_factors(self.graph, name, one.ops, one.factors[one.best][name])
-                inserted[product] = name
-        return done, inserted
+                insertions.append(Insertion(name, one.ops, one.factors[one.best][name]))
+        return done, insert_factors(self.graph, insertions)
 
     def _steps(self) -> int:
         return -(-len(next(iter(self.ranged.values()))) // _CHUNK) + 1

@@ -19,7 +19,7 @@ from ..deploy.predictor import last_line, scored_program
 from ..deploy.speed import compare_speed
 from .program import qdq_graph, verify
 from ..files import write_json, write_json_table
-from ..graph.homogeneous import without_factors
+from ..graph.inserted_factors import without_factors
 from ..graph.writer import save_program
 from ..report.advice import (advice, coarse_advice, equalize_cost_note, equalized_note,
                              float_note)

@@ -13,7 +13,7 @@ from paddle_mrecg.deploy.check import doctor
 from paddle_mrecg.deploy.lite.env import find_lite
 from paddle_mrecg.errors import MrecgError
 from paddle_mrecg.graph.graph import Op, activation_name, weight_name
-from paddle_mrecg.graph.homogeneous import without_factors
+from paddle_mrecg.graph.inserted_factors import without_factors
 from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.graph.ops import run_ops
 from paddle_mrecg.graph.writer import save_program
