@@ -35,6 +35,7 @@ RANKING = {  # measure -> its column, in English and Chinese
 SEARCH = {
     "auto drop": ("`auto`: drop", "`auto`：损失"),
     "auto layers": ("layers with more bits", "提高比特的层"),
+    "auto float layers": ("layers float", "浮点层"),
     "auto evaluations": ("evaluations", "评测次数"), "auto minutes": ("minutes", "分钟"),
     "slim drop": ("PaddleSlim's way: drop", "PaddleSlim 的做法：损失"),
     "slim layers": ("layers float", "浮点层"),

@@ -145,7 +145,7 @@ def measure_auto(model: str, bits: str):
     seconds = time.process_time() - begin
     shutil.rmtree(place)
     measured = {"auto drop": found.best.loss, "reached": float(found.reached),
-                "auto layers": raised_layers(found.best.settings),
+                **raised_layers(found.best.settings),
                 "auto evaluations": len(found.tries)}
     if not resumed:
         measured["auto minutes"] = seconds / 60
@@ -153,10 +153,14 @@ def measure_auto(model: str, bits: str):
                           tries=[[t.name, round(t.loss, 3), round(t.bits, 3)] for t in found.tries])
 
 
-def raised_layers(settings) -> int:
-    """Layers with more bits than the rest, and float ones; some are both, and float then."""
+def raised_layers(settings):
+    """How many layers have more bits than the rest, and how many are float; some were the one
+    before the other.
+    """
     post = settings.get("QuantPost", {})
-    return len({o["pattern"] for o in post.get("overrides", ())} | set(post.get("skip", ())))
+    float_layers = set(post.get("skip", ()))
+    return {"auto layers": len({o["pattern"] for o in post.get("overrides", ())} - float_layers),
+            "auto float layers": len(float_layers)}
 
 
 def setting_of(model: str, bits: str, question: str):

@@ -24,10 +24,10 @@ def cell(folder, question, measured, **extra):
 def test_a_row_has_the_answers_to_all_questions(tmp_path):
     assert compare_analysis.table(tmp_path) == results.NOT_YET
     cell(tmp_path, "auto", {"auto drop": 1.3, "reached": 0.0, "auto layers": 3,
-                            "auto evaluations": 16, "auto minutes": 7.4}, tries=[])
+                            "auto float layers": 2, "auto evaluations": 16, "auto minutes": 7.4}, tries=[])
     assert compare_analysis.table(tmp_path).splitlines()[2] == (
         "| MobileNetV1, top-1 | 48, –, 150 | W4A8 | – "
-        "| 1.30, not reached | 3 | 16 | 7 | – | – | – | – | – |")
+        "| 1.30, not reached | 3 | 2 | 16 | 7 | – | – | – | – | – |")
     cell(tmp_path, "ranking", {"analyze": 61.2, "Spearman": 0.934, "reliability": 0.952,
                                "float": 78.0},
          ranked=8,
@@ -38,7 +38,7 @@ def test_a_row_has_the_answers_to_all_questions(tmp_path):
     rows = [line for line in compare_analysis.table(tmp_path).splitlines() if "top-1" in line]
     first = "| MobileNetV1, top-1 | 48, 8, 150 | W4A8 | 28 | "
     assert rows == [first + "61 | 0.93 | 0.95 | 0.99 | 1.00 | 78.00 |",
-                    first + "1.30, not reached | 3 | 16 | 7 | 0.70 | 20 | 49 | 22 | 9 |"]
+                    first + "1.30, not reached | 3 | 2 | 16 | 7 | 0.70 | 20 | 49 | 22 | 9 |"]
     chinese = compare_analysis.table(tmp_path, "cn")
     assert "1.30，未达到" in chinese and "信度" in chinese
     assert [line.count("|") for line in chinese.splitlines()] == [
@@ -107,10 +107,10 @@ def test_the_ceiling_is_that_of_a_ranking_by_the_truth(reliability):
 
 
 def test_layers_are_counted_that_have_more_bits_or_are_float():
-    assert compare_analysis.raised_layers({}) == 0
+    assert compare_analysis.raised_layers({}) == {"auto layers": 0, "auto float layers": 0}
     assert compare_analysis.raised_layers({"QuantPost": dict(
         overrides=[dict(pattern="a"), dict(pattern="b")], skip=["b", "c"],
-        equalize="auto")}) == 3
+        equalize="auto")}) == {"auto layers": 1, "auto float layers": 2}
 
 
 @pytest.fixture
