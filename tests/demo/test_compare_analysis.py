@@ -24,7 +24,8 @@ def cell(folder, question, measured, **extra):
 def test_a_row_has_the_answers_to_all_questions(tmp_path):
     assert compare_analysis.table(tmp_path) == results.NOT_YET
     cell(tmp_path, "auto", {"auto drop": 1.3, "reached": 0.0, "auto layers": 3,
-                            "auto float layers": 2, "auto evaluations": 16, "auto minutes": 7.4}, tries=[])
+                            "auto float layers": 2, "auto evaluations": 16,
+                            "auto minutes": 7.4}, tries=[])
     assert compare_analysis.table(tmp_path).splitlines()[2] == (
         "| MobileNetV1, top-1 | 48, –, 150 | W4A8 | – "
         "| 1.30, not reached | 3 | 2 | 16 | 7 | – | – | – | – | – |")
