@@ -39,6 +39,7 @@ TABLES = {  # name -> (folder of cells or file, its table)
     "fuzz": ("results/fuzz.json", "demo.robustness:fuzz"),
     "memory": ("results/memory.json", "demo.robustness:memory"),
     "hosts/trials": ("hosts/results/hosts", "demo.hosts.try_hosts:table"),
+    "hosts/zoo": ("hosts/results/zoo", "demo.hosts.zoo:table"),
     "memory_slim": ("results/memory_slim.json", "demo.robustness:memory_slim"),
 }
 YAML_BLOCK = re.compile(r"(^# result: (?P<name>\S+)(?P<where>[^\n]*)\n)((?:^#   [^\n]*\n)*)",
