@@ -436,3 +436,14 @@ def test_run_ops_adds_to_the_values_in_order():
     assert run_ops(ops, values) is values
     assert list(values) == ["x", "a", "b"]
     np.testing.assert_array_equal(values["b"].numpy(), 2 * np.maximum(X, 0))
+
+
+def test_an_assignment_of_computed_values_runs_and_passes_gradients():
+    attrs = dict(axes=[1], starts=[0], ends=[2], steps=[1], decrease_axes=[], none_axes=[],
+                 shape=[], dtype=FLOAT32)
+    check("set_value", {"Input": floats(2, 4), "ValueTensor": floats(2, 2, seed=1)}, **attrs)
+    whole, part = paddle.to_tensor(floats(2, 4)), paddle.to_tensor(floats(2, 2, seed=1))
+    whole.stop_gradient = part.stop_gradient = False
+    op = Op("set_value", {"Input": ["whole"], "ValueTensor": ["part"]}, {"Out": ["out"]}, attrs)
+    run_op(op, {"whole": whole, "part": part})["out"].sum().backward()
+    assert whole.grad.tolist() == [[0, 0, 1, 1]] * 2 and part.grad.tolist() == [[1, 1]] * 2

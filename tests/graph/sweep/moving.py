@@ -44,6 +44,7 @@ LAYOUT = {
     "mask_index": lambda y: y[y > 0.5].sum(),
     "list_index": lambda y: y[:, [0, 2, 4]],
     "setitem": lambda y: _set(y),
+    "setitem_computed": lambda y: _add_channels(y),
     "gather": lambda y: paddle.gather(y, paddle.to_tensor([1, 3]), 1),
     "gather_nd": lambda y: paddle.gather_nd(
         y.transpose([1, 0, 2, 3]), paddle.to_tensor([[1], [3]])
@@ -97,6 +98,12 @@ LAYOUT = {
 def _set(y):
     y = y.clone()
     y[:, 0] = 1.0
+    return y
+
+
+def _add_channels(y):
+    y = y.clone()
+    y[:, 2:6] = y[:, :4] + y[:, 2:6]
     return y
 
 
