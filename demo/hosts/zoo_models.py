@@ -17,11 +17,11 @@ CLAS = """MobileNetV1_x0_25 MobileNetV2_x0_25 MobileNetV3_small_x0_35 MobileNetV
 MobileNetV4_conv_small MobileNetV4_hybrid_medium:256 MobileNeXt_x0_35:224 MobileFaceNet:128
 MobileViT_XXS:256 MobileViTV2_x0_5:256 MobileViTV3_XXS:256 PPLCNet_x0_25 PPLCNetV2_small
 PPHGNet_tiny PPHGNetV2_B0 ESNet_x0_25 ShuffleNetV2_x0_25 ShuffleNetV2_swish:224 GhostNet_x0_5
-SqueezeNet1_1 EfficientNetB0 EfficientNetV2_S TinyNet_E:128 MixNet_S ReXNet_1_0 MicroNet_M0:224
+SqueezeNet1_1 EfficientNetB0 EfficientNetV2_S TinyNet_E:128 MixNet_S:224 ReXNet_1_0 MicroNet_M0:224
 FasterNet_T0 StarNet_S1 RepVGG_A0 PeleeNet:224 HarDNet39_ds RegNetX_200MF AlexNet:224 VGG11:224
 GoogLeNet:224 InceptionV3:128 InceptionV4:128 Xception41 ResNet18_vd ResNet50_vd ResNeXt50_32x4d
-SE_ResNet18_vd Res2Net50_26w_4s ResNeSt50_fast_1s1x64d:128 WideResNet RedNet26 DPN68 DenseNet121
-DLA34 HRNet_W18_C DarkNet53 CSPDarkNet53 AdaFace_IR_18:112 DSNet_tiny:224 VAN_B0:224 ConvNeXt_tiny
+SE_ResNet18_vd Res2Net50_26w_4s ResNeSt50_fast_1s1x64d:128 RedNet26 DPN68 DenseNet121
+DLA34 HRNet_W18_C DarkNet53 CSPDarkNet53 DSNet_tiny:224 VAN_B0:224 ConvNeXt_tiny
 DeiT_tiny_patch16_224:224 CLIP_vit_base_patch32_224:224 cae_base_patch16_224:224 LeViT_128S:224
 SwinTransformer_tiny_patch4_window7_224:224 SwinTransformerV2_tiny_patch4_window8_256:256
 CSWinTransformer_tiny_224:224 pcpvt_small:224 alt_gvt_small:224 PVT_V2_B0:224 TNT_small:224
