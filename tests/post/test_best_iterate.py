@@ -50,19 +50,17 @@ def test_the_last_iterate_is_judged_and_there_are_few():
 
 
 def test_a_training_that_goes_astray_hands_on_what_it_had_before(monkeypatch):
-    """All roundings turned round behind the last but one of the iterates that are judged. The start
-    to beat has weights of zero: whether training beats a good one depends on the processor's sums.
+    """All roundings turned round behind the last but one of the iterates that are judged. (With
+    4-bit activations training ended within 1 % of its start, on either side by the processor.)
     """
-    job = tiny_job(weight_bits=2, activation_bits=4)
+    job = tiny_job(weight_bits=2, activation_bits=8)
     unit = job.units((0, 2))[0]
-    zeros = job.state.copy()
-    zeros.codes = {name: np.zeros_like(codes) for name, codes in zeros.codes.items()}
     rows = np.arange(48)
     losses = {}
     monkeypatch.setattr(best_iterate, "POINTS", 8)
     for judged in (False, True):
         trainer = job.trainer(MRECG(**QUICK), unit)
-        best = BestIterate(trainer.problem, rows, zeros)
+        best = BestIterate(trainer.problem, rows, job.state)
 
         def wreck(trainer, step, loss):
             if step == 199:
@@ -70,8 +68,9 @@ def test_a_training_that_goes_astray_hands_on_what_it_had_before(monkeypatch):
                     rounding.alpha.set_value(-rounding.alpha)
         trainer.train(200, wreck, best if judged else None)
         losses[judged] = total(measure(trainer.problem, trainer.commit())[0], unit.outputs).error
+    start = total(measure(trainer.problem, job.state)[0], unit.outputs).error
     assert losses[True] == pytest.approx(best.loss.error, rel=1e-5)
-    assert 0 < best.step <= 175 and losses[True] < losses[False]
+    assert best.step == 175 and losses[True] < start < losses[False]
 
 
 def test_snapshots_are_copies_that_restore_everything():
