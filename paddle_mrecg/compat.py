@@ -17,6 +17,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _KEEP_FREE_BYTES = 2**31 - 1  # the largest value that mallopt's int takes
 _TOP_PAD_BYTES = 64 << 20
 _tuned = None
+SCALAR_LIST = 17  # an attribute's type in framework.proto
 
 
 def paddle_version() -> str:

@@ -18,6 +18,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Dict, List
 
@@ -67,10 +68,7 @@ def compared(prefix: str, feed) -> Dict:
     unreached = probe(graph, feed).unreached
     written = prefix + "_written"
     save_program(graph, written)
-    program = next(prefix + suffix for suffix in (".json", ".pdmodel")
-                   if Path(prefix + suffix).exists())
-    files = (program, prefix + ".pdiparams")
-    exported = Predictor(files, optimize=False)
+    exported = Predictor(graph.files, optimize=False)
     want = exported(feed)
     got = difference(Predictor(written, optimize=False)(feed), want)
     nearly = {name: value * np.float32(1 + 1e-6) for name, value in feed.items()}
@@ -83,14 +81,10 @@ def compared(prefix: str, feed) -> Dict:
 
 def difference(got, want) -> float:
     """The largest difference over all outputs, relative to the output's largest value."""
-    worst = 0.0
-    for a, b in zip(got, want):
-        if a.shape != b.shape:
-            return float("inf")
-        if b.size:
-            a, b = a.astype(np.float64), b.astype(np.float64)
-            worst = max(worst, float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)))
-    return worst if len(got) == len(want) else float("inf")
+    from paddle_mrecg.deploy.compare import largest
+    if len(got) != len(want):
+        return float("inf")
+    return max((largest(b, a) for a, b in zip(got, want)), default=0.0)
 
 
 def in_process(host: str, model: str, checkout) -> Dict:
@@ -153,7 +147,8 @@ def parse_args(argv=None):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", choices=sorted(MODELS))
     parser.add_argument("--checkout", type=Path, metavar="DIR", help="of the host")
-    parser.add_argument("--version", metavar="NAME", default="", help="of the host, for the table")
+    parser.add_argument("--version", metavar="NAME", help="of the host, for the table; default: "
+                                                          "what git or the package says")
     parser.add_argument("--models", nargs="+", metavar="PART", help="names that hold one of these "
                                                                     "parts; default: all")
     parser.add_argument("--again", action="store_true", help="run those in the results again")
@@ -183,8 +178,11 @@ def main(argv=None) -> int:
 def measure(args, argv):
     """All wanted models that are not in the results yet."""
     import paddle
+    from demo.hosts.try_hosts import version_of
     from demo.hosts.zoo_models import names_of
     path = RESULTS / f"{args.host}_{paddle.__version__}.json"
+    host_version = args.version or (version_of(args.checkout) if args.checkout
+                                    else version("paddleclas"))
     runs = {run["setting"]["model"]: run
             for run in (results.load_results(path)["runs"] if path.exists() else ())}
     for model in names_of(args.host):
@@ -193,7 +191,7 @@ def measure(args, argv):
         if args.models and not any(part in model for part in args.models):
             continue
         found = in_process(args.host, model, args.checkout)
-        setting = dict(host=args.host, version=args.version, Paddle=paddle.__version__, model=model)
+        setting = dict(host=args.host, version=host_version, Paddle=paddle.__version__, model=model)
         runs[model] = results.run_record(setting, 3, {}, found=found)
         results.save_results(path, results.command_line("demo/hosts/zoo.py", argv),
                              list(runs.values()))

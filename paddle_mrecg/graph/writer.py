@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compat import default_attrs, framework_pb2, op_proto, op_versions
+from ..compat import SCALAR_LIST, default_attrs, framework_pb2, op_proto, op_versions
 from ..errors import ModelError, OutputError
 from .graph import Graph, Op, TensorInfo
 from .params import DTYPE_CODES, write_combined
@@ -32,7 +32,6 @@ _FIELDS = {_INT: ("i", int), _FLOAT32: ("f", float), _STRING: ("s", str), _INTS:
            _FLOATS: ("floats", float), _STRINGS: ("strings", str), _BOOLEAN: ("b", bool),
            _BOOLEANS: ("bools", bool), _LONG: ("l", int), _LONGS: ("longs", int),
            _FLOAT64S: ("float64s", float), _FLOAT64: ("float64", float)}
-_SCALARS = 17
 _LIST_TYPES = (_INTS, _FLOATS, _STRINGS, _BOOLEANS, _LONGS, _FLOAT64S)
 _TENSOR, _FEED_LIST, _FETCH_LIST = 7, 9, 10
 
@@ -211,7 +210,7 @@ def _add_attr(description, name, value: Any, kind=None):
         value = value.tolist()
     elif isinstance(value, np.generic):
         value = value.item()
-    if kind == _SCALARS:
+    if kind == SCALAR_LIST:
         _add_scalars(description.attrs.add(name=name, type=kind), value)
         return
     # unknown to this Paddle, or a scalar, which files hold in the plain form

@@ -9,13 +9,12 @@ from typing import Dict, Mapping, Optional
 import paddle
 from paddle import _legacy_C_ops as functions
 
-from ...compat import default_attrs, op_proto
+from ...compat import SCALAR_LIST, default_attrs, op_proto
 from ..graph import Op
 
 _ARGUMENTS = functions.get_core_ops_args_info()
 _ARGUMENT_KINDS = functions.get_core_ops_args_type_info()
 _RESULTS = functions.get_core_ops_returns_info()
-_SCALAR_LIST = 17  # in framework.proto; given an empty list of these, Paddle's functions crash
 
 
 def is_known(op: Op) -> bool:
@@ -31,7 +30,8 @@ def run_generated(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, padd
                  for name, kind in zip(_ARGUMENTS[op.type], _ARGUMENT_KINDS[op.type])]
     known = {a.name: a.type for a in op_proto(op.type).attrs}
     for name, value in {**default_attrs(op.type), **op.attrs}.items():
-        if name in known and (value != [] or known[name] != _SCALAR_LIST):
+        # given an empty list of scalars, Paddle's functions crash
+        if name in known and (known[name] != SCALAR_LIST or len(value)):
             arguments += [name, value]
     result = getattr(functions, op.type)(*arguments)
     slots = _RESULTS[op.type]
