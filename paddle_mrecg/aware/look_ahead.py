@@ -9,7 +9,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from ..errors import ModelError
+from ..errors import ConfigError, ModelError
+from ..graph.carried import inside
 from ..graph.ends import first_and_last
 from ..graph.from_layer import graph_from_layer
 from ..graph.graph import WEIGHT_SLOTS, Graph
@@ -49,6 +50,9 @@ def ends_of(model, layers: Layers, run) -> Ends:
         model(paddle.nn.Layer): float, in evaluation mode.
         layers(list): names and layers that will be quantized, in running order.
         run(callable): runs the model on the first batch.
+
+    Raises:
+        ConfigError: a layer that will be quantized runs inside of a loop or a branch.
     """
     arguments = _arguments(model, run)
     if arguments is None:
@@ -60,6 +64,7 @@ def ends_of(model, layers: Layers, run) -> Ends:
                              "that before training, e.g. with a forward that does in evaluation "
                              "only what paddle.jit.to_static can trace", error)
         return Ends.in_order(layers)
+    _refuse_control_flow(graph, weights)
     ops = [op for op in graph.ops if _weight_name(op) in weights]
     if not ops:
         return Ends.in_order(layers)
@@ -67,6 +72,16 @@ def ends_of(model, layers: Layers, run) -> Ends:
                    for side in first_and_last(graph.ops, set(ops).__contains__))
     met = {name for op in ops for name in weights[_weight_name(op)]}
     return Ends(first, last, [name for name, _ in layers if name not in met])
+
+
+def _refuse_control_flow(graph, weights):
+    """Export leaves loops and branches as they are: a quantizer in there would be lost."""
+    names = dict.fromkeys(name for op, outer in inside(graph)
+                          for name in weights.get(outer.get(_weight_name(op)), ()))
+    if names:
+        raise ConfigError(f"control flow that depends on data runs {', '.join(names)}; export "
+                          "leaves it as it is, so quantizers in there would be lost: add "
+                          f"QuantAware.skip: [{', '.join(names)}]")
 
 
 def ends_without_data(model, layers: Layers) -> Ends:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights that stay float, each with its reason: nothing is left out in silence."""
-from typing import Collection, Dict, Mapping, Tuple
+from typing import Collection, Dict, Iterator, Mapping, Tuple
 
 import numpy as np
 
+from .carried import inside
 from .graph import WEIGHT_SLOTS, Graph, Op, weight_name
 
 # Ops that multiply by parameters without being quantizable, and the slots of these parameters.
@@ -35,20 +36,30 @@ def float_weights(graph: Graph, quantized: Collection[str] = (),
     found: Dict[str, str] = {}
     sizes: Dict[str, int] = {}
     products: Dict[str, int] = {}
-    for op in graph.ops:
-        for slot in _MULTIPLYING.get(op.type, ()):
-            for name in op.inputs.get(slot, ()):
-                if name in graph.params and graph.params[name].ndim >= 2:
-                    sizes[name] = graph.params[name].size
-                    products[name] = products.get(name, 0) + _multiply_adds(op, name, graph,
-                                                                            shapes or {})
-                    if name not in quantized:
-                        found.setdefault(name, (known or {}).get(name)
-                                         or _why_kept(op, name, graph))
+    for op, name, within in _multiplied(graph):
+        sizes[name] = graph.params[name].size
+        if not within:  # how often a loop or a branch runs is not known
+            products[name] = products.get(name, 0) + _multiply_adds(op, name, graph, shapes or {})
+        if name not in quantized:
+            found.setdefault(name, (known or {}).get(name)
+                             or ("it is read inside of control flow, which stays as it is" if within
+                                 else _why_kept(op, name, graph)))
     total, work = max(sum(sizes.values()), 1), sum(products.values())
     return {name: f"{reason}; {sizes[name] / total:.1%} of all weights"
-                  + (f", {products[name] / work:.1%} of all multiply-adds" if work else "")
+                  + (f", {products[name] / work:.1%} of all multiply-adds"
+                     if work and name in products else "")
             for name, reason in found.items()}
+
+
+def _multiplied(graph: Graph) -> Iterator[Tuple[Op, str, bool]]:
+    """Ops, each parameter that they multiply by, and whether that is inside of control flow."""
+    for op, names, within in (*((op, {}, False) for op in graph.ops),
+                              *((op, names, True) for op, names in inside(graph))):
+        for slot in _MULTIPLYING.get(op.type, ()):
+            for name in op.inputs.get(slot, ()):
+                name = names.get(name, name)
+                if name in graph.params and graph.params[name].ndim >= 2:
+                    yield op, name, within
 
 
 def _multiply_adds(op: Op, name: str, graph: Graph, shapes) -> int:

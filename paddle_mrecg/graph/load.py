@@ -9,6 +9,7 @@ from ..compat import op_proto, paddle_version
 from ..errors import ModelError, MrecgError
 from ..files import is_hidden
 from .batch import free_batch
+from .carried import all_ops, op_types
 from .graph import Graph, TensorInfo
 from .pir import read_pir
 from .program import read_program
@@ -73,9 +74,9 @@ def _complete_batch_norms(graph):
 
 def _check_writable(graph):
     """Every op needs a ProgramDesc form; nothing made of the graph can be written without it."""
-    for op in graph.ops:
-        if op_proto(op.type) is None:
-            name = op.type.split(".", 1)[-1] if op.type[0].isdigit() else op.type
+    for op_type in sorted(op_types(graph.ops)):
+        if op_proto(op_type) is None:
+            name = op_type.split(".", 1)[-1] if op_type[0].isdigit() else op_type
             raise ModelError(f"{graph.source}: op '{name}' has no ProgramDesc form in Paddle "
                              f"{paddle_version()}, which every target needs: express it with other "
                              "ops, or cut the model in front of it, and export again")
@@ -83,7 +84,7 @@ def _check_writable(graph):
 
 def _check_texts(graph):
     """Protobuf hands on names that are not text as bytes; nothing can be written with those."""
-    for op in graph.ops:
+    for op in all_ops(graph.ops):
         texts = [op.type, *op.inputs, *op.outputs, *op.input_names, *op.output_names, *op.attrs]
         for value in op.attrs.values():
             texts += value if isinstance(value, (list, tuple)) else [value]

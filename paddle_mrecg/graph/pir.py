@@ -12,15 +12,16 @@ from typing import Any, Dict, List
 import numpy as np
 
 from ..errors import ModelError
+from .carried import all_ops, apart, carry, read_by
 from .graph import Graph, Op, TensorInfo, ops_behind
 from .params import read_combined
 from .pir_attrs import as_list, attributes, finish_attrs, is_list_attr, tensor_info
+from .pir_blocks import BLOCK_OPS, Blocks
 from .pir_forms import Forms
 from .pir_table import PIR_RULES
 from .program import BY_PRODUCTS, is_quantize_op
 from .simplify import drop_unused
 
-_PIR_CONTROL_FLOW = ("if", "while", "pylayer", "cinn")
 _EMPTY = 0  # the id of an operand that is not given
 
 
@@ -40,12 +41,12 @@ def read_pir(json_path: str, params_path: str, allow_quantized: bool = False) ->
 
     Raises:
         ModelError: a file is missing, truncated, foreign, does not belong to the other, or the
-            program has control flow or is quantized already.
+            program is quantized already.
     """
     ops = _parse_json(json_path)
-    reader = _Reader(json_path)
+    reader = _Reader(json_path, allow_quantized)
     for op in ops:
-        reader.read(op, allow_quantized)
+        reader.read(op)
     graph = reader.finish()
     if reader.parameters:
         graph.params.update(read_combined(params_path, reader.parameters, json_path))
@@ -73,29 +74,29 @@ def _parse_json(path) -> List[dict]:
                          "paddle.jit.save wrote") from error
 
 
-class _Reader(Forms):
+class _Reader(Blocks, Forms):
     """Translates one op after the other; values are known by their PIR id."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, allow_quantized):
+        self.path, self.allow_quantized = path, allow_quantized
         self.graph = Graph([], {}, {}, [], [], path)
         self.parameters: Dict[str, TensorInfo] = {}
         # id -> tensor name, or list of names for a vector
         self._names: Dict[int, Any] = {_EMPTY: None}
         self._constants: Dict[int, Any] = {}  # id -> number or list of numbers
         self._lists: Dict[int, List[str]] = {}  # id of a stack of scalars -> the scalars' names
+        self.kinds: Dict[str, int] = {}  # variables that are not tensors
         self._feeds: List[tuple] = []
         self._fetches: List[tuple] = []
         self._counts: Dict[str, int] = {}
 
-    def read(self, op, allow_quantized):
+    def read(self, op):
         try:
             name = op["#"].split(".", 1)[-1]
-            if name.split("_")[0] in _PIR_CONTROL_FLOW or op.get("regions"):
-                raise ModelError(f"{self.path} contains control flow (op '{name}'), which cannot "
-                                 "be quantized: export the model without "
-                                 "data-dependent loops or branches")
-            if not allow_quantized and is_quantize_op(name):
+            if op.get("regions") and name not in BLOCK_OPS:
+                raise ModelError(f"{self.path}: op '{name}' has code of its own inside, which is "
+                                 "not supported: export the model with other ops")
+            if not self.allow_quantized and is_quantize_op(name):
                 raise ModelError(f"{self.path} is already quantized (op '{name}'): start "
                                  "from the float model")
             getattr(self, "_read_" + name, self._read_op)(name, op)
@@ -113,10 +114,19 @@ class _Reader(Forms):
             if (name not in self.graph.inputs and name not in rename
                 and self.graph.unique_name(wanted) == wanted):
                 rename[name] = wanted
+        self._carry()
         _rename(self.graph, rename)
         self.graph.ops = ops_behind(self.graph.ops, self.graph.outputs)
-        _drop_by_products(self.graph)
+        _drop_by_products(self.graph.ops, self.graph)
         return self.graph
+
+    def _carry(self):
+        graph = self.graph
+        graph.ops, carried = apart(graph.ops, self.kinds)
+        _drop_by_products(all_ops(carried), graph)
+        known = {*graph.inputs, *graph.params, *self.parameters,
+                 *(n for op in graph.ops for n in op.output_names)}
+        carry(carried, graph, {n: n for n in known}, self.kinds)
 
     # Ops of the format itself. ------------------------------------------------------------
 
@@ -203,6 +213,8 @@ class _Reader(Forms):
             raise ModelError(f"{self.path}: '{attr}' is computed by the program itself, which is "
                              "not supported: export the model with fixed sizes")
         inputs[list_slot if names else tensor_slot] = names or [self._names[operand]]
+        if op_type in ("slice", "strided_slice"):  # of what is computed no size is known before
+            attrs["infer_flags"] = [-1] * len(attrs["axes"])
         if not is_list_attr(op_type, attr):
             attrs.setdefault(attr, 0)  # ProgramDesc wants a value although the tensor's counts
             return
@@ -253,9 +265,10 @@ def _rename(graph, table):
     graph.outputs = [new(n) for n in graph.outputs]
 
 
-def _drop_by_products(graph):
-    read = {name for op in graph.ops for name in op.input_names} | set(graph.outputs)
-    for op in graph.ops:
+def _drop_by_products(ops, graph):
+    ops = list(ops)
+    read = set(graph.outputs).union(*map(read_by, ops))
+    for op in ops:
         for slot in BY_PRODUCTS.get(op.type, ()):
             if op.type == "batch_norm" or not read.intersection(op.outputs.get(slot, ())):
                 op.outputs.pop(slot, None)

@@ -202,20 +202,27 @@ class _Finite:
     """Which tensors may hold Inf or NaN: masks do on purpose, what a layer computes may not."""
 
     def __init__(self, graph: Graph):
-        self.outputs = graph.outputs
+        self.outputs, self.readers = graph.outputs, graph.consumers()
         self.infinite = {n for n, v in graph.params.items() if _is_infinite(v)}
 
     def check(self, op: Op, name: str, value: np.ndarray):
         if not _is_infinite(value):
             return
-        on_purpose = self.infinite.intersection(op.input_names) or any(
-            _is_spelled(v) for v in op.attrs.values())
+        on_purpose = (self.infinite.intersection(op.input_names)
+                      or any(_is_spelled(v) for v in op.attrs.values())
+                      or self._is_clipped(name, value))
         self.infinite.add(name)
         if not on_purpose or op.type in WEIGHT_SLOTS or (
                 name in self.outputs and np.isnan(value).any()):
             raise ModelError(f"activation '{name}' holds NaN or Inf on the calibration samples "
                              "although the inputs are finite; check the model's weights "
                              "and the preprocessing")
+
+    def _is_clipped(self, name: str, value: np.ndarray) -> bool:
+        """Whether all that reads it brings infinite values back, as YOLOF does with exp(x)."""
+        readers = self.readers.get(name, ())
+        return (bool(readers) and all(op.type == "clip" for op in readers)
+                and not np.isnan(value).any())
 
 
 def _is_infinite(value: np.ndarray) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..compat import framework_pb2
 from ..errors import ModelError
+from .carried import BLOCK_ATTR, STEP_SCOPES, TENSOR, TENSOR_ARRAY, Region, apart, carry, read_by
 from .graph import Graph, Op, TensorInfo
 from .params import DTYPE_NAMES, read_combined, read_separate
 from .simplify import drop_unused
@@ -39,7 +40,8 @@ BY_PRODUCTS = {
                     ("XShape",)),
 }
 
-_CONTROL_FLOW = ("while", "conditional_block", "select_input", "recurrent", "pylayer")
+_BLOCKS = 10  # an attribute's type: several blocks
+_CARRIED_KINDS = (STEP_SCOPES, TENSOR_ARRAY)
 # OpDesc.Attr's field for each AttrType; None: a block or a variable.
 _VALUE_FIELD = ("i", "f", "s", "ints", "floats", "strings", "b", "bools", None, "l", None, "longs",
                 "float64s", None,
@@ -59,22 +61,27 @@ def read_program(model_path: str, params_path: str, allow_quantized: bool = Fals
             dequantize ops. Default: False.
 
     Returns:
-        Graph: ops of the only block in execution order; every tensor is written once.
+        Graph: ops of the main block in execution order; every tensor is written once. Loops,
+            branches and what depends on them are one op (``carried``).
 
     Raises:
         ModelError: a file is missing, truncated, foreign, does not belong to the other, or the
-            program has control flow or is quantized already.
+            program is quantized already.
     """
     program = _parse_protobuf(model_path)
-    _refuse(program, model_path, allow_quantized)
+    _refuse_quantized(program, model_path, allow_quantized)
     block = program.blocks[0]
-    tensors = {var.name: _tensor_info(var) for var in block.vars if _is_tensor(var)}
+    tensors, kinds = _variables(block)
     persistable = {var.name: tensors[var.name] for var in block.vars
-                   if var.persistable and var.name in tensors}
+                   if var.persistable and var.name in tensors and var.name not in kinds}
     params = _read_params(params_path, persistable, model_path)
-    inputs, outputs, ops = _split_feed_fetch(block)
+    inputs, outputs, descriptions = _split_feed_fetch(block)
     graph = Graph([], tensors, params, inputs, outputs, model_path)
-    graph.ops = _constants_to_params(_single_assignment(ops, graph), graph)
+    plain, carried = apart([_op(d, program) for d in descriptions], kinds)
+    read = set(graph.outputs).union(*map(read_by, (*plain, *carried)))
+    graph.ops, current = _single_assignment(plain, read, graph)
+    carry(carried, graph, current, kinds)
+    graph.ops = _constants_to_params(graph.ops, graph)
     drop_unused(graph)
     return graph
 
@@ -103,11 +110,8 @@ def _parse_protobuf(path):
     return program
 
 
-def _refuse(program, path, allow_quantized):
-    for op in program.blocks[0].ops:
-        if op.type in _CONTROL_FLOW or any(a.type in (8, 10) for a in op.attrs):
-            raise ModelError(f"{path} contains control flow (op '{op.type}'), which cannot be "
-                             "quantized: export the model without data-dependent loops or branches")
+def _refuse_quantized(program, path, allow_quantized):
+    for op in (op for block in program.blocks for op in block.ops):
         if not allow_quantized and is_quantize_op(op.type):
             raise ModelError(f"{path} is already quantized (op '{op.type}'): start "
                              "from the float model")
@@ -120,12 +124,19 @@ def is_quantize_op(op_type: str) -> bool:
         "quantize_linear", "dequantize_linear")
 
 
-def _is_tensor(var):
-    return var.type.type == 7  # LOD_TENSOR on Paddle 2, DENSE_TENSOR on 3
+def _variables(block):
+    """What is known of a block's tensors and arrays, and the kinds of what is not a tensor."""
+    tensors = {var.name: _tensor_info(var) for var in block.vars
+               if var.type.type in (TENSOR, TENSOR_ARRAY)}
+    return tensors, {var.name: var.type.type for var in block.vars
+                     if var.type.type in _CARRIED_KINDS}
 
 
 def _tensor_info(var):
-    holder = var.type.lod_tensor if hasattr(var.type, "lod_tensor") else var.type.dense_tensor
+    if var.type.type == TENSOR_ARRAY:
+        holder = var.type.tensor_array
+    else:  # LOD_TENSOR on Paddle 2, DENSE_TENSOR on 3
+        holder = var.type.lod_tensor if hasattr(var.type, "lod_tensor") else var.type.dense_tensor
     return TensorInfo(var.name, tuple(holder.tensor.dims),
                       DTYPE_NAMES.get(holder.tensor.data_type, "float32"))
 
@@ -161,16 +172,35 @@ def _slots(entries) -> Dict[str, List[str]]:
     return {slot: names for slot, names in slots.items() if names}
 
 
-def _attributes(op):
+def _op(description, program) -> Op:
+    """An op with the names of the file, and with what its blocks hold."""
+    outputs = _slots(description.outputs)
+    if description.type == "batch_norm":
+        outputs = {slot: names for slot, names in outputs.items()
+                   if slot not in BY_PRODUCTS["batch_norm"]}
+    return Op(description.type, _slots(description.inputs), outputs,
+              _attributes(description, program))
+
+
+def _region(index, program) -> Region:
+    block = program.blocks[index]
+    return Region([_op(d, program) for d in block.ops], *_variables(block))
+
+
+def _attributes(op, program):
     attrs = {}
     for attr in op.attrs:
         if attr.name in NOISE_ATTRS:
             continue
+        if attr.type == BLOCK_ATTR:
+            attrs[attr.name] = _region(attr.block_idx, program)
+            continue
         field = _VALUE_FIELD[attr.type]
         if field is None:
-            raise ModelError(f"attribute '{attr.name}' of op '{op.type}' is computed by the "
-                             "program itself, which is not supported: export the "
-                             "model with fixed sizes")
+            what = ("consists of several blocks" if attr.type == _BLOCKS else
+                    "is computed by the program itself")
+            raise ModelError(f"attribute '{attr.name}' of op '{op.type}' {what}, which is not "
+                             "supported: export the model with fixed sizes")
         value = getattr(attr, field)
         if field == "scalar":
             value = _proto_scalar(value)
@@ -186,25 +216,22 @@ def _proto_scalar(value):
     return {1: value.b, 2: value.i, 3: value.r}.get(value.type, value.r)
 
 
-def _single_assignment(descriptions, graph):
-    """Ops in which every tensor is written once: in-place writes get a new name."""
+def _single_assignment(given, read, graph):
+    """Ops in which every tensor is written once, because in-place writes get a new name; and the
+    last name of every tensor of the graph. Outputs of the graph are renamed alike.
+    """
     written = set(graph.inputs) | set(graph.params)
     current: Dict[str, str] = {}
-    read = ({name for op in descriptions for e in op.inputs for name in e.arguments}
-            | set(graph.outputs))
     ops = []
-    for description in descriptions:
-        inputs = {slot: [current.get(n, n) for n in names]
-                  for slot, names in _slots(description.inputs).items()}
+    for op in given:
+        inputs = {slot: [current.get(n, n) for n in names] for slot, names in op.inputs.items()}
         outputs = {}
-        for slot, names in _slots(description.outputs).items():
-            if slot in BY_PRODUCTS.get(description.type, ()) and (
-                    description.type == "batch_norm" or not any(n in read for n in names)):
+        for slot, names in op.outputs.items():
+            if slot in BY_PRODUCTS.get(op.type, ()) and not any(n in read for n in names):
                 continue
             outputs[slot] = [_fresh(n, written, current, graph) for n in names]
-        ops.append(Op(description.type, inputs, outputs, _attributes(description)))
-    graph.outputs = [current.get(n, n) for n in graph.outputs]
-    return ops
+        ops.append(Op(op.type, inputs, outputs, op.attrs))
+    return ops, {name: current.get(name, name) for name in written}
 
 
 def _fresh(name, written, current, graph):

@@ -168,7 +168,8 @@ def test_unknown_op_keeps_its_name(by_hand):
     ("", "not a complete JSON"),
     ('{"base_code": {"magic": "pir"', "not a complete JSON"), ("[1, 2]", "not a Paddle PIR"),
     ('{"a": 1}', "not a Paddle PIR"), (json.dumps(_program({"#": "1.relu"})), "is not in the form"),
-    (json.dumps(_program(_op("1.if", [2], []))), "control flow"),
+    (json.dumps(_program(_op("1.if", [2], []))), "is not in the form"),
+    (json.dumps(_program(dict(_op("1.pylayer", [2], []), regions=[{}]))), "code of its own"),
     (json.dumps(_program(_op("1.quantize_linear", [2], []))), "already quantized")])
 def test_unusable_programs_are_refused(text, message, tmp_path):
     (tmp_path / "m.json").write_text(text)

@@ -91,6 +91,10 @@ def test_bad_numbers_name_the_tensor():
     infinite = graph_of(overflow, simple("relu", "y", "z"))
     with pytest.raises(ModelError, match="'y'.*NaN or Inf"):
         probe(infinite, FEED)
+    clip = simple("clip", "y", "z", min=-1.0, max=1.0)
+    assert probe(graph_of(overflow, clip), FEED).kind["z"] == "sample"
+    with pytest.raises(ModelError, match="'y'.*NaN or Inf"):
+        probe(graph_of(overflow, clip, simple("relu", "y", "w")), FEED)
 
 
 def test_ops_that_take_one_sample_at_a_time_get_them_one_by_one():

@@ -11,6 +11,7 @@ import pytest
 from paddle_mrecg.compat import framework_pb2
 from paddle_mrecg.errors import ModelError
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
+from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.graph.params import write_combined
 from paddle_mrecg.graph.program import read_program
 from paddle_mrecg.graph.writer import program_desc, save_program
@@ -137,16 +138,26 @@ def test_quantized_program_is_refused_unless_wanted(tmp_path, small_graph):
     assert read_program(*paths, allow_quantized=True).ops[-1].type == "quantize_linear"
 
 
-def test_control_flow_is_refused(saved):
+def _with_branch(path, index):
     program = framework_pb2().ProgramDesc()
-    with open(saved[0], "rb") as file:
+    with open(path, "rb") as file:
         program.ParseFromString(file.read())
     program.blocks.add(idx=1, parent_idx=0)
     op = program.blocks[0].ops.add(type="conditional_block")
-    op.attrs.add(name="sub_block", type=8, block_idx=1)
-    _write(program, saved[0])
-    with pytest.raises(ModelError, match="control flow"):
-        read_program(*saved)
+    op.attrs.add(name="sub_block", type=8, block_idx=index)
+    _write(program, path)
+
+
+def test_a_branch_that_nothing_depends_on_is_left_out(saved):
+    before = [op.type for op in read_program(*saved).ops]
+    _with_branch(saved[0], 1)
+    assert [op.type for op in read_program(*saved).ops] == before
+
+
+def test_a_block_that_is_not_there_is_damage(saved):
+    _with_branch(saved[0], 7)
+    with pytest.raises(ModelError, match="damaged"):
+        load_graph(saved[0])
 
 
 def test_inputs_and_outputs_follow_the_column_order(tmp_path):

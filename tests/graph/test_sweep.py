@@ -13,7 +13,7 @@ QUICK = ["hardshrink", "softshrink", "one_over", "std", "strided_slice", "focus"
          "inf_mask", "inf_where", "nan_to_num", "batch_norm_bare", "arange", "grid_sample",
          "argsort", "one_hot", "expand_as", "zeros_free_batch", "adaptive_max_pool2d", "triu",
          "einsum", "matrix_nms", "nms", "deform_conv2d", "unfold", "conv3d", "detach", "setitem",
-         "setitem_computed",
+         "setitem_computed", "computed_index", "loop", "branch",
          "clip_tensor", "topk_computed", "repeat_interleave", "max_unpool2d", "quantile", "pad",
          "net_lstm", "net_gru", "net_deformable_decoder", "net_relative_position"]
 

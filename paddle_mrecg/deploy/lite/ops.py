@@ -9,6 +9,7 @@ import json
 import os
 from typing import Dict, List
 
+from ...graph.carried import op_types
 from ...graph.graph import Graph
 from ...graph.program import is_quantize_op
 
@@ -29,8 +30,8 @@ def missing_ops(graph: Graph, target: str) -> List[str]:
         target(str): ``arm`` or ``x86``.
     """
     known = kernels()[target]
-    return sorted({op.type for op in graph.ops
-                   if op.type not in known and not is_quantize_op(op.type)})
+    return sorted(op_type for op_type in op_types(graph.ops)
+                  if op_type not in known and not is_quantize_op(op_type))
 
 
 def lite_note(graph: Graph) -> List[str]:

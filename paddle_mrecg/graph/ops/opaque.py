@@ -6,6 +6,7 @@ from typing import Dict, Mapping
 import paddle
 from paddle.autograd import PyLayer
 
+from ..carried import has_arrays
 from ..execute import GraphExecutor
 from ..graph import Graph, Op, TensorInfo
 
@@ -19,9 +20,10 @@ def run_in_executor(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, pa
         Exception: whatever Paddle raises when the op cannot run on these inputs.
     """
     feed = {name: values[name].numpy() for name in op.input_names}
-    if op not in _PREPARED:
-        _PREPARED[op] = GraphExecutor(_alone(op, feed), op.output_names)
-    arrays = _PREPARED[op].run(feed)
+    executor = _PREPARED.get(op) or GraphExecutor(_alone(op, feed), op.output_names)
+    arrays = executor.run(feed)
+    if not has_arrays(op):  # they keep what was appended, for the next run to append to
+        _PREPARED[op] = executor
     trained = [values[n] for n in op.input_names if not values[n].stop_gradient]
     results = {}
     for name, array in zip(op.output_names, arrays):

@@ -43,6 +43,9 @@ LAYOUT = {
     "none_index": lambda y: y[:, None],
     "mask_index": lambda y: y[y > 0.5].sum(),
     "list_index": lambda y: y[:, [0, 2, 4]],
+    "computed_index": lambda y: y[:, paddle.argmax(y.mean([0, 2, 3])), 1],
+    "loop": lambda y: _halved(y),
+    "branch": lambda y: paddle.static.nn.cond(y.mean() > 0.3, lambda: y * 2, lambda: y - 1),
     "setitem": lambda y: _set(y),
     "setitem_computed": lambda y: _add_channels(y),
     "gather": lambda y: paddle.gather(y, paddle.to_tensor([1, 3]), 1),
@@ -93,6 +96,13 @@ LAYOUT = {
     "temporal_shift": lambda y: F.temporal_shift(y, 1, 0.25),
     "unflatten": lambda y: y.reshape([0, 2, 4, 8, 8]),
 }
+
+
+def _halved(y):
+    def body(k, z):
+        return k + 1, z * 0.5
+    start = paddle.zeros([1], "int64")
+    return paddle.static.nn.while_loop(lambda k, z: k < 3, body, [start, y])[1]
 
 
 def _set(y):
