@@ -10,6 +10,7 @@ from typing import List
 
 import numpy as np
 
+from ..graph.carried import rewritten
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, ops_behind
 from ..graph.simplify import drop_unused
 from ..grids.affine import Encoding, QuantSpec
@@ -26,7 +27,8 @@ def for_lite(graph: Graph, target: str) -> List[str]:
     Returns:
         list[str]: what was done, a sentence each.
     """
-    steps = [scales_in_place, share_scales, store_int8, scale_per_channel, complete_swish]
+    steps = [scales_in_place, share_scales, store_int8, scale_per_channel, complete_swish,
+             give_constants_an_axis]
     steps += [split_hard_swish, float_where_wrong] if target == "x86" else []
     return [text for text in (step(graph) for step in steps) if text]
 
@@ -138,6 +140,22 @@ def complete_swish(graph: Graph) -> str:
     for op in chosen:
         op.attrs["beta"] = 1.0
     return f"{len(chosen)} swish say their beta" if chosen else ""
+
+
+def give_constants_an_axis(graph: Graph) -> str:
+    """Constants without an axis get one of length 1: else the predictor dies of `no valid
+    out_shape`, as at the start of every loop.
+    """
+    count = 0
+
+    def change(op: Op) -> Op:
+        nonlocal count
+        if op.type != "fill_constant" or op.inputs or op.attrs.get("shape") != []:
+            return op
+        count += 1
+        return Op(op.type, op.inputs, op.outputs, {**op.attrs, "shape": [1]})
+    graph.ops = [rewritten(op, change) for op in graph.ops]
+    return f"{count} constants without an axis got one" if count else ""
 
 
 def split_hard_swish(graph: Graph) -> str:

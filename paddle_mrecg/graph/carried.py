@@ -9,7 +9,7 @@ writer puts the ops of the region in its place.
 """
 import dataclasses
 import hashlib
-from typing import Dict, Iterable, Iterator, List, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
 
 from .graph import Graph, Op, TensorInfo
 
@@ -91,7 +91,8 @@ def apart(ops: Sequence[Op], kinds: Dict[str, int]) -> Tuple[List[Op], List[Op]]
     """Ops that stay ops of the graph, and those that are carried, each in order.
 
     Carried is what has a block, what touches a variable that is not a tensor, what reads a
-    carried result, and what writes a tensor that was carried or read there before.
+    carried result, what writes a tensor that was carried or read there before, and the copies
+    that a loop's variables start from.
     """
     plain, carried, read, written = [], [], set(), set()
     for op in ops:
@@ -103,7 +104,10 @@ def apart(ops: Sequence[Op], kinds: Dict[str, int]) -> Tuple[List[Op], List[Op]]
             written |= writes
         else:
             plain.append(op)
-    return plain, carried
+    started = [op for op in plain if op.type == "assign" and written.issuperset(op.output_names)]
+    read_here = set().union(*map(read_by, plain))
+    started = [op for op in started if not read_here.intersection(op.output_names)]
+    return [op for op in plain if op not in started], started + carried
 
 
 def carry(carried: List[Op], graph: Graph, outside: Dict[str, str], kinds: Dict[str, int]) -> None:
@@ -155,6 +159,16 @@ def _renamed_region(region: Region, names: Dict[str, str]) -> Region:
                   {names.get(n, n): _renamed_info(t, names.get(n, n))
                    for n, t in region.tensors.items()},
                   {names.get(n, n): kind for n, kind in region.kinds.items()})
+
+
+def rewritten(op: Op, change: Callable[[Op], Op]) -> Op:
+    """``change(op)``, with everything inside of it changed alike; ``op`` stays as it is."""
+    op = change(op)
+    if not blocks_of(op):
+        return op
+    attrs = {key: dataclasses.replace(value, ops=[rewritten(o, change) for o in value.ops])
+             if isinstance(value, Region) else value for key, value in op.attrs.items()}
+    return Op(op.type, op.inputs, op.outputs, attrs, op.alone)
 
 
 def in_place(op: Op, taken: Set[str]) -> Region:

@@ -5,17 +5,22 @@ that its converter reads.
 import numpy as np
 import pytest
 
+import paddle
 from paddle_mrecg.deploy.simulate import simulate
 from paddle_mrecg.errors import ModelError
 from paddle_mrecg.deploy.lite.arm import (apply_mobile_rules, avoid_lowest_code,
                                           clip_low_bit_activations)
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.deploy.rewrites import (complete_swish, float_where_wrong, for_lite,
-                                          scale_per_channel, scales_in_place, share_scales,
-                                          split_hard_swish, store_int8, weight_dequantizers)
+                                          give_constants_an_axis, scale_per_channel,
+                                          scales_in_place, share_scales, split_hard_swish,
+                                          store_int8, weight_dequantizers)
+from paddle_mrecg.graph.carried import all_ops, rewritten
 from paddle_mrecg.graph.graph import Op, TensorInfo, ops_behind
+from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.graph.writer import save_program
 
+from tests.control_flow_nets import SHAPE, SPEC, Branch
 from tests.tiny import tiny_quantized, tiny_samples
 
 FEED = {"image": tiny_samples()["image"][:4]}
@@ -190,3 +195,28 @@ def test_swish_says_its_beta(target):
     swish, = (op for op in graph.ops if op.type == "swish")
     assert swish.attrs["beta"] == 1.0 and complete_swish(graph) == ""
     np.testing.assert_allclose(simulate(graph, FEED, graph.outputs)["swished"], before, atol=1e-6)
+
+
+def test_constants_get_an_axis_in_loops_too(tmp_path):
+    paddle.jit.save(Branch(), str(tmp_path / "net"), input_spec=SPEC)
+    graph = load_graph(str(tmp_path / "net"))
+    graph.ops = [rewritten(op, _without_axes) for op in graph.ops]
+    kept = {id(op): op.attrs.get("shape") for op in all_ops(graph.ops)}
+    changed = graph.copy()
+    assert "constants without an axis" in give_constants_an_axis(changed)
+    shapes = [op.attrs["shape"] for op in all_ops(changed.ops) if op.type == "fill_constant"]
+    assert shapes and [] not in shapes
+    assert kept == {id(op): op.attrs.get("shape") for op in all_ops(graph.ops)}
+    assert not give_constants_an_axis(changed)
+    x = np.random.RandomState(0).randn(2, *SHAPE).astype("float32")
+    save_program(changed, str(tmp_path / "changed"))
+    want, got = (Predictor(files, optimize=False)({"x": x})[0]
+                 for files in (graph.files, str(tmp_path / "changed")))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def _without_axes(op):
+    """Constants of one element as Paddle 3 writes them."""
+    if op.type != "fill_constant" or op.attrs["shape"] != [1]:
+        return op
+    return Op(op.type, op.inputs, op.outputs, {**op.attrs, "shape": []})
