@@ -65,4 +65,15 @@ class Arrays(_Net):
         return self.fc(paddle.stack(found).mean([2, 3])) + found[0].mean()
 
 
+class Inside(_Net):
+    """Nothing stands in front of the branch."""
+
+    def forward(self, x):
+        if x.mean() > 0:
+            y = self.conv(x)
+        else:
+            y = self.conv(-x)
+        return y
+
+
 NETS = {"Loop": Loop, "Branch": Branch, "Nested": Nested, "Arrays": Arrays}

@@ -12,6 +12,7 @@ from ..config import QuantPost
 from ..config.layer_bits import is_skipped, layer_bits, unmatched_patterns
 from ..errors import ConfigError, ModelError
 from ..graph.ends import first_and_last
+from ..graph.carried import inside
 from ..graph.graph import (QUANTIZED, WEIGHT_SLOTS, Graph, Op, activation_name, channel_axis,
                            weight_name)
 from ..grids.affine import QuantSpec
@@ -131,6 +132,10 @@ def _names_of_op(op: Op, graph: Graph) -> List[str]:
 
 
 def _without_skipped(ops: List[Op], graph: Graph, config: QuantPost) -> List[Op]:
+    if not ops and any(op.type in config.quantizable_op_type for op, _ in inside(graph)):
+        raise ModelError("nothing to quantize: every layer of the model runs inside of a loop or a "
+                         "branch that depends on data, which stays as it is: export the model "
+                         "without it")
     if not ops:
         raise ModelError("nothing to quantize: the model has no op of "
                          f"{', '.join(config.quantizable_op_type)} with a parameter as weight; its "

@@ -6,6 +6,7 @@ import pytest
 import paddle
 from paddle_mrecg.deploy.lite.ops import missing_ops
 from paddle_mrecg.deploy.predictor import Predictor
+from paddle_mrecg.errors import ConfigError, ModelError
 from paddle_mrecg.graph.carried import CARRIED, all_ops, blocks_of, in_place, op_types
 from paddle_mrecg.graph.execute import GraphExecutor
 from paddle_mrecg.graph.float_weights import float_weights
@@ -14,7 +15,7 @@ from paddle_mrecg.graph.graph import Graph, weight_name
 from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.graph.probe import probe
 from paddle_mrecg.graph.writer import save_program
-from tests.control_flow_nets import NETS, SHAPE, SPEC, Loop
+from tests.control_flow_nets import NETS, SHAPE, SPEC, Inside, Loop
 
 
 @pytest.fixture
@@ -83,6 +84,15 @@ def test_weights_inside_stay_float_and_are_named(exported):
     assert "inside of control flow" in next(iter(reasons.values()))
 
 
+def test_a_network_that_is_all_branch_has_nothing_to_quantize(tmp_path):
+    import paddle_mrecg
+    paddle.jit.save(Inside(), str(tmp_path / "net"), input_spec=SPEC)
+    config = {"MRECG": {"batch_size": 2}}
+    with pytest.raises(ModelError, match="every layer of the model runs inside of a loop"):
+        paddle_mrecg.quant_post_mrecg(str(tmp_path), [samples(0)], config, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_targets_see_the_ops_inside(exported):
     types = op_types(exported("Arrays").ops)
     assert {"while", "write_to_array", "conv2d"} <= types and CARRIED not in types
@@ -115,7 +125,6 @@ def test_a_copy_of_the_graph_leaves_the_region_alone(exported):
 
 def test_a_layer_that_trains_inside_of_a_loop_is_refused_before_training():
     import paddle_mrecg
-    from paddle_mrecg.errors import ConfigError
     batches = [paddle.to_tensor(samples(seed)) for seed in (0, 1)]
     with pytest.raises(ConfigError, match=r"QuantAware.skip: \[fc\]"):
         paddle_mrecg.quant_aware_prepare(Loop(), {"QuantAware": {}}, calibration=batches)
