@@ -65,6 +65,25 @@ class Arrays(_Net):
         return self.fc(paddle.stack(found).mean([2, 3])) + found[0].mean()
 
 
+class Decoder(_Net):
+    """Writes one step after the other into its result, as table recognizers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(4, 4)
+
+    def forward(self, x):
+        y = nn.functional.relu(self.conv(x)).mean([2, 3])
+        found = paddle.zeros([paddle.shape(y)[0], 5, 4])
+        state, i, steps = paddle.zeros_like(y), 0, paddle.shape(y)[1] + 1
+        while i < steps:
+            step, state = self.cell(y, state)
+            found[:, i] = step
+            y = self.fc(step) + nn.functional.one_hot(step.argmax(-1), 4)
+            i = i + 1
+        return nn.functional.softmax(found, -1)
+
+
 class Inside(_Net):
     """Nothing stands in front of the branch."""
 
@@ -76,4 +95,4 @@ class Inside(_Net):
         return y
 
 
-NETS = {"Loop": Loop, "Branch": Branch, "Nested": Nested, "Arrays": Arrays}
+NETS = {"Loop": Loop, "Branch": Branch, "Nested": Nested, "Arrays": Arrays, "Decoder": Decoder}
