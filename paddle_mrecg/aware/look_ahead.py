@@ -75,13 +75,15 @@ def ends_of(model, layers: Layers, run) -> Ends:
 
 
 def _refuse_control_flow(graph, weights):
-    """Export leaves loops and branches as they are: a quantizer in there would be lost."""
+    """Export leaves loops and branches as they are, and what depends on them: a quantizer in there
+    would be lost.
+    """
     names = dict.fromkeys(name for op, outer in inside(graph)
                           for name in weights.get(outer.get(_weight_name(op)), ()))
     if names:
-        raise ConfigError(f"control flow that depends on data runs {', '.join(names)}; export "
-                          "leaves it as it is, so quantizers in there would be lost: add "
-                          f"QuantAware.skip: [{', '.join(names)}]")
+        raise ConfigError("control flow that depends on data stands in front of or around "
+                          f"{', '.join(names)}; export leaves that part as it is, so quantizers in "
+                          f"there would be lost: add QuantAware.skip: [{', '.join(names)}]")
 
 
 def ends_without_data(model, layers: Layers) -> Ends:

@@ -15,6 +15,7 @@ _MULTIPLYING = {
     "einsum": ("Operands",), "bmm": ("X", "Y"), "mv": ("X",), "addmm": ("X", "Y"),
     "dot": ("X", "Y"),
     **{op_type: slots[:2] for op_type, slots in WEIGHT_SLOTS.items()}}
+_CARRIED_AS_IT_IS = "control flow that depends on data stays as it is, with what is behind it"
 
 
 def float_weights(graph: Graph, quantized: Collection[str] = (),
@@ -42,8 +43,7 @@ def float_weights(graph: Graph, quantized: Collection[str] = (),
             products[name] = products.get(name, 0) + _multiply_adds(op, name, graph, shapes or {})
         if name not in quantized:
             found.setdefault(name, (known or {}).get(name)
-                             or ("it is read inside of control flow, which stays as it is" if within
-                                 else _why_kept(op, name, graph)))
+                             or (_CARRIED_AS_IT_IS if within else _why_kept(op, name, graph)))
     total, work = max(sum(sizes.values()), 1), sum(products.values())
     return {name: f"{reason}; {sizes[name] / total:.1%} of all weights"
                   + (f", {products[name] / work:.1%} of all multiply-adds"

@@ -81,7 +81,7 @@ def test_weights_inside_stay_float_and_are_named(exported):
     layers = [weight_name(op, graph) for op in graph.ops if weight_name(op, graph)]
     reasons = float_weights(graph, quantized=layers)
     assert len(layers) == 1 and len(reasons) == 1 and not reasons.keys() & set(layers)
-    assert "inside of control flow" in next(iter(reasons.values()))
+    assert "control flow that depends on data" in next(iter(reasons.values()))
 
 
 def test_a_network_that_is_all_branch_has_nothing_to_quantize(tmp_path):
