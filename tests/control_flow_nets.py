@@ -16,16 +16,18 @@ class _Net(nn.Layer):
 
 
 class Loop(_Net):
-    """Two variables of the loop change places in every step."""
+    """Two variables of the loop change places in every step (Paddle 2.6's exporter gives them their
+    next values one after the other, in any order).
+    """
 
     def forward(self, x):
         y = nn.functional.relu(self.norm(self.conv(x)))
         a = y.mean([2, 3])
         b, i = a * 2, paddle.zeros([1], "int64")
         while i < 3:
-            a, b = b, self.fc(a)
+            a, b = b, self.fc(a) + paddle.to_tensor([0.1, 0.2, 0.3, 0.4])
             i = i + 1
-        return a - b, y
+        return a + b * 0.5, y
 
 
 class Branch(_Net):

@@ -110,6 +110,7 @@ class Blocks:
         own = {n for op in ops for n in op.output_names} - around
         region = Region(ops, {n: tensors[n] for n in sorted(own & set(tensors))},
                         {n: kinds[n] for n in sorted(own & set(kinds))})
+        around |= set(self.graph.params)  # constants of the block are there now, too
         read, written = (sorted(around & set().union(*map(names_of, ops)))
                          for names_of in (read_by, written_by))
         return region, read, written
