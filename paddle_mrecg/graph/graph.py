@@ -5,6 +5,7 @@ Op types, slot names and attributes are those of Paddle's ProgramDesc
 (``conv2d`` with ``Input``/``Filter``/``Output``), whichever format was read;
 there is one vocabulary inside. Ops stand in a valid execution order. ``feed``
 and ``fetch`` are not ops here: they are ``Graph.inputs`` and ``Graph.outputs``.
+Loops and branches, and what depends on them, are one op: see ``carried``.
 """
 import dataclasses
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
