@@ -6,10 +6,10 @@ import numpy as np
 
 from ..compat import SCALAR_LIST, default_attrs, op_proto
 from ..errors import ModelError
-from .carried import BLOCK_ATTR, TENSOR, TENSOR_ARRAY, Region
+from .carried import BLOCK_ATTR, STEP_SCOPES, TENSOR, Region
 from .graph import Graph, Op, TensorInfo
 from .params import DTYPE_CODES
-from .program import BY_PRODUCTS
+from .program import BY_PRODUCTS, tensor_desc
 
 (
     _INT,
@@ -45,10 +45,15 @@ _BOOKKEEPING = {"op_role": (_INT, 0), "op_role_var": (_STRINGS, ()), "op_namesco
                 "with_quant_attr": (_BOOLEAN, False)}
 
 
-def add_holder(block, name: str, kind: int) -> None:
-    """Add what feed and fetch ops read and write."""
-    var = block.vars.add(name=name, persistable=True)
+def add_variable(block, name: str, kind: int, info: TensorInfo = None, persistable: bool = False):
+    """Add a variable, with type and shape where it is a tensor or an array of tensors."""
+    var = block.vars.add(name=name, persistable=persistable)
     var.type.type = kind
+    if info is not None:
+        described = tensor_desc(var)
+        described.data_type = DTYPE_CODES[info.dtype]
+        described.dims.extend(int(d) for d in info.shape)
+    return var
 
 
 def add_tensors(block, graph: Graph) -> None:
@@ -59,28 +64,14 @@ def add_tensors(block, graph: Graph) -> None:
     for name in names:
         if name in graph.params:
             array = graph.params[name]
-            _add_tensor(block, name, array.shape, array.dtype.name, persistable=True)
+            var = add_variable(block, name, TENSOR, TensorInfo(name, array.shape, array.dtype.name),
+                               persistable=True)
+            var.is_parameter = True
+            var.stop_gradient = True
         else:
-            info = graph.tensors.get(name)
-            shape, dtype = (info.shape, info.dtype) if info else ((), "float32")
-            _add_tensor(block, name, shape, dtype, is_input=name in graph.inputs)
-
-
-def _add_tensor(block, name, shape, dtype, persistable=False, is_input=False):
-    var = block.vars.add(name=name, persistable=persistable)
-    var.type.type = TENSOR
-    holder = var.type.lod_tensor if hasattr(var.type, "lod_tensor") else var.type.dense_tensor
-    _fill_tensor(holder.tensor, shape, dtype)
-    if is_input:
-        var.need_check_feed = True
-    if persistable:
-        var.is_parameter = True
-        var.stop_gradient = True
-
-
-def _fill_tensor(tensor, shape, dtype):
-    tensor.data_type = DTYPE_CODES[dtype]
-    tensor.dims.extend(int(d) for d in shape)
+            var = add_variable(block, name, TENSOR, graph.tensors.get(name, TensorInfo(name)))
+            if name in graph.inputs:
+                var.need_check_feed = True
 
 
 def add_region(program, block, region: Region, names: Set[str]) -> None:
@@ -92,15 +83,10 @@ def add_region(program, block, region: Region, names: Set[str]) -> None:
         region(Region): what is added.
         names(set[str]): all names that are taken, to which by-products are added.
     """
-    for name, info in region.tensors.items():
-        if name not in region.kinds:
-            _add_tensor(block, name, info.shape, info.dtype)
-    for name, kind in region.kinds.items():
-        var = block.vars.add(name=name, persistable=False)
-        var.type.type = kind
-        if kind == TENSOR_ARRAY:
-            info = region.tensors.get(name, TensorInfo(name))
-            _fill_tensor(var.type.tensor_array.tensor, info.shape, info.dtype)
+    for name in region.names:
+        kind = region.kinds.get(name, TENSOR)
+        info = region.tensors.get(name, TensorInfo(name))
+        add_variable(block, name, kind, None if kind == STEP_SCOPES else info)
     for op in region.ops:
         add_op(program, block, op, names)
 
@@ -121,7 +107,8 @@ def _with_by_products(block, op, names):
         while name in names:
             name += "_"
         names.add(name)
-        _add_tensor(block, name, (), "uint8" if slot == "Mask" else "float32")
+        add_variable(block, name, TENSOR,
+                     TensorInfo(name, (), "uint8" if slot == "Mask" else "float32"))
         outputs[slot] = [name]
     return Op(op.type, op.inputs, outputs, op.attrs)
 

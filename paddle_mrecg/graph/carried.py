@@ -38,8 +38,13 @@ class Region:
     reads: List[str] = dataclasses.field(default_factory=list)
     writes: List[str] = dataclasses.field(default_factory=list)
 
+    @property
+    def names(self) -> List[str]:
+        """Of all variables that belong to this region."""
+        return list({**self.tensors, **self.kinds})
+
     def __repr__(self):
-        said = repr([(op, {k: v for k, v in op.attrs.items()}) for op in self.ops])
+        said = repr([(op, op.attrs) for op in self.ops])
         return f"Region({len(self.ops)} ops, {hashlib.sha256(said.encode()).hexdigest()[:16]})"
 
 
@@ -53,24 +58,22 @@ def has_arrays(op: Op) -> bool:
     return any(TENSOR_ARRAY in region.kinds.values() for region in blocks_of(op))
 
 
-def read_by(op: Op) -> Set[str]:
-    """Every name that ``op`` or something inside it reads."""
-    return set(op.input_names).union(*(read_by(inner) for region in blocks_of(op)
-                                       for inner in region.ops))
-
-
-def written_by(op: Op) -> Set[str]:
-    """Every name that ``op`` or something inside it writes."""
-    return set(op.output_names).union(*(written_by(inner) for region in blocks_of(op)
-                                        for inner in region.ops))
-
-
 def all_ops(ops: Iterable[Op]) -> Iterator[Op]:
     """``ops`` and all ops inside them."""
     for op in ops:
         yield op
         for region in blocks_of(op):
             yield from all_ops(region.ops)
+
+
+def read_by(ops: Iterable[Op]) -> Set[str]:
+    """Every name that one of ``ops`` or something inside it reads."""
+    return {name for op in all_ops(ops) for name in op.input_names}
+
+
+def written_by(ops: Iterable[Op]) -> Set[str]:
+    """Every name that one of ``ops`` or something inside it writes."""
+    return {name for op in all_ops(ops) for name in op.output_names}
 
 
 def inside(graph: Graph) -> Iterator[Tuple[Op, Dict[str, str]]]:
@@ -96,7 +99,7 @@ def apart(ops: Sequence[Op], kinds: Dict[str, int]) -> Tuple[List[Op], List[Op]]
     """
     plain, carried, read, written = [], [], set(), set()
     for op in ops:
-        reads, writes = read_by(op), written_by(op)
+        reads, writes = read_by([op]), written_by([op])
         if (blocks_of(op) or any(n in kinds for n in reads | writes) or reads & written
                 or writes & (read | written)):
             carried.append(op)
@@ -104,9 +107,10 @@ def apart(ops: Sequence[Op], kinds: Dict[str, int]) -> Tuple[List[Op], List[Op]]
             written |= writes
         else:
             plain.append(op)
-    started = [op for op in plain if op.type == "assign" and written.issuperset(op.output_names)]
-    read_here = set().union(*map(read_by, plain))
-    started = [op for op in started if not read_here.intersection(op.output_names)]
+    if not carried:
+        return plain, carried
+    alone = written - read_by(plain)
+    started = [op for op in plain if op.type == "assign" and alone.issuperset(op.output_names)]
     return [op for op in plain if op not in started], started + carried
 
 
@@ -121,15 +125,16 @@ def carry(carried: List[Op], graph: Graph, outside: Dict[str, str], kinds: Dict[
             there.
         kinds(dict[str, int]): variables that are not tensors.
     """
-    written = set().union(*map(written_by, carried))
+    written = written_by(carried)
     # A tensor of the graph is written once: what is written in place here is a copy of it.
     copies = {n: graph.unique_name(f"{n}.carried") for n in sorted(written & set(outside))}
-    graph.tensors.update({new: _renamed_info(graph.tensors[n], new) for n, new in copies.items()})
+    graph.tensors.update({new: dataclasses.replace(graph.tensors[n], name=new)
+                          for n, new in copies.items()})
     writes = [copies.get(n, n) for n in dict.fromkeys(graph.outputs) if n in written]
     graph.outputs = [copies.get(n, n) if n in written else outside.get(n, n) for n in graph.outputs]
     if not writes:
         return
-    reads = sorted(set(copies).union(*map(read_by, carried)) & set(outside))
+    reads = sorted((set(copies) | read_by(carried)) & set(outside))
     ops = ([Op("assign", {"X": [n]}, {"Out": [new]}) for n, new in copies.items()]
            + [renamed(op, copies) for op in carried])
     own = {n for op in ops for n in op.input_names + op.output_names}.difference(reads, writes)
@@ -137,10 +142,6 @@ def carry(carried: List[Op], graph: Graph, outside: Dict[str, str], kinds: Dict[
                     {n: kind for n, kind in kinds.items() if n in own}, reads, writes)
     graph.ops.append(Op(CARRIED, {"X": [outside[n] for n in reads]}, {"Out": list(writes)},
                         {"region": region}))
-
-
-def _renamed_info(info: TensorInfo, name: str) -> TensorInfo:
-    return TensorInfo(name, info.shape, info.dtype)
 
 
 def renamed(op: Op, names: Dict[str, str]) -> Op:
@@ -156,7 +157,7 @@ def renamed(op: Op, names: Dict[str, str]) -> Op:
 
 def _renamed_region(region: Region, names: Dict[str, str]) -> Region:
     return Region([renamed(op, names) for op in region.ops],
-                  {names.get(n, n): _renamed_info(t, names.get(n, n))
+                  {names.get(n, n): dataclasses.replace(t, name=names.get(n, n))
                    for n, t in region.tensors.items()},
                   {names.get(n, n): kind for n, kind in region.kinds.items()})
 
@@ -193,7 +194,7 @@ def in_place(op: Op, taken: Set[str]) -> Region:
 
 
 def _private(region: Region) -> Iterator[str]:
-    yield from {**region.tensors, **region.kinds}
-    for op in region.ops:
+    yield from region.names
+    for op in all_ops(region.ops):
         for inner in blocks_of(op):
-            yield from _private(inner)
+            yield from inner.names

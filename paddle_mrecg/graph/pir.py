@@ -123,7 +123,7 @@ class _Reader(Blocks, Forms):
     def _carry(self):
         graph = self.graph
         graph.ops, carried = apart(graph.ops, self.kinds)
-        _drop_by_products(all_ops(carried), graph)
+        _drop_by_products(carried, graph)
         known = {*graph.inputs, *graph.params, *self.parameters,
                  *(n for op in graph.ops for n in op.output_names)}
         carry(carried, graph, {n: n for n in known}, self.kinds)
@@ -266,9 +266,8 @@ def _rename(graph, table):
 
 
 def _drop_by_products(ops, graph):
-    ops = list(ops)
-    read = set(graph.outputs).union(*map(read_by, ops))
-    for op in ops:
+    read = read_by(ops).union(graph.outputs)
+    for op in all_ops(ops):
         for slot in BY_PRODUCTS.get(op.type, ()):
             if op.type == "batch_norm" or not read.intersection(op.outputs.get(slot, ())):
                 op.outputs.pop(slot, None)

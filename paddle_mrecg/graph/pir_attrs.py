@@ -7,9 +7,10 @@ from ..compat import op_proto
 from .graph import TensorInfo
 from .params import DTYPE_CODES
 
-TYPES = {"0.t_f32": "float32", "0.t_f64": "float64", "0.t_f16": "float16", "0.t_bf16": "bfloat16",
+_TYPES = {"0.t_f32": "float32", "0.t_f64": "float64", "0.t_f16": "float16", "0.t_bf16": "bfloat16",
           "0.t_i64": "int64", "0.t_i32": "int32", "0.t_i16": "int16", "0.t_i8": "int8",
           "0.t_ui8": "uint8", "0.t_bool": "bool"}
+ARRAY = "t_dense_tensor_array"  # the end of the name of its type
 _NOISE = ("struct_name", "place", "stop_gradient", "op_callstack", "persistable",
           "trainable_statistics")
 # ProgramDesc's attribute types that hold one value, and those that hold a list.
@@ -24,10 +25,10 @@ def as_list(names):
 
 
 def tensor_info(name, kind) -> TensorInfo:
-    """Shape and type of a value; what is not a dense tensor has neither."""
-    if not kind["#"].endswith("t_dtensor"):
+    """Shape and type of a value; what is neither a dense tensor nor an array of them has none."""
+    if not kind["#"].endswith(("t_dtensor", ARRAY)):
         return TensorInfo(name)
-    return TensorInfo(name, tuple(kind["D"][1]), TYPES.get(kind["D"][0]["#"], "float32"))
+    return TensorInfo(name, tuple(kind["D"][1]), _TYPES.get(kind["D"][0]["#"], "float32"))
 
 
 def attributes(op) -> Dict[str, Any]:

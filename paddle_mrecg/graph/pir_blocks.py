@@ -12,10 +12,9 @@ import numpy as np
 from .carried import STEP_SCOPES, TENSOR_ARRAY, Region, read_by, written_by
 from .graph import TensorInfo
 from .params import DTYPE_CODES
-from .pir_attrs import TYPES, attributes, tensor_info
+from .pir_attrs import ARRAY, attributes
 
 BLOCK_OPS = ("while", "if")
-_ARRAY = "t_dense_tensor_array"
 
 
 class Blocks:
@@ -28,10 +27,10 @@ class Blocks:
         block, = op["regions"][0]["blocks"]
         shadowed = {arg["#"]: self._names.get(arg["#"]) for arg in block["args"]}
         variables = [self._variable(arg, name) for arg, name in zip(block["args"], given)]
-        goes_on = self._copy(condition, "while_condition")
+        goes_on = self._derived("assign", condition)
         body, read, written = self._block(
             block, lambda found: self._step([goes_on, *variables], found))
-        scopes = self._not_a_tensor("while_scopes", STEP_SCOPES)
+        scopes = self._scopes("while_scopes")
         self._emit("while", {"X": read, "Condition": [goes_on]},
                    {"Out": written, "StepScopes": [scopes]}, {"sub_block": body, "is_test": True})
         self._names.update({key: name for key, name in shadowed.items() if name is not None})
@@ -40,14 +39,15 @@ class Blocks:
 
     def _variable(self, arg, start: str) -> str:
         """A loop variable that starts from ``start``; an array is its own variable."""
-        if not arg["TT"]["#"].endswith(_ARRAY):
-            start = self._copy(start, "while", tensor_info("", arg["TT"]))
-        self._names[arg["#"]] = start
-        return start
+        name = start if _is_array(arg) else self._named("while", arg["TT"])
+        if name != start:
+            self._emit("assign", {"X": [start]}, {"Out": [name]}, {})
+        self._names[arg["#"]] = name
+        return name
 
     def _step(self, variables: List[str], found: List[str]) -> None:
         """At the end of a loop's body: all variables get their next values at once."""
-        taken = {value: self._copy(value, "while_next") for name, value in zip(variables, found)
+        taken = {value: self._derived("assign", value) for name, value in zip(variables, found)
                  if value != name and value in variables}
         for name, value in zip(variables, found):
             if name != value:
@@ -56,13 +56,13 @@ class Blocks:
     def _read_if(self, _, op):
         condition = self._names[op["I"][0]["%"]]
         sides = []
-        for name, region in zip((condition, self._derived("logical_not", condition, "bool")),
+        for name, region in zip((condition, self._derived("logical_not", condition)),
                                 op["regions"]):
             block, = region["blocks"]
             results = [self._side(out) for out in op["O"]]
             body, read, written = self._block(
                 block, lambda found, results=results: self._assign(results, found))
-            scopes = self._not_a_tensor("if_scopes", STEP_SCOPES)
+            scopes = self._scopes("if_scopes")
             self._emit("conditional_block", {"Cond": [name], "Input": read},
                        {"Out": written, "Scope": [scopes]},
                        {"sub_block": body, "is_scalar_condition": True})
@@ -76,10 +76,12 @@ class Blocks:
                 self._emit("select_input", {"X": [no, yes], "Mask": [mask]},
                            {"Out": [self._new(out, "if")]}, {})
 
-    def _derived(self, op_type: str, source: str, dtype: str, **attrs) -> str:
-        """What an op with one input makes of a tensor of the same shape."""
-        name = self._fresh(op_type)
-        self.graph.tensors[name] = TensorInfo(name, self.graph.tensors[source].shape, dtype)
+    def _derived(self, op_type: str, source: str, dtype: str = None, **attrs) -> str:
+        """What an op with one input makes of it: a tensor of the same shape, and of the same type
+        but where ``dtype`` says another.
+        """
+        name, info = self._fresh(op_type), self.graph.tensors[source]
+        self.graph.tensors[name] = TensorInfo(name, info.shape, dtype or info.dtype)
         self._emit(op_type, {"X": [source]}, {"Out": [name]}, attrs)
         return name
 
@@ -107,25 +109,16 @@ class Blocks:
         finish([self._names[i["%"]] for i in last["I"]])
         ops, self.graph.ops = self.graph.ops, outer
         tensors, kinds = self.graph.tensors, self.kinds
-        own = {n for op in ops for n in op.output_names} - around
+        own = {n for op in ops for n in op.output_names} - around  # blocks inside have theirs
         region = Region(ops, {n: tensors[n] for n in sorted(own & set(tensors))},
                         {n: kinds[n] for n in sorted(own & set(kinds))})
         around |= set(self.graph.params)  # constants of the block are there now, too
-        read, written = (sorted(around & set().union(*map(names_of, ops)))
-                         for names_of in (read_by, written_by))
-        return region, read, written
+        return region, sorted(around & read_by(ops)), sorted(around & written_by(ops))
 
-    def _copy(self, source: str, stem: str, info: TensorInfo = None) -> str:
-        """A copy of a tensor, as an op in front."""
+    def _scopes(self, stem: str) -> str:
+        """The variable in which a loop or a branch keeps the scopes of its block."""
         name = self._fresh(stem)
-        info = info or self.graph.tensors[source]
-        self.graph.tensors[name] = TensorInfo(name, info.shape, info.dtype)
-        self._emit("assign", {"X": [source]}, {"Out": [name]}, {})
-        return name
-
-    def _not_a_tensor(self, stem: str, kind: int) -> str:
-        name = self._fresh(stem)
-        self.kinds[name] = kind
+        self.kinds[name] = STEP_SCOPES
         self.graph.tensors[name] = TensorInfo(name)
         return name
 
@@ -138,11 +131,7 @@ class Blocks:
     # Arrays of tensors, which are written in place. --------------------------------------------
 
     def _read_create_array(self, _, op):
-        out = op["O"][0]
-        name = self._not_a_tensor("array", TENSOR_ARRAY)
-        kind, shape = out["TT"]["D"][:2]
-        self.graph.tensors[name] = TensorInfo(name, tuple(shape), TYPES.get(kind["#"], "float32"))
-        self._names[out["%"]] = name
+        self.kinds[self._new(op["O"][0], "array")] = TENSOR_ARRAY
 
     def _read_array_write_(self, _, op):
         array, value, place = [self._names[i["%"]] for i in op["I"]]
@@ -165,13 +154,9 @@ class Blocks:
         else:
             first = (self._lists.get(start) or [self._names[start]])[0]
             inputs.update(StartsTensorList=[first],
-                          EndsTensorList=[self._derived("scale", first, self._type(first),
-                                                        scale=1.0, bias=1.0)])
+                          EndsTensorList=[self._derived("scale", first, scale=1.0, bias=1.0)])
             attrs.update(starts=[-1], ends=[-1])
         self._emit("slice", inputs, {"Out": [self._new(op["O"][0], "slice")]}, attrs)
-
-    def _type(self, name: str) -> str:
-        return self.graph.tensors[name].dtype
 
     def _read_array_length(self, _, op):
         self._emit("lod_array_length", {"X": [self._names[op["I"][0]["%"]]]},
@@ -184,4 +169,4 @@ class Blocks:
 
 
 def _is_array(value) -> bool:
-    return value["TT"]["#"].endswith(_ARRAY)
+    return value["TT"]["#"].endswith(ARRAY)

@@ -78,7 +78,7 @@ def read_program(model_path: str, params_path: str, allow_quantized: bool = Fals
     inputs, outputs, descriptions = _split_feed_fetch(block)
     graph = Graph([], tensors, params, inputs, outputs, model_path)
     plain, carried = apart([_op(d, program) for d in descriptions], kinds)
-    read = set(graph.outputs).union(*map(read_by, (*plain, *carried)))
+    read = read_by([*plain, *carried]).union(graph.outputs)
     graph.ops, current = _single_assignment(plain, read, graph)
     carry(carried, graph, current, kinds)
     graph.ops = _constants_to_params(graph.ops, graph)
@@ -133,12 +133,18 @@ def _variables(block):
 
 
 def _tensor_info(var):
-    if var.type.type == TENSOR_ARRAY:
-        holder = var.type.tensor_array
-    else:  # LOD_TENSOR on Paddle 2, DENSE_TENSOR on 3
-        holder = var.type.lod_tensor if hasattr(var.type, "lod_tensor") else var.type.dense_tensor
-    return TensorInfo(var.name, tuple(holder.tensor.dims),
-                      DTYPE_NAMES.get(holder.tensor.data_type, "float32"))
+    described = tensor_desc(var)
+    return TensorInfo(var.name, tuple(described.dims),
+                      DTYPE_NAMES.get(described.data_type, "float32"))
+
+
+def tensor_desc(var):
+    """Where a variable, a tensor or an array of tensors, says its type and its shape."""
+    kind = var.type
+    if kind.type == TENSOR_ARRAY:
+        return kind.tensor_array.tensor
+    # LOD_TENSOR on Paddle 2, DENSE_TENSOR on 3
+    return (kind.lod_tensor if hasattr(kind, "lod_tensor") else kind.dense_tensor).tensor
 
 
 def _read_params(path, expected, model_path):
@@ -218,7 +224,7 @@ def _proto_scalar(value):
 
 def _single_assignment(given, read, graph):
     """Ops in which every tensor is written once, because in-place writes get a new name; and the
-    last name of every tensor of the graph. Outputs of the graph are renamed alike.
+    last name of every tensor.
     """
     written = set(graph.inputs) | set(graph.params)
     current: Dict[str, str] = {}

@@ -7,7 +7,7 @@ import os
 
 from ..compat import framework_pb2, op_versions
 from ..errors import ModelError, OutputError
-from .block_desc import FEED_LIST, FETCH_LIST, add_holder, add_op, add_region, add_tensors
+from .block_desc import FEED_LIST, FETCH_LIST, add_op, add_region, add_tensors, add_variable
 from .carried import CARRIED, in_place, op_types
 from .graph import Graph, Op, TensorInfo
 from .params import write_combined
@@ -55,8 +55,8 @@ def program_desc(graph: Graph):
     program = framework_pb2().ProgramDesc()
     program.version.version = 0  # read by every Paddle version
     block = program.blocks.add(idx=0, parent_idx=-1)
-    add_holder(block, "feed", FEED_LIST)
-    add_holder(block, "fetch", FETCH_LIST)
+    add_variable(block, "feed", FEED_LIST, persistable=True)
+    add_variable(block, "fetch", FETCH_LIST, persistable=True)
     add_tensors(block, graph)
     names = set(graph.tensors) | set(graph.params)
     for column, name in enumerate(graph.inputs):

@@ -224,7 +224,7 @@ def _equalize(graph: Graph, scheme, found, samples, config: Config) -> List[Equa
 def _say_first_and_last(scheme):
     for what, names in (("first", scheme.first), ("last", scheme.last)):
         get_logger().info("%s layers: %s", what, listed(
-            [f"{n} ({scheme.weights[n].bits} bits)" for n in dict.fromkeys(names)]))
+            [f"{n} ({scheme.weights[n].bits} bits)" for n in names]))
 
 
 def _forward_only(found) -> List[str]:

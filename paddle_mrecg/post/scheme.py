@@ -114,7 +114,8 @@ def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
                 act_bits = max(act_bits, activations[source].bits)
             activations[source] = ActivationSpec(act_bits, act_symmetric, unsigned_allowed=not lite)
     return Scheme(weights, activations, shared,
-                  *([weight_name(op, graph) for op in side] for side in (first, last)))
+                  *(list(dict.fromkeys(weight_name(op, graph) for op in side))
+                    for side in (first, last)))
 
 
 def _read_otherwise(graph: Graph, ops: List[Op]) -> Set[str]:

@@ -20,10 +20,12 @@ def run_in_executor(op: Op, values: Mapping[str, paddle.Tensor]) -> Dict[str, pa
         Exception: whatever Paddle raises when the op cannot run on these inputs.
     """
     feed = {name: values[name].numpy() for name in op.input_names}
-    executor = _PREPARED.get(op) or GraphExecutor(_alone(op, feed), op.output_names)
+    executor = _PREPARED.get(op)
+    if executor is None:
+        executor = GraphExecutor(_alone(op, feed), op.output_names)
+        if not has_arrays(op):  # they keep what was appended, for the next run to append to
+            _PREPARED[op] = executor
     arrays = executor.run(feed)
-    if not has_arrays(op):  # they keep what was appended, for the next run to append to
-        _PREPARED[op] = executor
     trained = [values[n] for n in op.input_names if not values[n].stop_gradient]
     results = {}
     for name, array in zip(op.output_names, arrays):
