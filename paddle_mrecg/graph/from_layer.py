@@ -3,6 +3,7 @@
 import os
 import warnings
 
+from ..compat import forget_traces
 from ..errors import ModelError, MrecgError
 from ..scratch import scratch_folder
 from .graph import Graph
@@ -32,6 +33,7 @@ def graph_from_layer(layer, input_spec=None, name=None) -> Graph:
     name = name or type(layer).__name__
     modes = [(sub, sub.training) for sub in layer.sublayers(include_self=True)]
     layer.eval()
+    forget_traces()  # of the caller's
     try:
         with scratch_folder() as directory, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -46,6 +48,7 @@ def graph_from_layer(layer, input_spec=None, name=None) -> Graph:
                          f"({reason}): check input_spec, or export the model "
                          "and give its directory") from error
     finally:
+        forget_traces()
         for sub, training in modes:
             sub.training = training
     graph.source, graph.files = name, None  # the files are gone

@@ -12,10 +12,9 @@ import math
 import sys
 from typing import List, Optional
 
-from ..compat import (available_bytes, free_bytes, in_memory_folder, resident_bytes,
-                      same_disk)
 from ..data.store import ActivationStore
 from ..errors import OutputError
+from ..machine import available_bytes, free_bytes, in_memory_folder, resident_bytes, same_disk
 from ..report.progress import get_logger
 
 MIB = 1 << 20

@@ -10,7 +10,7 @@ from typing import Callable, Dict, List, Optional
 import numpy as np
 
 from ..config import Config
-from ..compat import resident_bytes
+from ..machine import resident_bytes
 from ..data import calibration_samples
 from ..data.images import list_images
 from ..data.sources import stand_ins

@@ -6,7 +6,7 @@ from typing import Optional
 
 import numpy as np
 
-from ..compat import free_bytes
+from ..machine import free_bytes
 from .progress import get_logger
 from .units import UnitReport
 

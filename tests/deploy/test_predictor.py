@@ -36,7 +36,8 @@ def chain(length=40):
 
 HELD = """
 import sys
-from paddle_mrecg.compat import import_paddle, resident_bytes
+from paddle_mrecg.compat import import_paddle
+from paddle_mrecg.machine import resident_bytes
 import_paddle()
 from paddle_mrecg.deploy.predictor import Predictor, scored_program
 from tests.deploy.test_predictor import chain

@@ -52,3 +52,24 @@ def test_layer_that_cannot_be_exported_is_named():
     with pytest.raises(ModelError, match="Broken cannot be exported"):
         graph_from_layer(layer, SPEC)
     assert layer.training
+
+
+def test_a_trace_that_failed_leaves_nothing(small_layer, monkeypatch):
+    """Paddle keeps the parameters of a trace under its program's address, which comes again."""
+    class Half(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.linear = paddle.nn.Linear(16, 16)
+
+        def forward(self, x):
+            raise ValueError(self.linear(x).shape)
+
+    noted = pytest.importorskip("paddle.jit.dy2static.parameter_recorder",
+                                reason="Paddle 2.6 keeps none")
+    monkeypatch.setattr(noted, "_program_hash", lambda program: 1)
+    for _ in range(2):
+        with pytest.raises(Exception, match="ValueError"):
+            paddle.jit.save(Half(), "unused", SPEC)
+        with pytest.raises(ModelError):
+            graph_from_layer(Half(), SPEC)
+        assert graph_from_layer(small_layer, SPEC).ops

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from paddle_mrecg import compat
+from paddle_mrecg import machine
 from paddle_mrecg.config.io import load_config
 from paddle_mrecg.data.store import ActivationStore
 from paddle_mrecg.errors import OutputError
@@ -206,9 +206,9 @@ def test_the_limit_of_a_container_counts(groups, files, least, monkeypatch):
             return io.StringIO(numbers[path])
         return real(path, *args, **kwargs)
     monkeypatch.setattr("builtins.open", opened)
-    free = compat._kilobytes("/proc/meminfo", "MemAvailable")
-    assert compat.available_bytes() == (least if least is not None else pytest.approx(free,
-                                                                                      rel=0.2))
+    free = machine._kilobytes("/proc/meminfo", "MemAvailable")
+    assert machine.available_bytes() == (least if least is not None else pytest.approx(free,
+                                                                                       rel=0.2))
 
 
 def test_a_job_says_it(tmp_path, monkeypatch, caplog):
@@ -224,7 +224,7 @@ def test_a_job_says_it(tmp_path, monkeypatch, caplog):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the allocator is glibc's")
 def test_freed_memory_is_handed_back(repository):
     """Blocks between which one stays: the allocator would keep them all."""
-    code = ("from paddle_mrecg.compat import resident_bytes\n"
+    code = ("from paddle_mrecg.machine import resident_bytes\n"
             "from paddle_mrecg.post.memory import return_freed_memory\n"
             "blocks = [bytearray(64 << 10) for _ in range(2000)]\n"
             "kept = blocks[::20]; del blocks; before = resident_bytes(); return_freed_memory()\n"

@@ -7,7 +7,7 @@ import re
 import subprocess
 from typing import List
 
-from ...compat import free_bytes
+from ...machine import free_bytes
 from ...errors import ModelError, MrecgError
 from ...graph.graph import Graph
 from ...graph.writer import save_program
