@@ -72,7 +72,9 @@ class Graph:
     inputs: List[str]
     outputs: List[str]
     source: str = ""
-    files: Optional[Tuple[str, str]] = None  # program and combined parameters it was read from
+    # Program and combined parameters that it was read from, where they compute the same.
+    files: Optional[Tuple[str, str]] = None
+    remarks: Tuple[str, ...] = ()  # what reading it changed, in sentences
 
     def producers(self) -> Dict[str, Op]:
         """Tensor name -> the op that writes it."""
@@ -93,7 +95,7 @@ class Graph:
                for o in self.ops]
         tensors = {n: dataclasses.replace(t) for n, t in self.tensors.items()}
         return Graph(ops, tensors, dict(self.params), list(self.inputs), list(self.outputs),
-                     self.source, self.files)
+                     self.source, self.files, self.remarks)
 
     def unique_name(self, stem: str) -> str:
         """A tensor name that is not taken yet."""

@@ -52,12 +52,31 @@ def load_graph(model_dir: str, model_filename: Optional[str] = None,
         free_batch(graph)
         _complete_batch_norms(graph)
         graph.files = (program, params) if os.path.isfile(params) else None
+        _use_running_statistics(graph)
         return graph
     except (MrecgError, KeyboardInterrupt):
         raise
     except Exception as error:  # whatever a few wrong bytes bring about
         raise ModelError(f"{program} or its parameters are damaged ({type(error).__name__}: "
                          f"{str(error)[:200]}): export the model again") from error
+
+
+def _use_running_statistics(graph):
+    """Batch norms that take the statistics of every batch at inference too, as pix2pix's do, take
+    their running ones, as they do wherever a runtime folds them into a convolution, and in Lite.
+    """
+    found = [op for op in graph.ops if op.type in ("batch_norm", "sync_batch_norm")
+             and (op.attrs.pop("trainable_statistics", False) or not op.attrs.get("is_test", False))
+             and not op.attrs.get("use_global_stats", False)]
+    for op in found:
+        op.attrs["is_test"] = True
+    if found:
+        graph.files = None  # it computes something else
+        graph.remarks += (
+            f"batch normalizations of {graph.source} ({len(found)}) take the mean and variance of "
+            "every batch at inference too (trainable_statistics, or exported while training); "
+            "runtimes that fold them into convolutions cannot, so their running mean and variance "
+            "are used: expect other outputs than those of the Python model",)
 
 
 def _complete_batch_norms(graph):

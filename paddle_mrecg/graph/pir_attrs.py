@@ -11,8 +11,7 @@ _TYPES = {"0.t_f32": "float32", "0.t_f64": "float64", "0.t_f16": "float16", "0.t
           "0.t_i64": "int64", "0.t_i32": "int32", "0.t_i16": "int16", "0.t_i8": "int8",
           "0.t_ui8": "uint8", "0.t_bool": "bool"}
 ARRAY = "t_dense_tensor_array"  # the end of the name of its type
-_NOISE = ("struct_name", "place", "stop_gradient", "op_callstack", "persistable",
-          "trainable_statistics")
+_NOISE = ("struct_name", "place", "stop_gradient", "op_callstack", "persistable")
 # ProgramDesc's attribute types that hold one value, and those that hold a list.
 _SINGLE, _LIST_KINDS = (0, 1, 2, 6, 9, 15, 16), (3, 4, 5, 7, 11, 12, 17)
 _CASTS = {0: int, 1: float, 2: str, 9: int}

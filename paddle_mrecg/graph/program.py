@@ -24,7 +24,7 @@ NOISE_ATTRS = frozenset((
     "Scale_out",
     "Scale_in_eltwise", "Scale_weights", "scale_x", "scale_y", "scale_out", "Scale_x", "Scale_y",
     "Scale_Out",
-    "x_data_format", "y_data_format", "enable_cache", "trainable_statistics"))
+    "x_data_format", "y_data_format", "enable_cache"))
 
 # Outputs that only a gradient or an optimizer reads. The writer adds those that an op insists on.
 BY_PRODUCTS = {

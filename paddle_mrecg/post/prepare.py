@@ -132,7 +132,8 @@ def prepare(model, data_loader, config: Config, place: Optional[str] = None,
         add_missing_biases(graph, scheme.is_quantized)
     few = {n: v[:PROBE_SAMPLES] for n, v in samples.items()}
     found = probe(graph, few)
-    notes = first_run(graph, few, float_graph.files) + _forward_only(found) + _samples_alone(graph)
+    notes = [*float_graph.remarks, *first_run(graph, few, float_graph.files),
+             *_forward_only(found), *_samples_alone(graph)]
     if config.global_.target == "paddle_lite":
         notes += lite_note(graph)
     left = _leave_float(graph, scheme, found)

@@ -5,11 +5,14 @@ import shutil
 import numpy as np
 import pytest
 
+import paddle
 from paddle_mrecg.errors import ModelError
+from paddle_mrecg.graph.fold import fold
 from paddle_mrecg.graph.graph import TensorInfo
 from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.graph.params import read_combined, write_combined
 from paddle_mrecg.graph.writer import save_program
+from tests.executor import executor_outputs
 
 
 @pytest.fixture
@@ -95,3 +98,25 @@ def test_scales_of_paddle_2_have_more_or_fewer_axes_than_their_program_says(tmp_
     assert found["s"].shape == declared
     with pytest.raises(ModelError, match="do not belong together"):
         read_combined(str(tmp_path / "scales"), {"s": TensorInfo("s", (2,))})
+
+
+def test_norms_that_take_the_statistics_of_a_batch_take_their_running_ones(tmp_path):
+    """As runtimes do that fold them; PaddleGAN's pix2pix has such norms."""
+    nets = [paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.ReLU(),
+                                 paddle.nn.BatchNorm(4, trainable_statistics=own))
+            for own in (True, False)]
+    nets[1].set_state_dict(nets[0].state_dict())
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 3, 8, 8)).astype("float32")
+    spec = [paddle.static.InputSpec([None, 3, 8, 8], "float32", "x")]
+    for net, name in zip(nets, ("batch", "running")):
+        net.eval()
+        paddle.jit.save(net, str(tmp_path / name), spec)
+    batch, running = (load_graph(str(tmp_path / name)) for name in ("batch", "running"))
+    assert "(1) take the mean and variance" in batch.remarks[0] and batch.files is None
+    assert not running.remarks and running.files
+    got, = executor_outputs(batch, {"x": x}, batch.outputs)
+    with paddle.no_grad():
+        own, want = (net(paddle.to_tensor(x)).numpy() for net in nets)
+    np.testing.assert_allclose(got, want, atol=1e-6)
+    assert np.abs(own - want).max() > 0.1
+    assert fold(batch).remarks == batch.remarks
