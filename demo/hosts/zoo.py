@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Architectures of PaddleClas, PaddleDetection and PaddleSeg: are their exported programs read?
+"""Architectures of PaddleClas, PaddleDetection, PaddleOCR, PaddleSeg and PaddleYOLO: are their
+exported programs read?
 
     python demo/hosts/zoo.py --host PaddleClas      # of the installed package, or of a --checkout
     python demo/hosts/zoo.py --host PaddleDetection --checkout ../PaddleDetection
@@ -38,7 +39,7 @@ READ, DIFFERENT, REFUSED, FAILED, NO = "read", "different", "refused", "failed",
 
 def tried(host: str, model: str, checkout: Path) -> Dict:
     """What becomes of one model: ``status``, and ``reason`` or what was measured."""
-    from demo.hosts.zoo_models import export
+    from demo.hosts.zoo_export import export
     from paddle_mrecg.deploy.predictor import last_line
     from paddle_mrecg.errors import MrecgError
     with tempfile.TemporaryDirectory() as folder:

@@ -1,16 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The architectures of ``zoo.py``: one or two of each family, and how their host exports them."""
-import contextlib
-import importlib
-import os
-import sys
-from pathlib import Path
-from typing import Dict, Tuple
-
-import numpy as np
-import paddle
-
-from demo import sources
+"""The architectures of ``zoo.py``: one or two of each family."""
+from typing import Dict
 
 # PaddleClas: the smallest of each file, and the side of its images where 64 pixels do not do.
 CLAS = """MobileNetV1_x0_25 MobileNetV2_x0_25 MobileNetV3_small_x0_35 MobileNetV3_large_x0_35
@@ -44,9 +34,28 @@ bisenet/bisenet_cityscapes_1024x1024_160k stdcseg/stdc1_seg_voc12aug_512x512_40k
 ddrnet/ddrnet23_cityscapes_1024x1024_120k pidnet/pidnet_small_cityscapes_1024x1024_120k
 espnet/espnet_cityscapes_1024x512_120k deeplabv3p/deeplabv3p_resnet50_os8_voc12aug_512x512_40k
 ocrnet/ocrnet_hrnetw18_voc12aug_512x512_40k segformer/segformer_b0_cityscapes_1024x512_160k"""
-MODELS = {"PaddleClas": CLAS, "PaddleDetection": DET, "PaddleSeg": SEG}
+# PaddleYOLO and PaddleOCR: below their folder configs.
+YOLO = """yolov5/yolov5_n_300e_coco yolov5u/yolov5u_n_300e_coco yolov6/yolov6_n_300e_coco
+yolov6lite/yolov6lite_s_400e_coco yolov7/yolov7_tiny_416_300e_coco yolov7u/yolov7u_l_300e_coco
+yolov8/yolov8_n_500e_coco rtmdet/rtmdet_t_300e_coco yolox/yolox_cdn_tiny_300e_coco
+convnext/yolov5_convnext_s_36e_coco focalnet/ppyoloe_plus_focalnet_tiny_36e_coco
+swin/ppyoloe_plus_swin_tiny_36e_coco"""
+OCR = """cls/cls_mv3 cls/ch_PP-OCRv3/ch_PP-OCRv3_rotnet det/ch_PP-OCRv3/ch_PP-OCRv3_det_student
+det/ch_PP-OCRv4/ch_PP-OCRv4_det_student det/ch_PP-OCRv4/ch_PP-OCRv4_det_teacher
+det/det_mv3_db det/det_mv3_east det/det_mv3_pse det/det_r18_vd_ct det/det_r50_db++_icdar15
+det/det_r50_drrg_ctw det/det_r50_vd_dcn_fce_ctw det/det_r50_vd_sast_icdar15
+det/det_r50_vd_sast_totaltext e2e/e2e_r50_vd_pg rec/ch_PP-OCRv2/ch_PP-OCRv2_rec
+rec/PP-OCRv3/ch_PP-OCRv3_rec rec/PP-OCRv4/ch_PP-OCRv4_rec rec/PP-OCRv4/ch_PP-OCRv4_rec_hgnet
+rec/rec_mv3_none_none_ctc rec/rec_mv3_none_bilstm_ctc rec/rec_mv3_tps_bilstm_ctc
+rec/rec_mv3_tps_bilstm_att rec/rec_d28_can rec/rec_efficientb3_fpn_pren rec/rec_mtb_nrtr
+rec/rec_r31_robustscanner rec/rec_r31_sar rec/rec_r32_gaspin_bilstm_att rec/rec_r45_abinet
+rec/rec_r45_visionlan rec/rec_r50_fpn_srn rec/rec_resnet_rfl_att rec/rec_resnet_rfl_visual
+rec/rec_resnet_stn_bilstm_att rec/rec_satrn rec/rec_svtrnet rec/rec_svtrnet_ch
+rec/rec_vitstr_none_ce sr/sr_telescope sr/sr_tsrn_transformer_strock table/SLANet
+table/table_master table/table_mv3"""
+MODELS = {"PaddleClas": CLAS, "PaddleDetection": DET, "PaddleOCR": OCR, "PaddleSeg": SEG,
+          "PaddleYOLO": YOLO}
 SIDE, SEG_SIDE = 64, 256
-Feed = Dict[str, np.ndarray]
 
 
 def names_of(host: str) -> Dict[str, int]:
@@ -54,100 +63,3 @@ def names_of(host: str) -> Dict[str, int]:
     pairs = (name.partition(":") for name in MODELS[host].split())
     return {name: int(side or (SIDE if host == "PaddleClas" else SEG_SIDE))
             for name, _, side in pairs}
-
-
-def export(host: str, model: str, checkout: Path, folder: Path) -> Tuple[str, Feed]:
-    """Build a model with weights drawn by a seed and export it.
-
-    Returns:
-        tuple: the file prefix of its program, and inputs for it.
-    """
-    paddle.seed(3)
-    return {"PaddleClas": _clas, "PaddleDetection": _det, "PaddleSeg": _seg}[host](
-        model, checkout, folder)
-
-
-def _clas(model, checkout, folder):
-    sys.path.insert(0, str(checkout or sources.package_path("paddleclas", "paddleclas==2.6.0")))
-    importlib.import_module("ppcls.utils.logger").init_logger()
-    layer = getattr(importlib.import_module("ppcls.arch.backbone"), model)(class_num=10)
-    return _saved(layer, names_of("PaddleClas")[model], folder)
-
-
-def _seg(model, checkout, folder):
-    sys.path.insert(0, str(checkout))
-    cvlibs = importlib.import_module("paddleseg.cvlibs")
-    config = cvlibs.Config(str(checkout / "configs" / f"{model}.yml"))
-    _replace(config.dic, "pretrained", None)
-    return _saved(cvlibs.SegBuilder(config).model, SEG_SIDE, folder)
-
-
-def _saved(layer, side: int, folder: Path):
-    image = _image(2, side)
-    _draw_constant_weights(layer)
-    layer.eval()
-    with _own_statistics(layer), paddle.no_grad():
-        layer(paddle.to_tensor(image))
-    prefix = str(folder / "inference")
-    spec = [paddle.static.InputSpec([None, 3, side, side], "float32", "x")]
-    paddle.jit.save(paddle.jit.to_static(layer, input_spec=spec), prefix)
-    return prefix, {"x": image}
-
-
-def _det(model, checkout, folder):
-    os.chdir(checkout)  # its configs name files from there
-    sys.path.insert(0, str(checkout))
-    workspace = importlib.import_module("ppdet.core.workspace")
-    config = workspace.load_config(f"configs/{model}.yml")
-    config.update(use_gpu=False, use_ema=False, pretrain_weights=None, weights=None,
-                  norm_type="bn", filename="inference")
-    _replace(config, "score_threshold", 0.0)  # drawn weights find nothing: give boxes all the same
-    trainer = importlib.import_module("ppdet.engine").Trainer(config, mode="test")
-    size = (config["TestReader"].get("inputs_def") or {}).get("image_shape") or [320, 320]
-    image = _image(1, *(320 if side in (None, -1) else side for side in size[-2:]))
-    feed = {"image": image, "im_shape": np.float32([image.shape[2:]]),
-            "scale_factor": np.ones((1, 2), np.float32)}
-    _draw_constant_weights(trainer.model)
-    trainer.model.eval()
-    with _own_statistics(trainer.model), paddle.no_grad():
-        trainer.model({name: paddle.to_tensor(value) for name, value in feed.items()})
-    trainer.export(str(folder))
-    found = next(folder.rglob("*.pdiparams"))
-    return str(found.with_suffix("")), feed
-
-
-def _draw_constant_weights(layer):
-    """Heads that start at zero would give the same outputs for every image."""
-    for weight in layer.parameters():
-        if weight.ndim > 1 and float(weight.max()) == float(weight.min()):
-            weight.set_value(paddle.normal(0.0, 0.05, weight.shape))
-
-
-@contextlib.contextmanager
-def _own_statistics(layer):
-    """Within it every batch norm takes over the statistics of what it gets: with the ones that it
-    starts with, drawn weights let activations die out or grow without end.
-    """
-    def take(norm, inputs):
-        axes = [k for k in range(inputs[0].ndim) if k != 1]
-        norm._mean.set_value(inputs[0].mean(axes))
-        norm._variance.set_value(inputs[0].var(axes, unbiased=False) + 1e-3)
-    hooks = [each.register_forward_pre_hook(take) for each in layer.sublayers()
-             if hasattr(each, "_variance") and hasattr(each, "_mean")]
-    yield
-    for hook in hooks:
-        hook.remove()
-
-
-def _image(count: int, height: int, width: int = None) -> np.ndarray:
-    return np.random.default_rng(1).uniform(-2, 2, (count, 3, height, width or height)).astype(
-        np.float32)
-
-
-def _replace(settings, key: str, value):
-    """Everywhere in a nested dict."""
-    for name, each in list(settings.items()):
-        if name == key:
-            settings[name] = value
-        elif isinstance(each, dict):
-            _replace(each, key, value)
