@@ -9,6 +9,7 @@ from ..config.dialect.aware import accept_qat_config
 from ..config.io import load_training_config
 from ..errors import ConfigError, ModelError
 from .additions import addition_quanters, attach_additions, count_additions
+from .branches import merge_branches
 from .build import Builder, without_skipped
 from .calibration import calibration_runs, find_grids
 from .export import ExportedModel, export_quantized  # noqa: F401  the job's other two steps
@@ -27,8 +28,10 @@ def quant_aware_prepare(model, config=None, calibration=None):
 
     Names of parameters and keys of the state dict stay, so float checkpoints load before and after;
     after, weight steps are found again from the new weights and activation ranges from the next
-    batch. The quanters' state is saved with the rest. The optimizer is made afterwards, from
-    ``penalty.parameter_groups()``: an earlier one does not train the steps.
+    batch. Only blocks whose branches become one convolution (``QuantAware.merge_branches``) get new
+    names, and need their float checkpoint before. The quanters' state is saved with the rest. The
+    optimizer is made afterwards, from ``penalty.parameter_groups()``: an earlier one does not train
+    the steps.
 
     Args:
         model(paddle.nn.Layer): a float model, trained or not.
@@ -57,6 +60,7 @@ def quant_aware_prepare(model, config=None, calibration=None):
     if any(quantized_layers(model)):
         raise ModelError("the model is quantized already: give the float model, or load its "
                          "checkpoint into it")
+    merged = merge_branches(model) if settings.merge_branches else []
     found = quantizable(model, settings.quantizable_layer_type)
     layers, frozen = without_frozen(without_skipped(found, settings), settings.quantize_frozen)
     if calibration is None and (settings.fold_batch_norm or settings.quantize_additions):
@@ -81,16 +85,16 @@ def quant_aware_prepare(model, config=None, calibration=None):
         else:
             ends = ends_without_data(model, layers)
             builder.attach(layers, ends)
-    _watch_loading(model)
+    _watch_loading(model, dict(merged))
     keep(model, [name for name, _ in found])
     say(layers, ends, frozen, [name for name, _ in found if name not in frozen
                                and name not in dict(layers)])
     return model, Penalty(model, dataclasses.replace(config, quant_aware=settings))
 
 
-def _watch_loading(model):
+def _watch_loading(model, merged):
     layers = [layer for _, layer in quantized_layers(model)]
-    watch = LoadWatch(model, layers)
+    watch = LoadWatch(model, layers, merged)
     for layer in layers:
         layer.loads = watch
 

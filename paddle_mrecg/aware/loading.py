@@ -5,11 +5,12 @@ They bring weights and no steps, so those found at ``prepare`` belong to other w
 no hook for loading. It asks every layer for its tensors before it sets them, so what they held is
 noted there, and compared when the model is used next.
 """
-from typing import List
+from typing import Dict, List
 
 import numpy as np
 import paddle
 
+from ..errors import ModelError
 from ..report.progress import get_logger
 from .additions import addition_quanters
 
@@ -22,10 +23,11 @@ class LoadWatch:
     Args:
         model(paddle.nn.Layer): a prepared model.
         layers(list[Layer]): its quantized layers.
+        merged(dict[str, Layer]): convolutions that were made of branches.
     """
 
-    def __init__(self, model, layers: List[paddle.nn.Layer]):
-        self._layers = layers
+    def __init__(self, model, layers: List[paddle.nn.Layer], merged: Dict[str, paddle.nn.Layer]):
+        self._layers, self._merged = layers, merged
         self._quanters = list({id(q): q for layer in layers for q in layer.quanters()}.values())
         self._additions = [q for _, q in addition_quanters(model)]
         self._before = {}  # position of a layer -> some of its weights before it was loaded
@@ -38,7 +40,11 @@ class LoadWatch:
         self._before[k] = _some_weights(layer)
 
     def settle(self):
-        """Find out what was loaded since, and let grids be found again that do not belong to it."""
+        """Find out what was loaded since, and let grids be found again that do not belong to it.
+
+        Raises:
+            ModelError: a checkpoint with branches was loaded, and they are merged here.
+        """
         if not self._before:
             return
         before, self._before = self._before, {}
@@ -48,6 +54,11 @@ class LoadWatch:
                  and not np.array_equal(values, _some_weights(self._layers[k]))]
         if not stale:
             return
+        if self._merged and not any(layer is other for layer in stale
+                                    for other in self._merged.values()):
+            raise ModelError("a float checkpoint was loaded after quant_aware_prepare, and it has "
+                             f"no weights of '{next(iter(self._merged))}', whose branches were "
+                             "merged there: load it before quant_aware_prepare")
         again = [layer.weight_quanter for layer in stale]
         again += [q for q in (*self._quanters, *self._additions)
                   if q.role == "activation" and id(q) in missed]

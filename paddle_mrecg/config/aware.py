@@ -49,6 +49,9 @@ class QuantAware:
                                  "anyway")
     overrides: List[Override] = knob([], "per-layer bits; patterns are on layer names, "
                                      "the first match wins")
+    merge_branches: bool = knob(True, "blocks that train as branches and are deployed as one "
+                                "convolution (RepVGG, PP-LCNetV3) become that convolution before "
+                                "it is quantized; false: the branches are quantized and exported")
     weight_quanter: Optional[str] = knob(None, "lsq: learned step; tqt: learned power of two; "
                                          "abs_max: the present range; unset: lsq, or tqt when "
                                          "hardware_friendly", choices=WEIGHT_QUANTERS)
