@@ -19,6 +19,7 @@ from ..report.result_dir import PROGRAM, ResultDir
 from .ends import chooses, end_outputs
 from .freeze import freeze
 from .program import check_target, training_graph
+from .table import check_dropped
 
 # batch and free sides of the random input that an exported program is checked on
 TRACED_SAMPLES, FREE_SIZE = 2, 32
@@ -69,7 +70,8 @@ def export_quantized(model, save_dir: str, input_spec, samples=None,
         ExportedModel: where, and how far model and program differ.
 
     Raises:
-        ModelError: nothing is quantized, or the model cannot be exported.
+        ModelError: nothing is quantized, the model cannot be exported, or evaluation does not run
+            layers any more that it ran when they were prepared.
         ConfigError: ``target`` cannot run an activation's grid.
         OutputError: ``save_dir`` cannot be written.
     """
@@ -77,6 +79,7 @@ def export_quantized(model, save_dir: str, input_spec, samples=None,
     samples = _random(input_spec) if samples is None else map_specs(np.asarray, samples)
     graph, encodings, dropped = training_graph(frozen, input_spec)
     if dropped:
+        check_dropped(frozen, dropped)
         get_logger().info("left out, for evaluation does not run them: %s", ", ".join(dropped))
     check_target({n: e for n, e in encodings.items() if n not in graph.params}, target)
     with ResultDir(save_dir) as result:

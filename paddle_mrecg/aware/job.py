@@ -86,7 +86,7 @@ def quant_aware_prepare(model, config=None, calibration=None):
             ends = ends_without_data(model, layers)
             builder.attach(layers, ends)
     _watch_loading(model, dict(merged))
-    keep(model, [name for name, _ in found])
+    keep(model, [name for name, _ in found], ends)
     say(layers, ends, frozen, [name for name, _ in found if name not in frozen
                                and name not in dict(layers)])
     return model, Penalty(model, dataclasses.replace(config, quant_aware=settings))

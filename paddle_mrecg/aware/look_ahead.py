@@ -27,12 +27,12 @@ class Ends:
 
     Attributes:
         first(set[str]), last(set[str]): names of layers.
-        idle(list[str]): those that evaluation does not run, such as heads for training only;
-            they are neither.
+        idle(list[str] or None): those that evaluation does not run, such as heads for training
+            only; they are neither. None where that is not known.
     """
 
-    def __init__(self, first, last, idle=()):
-        self.first, self.last, self.idle = set(first), set(last), list(idle)
+    def __init__(self, first, last, idle: Optional[List[str]] = None):
+        self.first, self.last, self.idle = set(first), set(last), idle
 
     @classmethod
     def in_order(cls, layers: Layers) -> "Ends":

@@ -9,7 +9,7 @@ from typing import List, Tuple
 import numpy as np
 import paddle
 
-from ..errors import ConfigError, listed
+from ..errors import ConfigError, ModelError, listed
 from ..report.progress import get_logger
 from .layers import quantized_layers
 from .look_ahead import Ends, Layers
@@ -17,10 +17,27 @@ from .look_ahead import Ends, Layers
 MASK = "quanter_mask"  # buffer of the model: 1 for each quantizable layer that is quantized
 
 
-def keep(model, names: List[str]):
-    """Keep which of ``names``, the quantizable layers, are quantized, in a buffer of ``model``."""
+def keep(model, names: List[str], ends: Ends):
+    """Keep which of ``names``, the quantizable layers, are quantized, in a buffer of ``model``;
+    and what evaluation does not run.
+    """
     model.register_buffer(MASK, _mask(model, names))
-    model.quantizable_names = names
+    model.quantizable_names, model.idle_names = names, ends.idle
+
+
+def check_dropped(model, dropped: List[str]):
+    """Layers that are not in the program did not run in evaluation before the training either.
+
+    Raises:
+        ModelError: one did: what it learned would be lost without a word.
+    """
+    idle = getattr(model, "idle_names", None)
+    lost = [name for name in dropped if name not in idle] if idle is not None else []
+    if lost:
+        raise ModelError(f"{listed(lost)}: evaluation ran them when quantization was prepared and "
+                         "does not any more, so what they learned would not be in the program; if "
+                         "branches were merged since, merge them before (QuantAware.merge_branches "
+                         "does), else leave these layers out with QuantAware.skip")
 
 
 def check_mask(model):
@@ -71,7 +88,7 @@ def say(layers: Layers, ends: Ends, frozen: List[str], skipped: List[str]):
     for what, names in (("first", ends.first), ("last", ends.last)):
         get_logger().info("%s layers: %s", what, listed(
             [f"{name} ({bits[name]} bits)" for name, _ in layers if name in names]))
-    for why, names in (("run in training only", ends.idle),
+    for why, names in (("run in training only", ends.idle or ()),
                        ("stay float, for they do not train (QuantAware.quantize_frozen)", frozen),
                        ("stay float (QuantAware.skip)", skipped)):
         if names:

@@ -128,6 +128,15 @@ def test_branches_stay_where_that_is_asked_for(tmp_path):
     assert export_quantized(model, str(tmp_path / "out"), SPEC).agrees
 
 
+def test_branches_that_are_merged_too_late_are_named(tmp_path):
+    settings = {"QuantAware": dict(FLOAT["QuantAware"], merge_branches=False)}
+    model, _ = quant_aware_prepare(net(), settings, [X])
+    model[0].rep()
+    with pytest.raises(ModelError, match="0.wide, 0.narrow.0: evaluation ran them when"):
+        export_quantized(model, str(tmp_path / "out"), SPEC)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_float_checkpoint_with_branches_comes_too_late():
     trained = net()
     trained[1].weight.set_value(trained[1].weight + 1)
