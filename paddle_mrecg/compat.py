@@ -75,6 +75,27 @@ def forget_traces() -> None:
             table.clear()
 
 
+@contextlib.contextmanager
+def static_values_shared():
+    """Within this context ``copy.deepcopy`` hands on the values of a static graph, which cannot be
+    copied: a network that keeps a tensor keeps such a value once it has been traced.
+    """
+    import paddle
+    from paddle.base.libpaddle import pir
+    classes = [paddle.static.Variable, pir.Value]
+    before = [vars(cls).get("__deepcopy__") for cls in classes]
+    for cls in classes:
+        cls.__deepcopy__ = lambda self, memo: self
+    try:
+        yield
+    finally:
+        for cls, method in zip(classes, before):
+            if method is None:
+                del cls.__deepcopy__
+            else:
+                cls.__deepcopy__ = method
+
+
 def framework_pb2():
     """Paddle's protobuf module of ProgramDesc; protobuf's version warnings are silenced."""
     with warnings.catch_warnings():

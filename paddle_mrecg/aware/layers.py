@@ -14,6 +14,7 @@ from typing import Iterator, List, Optional, Tuple
 import paddle
 from paddle import nn
 
+from ..compat import static_values_shared
 from ..errors import ModelError
 from ..grids.form import is_loading
 
@@ -158,7 +159,8 @@ def copied(model) -> nn.Layer:
                  if hasattr(layer, "_dropout_state")]
     shared = {id(t): t for layer in recurrent
               for t in (layer._dropout_state, *(getattr(layer, "_flat_weight", None) or ()))}
-    twin = copy.deepcopy(model, shared)
+    with static_values_shared():
+        twin = copy.deepcopy(model, shared)
     for before, after in zip(model.parameters(), twin.parameters()):
         after.name = before.name  # a copy is given another
     for layer in twin.sublayers(include_self=True):

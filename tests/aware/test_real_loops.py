@@ -10,7 +10,7 @@ import pytest
 from paddle import nn
 
 from paddle_mrecg.aware.job import export_quantized, quant_aware_prepare
-from paddle_mrecg.aware.layers import quantized_layers
+from paddle_mrecg.aware.layers import as_float, quantized_layers
 from paddle_mrecg.errors import MrecgError
 from paddle_mrecg.graph.load import load_graph
 
@@ -248,3 +248,25 @@ def test_inputs_need_not_have_as_many_samples(tmp_path, monkeypatch):
     given = [np.random.default_rng(0).standard_normal(shape).astype("float32")
              for shape in ((1, 3, 8, 8), (2, 2))]
     assert export_quantized(model, str(tmp_path / "b"), specs, given).agrees
+
+
+def test_a_network_that_keeps_tensors_is_exported_after_it_was_traced(tmp_path):
+    """PaddleYOLO traces a detector to see what it reads; its parts keep what they computed."""
+    class Box:
+        kept = None
+
+    class Keeper(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.body, self.box = nn.Conv2D(3, 4, 3), Box()
+
+        def forward(self, x):
+            self.box.kept = self.body(x)
+            return self.box.kept * 2
+
+    model, _ = quant_aware_prepare(Keeper(), calibration=[images()])
+    with as_float(model):
+        traced = paddle.jit.to_static(model, input_spec=spec(3, 8, 8), full_graph=True)
+        assert traced.forward.main_program is not None
+    assert not isinstance(model.box.kept, paddle.Tensor)
+    assert export_quantized(model, str(tmp_path / "out"), spec(3, 8, 8)).agrees
