@@ -21,9 +21,14 @@ MODELS: Dict[str, Dict[str, str]] = {
         "PicoDet-XS": "configs/picodet/picodet_xs_320_coco_lcnet.yml",
         "YOLOv3-MobileNetV3": "configs/yolov3/yolov3_mobilenet_v3_large_270e_coco.yml",
         "PP-YOLO tiny": "configs/ppyolo/ppyolo_tiny_650e_coco.yml",
-        "PP-YOLO R50vd": "configs/ppyolo/ppyolo_r50vd_dcn_1x_coco.yml"},
+        "PP-YOLO R50vd": "configs/ppyolo/ppyolo_r50vd_dcn_1x_coco.yml",
+        # PaddleYOLO's, which has PaddleDetection's scripts
+        "YOLOv5-n": "configs/yolov5/yolov5_n_300e_coco.yml",
+        "YOLOv7-tiny": "configs/yolov7/yolov7_tiny_300e_coco.yml",
+        "YOLOv8-n": "configs/yolov8/yolov8_n_500e_coco.yml"},
     "PaddleOCR": {
         "DB MobileNetV3": "configs/det/det_mv3_db.yml",
+        "PP-OCRv4 det": "configs/det/ch_PP-OCRv4/ch_PP-OCRv4_det_student.yml",
         "CRNN MobileNetV3 (CTC)": "configs/rec/rec_mv3_none_bilstm_ctc.yml",
         "PP-OCRv3 rec (CTC + SAR)": "configs/rec/PP-OCRv3/en_PP-OCRv3_rec.yml",
         "PP-OCRv3 rec, distillation": "configs/rec/PP-OCRv3/ch_PP-OCRv3_rec_distillation.yml"},
@@ -119,7 +124,7 @@ def _small(value, key=""):
     """``value`` of a reader, with sizes of ``SIDE``."""
     if isinstance(value, dict):
         return {k: _small(v, k) for k, v in value.items()}
-    if key == "target_size":
+    if key == "target_size" or key == "size" and isinstance(value, list):
         return [SIDE] if len(value) > 2 else [SIDE, SIDE]
     if key == "image_shape":
         return [*value[:-2], SIDE, SIDE]

@@ -30,6 +30,9 @@ CELLS = ROOT / "demo" / "hosts" / "results" / "hosts"
 SETTING = "host", "version", "model", "Paddle"
 CHECKS = "train", "eval", "export", "codes within bits", "program = model", "Paddle Lite"
 OK = "yes"
+# A script of the host by itself, PIL in front: Paddle 2.6 brings its own zlib.
+ALONE = ["-c", "import PIL.Image, runpy, sys; del sys.argv[0]; "
+         "runpy.run_path(sys.argv[0], run_name='__main__')"]
 
 
 def tried(checkout: Path, host: str, model: str, folder: Path) -> Dict[str, str]:
@@ -40,7 +43,7 @@ def tried(checkout: Path, host: str, model: str, folder: Path) -> Dict[str, str]
     def run(name: str, words: List[str], ours: bool = True) -> str:
         places = {"FLOAT": checkpoint(folder / FLOAT), "TRAINED": checkpoint(folder / TRAINED)}
         words = [re.sub("FLOAT|TRAINED", lambda m: places[m[0]], word) for word in words]
-        return logged([*(["-m", "paddle_mrecg", "run"] if ours else []), *words],
+        return logged([*(["-m", "paddle_mrecg", "run"] if ours else ALONE), *words],
                       folder / f"{name}.log", checkout)
 
     found: Dict[str, str] = {}
@@ -177,7 +180,8 @@ def main(argv=None) -> int:
     from paddle_mrecg.hosts.host import call_of
     checkout = args.host.resolve()
     host = call_of(str(checkout / "tools" / "train.py"), []).name
-    known = MODELS.get(host, {})
+    known = [model for model, config in MODELS.get(host, {}).items()
+             if (checkout / config).is_file()]
     unknown = [name for name in args.models or [] if name not in known]
     if not known or unknown:
         raise ConfigError(f"{', '.join(unknown) or checkout} is not known here: give --host a "

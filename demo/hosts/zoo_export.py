@@ -18,14 +18,25 @@ Feed = Dict[str, np.ndarray]
 
 
 def export(host: str, model: str, checkout: Path, folder: Path) -> Tuple[str, Feed]:
-    """Build a model with weights drawn by a seed and export it.
+    """Build a model with weights drawn by a seed, export it and run what was exported.
 
     Returns:
         tuple: the file prefix of its program, and inputs for it.
     """
     paddle.seed(3)
-    return {"PaddleClas": _clas, "PaddleDetection": _det, "PaddleOCR": _ocr, "PaddleSeg": _seg,
-            "PaddleYOLO": _det}[host](model, checkout, folder)
+    found = {"PaddleClas": _clas, "PaddleDetection": _det, "PaddleOCR": _ocr, "PaddleSeg": _seg,
+             "PaddleYOLO": _det}[host](model, checkout, folder)
+    exported = _exported(folder)
+    feed = found if isinstance(found, dict) else dict(zip(exported.input_names, found))
+    exported({name: feed[name] for name in exported.input_names})
+    return next(folder.rglob("*.pdiparams")).with_suffix("").as_posix(), feed
+
+
+def _exported(folder: Path):
+    """The only program below a folder, as it is."""
+    from paddle_mrecg.deploy.predictor import Predictor
+    program, = [path for path in folder.rglob("*") if path.suffix in (".json", ".pdmodel")]
+    return Predictor((str(program), str(program.with_suffix(".pdiparams"))), optimize=False)
 
 
 def _clas(model, checkout, folder):
@@ -49,10 +60,9 @@ def _saved(layer, side: int, folder: Path):
     layer.eval()
     with _own_statistics(layer), paddle.no_grad():
         layer(paddle.to_tensor(image))
-    prefix = str(folder / "inference")
     spec = [paddle.static.InputSpec([None, 3, side, side], "float32", "x")]
-    paddle.jit.save(paddle.jit.to_static(layer, input_spec=spec), prefix)
-    return prefix, {"x": image}
+    paddle.jit.save(paddle.jit.to_static(layer, input_spec=spec), str(folder / "inference"))
+    return {"x": image}
 
 
 def _det(model, checkout, folder):
@@ -62,6 +72,7 @@ def _det(model, checkout, folder):
     config = workspace.load_config(f"configs/{model}.yml")
     config.update(use_gpu=False, use_ema=False, pretrain_weights=None, weights=None,
                   norm_type="bn", filename="inference")
+    _replace(config, "pretrained", None)
     _replace(config, "score_threshold", 0.0)  # drawn weights find nothing: give boxes all the same
     trainer = importlib.import_module("ppdet.engine").Trainer(config, mode="test")
     size = (config["TestReader"].get("inputs_def") or {}).get("image_shape") or [320, 320]
@@ -73,15 +84,13 @@ def _det(model, checkout, folder):
     with _own_statistics(trainer.model), paddle.no_grad():
         trainer.model({name: paddle.to_tensor(value) for name, value in feed.items()})
     trainer.export(str(folder))
-    found = next(folder.rglob("*.pdiparams"))
-    return str(found.with_suffix("")), feed
+    return feed
 
 
 def _ocr(model, checkout, folder):
     """By PaddleOCR's own ``tools/export_model.py``, with drawn weights in place of loaded ones."""
     os.chdir(checkout)  # its configs name dictionaries from there
     sys.path.insert(0, str(checkout))
-    from paddle_mrecg.deploy.predictor import Predictor
     script = importlib.import_module("tools.export_model")
     to_static, load_config, feed = script.to_static, script.load_config, []
 
@@ -102,10 +111,7 @@ def _ocr(model, checkout, folder):
                              load_config=without_downloads), \
             mock.patch.object(sys, "argv", words):
         script.main()
-    program = next(path for path in folder.iterdir() if path.suffix in (".json", ".pdmodel"))
-    names = Predictor((str(program), str(program.with_suffix(".pdiparams"))),
-                      optimize=False).input_names
-    return str(program.with_suffix("")), dict(zip(names, feed))
+    return feed
 
 
 def _values(specs):

@@ -52,7 +52,7 @@ rec/rec_r31_robustscanner rec/rec_r31_sar rec/rec_r32_gaspin_bilstm_att rec/rec_
 rec/rec_r45_visionlan rec/rec_r50_fpn_srn rec/rec_resnet_rfl_att rec/rec_resnet_rfl_visual
 rec/rec_resnet_stn_bilstm_att rec/rec_satrn rec/rec_svtrnet rec/rec_svtrnet_ch
 rec/rec_vitstr_none_ce sr/sr_telescope sr/sr_tsrn_transformer_strock table/SLANet
-table/table_master table/table_mv3"""
+table/table_mv3"""
 MODELS = {"PaddleClas": CLAS, "PaddleDetection": DET, "PaddleOCR": OCR, "PaddleSeg": SEG,
           "PaddleYOLO": YOLO}
 SIDE, SEG_SIDE = 64, 256

@@ -48,7 +48,10 @@ def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding], List
     weights = {name: layer.weight_quanter.encoding() for name, layer in quantized_layers(frozen)}
     skeleton, stored = _skeleton(frozen, numbers, weights)
     with _marked_additions(frozen, numbers):
-        graph = graph_from_layer(skeleton, input_spec)
+        if skeleton._forward_pre_hooks:
+            graph = graph_from_layer(_Called(skeleton), [input_spec], type(skeleton).__name__)
+        else:
+            graph = graph_from_layer(skeleton, input_spec)
     as_two_dimensional(graph, stored)
     idle = idle_layers(frozen)
     encodings = [None if name in idle else q.encoding() for name, q in quanters.items()]
@@ -100,6 +103,17 @@ def _skeleton(frozen, numbers, weights):
     forget(skeleton)
     skeleton.eval()
     return skeleton, stored
+
+
+class _Called(paddle.nn.Layer):
+    """A model whose own hooks run: Paddle traces ``forward`` of the outermost layer alone."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs):
+        return self.model(*inputs)
 
 
 class _Marker:

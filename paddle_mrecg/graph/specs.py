@@ -15,14 +15,57 @@ def declared_specs(layer) -> Optional[List]:
     return list(spec) if spec else None
 
 
+def filling_in(declared: Optional[List], given: List) -> Optional[Callable]:
+    """What stands in for inputs in dicts that a host leaves out, because nothing that it exports
+    depends on them, and that ``forward`` looks up all the same.
+
+    Args:
+        declared(list, optional): specs of everything that ``forward`` takes.
+        given(list): those that are wanted.
+
+    Returns:
+        callable: a forward pre-hook; None where nothing is left out.
+    """
+    missing = [{key: spec for key, spec in whole.items() if key not in part}
+               if isinstance(whole, dict) and isinstance(part, dict) else {}
+               for whole, part in zip(declared or [], given)]
+    if not any(missing):
+        return None
+
+    def fill_in(layer, inputs):
+        return tuple({**{key: _ones(spec) for key, spec in specs.items()}, **value}
+                     if specs else value for value, specs in zip(inputs, missing))
+    return fill_in
+
+
+def _ones(spec):
+    import paddle
+    return paddle.ones([1 if side in (None, -1) else side for side in spec.shape], spec.dtype)
+
+
 def make_eager(layer):
     """Undo ``paddle.jit.to_static`` on a layer and all within it, which tracing has
     given other methods, in place.
     """
-    for sub in layer.sublayers(include_self=True):
+    for sub in _reachable(layer):
         if ("forward" in vars(sub)
             and (hasattr(sub.forward, _SPEC) or "forward" in getattr(sub, _ORIGINALS, ()))):
             del sub.forward
+
+
+def _reachable(layer) -> List:
+    """A layer and all that it holds; PaddleYOLO's backbones keep some in lists, unregistered."""
+    found, waiting = {}, [layer]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+        elif hasattr(value, "_sub_layers") and id(value) not in found:
+            found[id(value)] = value
+            waiting += vars(value).values()
+    return list(found.values())
 
 
 def map_specs(function: Callable, spec: Any) -> Any:

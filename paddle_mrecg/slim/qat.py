@@ -16,7 +16,7 @@ import paddle
 from ..config.io import load_training_config
 from ..errors import ConfigError, ModelError
 from ..graph.from_layer import graph_from_layer
-from ..graph.specs import declared_specs, map_specs
+from ..graph.specs import declared_specs, filling_in, map_specs
 from ..graph.writer import save_program
 from ..report.progress import get_logger
 from ..aware.job import ExportedModel, export_quantized, quant_aware_prepare
@@ -88,7 +88,8 @@ class MrecgQAT:
         Raises:
             ModelError: no ``input_spec``; and see ``export_quantized``.
         """
-        input_spec = declared_specs(model) if input_spec is None else input_spec
+        declared = declared_specs(model)
+        input_spec = declared if input_spec is None else input_spec
         if input_spec is None:
             raise ModelError("save_quantized_model needs input_spec: pass a list of "
                              "paddle.static.InputSpec, one per input")
@@ -98,7 +99,13 @@ class MrecgQAT:
             if self._is_float_part(model):
                 _save_float(model, path, specs)
                 return None
-            exported = export_quantized(model, reports_of(path), specs)
+            fill_in = filling_in(declared, specs)
+            hook = model.register_forward_pre_hook(fill_in) if fill_in else None
+            try:
+                exported = export_quantized(model, reports_of(path), specs)
+            finally:
+                if hook is not None:
+                    hook.remove()
         place_program(os.path.join(exported.save_dir, "model"), path)
         self.agrees = self.agrees and exported.agrees
         return exported

@@ -259,14 +259,18 @@ def test_a_network_that_keeps_tensors_is_exported_after_it_was_traced(tmp_path):
         def __init__(self):
             super().__init__()
             self.body, self.box = nn.Conv2D(3, 4, 3), Box()
+            self.unregistered = [nn.Sequential(self.body)]
 
         def forward(self, x):
-            self.box.kept = self.body(x)
+            self.box.kept = self.unregistered[0](x["image"]) * x["scale"].mean()
             return self.box.kept * 2
 
-    model, _ = quant_aware_prepare(Keeper(), calibration=[images()])
+    inputs = {"image": paddle.to_tensor(images()), "scale": paddle.ones([8, 2])}
+    model, _ = quant_aware_prepare(Keeper(), calibration=lambda model: model(inputs))
+    declared = [{name: paddle.static.InputSpec([None, *value.shape[1:]], "float32", name)
+                 for name, value in inputs.items()}]
     with as_float(model):
-        traced = paddle.jit.to_static(model, input_spec=spec(3, 8, 8), full_graph=True)
+        traced = paddle.jit.to_static(model, input_spec=declared, full_graph=True)
         assert traced.forward.main_program is not None
     assert not isinstance(model.box.kept, paddle.Tensor)
-    assert export_quantized(model, str(tmp_path / "out"), spec(3, 8, 8)).agrees
+    assert export_quantized(model, str(tmp_path / "out"), declared).agrees

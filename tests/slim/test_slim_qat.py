@@ -11,7 +11,7 @@ import paddle
 import paddle_mrecg
 from paddle_mrecg.errors import ConfigError, ModelError
 from paddle_mrecg.deploy.predictor import Predictor
-from paddle_mrecg.aware.layers import quantized_layers
+from paddle_mrecg.aware.layers import as_float, quantized_layers
 from paddleslim.dygraph.quant import QAT
 from tests.slim_nets import DICT_SPEC, SHAPE, DictNet, TinyNet, images
 
@@ -178,6 +178,25 @@ def test_inputs_in_a_dict(tmp_path, registered):
     np.testing.assert_allclose(Predictor(str(tmp_path / "net"))({k: v.numpy()
                                                                  for k, v in batch.items()})[0],
                                model(batch).numpy(), atol=1e-5)
+
+
+def test_inputs_that_the_host_leaves_out_are_filled_in(tmp_path, registered):
+    """PaddleYOLO gives specs of what its program reads; ``forward`` looks up the rest too."""
+    class Sized(DictNet):
+        def forward(self, inputs):
+            inputs["im_shape"] * 2
+            return DictNet.forward(self, inputs)
+    qat = QAT(config=CONFIGS["all"])
+    model = qat.quantize(Sized())
+    batch = {"image": paddle.to_tensor(images(4)), "im_shape": paddle.ones([4, 2]),
+             "scale_factor": paddle.to_tensor(images(4)[:, 0, 0, :2])}
+    model(batch)
+    model.eval()
+    sizes = paddle.static.InputSpec([None, 2], "float32", "im_shape")
+    with as_float(model):
+        paddle.jit.to_static(model, input_spec=[dict(DICT_SPEC[0], im_shape=sizes)])
+    assert qat.save_quantized_model(model, str(tmp_path / "net"), DICT_SPEC).agrees
+    assert Predictor(str(tmp_path / "net")).input_names == sorted(DICT_SPEC[0])
 
 
 def test_a_model_that_went_through_to_static_declares_its_inputs(tiny_net, tmp_path, registered):
