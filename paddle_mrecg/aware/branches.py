@@ -42,7 +42,6 @@ def merge_branches(model) -> List[Tuple[str, nn.Layer]]:
         method = next((m for m in MERGING if callable(getattr(block, m, None))), None)
         if method is None or id(block) in inner:
             continue
-        inner.update(id(layer) for layer in block.sublayers())
         try:
             idle, new = _tried(copied(block), method)
         except Unmergeable as reason:
@@ -51,6 +50,7 @@ def merge_branches(model) -> List[Tuple[str, nn.Layer]]:
                                  name, method, reason)
             continue
         if new:
+            inner.update(id(layer) for layer in block.sublayers())
             _merge(block, method, idle, new)
             merged += [(f"{name}.{child}", block._sub_layers[child]) for child in new]
     if merged:
@@ -74,11 +74,8 @@ def _tried(block, method: str) -> Tuple[List[str], List[str]]:
     if convolution is None:
         return [], []
     image = paddle.to_tensor(np.random.default_rng(0).standard_normal(
-        (1, convolution._in_channels, SIDE, SIDE)).astype("float32"))
-    try:
-        want, before = _output_and_children(block, image)
-    except Exception as error:  # whatever a block raises that takes more than an image
-        raise Unmergeable(f"could not be tried on an image ({_first_line(error)})") from error
+        (1, convolution._in_channels, SIDE, SIDE))).astype(convolution.weight.dtype)
+    want, before = _output_and_children(block, image)
     try:
         getattr(block, method)()
     except Exception:  # hosts do not expect a second call
@@ -93,17 +90,26 @@ def _tried(block, method: str) -> Tuple[List[str], List[str]]:
 
 
 def _output_and_children(block, image):
-    """Its output, and names of the children of which something ran."""
+    """Its output, and names of the children of which something ran.
+
+    Raises:
+        Unmergeable: it takes more than an image, or returns more than a tensor.
+    """
     ran = set()
     hooks = [layer.register_forward_post_hook(
         lambda *_, name=name: ran.add(name.split(".")[0]))
         for name, layer in block.named_sublayers() if not layer._sub_layers]
     try:
         with paddle.no_grad():
-            return block(image), ran
+            output = block(image)
+    except Exception as error:  # whatever a block raises that takes more
+        raise Unmergeable(f"could not be tried on an image ({_first_line(error)})") from error
     finally:
         for hook in hooks:
             hook.remove()
+    if not isinstance(output, paddle.Tensor):
+        raise Unmergeable(f"could not be tried (the block returns a {type(output).__name__})")
+    return output, ran
 
 
 def _merge(block, method: str, idle: List[str], new: List[str]):

@@ -55,17 +55,20 @@ def make_eager(layer):
 
 def _reachable(layer) -> List:
     """A layer and all that it holds; PaddleYOLO's backbones keep some in lists, unregistered."""
-    found, waiting = {}, [layer]
+    met, waiting, found = set(), [layer], []
     while waiting:
         value = waiting.pop()
+        if id(value) in met:
+            continue
+        met.add(id(value))
         if isinstance(value, dict):
             waiting += value.values()
         elif isinstance(value, (list, tuple)):
             waiting += value
-        elif hasattr(value, "_sub_layers") and id(value) not in found:
-            found[id(value)] = value
+        elif hasattr(value, "_sub_layers"):
+            found.append(value)
             waiting += vars(value).values()
-    return list(found.values())
+    return found
 
 
 def map_specs(function: Callable, spec: Any) -> Any:

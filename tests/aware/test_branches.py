@@ -63,6 +63,25 @@ class Two(Branches):
         return super().forward(x + y)
 
 
+class Several(Branches):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+class Parent(nn.Layer):
+    """Merges nothing of its own."""
+
+    def __init__(self, channels, width):
+        super().__init__()
+        self.inner = Branches(channels, width)
+
+    def forward(self, x):
+        return self.inner(x)
+
+    def rep(self):
+        self.inner.rep()
+
+
 def net(block=Branches, **settings):
     paddle.seed(0)
     return nn.Sequential(block(3, 4, **settings), nn.Conv2D(4, 4, 1))
@@ -85,7 +104,7 @@ def test_branches_are_merged_before_they_are_quantized(block, tmp_path):
 
 
 def test_the_new_convolution_trains_as_its_branches_did():
-    model, _ = quant_aware_prepare(net(rate=0.2).train(), FLOAT, [X])
+    model, _ = quant_aware_prepare(net(rate=0.2), FLOAT, [X])
     new = model[0].merged
     assert [p.optimize_attr["learning_rate"] for p in (new.weight, new.bias)] == [0.2, 1.0]
     assert new.training and not new.weight.stop_gradient
@@ -105,8 +124,14 @@ def test_branches_that_are_merged_already_and_models_without_calibration():
     assert [name for name, _ in quantized_layers(other)] == ["0.merged", "1"]
 
 
+def test_the_innermost_block_is_merged():
+    model, _ = quant_aware_prepare(net(Parent), FLOAT, [X])
+    assert [name for name, _ in quantized_layers(model)] == ["0.inner.merged", "1"]
+
+
 @pytest.mark.parametrize("block, why", [(Wrong, "changes what the block computes"),
-                                        (Two, "could not be tried on an image")])
+                                        (Two, "could not be tried on an image"),
+                                        (Several, "could not be tried (the block returns a tup")])
 def test_branches_that_cannot_be_merged_stay(block, why, caplog, monkeypatch):
     class Model(nn.Layer):
         def __init__(self):
@@ -114,7 +139,8 @@ def test_branches_that_cannot_be_merged_stay(block, why, caplog, monkeypatch):
             self.block = block(3, 4)
 
         def forward(self, x):
-            return self.block(x, x) if block is Two else self.block(x)
+            y = self.block(x, x) if block is Two else self.block(x)
+            return y[0] if block is Several else y
     monkeypatch.setattr(get_logger(), "propagate", True)
     model, _ = quant_aware_prepare(Model(), FLOAT, [X])
     assert [name for name, _ in quantized_layers(model)] == ["block.wide", "block.narrow.0"]
