@@ -9,10 +9,10 @@ exported programs read?
 
 Each is built with drawn weights and exported by the Paddle at hand, read, folded and written again;
 both programs run without Paddle's rewrites. Their outputs are the same where they differ by at most
-``TOLERANCE`` of the largest value, or by no more than those of the exported program change with the
-last digits of its input (which of drawn boxes are the best is a matter of those). Nothing is
-quantized here. One process for every model; those that are in the results already are not run
-again.
+``TOLERANCE`` of the largest value, or by no more than ten times what those of the exported program
+change by with the last digits of its input (they decide which of drawn boxes are the best, and
+which word comes next). Nothing is quantized here. One process for every model; those that are in
+the results already are not run again.
 """
 import argparse
 import json
@@ -32,6 +32,7 @@ from demo import results, sources  # noqa: E402
 RESULTS = ROOT / "demo" / "hosts" / "results" / "zoo"
 TOLERANCE = 1e-3
 NUDGES = 1e-6, -1e-6, 3e-6  # relative changes of the input, of a few last digits
+ALLOWED = 10  # times what they bring about, as in the first run of every job
 TIMEOUT = 600  # seconds for a model
 EXPORTED = "exported: from here on it is ours"
 READ, DIFFERENT, REFUSED, FAILED, NO = "read", "different", "refused", "failed", "not exported"
@@ -76,8 +77,9 @@ def compared(prefix: str, feed) -> Dict:
     noise = 0.0 if got <= TOLERANCE else max(
         difference(exported(_nearly(feed, change)), want) for change in NUDGES)
     layers = [op for op in graph.ops if weight_name(op, graph) is not None]
-    return dict(status=READ if got <= max(TOLERANCE, noise) else DIFFERENT, difference=got,
-                noise=noise, layers=len(layers), outputs=sum(v.size for v in want),
+    same = got <= max(TOLERANCE, ALLOWED * noise)
+    return dict(status=READ if same else DIFFERENT, difference=got, noise=noise,
+                layers=len(layers), outputs=sum(v.size for v in want),
                 beyond=sum(op in unreached for op in layers))
 
 

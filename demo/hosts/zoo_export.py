@@ -115,7 +115,7 @@ def _ocr(model, checkout, folder):
 
 
 def _values(specs):
-    """Images between -2 and 2, positions along the second axis for integers, widths of 1."""
+    """Images between -1 and 1, positions along the second axis for integers, widths of 1."""
     for spec in specs:
         free = iter([2, *([SEG_SIDE] * spec.shape.count(-1))])
         shape = [next(free) if side in (None, -1) else side for side in spec.shape]
@@ -125,7 +125,7 @@ def _values(specs):
         elif len(shape) == 1:
             yield np.ones(shape, np.float32)
         else:
-            yield np.random.default_rng(1).uniform(-2, 2, shape).astype(np.float32)
+            yield np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
 
 
 def _draw_constant_weights(layer):

@@ -38,8 +38,7 @@ ocrnet/ocrnet_hrnetw18_voc12aug_512x512_40k segformer/segformer_b0_cityscapes_10
 YOLO = """yolov5/yolov5_n_300e_coco yolov5u/yolov5u_n_300e_coco yolov6/yolov6_n_300e_coco
 yolov6lite/yolov6lite_s_400e_coco yolov7/yolov7_tiny_416_300e_coco yolov7u/yolov7u_l_300e_coco
 yolov8/yolov8_n_500e_coco rtmdet/rtmdet_t_300e_coco yolox/yolox_cdn_tiny_300e_coco
-convnext/yolov5_convnext_s_36e_coco focalnet/ppyoloe_plus_focalnet_tiny_36e_coco
-swin/ppyoloe_plus_swin_tiny_36e_coco"""
+convnext/yolov5_convnext_s_36e_coco"""
 OCR = """cls/cls_mv3 cls/ch_PP-OCRv3/ch_PP-OCRv3_rotnet det/ch_PP-OCRv3/ch_PP-OCRv3_det_student
 det/ch_PP-OCRv4/ch_PP-OCRv4_det_student det/ch_PP-OCRv4/ch_PP-OCRv4_det_teacher
 det/det_mv3_db det/det_mv3_east det/det_mv3_pse det/det_r18_vd_ct det/det_r50_db++_icdar15
