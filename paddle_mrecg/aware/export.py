@@ -78,6 +78,8 @@ def export_quantized(model, save_dir: str, input_spec, samples=None,
     frozen = freeze(model)
     samples = _random(input_spec) if samples is None else map_specs(np.asarray, samples)
     graph, encodings, dropped = training_graph(frozen, input_spec)
+    for remark in graph.remarks:
+        get_logger().warning(remark)
     if dropped:
         check_dropped(frozen, dropped)
         get_logger().info("left out, for evaluation does not run them: %s", ", ".join(dropped))

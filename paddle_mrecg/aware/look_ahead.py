@@ -65,6 +65,8 @@ def ends_of(model, layers: Layers, run) -> Ends:
                              "only what paddle.jit.to_static can trace", error)
         return Ends.in_order(layers)
     _refuse_control_flow(graph, weights)
+    for remark in graph.remarks:
+        get_logger().warning(remark)
     ops = [op for op in graph.ops if _weight_name(op) in weights]
     if not ops:
         return Ends.in_order(layers)

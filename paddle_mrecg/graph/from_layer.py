@@ -51,5 +51,6 @@ def graph_from_layer(layer, input_spec=None, name=None) -> Graph:
         forget_traces()
         for sub, training in modes:
             sub.training = training
+    graph.remarks = tuple(text.replace(graph.source, name) for text in graph.remarks)
     graph.source, graph.files = name, None  # the files are gone
     return graph

@@ -13,6 +13,7 @@ from paddle_mrecg.aware.job import export_quantized, quant_aware_prepare
 from paddle_mrecg.aware.layers import as_float, quantized_layers
 from paddle_mrecg.errors import MrecgError
 from paddle_mrecg.graph.load import load_graph
+from paddle_mrecg.report.progress import get_logger
 
 
 def images(count=8, seed=0):
@@ -248,6 +249,18 @@ def test_inputs_need_not_have_as_many_samples(tmp_path, monkeypatch):
     given = [np.random.default_rng(0).standard_normal(shape).astype("float32")
              for shape in ((1, 3, 8, 8), (2, 2))]
     assert export_quantized(model, str(tmp_path / "b"), specs, given).agrees
+
+
+def test_norms_that_take_the_statistics_of_a_batch_are_named_first_and_last(tmp_path, caplog,
+                                                                           monkeypatch):
+    monkeypatch.setattr(get_logger(), "propagate", True)
+    net = nn.Sequential(nn.Conv2D(3, 4, 3), nn.BatchNorm(4, trainable_statistics=True))
+    model, _ = quant_aware_prepare(net, calibration=[images()])
+    said = "batch normalizations of Sequential (1) take the mean and variance"
+    assert said in caplog.text
+    caplog.clear()
+    exported = export_quantized(model, str(tmp_path / "out"), spec(3, 8, 8))
+    assert said in caplog.text and not exported.agrees
 
 
 def test_a_network_that_keeps_tensors_is_exported_after_it_was_traced(tmp_path):
