@@ -10,9 +10,9 @@ exported programs read?
 Each is built with drawn weights and exported by the Paddle at hand, read, folded and written again;
 both programs run without Paddle's rewrites. Their outputs are the same where they differ by at most
 ``TOLERANCE`` of the largest value, or by no more than ten times what those of the exported program
-change by with the last digits of its input (they decide which of drawn boxes are the best, and
-which word comes next). Nothing is quantized here. One process for every model; those that are in
-the results already are not run again.
+change by with the last digits of its input, as in the first run of every job (they decide which of
+drawn boxes are the best, and which word comes next). Nothing is quantized here. One process for
+every model; those that are in the results already are not run again.
 """
 import argparse
 import json
@@ -31,8 +31,7 @@ from demo import results, sources  # noqa: E402
 
 RESULTS = ROOT / "demo" / "hosts" / "results" / "zoo"
 TOLERANCE = 1e-3
-NUDGES = 1e-6, -1e-6, 3e-6  # relative changes of the input, of a few last digits
-ALLOWED = 10  # times what they bring about, as in the first run of every job
+CHANGES = 1e-6, -1e-6, 3e-6  # of the input, relative: a few last digits
 TIMEOUT = 600  # seconds for a model
 EXPORTED = "exported: from here on it is ours"
 READ, DIFFERENT, REFUSED, FAILED, NO = "read", "different", "refused", "failed", "not exported"
@@ -45,21 +44,23 @@ def tried(host: str, model: str, checkout: Path) -> Dict:
     from paddle_mrecg.errors import MrecgError
     with tempfile.TemporaryDirectory() as folder:
         try:
-            prefix, feed = export(host, model, checkout, Path(folder))
+            prefix, feed, want = export(host, model, checkout, Path(folder))
         except Exception as error:  # of the host, of Paddle's exporter, or of what it wrote
             said = re.sub(r"(?<![\w.])/[\w./+-]+/", "", last_line(error))  # without folders
             return dict(status=NO, reason=f"{type(error).__name__}: {said}")
         print(EXPORTED, flush=True)
         try:
-            return compared(prefix, feed)
+            return compared(prefix, feed, want)
         except MrecgError as error:
             return dict(status=REFUSED, reason=str(error).replace(folder + "/", ""))
         except Exception as error:
             return dict(status=FAILED, reason=f"{type(error).__name__}: {last_line(error)}")
 
 
-def compared(prefix: str, feed) -> Dict:
-    """The exported program and what we make of it."""
+def compared(prefix: str, feed, want) -> Dict:
+    """What we make of the exported program; its outputs are ``want``."""
+    from demo.hosts.zoo_export import as_exported
+    from paddle_mrecg.deploy.first_run import NUDGES, nudged
     from paddle_mrecg.deploy.predictor import Predictor
     from paddle_mrecg.graph.fold import fold
     from paddle_mrecg.graph.graph import weight_name
@@ -67,26 +68,17 @@ def compared(prefix: str, feed) -> Dict:
     from paddle_mrecg.graph.probe import probe
     from paddle_mrecg.graph.writer import save_program
     graph = fold(load_graph(prefix))
-    feed = {name: feed[name] for name in graph.inputs}
     unreached = probe(graph, feed).unreached
     written = prefix + "_written"
     save_program(graph, written)
-    exported = Predictor(graph.files, optimize=False)
-    want = exported(feed)
     got = difference(Predictor(written, optimize=False)(feed), want)
     noise = 0.0 if got <= TOLERANCE else max(
-        difference(exported(_nearly(feed, change)), want) for change in NUDGES)
+        difference(as_exported(prefix)(nudged(feed, change)), want) for change in CHANGES)
     layers = [op for op in graph.ops if weight_name(op, graph) is not None]
-    same = got <= max(TOLERANCE, ALLOWED * noise)
+    same = got <= max(TOLERANCE, NUDGES * noise)
     return dict(status=READ if same else DIFFERENT, difference=got, noise=noise,
                 layers=len(layers), outputs=sum(v.size for v in want),
                 beyond=sum(op in unreached for op in layers))
-
-
-def _nearly(feed, change: float):
-    """Images and sizes, a little larger or smaller; integers stay."""
-    return {name: value * value.dtype.type(1 + change) if value.dtype.kind == "f" else value
-            for name, value in feed.items()}
 
 
 def difference(got, want) -> float:

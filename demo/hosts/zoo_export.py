@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Dict, List, Tuple
 from unittest import mock
 
 import numpy as np
@@ -17,26 +17,28 @@ from demo.hosts.zoo_models import SEG_SIDE, names_of
 Feed = Dict[str, np.ndarray]
 
 
-def export(host: str, model: str, checkout: Path, folder: Path) -> Tuple[str, Feed]:
+def export(host: str, model: str, checkout: Path, folder: Path
+           ) -> Tuple[str, Feed, List[np.ndarray]]:
     """Build a model with weights drawn by a seed, export it and run what was exported.
 
     Returns:
-        tuple: the file prefix of its program, and inputs for it.
+        tuple: the file prefix of its program, what the program reads, and its outputs.
     """
     paddle.seed(3)
     found = {"PaddleClas": _clas, "PaddleDetection": _det, "PaddleOCR": _ocr, "PaddleSeg": _seg,
              "PaddleYOLO": _det}[host](model, checkout, folder)
-    exported = _exported(folder)
+    prefix = str(next(folder.rglob("*.pdiparams")).with_suffix(""))
+    exported = as_exported(prefix)
     feed = found if isinstance(found, dict) else dict(zip(exported.input_names, found))
-    exported({name: feed[name] for name in exported.input_names})
-    return next(folder.rglob("*.pdiparams")).with_suffix("").as_posix(), feed
+    feed = {name: feed[name] for name in exported.input_names}
+    return prefix, feed, exported(feed)
 
 
-def _exported(folder: Path):
-    """The only program below a folder, as it is."""
+def as_exported(prefix: str):
+    """The program that the host wrote, run without Paddle's rewrites."""
     from paddle_mrecg.deploy.predictor import Predictor
-    program, = [path for path in folder.rglob("*") if path.suffix in (".json", ".pdmodel")]
-    return Predictor((str(program), str(program.with_suffix(".pdiparams"))), optimize=False)
+    program = next(name for name in (prefix + ".json", prefix + ".pdmodel") if os.path.isfile(name))
+    return Predictor((program, prefix + ".pdiparams"), optimize=False)
 
 
 def _clas(model, checkout, folder):
@@ -72,7 +74,6 @@ def _det(model, checkout, folder):
     config = workspace.load_config(f"configs/{model}.yml")
     config.update(use_gpu=False, use_ema=False, pretrain_weights=None, weights=None,
                   norm_type="bn", filename="inference")
-    _replace(config, "pretrained", None)
     _replace(config, "score_threshold", 0.0)  # drawn weights find nothing: give boxes all the same
     trainer = importlib.import_module("ppdet.engine").Trainer(config, mode="test")
     size = (config["TestReader"].get("inputs_def") or {}).get("image_shape") or [320, 320]

@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from ..deploy.predictor import last_line
 from ..errors import listed
 from ..report.progress import get_logger
 from .layers import copied
@@ -103,7 +104,7 @@ def _output_and_children(block, image):
         with paddle.no_grad():
             output = block(image)
     except Exception as error:  # whatever a block raises that takes more
-        raise Unmergeable(f"could not be tried on an image ({_first_line(error)})") from error
+        raise Unmergeable(f"could not be tried on an image ({last_line(error)})") from error
     finally:
         for hook in hooks:
             hook.remove()
@@ -125,7 +126,3 @@ def _merge(block, method: str, idle: List[str], new: List[str]):
             parameter.stop_gradient = bool(gone) and all(p.stop_gradient for p in gone)
             parameter.optimize_attr["learning_rate"] = max(
                 (p.optimize_attr["learning_rate"] for p in alike), default=1.0)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -54,8 +54,7 @@ class LoadWatch:
                  and not np.array_equal(values, _some_weights(self._layers[k]))]
         if not stale:
             return
-        if self._merged and not any(layer is other for layer in stale
-                                    for other in self._merged.values()):
+        if self._merged and not set(map(id, stale)) & set(map(id, self._merged.values())):
             raise ModelError("a float checkpoint was loaded after quant_aware_prepare, and it has "
                              f"no weights of '{next(iter(self._merged))}', whose branches were "
                              "merged there: load it before quant_aware_prepare")

@@ -101,12 +101,16 @@ class _Allowed:
 
     def __call__(self, difference: float) -> bool:
         if difference > self.limit and not self._shaken and np.isfinite(difference):
-            shaken = {n: v * np.float32(1 + NUDGE) if v.dtype.kind == "f" else v
-                      for n, v in self._feed.items()}
-            moved = simulate(self._graph, shaken, self._names)
+            moved = simulate(self._graph, nudged(self._feed), self._names)
             self.limit = max(self.limit, NUDGES * worst(self._expected, moved, self._names))
             self._shaken = True
         return difference <= self.limit
+
+
+def nudged(feed: Mapping[str, np.ndarray], change: float = NUDGE) -> Dict[str, np.ndarray]:
+    """Inputs that are larger by ``change`` of their values; integers stay."""
+    return {name: value * np.float32(1 + change) if value.dtype.kind == "f" else value
+            for name, value in feed.items()}
 
 
 def _unoptimized(run: _Runs, found: Ran, expected, names, allowed) -> List[str]:
