@@ -2,11 +2,14 @@
 """First use: a model and a folder of images are enough for ``quant``, and ``init`` writes its
 recipe.
 """
+import math
 import os
 import sys
 from typing import Dict, List, Tuple
 
-from ..config.first_use import first_sections, paths_of, recipe, result_dir
+from ..compat import import_paddle
+from ..config.first_use import (CALIBRATION_IMAGES, LEAST_IMAGES, first_sections, paths_of, recipe,
+                                result_dir)
 from ..config.io import load_config
 from ..config.schema import did_you_mean
 from ..errors import ConfigError, DataError, ModelError, MrecgError
@@ -25,7 +28,7 @@ examples:
   paddle-mrecg init exported photographs Data.mean=[0.5,0.5,0.5] Data.std=[0.5,0.5,0.5]
   paddle-mrecg quant --config recipe.yaml
 """
-CHECKED = 4  # samples that runtimes are compared on
+CHECKED = 4  # samples that runtimes are compared on, fewer of large ones
 QUESTION = """\
 how does '{model}' want its images? It holds no {files} and its name is not of a known family, so \
 say what training did, behind the command: Data.mean and Data.std (per channel, of pixels / 255; \
@@ -82,11 +85,25 @@ def first_use(words: List[str], command: str) -> Tuple[Dict, str, List[str]]:
     if found is None and not {"Data.mean", "Data.std"} <= named:
         raise ModelError(QUESTION.format(model=model, files=" or ".join(FILES[:3])))
     data, source = found or ({}, "the command line")
-    sections = first_sections(model, images, data)
+    sections = first_sections(model, images, data, _enough_images(model, data, overrides))
     bits = _overridden(sections, overrides)["QuantPost"]
     sections["Global"]["save_dir"] = result_dir(model, bits["weight_bits"],
                                                 bits["activation_bits"])
     return sections, source, overrides
+
+
+def _enough_images(model: str, data: Dict, overrides: List[str]) -> int:
+    """How many to calibrate with, by the size that they come to."""
+    from ..data.amount import enough_of
+    given = _overridden({"Data": data, "Global": {}}, overrides)
+    shape = given["Data"].get("input_shape")
+    if shape is None:
+        import_paddle(given["Global"].get("tune_cpu", True))
+        from ..graph.load import load_graph
+        graph = load_graph(model)
+        shape = graph.tensors[graph.inputs[0]].shape[1:]
+    values = math.prod(shape) if all(side > 0 for side in shape) else 0
+    return enough_of(CALIBRATION_IMAGES, values, LEAST_IMAGES)
 
 
 def _overridden(sections: Dict[str, Dict], overrides: List[str]) -> Dict[str, Dict]:
@@ -100,6 +117,7 @@ def _overridden(sections: Dict[str, Dict], overrides: List[str]) -> Dict[str, Di
 def to_lite(result, config) -> None:
     """Behind a first run: convert for Paddle Lite and compare, where its tools are installed."""
     from ..data import calibration_samples
+    from ..data.amount import enough_samples
     from ..deploy.check.doctor import check
     from ..deploy.check.text import report_text
     from ..deploy.lite.env import find_lite
@@ -115,7 +133,8 @@ def to_lite(result, config) -> None:
     graph = load_graph(result.prefix, allow_quantized=True)
     config.data.num_samples = CHECKED
     samples = calibration_samples(graph, None, config)
-    samples = {n: v[:CHECKED] for n, v in samples.items()}
+    count = enough_samples(CHECKED, samples)
+    samples = {n: v[:count] for n, v in samples.items()}
     print("\n".join(export_model(graph, "lite", os.path.join(result.save_dir, "lite")).files))
     print(report_text(check(graph, samples, ("inference", "lite"))))
 

@@ -6,7 +6,8 @@ from typing import Any, Dict, List, Sequence
 
 import yaml
 
-CALIBRATION_IMAGES = 64  # enough for 8-bit grids and roundings, which take a minute or two
+# Enough for 8-bit grids and roundings, which take a minute or two; of large images fewer are.
+CALIBRATION_IMAGES, LEAST_IMAGES = 64, 16
 COMMENTS = {
     "Global": {"target": "int8 for Paddle Lite; `simulation` allows fewer activation bits"},
     "Data": {"num_samples": "more images: a little better, and longer",
@@ -28,19 +29,20 @@ EVALUATION = """\
 """
 
 
-def first_sections(model_dir: str, image_dir: str, data: Dict[str, Any]) -> Dict[str, Dict]:
+def first_sections(model_dir: str, image_dir: str, data: Dict[str, Any],
+                   num_samples: int) -> Dict[str, Dict]:
     """Sections for W8A8 on Paddle Lite.
 
     Args:
         model_dir(str): directory or file prefix of the exported model.
         image_dir(str): folder of images.
         data(dict): further keys of ``Data``, of ``data.preprocessing``.
+        num_samples(int): images to calibrate with.
     """
     return {"Global": dict(model_dir=model_dir, save_dir=result_dir(model_dir, 8, 8),
                            target="paddle_lite"),
-            "Data": dict(image_dir=image_dir, num_samples=CALIBRATION_IMAGES, **data),
-            "QuantPost": dict(weight_bits=8, activation_bits=8, num_observe=CALIBRATION_IMAGES,
-                              skip=[]),
+            "Data": dict(image_dir=image_dir, num_samples=num_samples, **data),
+            "QuantPost": dict(weight_bits=8, activation_bits=8, num_observe=num_samples, skip=[]),
             "MRECG": dict(preset="none")}
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reference: a quantized program run op by op, with each quantizer's definition."""
+from collections import Counter
 from typing import Dict, Mapping, Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ import paddle
 
 from .arrays import joined_by_name, one_by_one
 from .rewrites import activation_encoding, dequantized_weight
-from ..graph.graph import Graph, Op
+from ..graph.graph import Graph, Op, ops_behind
 from ..graph.ops import run_op
 from ..graph.program import is_quantize_op
 from ..grids.affine import Encoding, QuantSpec, fake_quantize
@@ -36,12 +37,13 @@ def simulate(graph: Graph, feed: Mapping[str, np.ndarray], fetch: Sequence[str],
 
 def _simulated(graph: Graph, feed, fetch: Sequence[str], jitter: float) -> Dict[str, np.ndarray]:
     quantized = _Quantizers(graph, jitter)
-    readers = {name: len(ops) for name, ops in graph.consumers().items()}
+    ops = ops_behind(graph.ops, fetch)
+    readers = Counter(name for op in ops for name in set(op.input_names))
     values = {n: paddle.to_tensor(v) for n, v in {**graph.params, **feed}.items()
               if v.dtype != np.int8}
     wanted, found = set(fetch), {n: feed[n] for n in fetch if n in feed}
     with paddle.no_grad():
-        for op in graph.ops:
+        for op in ops:
             values.update(_run_quantized(op, values, quantized))
             for name in wanted & set(op.output_names) & set(values):
                 found[name] = values[name].numpy()

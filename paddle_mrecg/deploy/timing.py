@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-WARM_UP, LEAST = 3, 5  # pairs that are not counted; pairs that are made however long they take
+WARM_UP, LEAST = 3, 3  # pairs that are not counted; pairs that count however long they take
 SPREAD = (10, 50, 90)  # percentiles
 
 
@@ -122,7 +122,8 @@ def compare(run_float, run_int8, repeats, clock=time.perf_counter, warmup=WARM_U
         clock(callable, optional): seconds; ``time.process_time`` on a machine that others load,
             too. Default: ``time.perf_counter``.
         warmup(int, optional): pairs in front that do not count. Default: 3.
-        seconds(float, optional): stop after these, but not before five pairs. Default: None.
+        seconds(float, optional): stop after these, but not before three pairs count; no second pair
+            is made to warm up where the first took longer. Default: None.
 
     Returns:
         dict: ``float`` and ``int8``, each with ``median``, ``low`` and ``high`` (tenth and
@@ -130,14 +131,23 @@ def compare(run_float, run_int8, repeats, clock=time.perf_counter, warmup=WARM_U
             float / int8 over the pairs; ``repeats`` as made.
     """
     times, begin = {"float": [], "int8": []}, time.monotonic()
-    for k in range(warmup + repeats):
-        if seconds and k >= warmup + LEAST and time.monotonic() - begin > seconds:
-            break
+
+    def pair(counts):
         for name, run in (("float", run_float), ("int8", run_int8)):
             start = clock()
             run()
-            if k >= warmup:
+            if counts:
                 times[name].append(1000 * (clock() - start))
+
+    def late():
+        return seconds and time.monotonic() - begin > seconds
+
+    for k in range(warmup):
+        if k == 0 or not late():
+            pair(counts=False)
+    for k in range(repeats):
+        if k < LEAST or not late():
+            pair(counts=True)
     ratios = np.array(times["float"]) / np.maximum(times["int8"], 1e-9)
     low, middle, high = np.percentile(ratios, SPREAD).tolist()
     found = {name: dict(zip(("low", "median", "high"), np.percentile(values, SPREAD).tolist()))

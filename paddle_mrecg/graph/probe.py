@@ -8,7 +8,7 @@ batch of one was written into it.
 """
 import dataclasses
 import time
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -39,8 +39,8 @@ class Probe:
         unsupported(list[Op]): those of them that are not a follow-up of another.
         forward_only(list[Op]): ops that only the Executor runs; no gradient passes through them.
         one_by_one(bool): some op takes one sample at a time only.
-        seconds(float): that a pass takes, for one sample; of the last run, for the first pass of a
-            process is slow.
+        op_seconds(dict[Op, float]): that an op takes, for one sample; of the last run, for the
+            first pass of a process is slow.
     """
 
     shapes: Dict[str, Tuple[int, ...]] = dataclasses.field(default_factory=dict)
@@ -50,7 +50,11 @@ class Probe:
     unsupported: List[Op] = dataclasses.field(default_factory=list)
     forward_only: List[Op] = dataclasses.field(default_factory=list)
     one_by_one: bool = False
-    seconds: float = 0.0
+    op_seconds: Dict[Op, float] = dataclasses.field(default_factory=dict)
+
+    def seconds(self, ops: Iterable[Op]) -> float:
+        """What a pass through these ops takes, for one sample."""
+        return sum(self.op_seconds.get(op, 0.0) for op in ops)
 
     def is_constant(self, op: Op) -> bool:
         """True when nothing that ``op`` writes depends on the samples."""
@@ -173,7 +177,7 @@ def _run(op: Op, runs, counts: Sequence[int], data_free, result: Probe):
         written = [run_op(op, values) for values in runs[:-1]]
         begin, samples = time.perf_counter(), counts[-1]
         written.append(run_op(op, runs[-1]))
-    result.seconds += (time.perf_counter() - begin) / samples
+    result.op_seconds[op] = (time.perf_counter() - begin) / samples
     return written
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..config import Config
 from ..config.post_rules import JOINING
 from ..errors import UnsupportedOpError
-from ..graph.graph import WEIGHT_SLOTS, Graph, Op, weight_name
+from ..graph.graph import WEIGHT_SLOTS, Graph, Op, ops_behind, weight_name
 from ..graph.probe import Probe
 from ..report.progress import get_logger, rough_duration
 from .choose_ranges import SCORED, most_positions
@@ -41,7 +41,7 @@ class ExpectedTime:
     """What a job takes, in seconds.
 
     Attributes:
-        forward(float): one pass of the float network, for one sample.
+        forward(float): one pass of the whole float network, for one sample.
         layers(int): that are quantized.
         calibration(float): both passes and the choice of the ranges.
         solving(float): roundings and biases; 0 where there is neither.
@@ -101,9 +101,11 @@ def expected_time(graph: Graph, scheme: Scheme, found: Probe, config: Config,
         config(Config): of the job.
         count(int): samples of the job.
     """
-    each, product = found.seconds, _product_seconds()
     post, settings = config.quant_post, config.mrecg
     layers = [op for op in graph.ops if scheme.is_quantized(op) and op not in found.unreached]
+    # what chooses boxes behind the last layer runs in a few passes only
+    each = found.seconds(ops_behind(graph.ops, [n for op in layers for n in op.output_names]))
+    product = _product_seconds()
     observed = min(count, post.num_observe)
     calibration = observed * (OBSERVED + EQUALIZED[post.equalize]) * each
     if post.activation_observer == "output_error" and scheme.activations:
@@ -120,7 +122,8 @@ def expected_time(graph: Graph, scheme: Scheme, found: Probe, config: Config,
     training = settings.num_iters * batch * STEP * each * joined
     if training:  # and the layers behind a trained unit are solved again
         training += count * MEASURED * each + solving
-    return ExpectedTime(each, len(layers), calibration, solving, training, config)
+    whole = found.seconds(graph.ops)
+    return ExpectedTime(whole, len(layers), calibration, solving, training, config)
 
 
 def _product_seconds() -> float:

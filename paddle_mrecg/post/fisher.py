@@ -13,29 +13,22 @@ from typing import Dict, List
 import numpy as np
 import paddle
 
-from ..graph.graph import Graph
 from ..graph.ops import run_op
-from .streams import ActivationStore
 
 LARGEST_WEIGHT = 100.0  # one element never weighs more than this many times the mean
 
 
-def importance(graph: Graph, ops, names: List[str], samples: Dict[str, np.ndarray],
-               store: ActivationStore, seed: int,
-               chunk: int = 16) -> Dict[str, np.ndarray]:
+def importance(network, names: List[str], chunk: int = 16) -> Dict[str, np.ndarray]:
     """Squared gradients at ``names``, mean 1 per tensor, for every sample.
 
     Args:
-        graph(Graph): the folded graph.
-        ops(list[Op]): its ops up to the last that dygraph can run.
+        network(Network): the folded graph, its ops up to the last that dygraph can run, samples,
+            the store that holds the result, and the seed of the random signs.
         names(list[str]): unit outputs.
-        samples(dict): input name -> ``[N, ...]``.
-        store(ActivationStore): holds the result.
-        seed(int): seed of the random signs.
         chunk(int, optional): samples per backward pass. Default: 16.
     """
-    rng = np.random.default_rng(seed)
-    params = {n: paddle.to_tensor(v) for n, v in graph.params.items()}
+    rng, ops, samples = np.random.default_rng(network.seed), network.reached, network.samples
+    params = {n: paddle.to_tensor(v) for n, v in network.graph.params.items()}
     read = {n for op in ops for n in op.input_names}
     ends = [n for op in ops for n in op.output_names if n not in read]
     result: Dict[str, np.ndarray] = {}
@@ -54,7 +47,7 @@ def importance(graph: Graph, ops, names: List[str], samples: Dict[str, np.ndarra
             squared = (np.square(grad.numpy()) if grad is not None
                        else np.ones(values[name].shape, np.float32))
             if name not in result:
-                result[name] = store.allocate((count,) + squared.shape[1:])
+                result[name] = network.store.allocate((count,) + squared.shape[1:])
             result[name][start:start + chunk] = squared
     for array in result.values():
         _bounded(array, chunk)

@@ -2,6 +2,7 @@
 """Job 1, post-training: from a float inference model to a verified low-bit program."""
 import contextlib
 import dataclasses
+import math
 import os
 from typing import Callable, Dict, List, Optional
 
@@ -142,7 +143,7 @@ class Job:
     def __init__(self, prepared: Prepared, result_dir: ResultDir):
         self.prepared, self.result_dir = prepared, result_dir
         self.config, self.mrecg = prepared.config, prepared.config.mrecg
-        self.solved_error = float("inf")  # of the network's outputs before training; not measured
+        self.solved_error = math.inf  # of the network's outputs before training; not measured
         self.output_error: Optional[float] = None  # of what the job ends with; None: interrupted
         self.notes: List[str] = []
         self.checkpoint = Checkpoint(result_dir.checkpoints,
@@ -223,16 +224,14 @@ class Job:
         return _loss_table(walker.results)
 
     def _importance(self):
-        if self.mrecg.loss != "fisher":
-            return
-        network = self.prepared.network
-        outputs = sorted({n for u in self.plan.units for n in u.outputs})
-        network.importance = importance(network.graph, network.reached, outputs, network.samples,
-                                        network.store, network.seed)
+        if self.mrecg.loss == "fisher" and self.mrecg.num_iters:
+            outputs = sorted({n for u in self.plan.units for n in u.outputs})
+            self.prepared.network.importance = importance(self.prepared.network, outputs)
 
     def _walk_units(self):
         settings, units = self.mrecg, self.plan.units
-        walker = Walker(self.prepared.network, self.start, self.prepared.layers)
+        network = self.prepared.network if settings.num_iters else self.prepared.network.few()
+        walker = Walker(network, self.start, self.prepared.layers)
         # The first pass is part of num_iters: every policy costs the same number of steps.
         left = 1.0 - (settings.first_pass_ratio if self.first_pass else 0.0)
         budget = [self._iters(unit, left) for unit in units]
@@ -249,7 +248,8 @@ class Job:
                 report = unit_report(k, result, self.prepared.graph.params)
                 self.board.unit(report)
                 get_logger().info(unit_line(report, len(units)))
-        self.output_error = walker.output_error
+        solved = not settings.num_iters and math.isfinite(self.solved_error)
+        self.output_error = self.solved_error if solved else walker.output_error
         if any(r.iterations for r in self.results) and walker.output_error > self.solved_error:
             # units came closer to theirs, and the network did not
             self.state, self.output_error = self.start, self.solved_error

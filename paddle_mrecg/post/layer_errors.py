@@ -5,7 +5,8 @@ from typing import Dict, List, Optional, Sequence
 import numpy as np
 import paddle
 
-from ..graph.graph import WEIGHT_SLOTS, Op, activation_name, weight_name
+from ..data.amount import enough_samples
+from ..graph.graph import WEIGHT_SLOTS, Op, activation_name, ops_behind, weight_name
 from ..graph.ops import run_op
 from ..grids.affine import Encoding, position, quantize
 from ..report.layers import HISTOGRAM_COLUMNS, Histogram, LayerReport, ranked
@@ -14,7 +15,8 @@ from .network_state import NetworkState
 from .sums import Powers
 from .unit_runner import UnitRunner
 
-ERROR_SAMPLES = 4  # one at a time: a histogram and a ranking need no more
+# one at a time: a histogram and a ranking need no more, and fewer of large ones
+ERROR_SAMPLES, LEAST_ERROR_SAMPLES = 4, 2
 DRAWN = 6  # layers with histograms
 MARGIN = 0.15  # of the grid's width, on either side of it
 
@@ -48,19 +50,22 @@ def layer_errors(network, state: NetworkState, samples: int = ERROR_SAMPLES,
     Args:
         network(Network): graph, scheme and samples.
         state(NetworkState): the codes and grids of the result.
-        samples(int, optional): how many to run. Default: 4.
+        samples(int, optional): how many to run, fewer of large ones. Default: 4.
         drawn(int, optional): how many of the worst layers get histograms. Default: 6.
 
     Returns:
         list[LayerReport]: in execution order; a weight that several ops read is one layer.
     """
-    runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)
+    results = [n for op in network.reached if network.scheme.is_quantized(op)
+               for n in op.output_names]
+    runner = UnitRunner(network.graph, ops_behind(network.reached, results), network.scheme,
+                        network.constants)  # without what chooses boxes behind the last layer
     layers: Dict[str, _Layer] = {}
     for op in runner.ops:
         if network.scheme.is_quantized(op):
             name = weight_name(op, network.graph)
             layers.setdefault(name, _Layer(op, name, name in network.biases))
-    count = min(samples, len(next(iter(network.samples.values()))))
+    count = enough_samples(samples, network.samples, LEAST_ERROR_SAMPLES)
     feeds = [{n: v[k:k + 1] for n, v in network.samples.items()} for k in range(count)]
     for feed in feeds:
         _run_sample(network, state, runner, layers, feed)

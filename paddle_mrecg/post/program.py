@@ -2,6 +2,7 @@
 """The program of a quantized network, and the proof that it computes what was simulated."""
 from typing import Dict, List
 
+from ..data.amount import enough_samples
 from ..deploy.arrays import joined_by_name, one_by_one
 from ..deploy.check.verdict import compared_tensors, verdict
 from ..deploy.compare import in_front_of_choices
@@ -11,7 +12,7 @@ from .network_state import NetworkState
 from .scheme import FAKE_QUANTIZE, Scheme
 from .unit_runner import UnitRunner
 
-VERIFIED_SAMPLES = 8
+VERIFIED_SAMPLES, LEAST_VERIFIED = 8, 2  # fewer of large ones
 
 
 def qdq_graph(graph: Graph, scheme: Scheme, state: NetworkState) -> Graph:
@@ -57,7 +58,8 @@ def verify(network, state: NetworkState, prefix: str) -> Dict:
     Returns:
         dict: of ``verdict``.
     """
-    feed = {n: v[:VERIFIED_SAMPLES] for n, v in network.samples.items()}
+    count = enough_samples(VERIFIED_SAMPLES, network.samples, LEAST_VERIFIED)
+    feed = {n: v[:count] for n, v in network.samples.items()}
     runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)
     produced = {n for op in runner.ops for n in op.output_names}
     names = [n for n in compared_tensors(network.graph) if n in produced]

@@ -225,8 +225,7 @@ def rounded_layers(prepared, rounding: str, most: int = None) -> LayerWalk:
     """
     network = prepared.network
     if most is not None:
-        network = dataclasses.replace(network,
-                                      samples={n: v[:most] for n, v in network.samples.items()})
+        network = network.first(most)
     walk = LayerWalk(network, prepared.state, rounding)
     title = "Solve" if rounding == "solve" else "Bias correction"
     with Progress(title, len(prepared.layers), "layer") as bar:

@@ -7,6 +7,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 import numpy as np
 
 from ..config import MRECG
+from ..data.amount import enough_samples
 from ..graph.graph import Graph, Op
 from ..graph.partition import Module, Unit
 from .best_iterate import BestIterate, judging_rows
@@ -18,6 +19,8 @@ from .scheme import Scheme
 from .solved_rounding import solved_again
 from .streams import ActivationStore, Stream
 from .unit_runner import UnitRunner
+
+LOSS_SAMPLES, LEAST_LOSS_SAMPLES = 16, 4  # for losses of units that are not trained
 
 
 @dataclasses.dataclass
@@ -40,6 +43,14 @@ class Network:
     importance: Optional[Dict[str, np.ndarray]] = None
     biases: Dict[str, str] = dataclasses.field(default_factory=dict)
     one_by_one: bool = False
+
+    def first(self, count: int) -> "Network":
+        """The same with the first so many of its samples."""
+        return dataclasses.replace(self, samples={n: v[:count] for n, v in self.samples.items()})
+
+    def few(self) -> "Network":
+        """The same with what losses of units need that nothing trains."""
+        return self.first(enough_samples(LOSS_SAMPLES, self.samples, LEAST_LOSS_SAMPLES))
 
 
 @dataclasses.dataclass

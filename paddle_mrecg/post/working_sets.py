@@ -9,6 +9,7 @@ from typing import Iterable, List, Sequence
 import numpy as np
 
 from ..config import LOSS_POLICIES, Config
+from ..data.amount import enough_of
 from ..graph.graph import QUANTIZED, WEIGHT_SLOTS, Graph, Op, weight_name
 from ..graph.partition import Module, Unit, join
 from ..graph.probe import Probe
@@ -16,7 +17,7 @@ from ..strategies.mrecg import explicit
 from .drop import chosen_keep_prob
 from .layer_rows import CHUNK_ELEMENTS, SOLVED_POSITIONS
 from .memory import MIB, UNIT_TRAINING, Forecast, Stage, Start
-from .program import VERIFIED_SAMPLES
+from .program import LEAST_VERIFIED, VERIFIED_SAMPLES
 from .scheme import FAKE_QUANTIZE, Scheme
 from .unit_loss import MEASURE_CHUNK
 
@@ -108,10 +109,11 @@ def forecast(sizes: Sizes, layers: List[Module], modules: List[Module], config: 
     weights = float(sum(v.nbytes for v in graph.params.values()))
     given = count * sizes.all(graph.inputs)
     observed = min(count, MEASURE_CHUNK, config.quant_post.num_observe)
+    verified = min(count, enough_of(VERIFIED_SAMPLES, sizes.all(graph.inputs) // _FLOAT_BYTES,
+                                    LEAST_VERIFIED))
     stages = [Stage("calibration", weights + observed * sizes.live(graph.ops, _OBSERVED), given),
               Stage("verification", 2 * weights + max(
-                  min(VERIFIED_SAMPLES, count) * (sizes.live(graph.ops)
-                                                  + 2 * sizes.all(graph.outputs)),
+                  verified * (sizes.live(graph.ops) + 2 * sizes.all(graph.outputs)),
                   _LOOKED_INTO * sizes.values(graph.ops)), given)]
     half = 0.5 if config.global_.cache_dtype == "float16" else 1.0
     if config.quant_post.rounding == "solve" or config.quant_post.bias_correction:

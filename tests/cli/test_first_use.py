@@ -64,6 +64,17 @@ def test_init_writes_the_same_as_a_recipe_to_edit(capsys, place):
     assert run(capsys, "init", "net", "photos")[0] == 0 and (place / "recipe.yaml").exists()
 
 
+@pytest.mark.parametrize("words, count, observed", [
+    (["Data.input_shape=[3,224,224]"], 64, 64), (["Data.input_shape=[3,640,640]"], 16, 16),
+    ([], 64, 64), (["Data.input_shape=[3,640,640]", "Data.num_samples=200"], 200, 16)])
+def test_large_images_are_fewer(capsys, place, words, count, observed):
+    (place / "net" / "inference.yml").unlink()
+    assert run(capsys, "init", "net", "photos", "Data.mean=[0,0,0]", "Data.std=[1,1,1]",
+               *words)[0] == 0
+    config = load_config(str(place / "recipe.yaml"))
+    assert (config.data.num_samples, config.quant_post.num_observe) == (count, observed)
+
+
 def test_a_model_that_says_nothing_is_asked_about(capsys, place):
     (place / "net" / "inference.yml").unlink()
     code, _, err = run(capsys, "quant", "net", "photos")

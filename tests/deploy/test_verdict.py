@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A right program, one that is wrong in a layer, and rounding at an edge are told apart."""
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -59,7 +61,7 @@ def test_a_layer_that_the_runtime_computes_otherwise_is_named(written, monkeypat
     RUN = runtimes.RUNTIMES["inference"]
     monkeypatch.setitem(runtimes.RUNTIMES, "inference", wrong)
     monkeypatch.setattr(module, "_run_inference", lambda graph_, names, feed: Ran(
-        wrong(doctor._with_outputs(graph_, names), feed, 60).outputs))
+        wrong(dataclasses.replace(graph_, outputs=names), feed, 60).outputs))
     found = verdict(prefix, FEED, expected)
     assert found["verdict"] == "differs" and "c.w" in found["why"]
 

@@ -19,14 +19,17 @@ PASS = 0.01  # seconds per sample
 @pytest.fixture
 def counted(monkeypatch):
     """The forecast of a job whose passes take ``PASS`` and whose matrix products nothing."""
-    def timed(*args):
-        return dataclasses.replace(probe(*args), seconds=PASS)
+    taken = {0: PASS}  # by the first op
+
+    def timed(graph, feed):
+        found = {graph.ops[k]: seconds for k, seconds in taken.items()}
+        return dataclasses.replace(probe(graph, feed), op_seconds=found)
 
     monkeypatch.setattr(preparation, "probe", timed)
     monkeypatch.setattr(times, "_product_seconds", lambda: 0.0)
 
-    def forecast(samples=64, post=None, **mrecg):
-        mrecg = {"preset": "none", **mrecg}
+    def forecast(samples=64, post=None, behind=0.0, **mrecg):
+        mrecg, taken[-1] = {"preset": "none", **mrecg}, behind
         return expected_time_of(tiny_graph(), tiny_samples(samples),
                                 load_config(dict(QuantPost=post or {}, MRECG=mrecg)))
     return forecast
@@ -57,6 +60,13 @@ def test_passes_grow_with_the_samples_and_layers_that_are_solved_cost_extra(coun
     solved = counted(64).solving - biases
     assert solved == pytest.approx(rows * times.ROW_SECONDS * (1 + times.SWEEPS))
     assert counted(64).calibration > counted(64, nearest).calibration
+
+
+def test_ops_behind_the_last_layer_run_in_few_passes(counted):
+    """A suppression of boxes may take longer than the network."""
+    plain, slow = counted(), counted(behind=1.0)
+    assert (slow.calibration, slow.solving) == (plain.calibration, plain.solving)
+    assert slow.untrained == pytest.approx(plain.untrained + times.REST_PASSES)
 
 
 def test_the_line_says_what_is_certain_and_what_may_come(counted):

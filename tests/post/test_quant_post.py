@@ -227,6 +227,24 @@ def test_every_preset_runs(preset, model_dir, tmp_path):
     assert all(u.loss_hard <= u.loss_start for u in result.report.units)
 
 
+@pytest.mark.parametrize("post, solved", [
+    ({}, True), (dict(rounding="nearest", bias_correction=False), False)])
+def test_without_training_few_samples_tell_the_losses(post, solved, model_dir, tmp_path,
+                                                      monkeypatch):
+    """The error of the network's outputs is that of the solve, on all samples."""
+    walkers, make = [], job_module.Walker
+    monkeypatch.setattr(job_module, "Walker",
+                        lambda *args: walkers.append(make(*args)) or walkers[-1])
+    config = dict(Global=dict(visualdl=False), QuantPost=post,
+                  MRECG=dict(preset="none", loss="fisher"))
+    job = []
+    monkeypatch.setattr(job_module, "write_outcome", lambda made, *args: job.append(made))
+    quant_post_mrecg(model_dir, batches(), config, str(tmp_path / "out"))
+    assert [len(w.network.samples["image"]) for w in walkers] == [16]
+    assert all(r.start.error == r.hard.error > 0 for r in job[0].results)
+    assert job[0].output_error == (job[0].solved_error if solved else walkers[0].output_error)
+
+
 @pytest.mark.parametrize("extra",
                          [dict(loss="fisher"),
                           dict(activation_clip="symmetric_pact", scale_lr=1e-3),

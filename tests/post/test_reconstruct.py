@@ -10,6 +10,7 @@ from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.post.reconstruct import annealed_beta
 from paddle_mrecg.post.unit_loss import array_loss, measure, squared_error
 from paddle_mrecg.post.streams import ActivationStore
+from paddle_mrecg.post.walk import Network
 
 from tests.tiny import tiny_graph, tiny_job, tiny_samples
 
@@ -186,8 +187,8 @@ def _softmax_net(features=5, classes=3, seed=0):
 def test_squared_gradients_estimate_the_fisher_diagonal_of_a_softmax():
     graph = _softmax_net()
     x = np.repeat(np.random.default_rng(1).standard_normal((1, 5)).astype(np.float32), 4000, axis=0)
-    found = importance(graph, graph.ops, ["z"], {"x": x}, ActivationStore(64), seed=0,
-                       chunk=1000)["z"]
+    network = Network(graph, None, graph.ops, {}, {"x": x}, ActivationStore(64))
+    found = importance(network, ["z"], chunk=1000)["z"]
     logits = (x[0] @ graph.params["w"]).astype(np.float64)
     p = np.exp(logits - logits.max())
     p /= p.sum()
@@ -198,14 +199,12 @@ def test_squared_gradients_estimate_the_fisher_diagonal_of_a_softmax():
 def test_importance_has_mean_one_and_no_weight_where_nothing_depends_on_it():
     job = tiny_job()
     network = job.network
-    found = importance(network.graph, network.reached, ["a.sum", "c.relu"], network.samples,
-                       network.store, seed=0)
+    found = importance(network, ["a.sum", "c.relu"])
     blocked = _float(job, "c.add") < 0
     assert {n: v.shape[0] for n, v in found.items()} == {"a.sum": 48, "c.relu": 48}
     for array in map(np.asarray, found.values()):
         assert array.mean() == pytest.approx(1.0, rel=1e-4) and array.min() >= 0
-    before_relu = np.asarray(importance(network.graph, network.reached, ["c.add"], network.samples,
-                                        network.store, seed=0)["c.add"])
+    before_relu = np.asarray(importance(network, ["c.add"])["c.add"])
     assert blocked.any() and not before_relu[blocked].any() and before_relu[~blocked].mean() > 1
 
 

@@ -12,7 +12,7 @@ from ...errors import ConfigError, ModelError, MrecgError
 from ..lite.convert import convert
 from ..lite.env import find_lite
 from ..lite.table import OpRow
-from ...graph.graph import Graph
+from ...graph.graph import Graph, ops_behind
 from .causes import OPTIMIZATION, SAFE_CODE, UNKNOWN, Cause, likely_cause
 from .cut import Layer, cut, cut_feed, cut_points, layers
 from .runtimes import RUN_SECONDS, RUNTIMES, Outcome, run_inference
@@ -162,7 +162,8 @@ def _arm_table(graph: Graph):
 
 def _judge(job: _Job, name: str) -> RuntimeFinding:
     """One runtime: a whole run, then every layer separately."""
-    whole = RUNTIMES[name](_with_outputs(job.graph, job.ends), job.feed, job.seconds)
+    graph = dataclasses.replace(job.graph, outputs=job.ends)
+    whole = RUNTIMES[name](graph, job.feed, job.seconds)
     if whole.outputs is None:
         found = _not_run(name, whole)
         if found.status == FAILED and _agrees_unoptimized(job, name):
@@ -210,7 +211,7 @@ def _blame_optimization(job: _Job, name: str, found: RuntimeFinding):
 def _agrees_unoptimized(job: _Job, name: str) -> bool:
     if name != "inference":
         return False
-    plain = run_inference(_with_outputs(job.graph, job.ends), job.feed, job.seconds, optimize=False)
+    plain = run_inference(*_up_to(job, job.ends), job.seconds, optimize=False)
     if plain.outputs is None:
         return False
     return furthest(job.values, plain.outputs, job.ends).get("relative", float("inf")) <= job.limit
@@ -224,7 +225,7 @@ def _together(job: _Job, name: str, outputs, found: RuntimeFinding):
     two steps.
     """
     points = list(job.cut_graph.outputs)
-    seen = RUNTIMES[name](_with_outputs(job.graph, points), job.feed, job.seconds).outputs
+    seen = RUNTIMES[name](*_up_to(job, points), job.seconds).outputs
     if seen is None or any(n not in seen for n in points):
         expected = 3.0 * job.jitter.get("relative", 0.0)
         if found.relative is not None and found.relative <= expected:
@@ -251,10 +252,13 @@ def _amplified(job: _Job, seen) -> str:
             f"{100 * job.jitter.get('relative', 0.0):.2g} %")
 
 
-def _with_outputs(graph: Graph, names: Sequence[str]) -> Graph:
-    result = graph.copy()
-    result.outputs = list(names)
-    return result
+def _up_to(job: _Job, names: Sequence[str]):
+    """The program up to some tensors, and what it reads."""
+    ops = ops_behind(job.graph.ops, names)
+    read = {n for op in ops for n in op.input_names}
+    inputs = [n for n in job.graph.inputs if n in read]
+    part = dataclasses.replace(job.graph, ops=ops, inputs=inputs, outputs=list(names))
+    return part, {n: job.feed[n] for n in inputs}
 
 
 def _confirm_saturation(job: _Job, name: str, found: RuntimeFinding):
