@@ -20,7 +20,7 @@ from .loading import LoadWatch
 from .look_ahead import ends_of, ends_without_data
 from .penalty import Penalty
 from .statistics import as_training_sees_it, trained_norms
-from .table import keep, say, without_frozen
+from .table import keep, say, say_lopsided, without_frozen
 
 
 def quant_aware_prepare(model, config=None, calibration=None):
@@ -82,6 +82,7 @@ def quant_aware_prepare(model, config=None, calibration=None):
                 attach_additions(model, additions, builder.activation)
             with mode:
                 find_grids(model, runs)
+            say_lopsided(layers)
         else:
             ends = ends_without_data(model, layers)
             builder.attach(layers, ends)

@@ -15,6 +15,8 @@ from .layers import quantized_layers
 from .look_ahead import Ends, Layers
 
 MASK = "quanter_mask"  # buffer of the model: 1 for each quantizable layer that is quantized
+# 256 levels are enough for any range; hard-swish ends at -0.375, and a network's goes up to 3 to 30
+FULL_BITS, LOPSIDED = 8, 0.25
 
 
 def keep(model, names: List[str], ends: Ends):
@@ -79,6 +81,20 @@ def without_frozen(layers: Layers, wanted: bool) -> Tuple[Layers, List[str]]:
     if wanted or len(frozen) == len(layers):
         return layers, []
     return [item for item in layers if item[0] not in frozen], frozen
+
+
+def say_lopsided(layers: Layers):
+    """Warn of few levels on grids that are symmetric about 0, for values that hardly go below it.
+    """
+    found = [(name, layer.activation_quanter) for name, layer in layers]
+    names = [name for name, quanter in found if quanter is not None and quanter.symmetric
+             and quanter.bits < FULL_BITS and quanter.signed
+             and 0.0 < -quanter.seen[0] < LOPSIDED * quanter.seen[1]]
+    if names:
+        get_logger().warning(
+            "the inputs of %s go far above 0 and little below, as behind hard-swish: a grid that "
+            "is symmetric about 0 has almost half of its few levels where no value is. "
+            "QuantAware.activation_quanter: lsq_plus learns where its grid starts", listed(names))
 
 
 def say(layers: Layers, ends: Ends, frozen: List[str], skipped: List[str]):

@@ -70,14 +70,14 @@ class Quanter(BaseQuanter):
         self._narrow = narrow
         self._given_signed = given = True if signed is None and role == "weight" else signed
         QuantSpec(bits, given is not False, True, narrow=narrow)  # complains about bits and narrow
-        # A float, because moving averages of a state dict (ema of the hosts' trainers)
-        # must leave it what it is.
+        # a float, which moving averages of a state dict (EMA of hosts' trainers) leave as it is
         self.register_buffer("grid", paddle.full([1], _UNKNOWN, "float32"))
         # What the grid was made for travels with the checkpoint, see check_form.
         self.register_buffer("form", form_of(bits, narrow))
         self._state = None  # of the buffer, where it is known
         self._only_zeros = False  # all that was seen: no range can be found from it
         self._awaited = False  # a checkpoint is being loaded
+        self.seen = 0.0, 0.0  # lowest and highest value that the grid was found from
         self.place = role  # in the model, for messages
         self.held = False  # a frozen model's ranges follow nothing any more
         self._samples = None  # collects while observing
@@ -237,12 +237,12 @@ class Quanter(BaseQuanter):
             raise DataError(f"{self.place}: {error}") from error
 
     def _find(self, samples: Samples):
-        """Find the grid, unless there is nothing to find it from: an activation that is all zero,
-        behind a zero gamma, passes unchanged until it is not. (With several processes the grid is
-        found at once in all of them.)
+        """Find the grid. An activation that is all zero, behind a zero gamma, passes unchanged
+        until it is not (with several processes the grid is found at once in all of them).
         """
         self._only_zeros = (self.role == "activation" and samples.low == samples.high == 0.0
                             and not several())
+        self.seen = samples.low, samples.high
         if not self._only_zeros:
             self.initialize(samples)
 

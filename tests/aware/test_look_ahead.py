@@ -173,3 +173,22 @@ def test_a_network_for_other_inputs_goes_by_the_order_in_which_it_was_built():
     model, _ = quant_aware_prepare(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4),
                                                  nn.Linear(4, 2)))
     assert [layer.weight_quanter.bits for _, layer in quantized_layers(model)] == [8, 4, 8]
+
+
+EIGHT = dict(activation_bits=8, last_layer_activation_bits=8)
+
+
+@pytest.mark.parametrize("between, given, warned", [
+    (nn.Hardswish, {}, True), (nn.Hardswish, dict(activation_quanter="lsq_plus"), False),
+    (nn.Hardswish, EIGHT, False), (nn.ReLU, {}, False), (nn.Identity, {}, False)])
+def test_half_used_grids_are_warned_of(lines, between, given, warned):
+    model = nn.Sequential(nn.Conv2D(3, 8, 3), between(), nn.Conv2D(8, 8, 3), between(),
+                          nn.Conv2D(8, 4, 1))
+    with paddle.no_grad():
+        model[0].weight.set_value(5.0 * model[0].weight)
+        model[2].weight.set_value(5.0 * model[2].weight)
+    settings = dict(dict(target="simulation", activation_bits=4, last_layer_activation_bits=4),
+                    **given)
+    quant_aware_prepare(model, {"QuantAware": settings}, [X, -X])
+    said = [line for line in lines() if "lsq_plus learns where its grid starts" in line]
+    assert len(said) == warned and all("inputs of 2, 4 go far above 0" in line for line in said)

@@ -13,7 +13,7 @@ import paddle
 
 @pytest.mark.parametrize("method", compare_efolds.METHODS)
 def test_methods_are_what_they_are_called(method):
-    config = compare_efolds.method_config("W3A4", method)
+    config = compare_efolds.method_config(compare_efolds.RESNET, "W3A4", method)
     assert (config.quant_aware.weight_bits, config.quant_aware.activation_bits) == (3, 4)
     assert (config.bin_regularization is not None) == ("BR" in method)
     if "BR" in method:
@@ -22,6 +22,8 @@ def test_methods_are_what_they_are_called(method):
     assert (config.dampening is not None) == ("dampening" in method)
     assert (config.freezing is not None) == ("freezing" in method)
     assert (config.quant_aware.affine_epochs == 1) == ("last epoch" in method)
+    lines = compare_efolds.method_config(compare_efolds.LINES, "W3A4", method).quant_aware
+    assert lines.activation_quanter == ("symmetric_pact" if "PACT" in method else "lsq_plus")
 
 
 @pytest.fixture
