@@ -6,18 +6,21 @@ counted: passes over the samples, the rows of the layers' linear systems, steps 
 factors were measured on MobileNetV1, PP-LCNetV2, PP-OCRv4's recognizer and ResNet-20.
 """
 import dataclasses
+import math
 import time
 
 import numpy as np
 
 from ..config import Config
 from ..config.post_rules import JOINING
+from ..data.amount import enough_of
 from ..errors import UnsupportedOpError
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, ops_behind, weight_name
 from ..graph.probe import Probe
 from ..report.progress import get_logger, rough_duration
 from .choose_ranges import SCORED, most_positions
 from .layer_rows import SOLVED_POSITIONS, layer_rows
+from .program import LEAST_VERIFIED, VERIFIED_SAMPLES
 from .scheme import Scheme
 from .solve import SWEEPS
 
@@ -31,7 +34,8 @@ STEP = 5.0  # forward passes of a step of training: quantized, back, and the upd
 MEASURED = 6.0  # forward passes in which units are measured before and behind their training
 JOINED = 1.5  # modules of a unit where modules are joined, about
 REST = 3.0  # seconds of everything else
-REST_PASSES = 50.0  # and passes: the first run, verification, the report's layers
+# and passes: the first run; for each verified sample verification and the report's layers
+FIRST_PASSES, VERIFYING_PASSES = 10.0, 5.0
 LONG = 3600.0  # a training of more seconds is warned of
 PRODUCT, PRODUCTS = 384, 10  # rows and columns of the matrix product that is timed; how often
 
@@ -45,6 +49,7 @@ class ExpectedTime:
         layers(int): that are quantized.
         calibration(float): both passes and the choice of the ranges.
         solving(float): roundings and biases; 0 where there is neither.
+        rest(float): first run, verification, report.
         training(float): if all units are trained.
         config(Config): of the job.
     """
@@ -53,13 +58,14 @@ class ExpectedTime:
     layers: int
     calibration: float
     solving: float
+    rest: float
     training: float
     config: Config
 
     @property
     def untrained(self) -> float:
         """All but the training: reading, checks and the report included."""
-        return self.calibration + self.solving + REST + REST_PASSES * self.forward
+        return self.calibration + self.solving + self.rest
 
     def sentence(self) -> str:
         """One line."""
@@ -122,8 +128,14 @@ def expected_time(graph: Graph, scheme: Scheme, found: Probe, config: Config,
     training = settings.num_iters * batch * STEP * each * joined
     if training:  # and the layers behind a trained unit are solved again
         training += count * MEASURED * each + solving
-    whole = found.seconds(graph.ops)
-    return ExpectedTime(whole, len(layers), calibration, solving, training, config)
+    whole, verified = found.seconds(graph.ops), _verified(graph, found, count)
+    rest = REST + (FIRST_PASSES + VERIFYING_PASSES * verified) * whole
+    return ExpectedTime(whole, len(layers), calibration, solving, rest, training, config)
+
+
+def _verified(graph: Graph, found: Probe, count: int) -> int:
+    values = sum(abs(math.prod(found.shapes[n])) for n in graph.inputs)
+    return min(count, enough_of(VERIFIED_SAMPLES, values, LEAST_VERIFIED))
 
 
 def _product_seconds() -> float:

@@ -27,6 +27,8 @@ from .sums import Means
 from .unit_loss import MEASURE_CHUNK, end_error
 from .unit_runner import UnitRunner
 
+TRIMMED_EVERY = 8  # layers between two returns of freed memory, whose pages cost time to get again
+
 
 @dataclasses.dataclass
 class LayerRounding:
@@ -83,7 +85,8 @@ class LayerWalk:
         units = [Unit.single(m) for m in modules]
         for k, unit in enumerate(units):
             self._module(unit, {n for later in units[k + 1:] for n in later.inputs})
-            return_freed_memory()
+            if k % TRIMMED_EVERY == 0:
+                return_freed_memory()
             if progress:
                 progress()
         return self.state

@@ -66,7 +66,10 @@ def test_ops_behind_the_last_layer_run_in_few_passes(counted):
     """A suppression of boxes may take longer than the network."""
     plain, slow = counted(), counted(behind=1.0)
     assert (slow.calibration, slow.solving) == (plain.calibration, plain.solving)
-    assert slow.untrained == pytest.approx(plain.untrained + times.REST_PASSES)
+    passes = times.FIRST_PASSES + 8 * times.VERIFYING_PASSES
+    assert slow.untrained == pytest.approx(plain.untrained + passes)
+    few = counted(2, behind=1.0).rest - counted(2).rest
+    assert few == pytest.approx(times.FIRST_PASSES + 2 * times.VERIFYING_PASSES)
 
 
 def test_the_line_says_what_is_certain_and_what_may_come(counted):
