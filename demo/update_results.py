@@ -31,6 +31,7 @@ MARKDOWN_BLOCK = re.compile(
 TABLES = {  # name -> (folder of cells or file, its table)
     "mobile/cells": ("mobile/results/cells", "demo.mobile.cells:markdown"),
     "recipes": ("recipes/results", "demo.recipes.run:table"),
+    "first_use": ("results/first_use_cells", "demo.first_use:table"),
     "steps": ("results/step_cells", "demo.compare_steps:table"),
     "analysis": ("results/analysis_cells", "demo.analysis_table:table"),
     "observers": ("results/observer_cells", "demo.compare_observers:table"),

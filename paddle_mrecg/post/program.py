@@ -12,7 +12,8 @@ from .network_state import NetworkState
 from .scheme import FAKE_QUANTIZE, Scheme
 from .unit_runner import UnitRunner
 
-VERIFIED_SAMPLES, LEAST_VERIFIED = 8, 2  # fewer of large ones
+# Fewer of large ones, but enough to tell one value at the edge of a step from another network.
+VERIFIED_SAMPLES, LEAST_VERIFIED = 8, 4
 
 
 def qdq_graph(graph: Graph, scheme: Scheme, state: NetworkState) -> Graph:

@@ -99,9 +99,8 @@ def test_an_untrained_walk_ends_with_the_error_that_the_solve_ended_with():
 def test_training_that_takes_the_output_farther_is_taken_back(solved, model_dir, tmp_path,
                                                               monkeypatch):
     jobs = []
-    for error in (None, 1e9):
-        if error:  # of the trained network, whatever its units gained
-            monkeypatch.setattr(walk, "end_error", lambda *_: error)
+    for error in (0.0, 1e9):  # of the trained network, whatever its units gained
+        monkeypatch.setattr(walk, "end_error", lambda *_: error)
         jobs.append(quant_post_mrecg(model_dir, batches(), settings(granularity="block"),
                                      str(tmp_path / str(error))))
     kept, back = jobs
