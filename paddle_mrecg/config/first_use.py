@@ -48,7 +48,7 @@ def first_sections(model_dir: str, image_dir: str, data: Dict[str, Any],
 
 def result_dir(model_dir: str, weight_bits: int, activation_bits: int) -> str:
     """Where the result goes if nothing is said."""
-    return f"output/{_name(model_dir)}_w{weight_bits}a{activation_bits}"
+    return f"output/{telling_name(model_dir)}_w{weight_bits}a{activation_bits}"
 
 
 def recipe(sections: Dict[str, Dict], source: str) -> str:
@@ -77,10 +77,10 @@ def _flow(value) -> str:
     return text[:-len("\n...\n")] if text.endswith("\n...\n") else text.rstrip("\n")
 
 
-def _name(model_dir: str) -> str:
-    """What a model is called: the last part of its path that says something."""
+def telling_name(model_dir: str) -> str:
+    """What a model is called: the last part of its path that says something, else ``model``."""
     parts = [p for p in os.path.normpath(os.path.abspath(model_dir)).split(os.sep) if p]
-    dull = {"model", "inference", "infer", "ckpt", "export", "output", "weights"}
+    dull = {"model", "__model__", "inference", "infer", "ckpt", "export", "output", "weights"}
     telling = [p for p in reversed(parts) if p.lower() not in dull]
     return re.sub(r"[^\w.-]+", "_", telling[0] if telling else "model")
 

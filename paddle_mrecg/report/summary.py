@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The result in a few sentences: printed at the end of a job, and the page's first paragraph."""
-import os
 from collections import Counter
 from typing import Dict, List
 
+from ..config.first_use import telling_name
 from .progress import duration
 from .report import STAGES, Report, size_text
 from .words import Phrase, phrase
@@ -59,12 +59,9 @@ def _bits_phrase(report: Report):
 
 
 def model_name(report: Report) -> str:
-    """Last part of the model's path, or the folder's when files have common names; never empty."""
-    path = setting(report, "Global", "model_dir") or ""
-    parts = [p for p in os.path.normpath(path).split(os.sep) if p not in ("", ".")]
-    if len(parts) > 1 and parts[-1] in ("inference", "model", "__model__"):
-        parts.pop()
-    return parts[-1] if parts else "model"
+    """By the model's path; never empty."""
+    path = setting(report, "Global", "model_dir")
+    return telling_name(path) if path else "model"
 
 
 def strategy(report: Report) -> Phrase:
