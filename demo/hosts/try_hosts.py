@@ -66,10 +66,11 @@ def tried(checkout: Path, host: str, model: str, folder: Path) -> Dict[str, str]
 def logged(words: List[str], log: Path, cwd: Path) -> str:
     """Run ``python WORDS...``, its output in ``log``: ``OK`` or its last line."""
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # unbuffered, or what was printed first comes behind the error
+    environment = dict(os.environ, PYTHONPATH=paths, PYTHONUNBUFFERED="1")
     with open(log, "w", encoding="utf-8") as file:
         code = subprocess.run([sys.executable, *words], stdout=file, stderr=subprocess.STDOUT,
-                              cwd=cwd, check=False, env=dict(os.environ, PYTHONPATH=paths)
-                              ).returncode
+                              cwd=cwd, check=False, env=environment).returncode
     lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
     return OK if code == 0 else f"exit code {code}: {(lines or [''])[-1].strip()[:200]}"
 
