@@ -13,8 +13,6 @@ over all processes, so that other work on the machine does not count.
 import argparse
 import json
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -36,26 +34,17 @@ COLUMNS = {  # of a table -> what was measured
     "float MB": "float MB", "int8 MB": "int8 MB"}
 
 
-def processor_seconds(before: float = 0.0) -> float:
-    """Of all processes that have ended, since ``before``."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime - before
-
-
 def measure(name: str, model: str, images: str, folder: Path) -> Path:
     """Run one job and store what it took; returns the file.
 
     Raises:
         RuntimeError: the job failed; says how.
     """
-    before = processor_seconds()
     with tempfile.TemporaryDirectory() as place:
         result = Path(place, "result")
-        done = subprocess.run(
-            [sys.executable, "-m", "paddle_mrecg", "quant", os.path.abspath(model),
-             os.path.abspath(images), f"Global.save_dir={result}"],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-            env=dict(os.environ, OMP_NUM_THREADS="1"))
+        done, spent = results.on_one_core(
+            ["-m", "paddle_mrecg", "quant", os.path.abspath(model), os.path.abspath(images),
+             f"Global.save_dir={result}"], cwd=ROOT)
         if done.returncode:
             raise RuntimeError(f"{name}: " + " ".join(done.stderr.strip().splitlines()[-2:]))
         report = json.loads((result / "report.json").read_text(encoding="utf-8"))
@@ -64,7 +53,7 @@ def measure(name: str, model: str, images: str, folder: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     command = f"python demo/first_use.py --models {name}" if name in IMAGES else (
         f"python demo/first_use.py --name {name} --paths MODEL IMAGES")
-    results.save_results(path, command, [record(name, report, processor_seconds(before), lite)])
+    results.save_results(path, command, [record(name, report, spent, lite)])
     return path
 
 

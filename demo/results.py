@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import re
+import resource
 import shlex
 import statistics
 import subprocess
@@ -55,6 +56,23 @@ def cell_path(folder: Path, setting: Dict[str, str], seed: int) -> Path:
     return Path(folder) / (re.sub(r"[^A-Za-z0-9_.-]+", "-", words) + ".json")
 
 
+def on_one_core(words: List[str], **options) -> Tuple[subprocess.CompletedProcess, float]:
+    """Run ``python WORDS...`` with one thread; what came of it, and the processor seconds that it
+    and its processes took: other work on the machine does not count.
+
+    Args:
+        words(list[str]): behind the interpreter.
+        options: further arguments of ``subprocess.run``.
+    """
+    def spent():
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+    before = spent()
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False,
+                          env=dict(os.environ, OMP_NUM_THREADS="1"), **options)
+    return done, spent() - before
+
+
 NOTHING_NEW = "nothing was measured now: the table is of results that were stored before"
 
 
@@ -73,9 +91,7 @@ def complete_cell(path: Path, script: str, options: List[str], timeout: int = 36
     """
     if path.exists():
         return False
-    done = subprocess.run([sys.executable, script, "--one", *options], capture_output=True,
-                          text=True, timeout=timeout, check=False,
-                          env=dict(os.environ, OMP_NUM_THREADS="1"))
+    done, _ = on_one_core([script, "--one", *options], timeout=timeout)
     if done.returncode:
         last = (done.stdout + done.stderr).strip().splitlines()[-1:]
         print(f"{path.stem}: failed: {' '.join(last)}", flush=True)

@@ -12,10 +12,7 @@ other work on the machine does not count.
 """
 import argparse
 import json
-import os
-import resource
 import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -57,10 +54,7 @@ def measure(name: str, path: Path):
     words = command(path)
     with tempfile.TemporaryDirectory() as place:
         words[words.index("--save_dir") + 1] = place + "/result"
-        before = _processor_seconds()
-        done = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, check=False, text=True,
-                              capture_output=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
-        spent = _processor_seconds() - before
+        done, spent = results.on_one_core(words[1:], cwd=ROOT)
         if done.returncode == 1 and "skipped:" in done.stdout:
             raise sources.Absent(done.stdout.strip().partition("skipped: ")[2])
         if done.returncode:
@@ -68,11 +62,6 @@ def measure(name: str, path: Path):
         report = json.loads(Path(place, "result", "report.json").read_text(encoding="utf-8"))
     results.save_results(RESULTS / f"{name}.json", f"python demo/recipes/run.py {name}",
                          records(report, spent))
-
-
-def _processor_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def records(report: Dict, spent: float) -> List[Dict]:

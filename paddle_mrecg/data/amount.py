@@ -23,5 +23,9 @@ def enough_of(most: int, values: int, least: int = 1) -> int:
 def enough_samples(most: int, samples, least: int = 1) -> int:
     """The same for samples at hand, input name -> ``[N, ...]``; no more than there are."""
     count = min(len(v) for v in samples.values())
-    values = sum(math.prod(v.shape[1:]) for v in samples.values())
-    return min(count, enough_of(most, values, least))
+    return min(count, enough_of(most, values_of(samples), least))
+
+
+def values_of(samples) -> int:
+    """Values of one sample, over all inputs."""
+    return sum(math.prod(v.shape[1:]) for v in samples.values())

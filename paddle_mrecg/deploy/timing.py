@@ -131,23 +131,15 @@ def compare(run_float, run_int8, repeats, clock=time.perf_counter, warmup=WARM_U
             float / int8 over the pairs; ``repeats`` as made.
     """
     times, begin = {"float": [], "int8": []}, time.monotonic()
-
-    def pair(counts):
+    for k in range(warmup + repeats):
+        late = seconds and time.monotonic() - begin > seconds
+        if late and (0 < k < warmup or k >= warmup + LEAST):
+            continue
         for name, run in (("float", run_float), ("int8", run_int8)):
             start = clock()
             run()
-            if counts:
+            if k >= warmup:
                 times[name].append(1000 * (clock() - start))
-
-    def late():
-        return seconds and time.monotonic() - begin > seconds
-
-    for k in range(warmup):
-        if k == 0 or not late():
-            pair(counts=False)
-    for k in range(repeats):
-        if k < LEAST or not late():
-            pair(counts=True)
     ratios = np.array(times["float"]) / np.maximum(times["int8"], 1e-9)
     low, middle, high = np.percentile(ratios, SPREAD).tolist()
     found = {name: dict(zip(("low", "median", "high"), np.percentile(values, SPREAD).tolist()))

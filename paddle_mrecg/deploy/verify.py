@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a written program computes in Paddle Inference."""
-import dataclasses
 import os
 from typing import Dict, List
 
 import numpy as np
 
-from ..graph.graph import Graph, ops_behind
+from ..graph.graph import Graph
 from ..graph.load import load_graph
 from ..graph.writer import save_program
 from ..scratch import scratch_folder
@@ -20,6 +19,5 @@ def values_in_program(graph: Graph, names: List[str], prefix: str, feed) -> Dict
     stored = load_graph(prefix, allow_quantized=True)
     with scratch_folder() as folder:
         inside = os.path.join(folder, "inside")
-        save_program(dataclasses.replace(stored, ops=ops_behind(stored.ops, names), outputs=names),
-                     inside)
+        save_program(stored.up_to(names), inside)
         return dict(zip(names, Predictor(inside)(feed)))

@@ -88,6 +88,13 @@ class Graph:
                 table.setdefault(name, []).append(op)
         return table
 
+    def up_to(self, names: Sequence[str]) -> "Graph":
+        """What computes the tensors ``names``, which are its outputs; ops and arrays are shared."""
+        ops = ops_behind(self.ops, names)
+        read = {n for op in ops for n in op.input_names}
+        return dataclasses.replace(self, ops=ops, inputs=[n for n in self.inputs if n in read],
+                                   outputs=list(names))
+
     def copy(self) -> "Graph":
         """A copy whose ops and tables may be changed; arrays are shared."""
         ops = [Op(o.type, {k: list(v) for k, v in o.inputs.items()},

@@ -13,14 +13,13 @@ import numpy as np
 
 from ..config import Config
 from ..config.post_rules import JOINING
-from ..data.amount import enough_of
 from ..errors import UnsupportedOpError
-from ..graph.graph import WEIGHT_SLOTS, Graph, Op, ops_behind, weight_name
+from ..graph.graph import WEIGHT_SLOTS, Graph, Op, weight_name
 from ..graph.probe import Probe
 from ..report.progress import get_logger, rough_duration
 from .choose_ranges import SCORED, most_positions
 from .layer_rows import SOLVED_POSITIONS, layer_rows
-from .program import LEAST_VERIFIED, VERIFIED_SAMPLES
+from .program import verified_samples
 from .scheme import Scheme
 from .solve import SWEEPS
 
@@ -110,7 +109,7 @@ def expected_time(graph: Graph, scheme: Scheme, found: Probe, config: Config,
     post, settings = config.quant_post, config.mrecg
     layers = [op for op in graph.ops if scheme.is_quantized(op) and op not in found.unreached]
     # what chooses boxes behind the last layer runs in a few passes only
-    each = found.seconds(ops_behind(graph.ops, [n for op in layers for n in op.output_names]))
+    each = found.seconds(scheme.up_to_layers(graph.ops))
     product = _product_seconds()
     observed = min(count, post.num_observe)
     calibration = observed * (OBSERVED + EQUALIZED[post.equalize]) * each
@@ -128,14 +127,11 @@ def expected_time(graph: Graph, scheme: Scheme, found: Probe, config: Config,
     training = settings.num_iters * batch * STEP * each * joined
     if training:  # and the layers behind a trained unit are solved again
         training += count * MEASURED * each + solving
-    whole, verified = found.seconds(graph.ops), _verified(graph, found, count)
-    rest = REST + (FIRST_PASSES + VERIFYING_PASSES * verified) * whole
+    whole = found.seconds(graph.ops)
+    values = sum(abs(math.prod(found.shapes[n])) for n in graph.inputs)
+    rest = REST + (FIRST_PASSES + VERIFYING_PASSES * verified_samples(count, values)) * whole
     return ExpectedTime(whole, len(layers), calibration, solving, rest, training, config)
 
-
-def _verified(graph: Graph, found: Probe, count: int) -> int:
-    values = sum(abs(math.prod(found.shapes[n])) for n in graph.inputs)
-    return min(count, enough_of(VERIFIED_SAMPLES, values, LEAST_VERIFIED))
 
 
 def _product_seconds() -> float:

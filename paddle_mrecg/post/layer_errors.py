@@ -6,7 +6,7 @@ import numpy as np
 import paddle
 
 from ..data.amount import enough_samples
-from ..graph.graph import WEIGHT_SLOTS, Op, activation_name, ops_behind, weight_name
+from ..graph.graph import WEIGHT_SLOTS, Op, activation_name, weight_name
 from ..graph.ops import run_op
 from ..grids.affine import Encoding, position, quantize
 from ..report.layers import HISTOGRAM_COLUMNS, Histogram, LayerReport, ranked
@@ -56,10 +56,8 @@ def layer_errors(network, state: NetworkState, samples: int = ERROR_SAMPLES,
     Returns:
         list[LayerReport]: in execution order; a weight that several ops read is one layer.
     """
-    results = [n for op in network.reached if network.scheme.is_quantized(op)
-               for n in op.output_names]
-    runner = UnitRunner(network.graph, ops_behind(network.reached, results), network.scheme,
-                        network.constants)  # without what chooses boxes behind the last layer
+    runner = UnitRunner(network.graph, network.scheme.up_to_layers(network.reached),
+                        network.scheme, network.constants)
     layers: Dict[str, _Layer] = {}
     for op in runner.ops:
         if network.scheme.is_quantized(op):

@@ -2,7 +2,7 @@
 """The program of a quantized network, and the proof that it computes what was simulated."""
 from typing import Dict, List
 
-from ..data.amount import enough_samples
+from ..data.amount import enough_of, values_of
 from ..deploy.arrays import joined_by_name, one_by_one
 from ..deploy.check.verdict import compared_tensors, verdict
 from ..deploy.compare import in_front_of_choices
@@ -47,6 +47,11 @@ def qdq_graph(graph: Graph, scheme: Scheme, state: NetworkState) -> Graph:
     return result
 
 
+def verified_samples(count: int, values: int) -> int:
+    """How many of ``count`` samples with so many values each are compared at the end of a job."""
+    return min(count, enough_of(VERIFIED_SAMPLES, values, LEAST_VERIFIED))
+
+
 def verify(network, state: NetworkState, prefix: str) -> Dict:
     """Compare the simulation in dygraph with the program in Paddle Inference on a few calibration
     samples; see ``deploy.check.verdict``.
@@ -59,8 +64,9 @@ def verify(network, state: NetworkState, prefix: str) -> Dict:
     Returns:
         dict: of ``verdict``.
     """
-    count = enough_samples(VERIFIED_SAMPLES, network.samples, LEAST_VERIFIED)
-    feed = {n: v[:count] for n, v in network.samples.items()}
+    given = network.samples
+    count = verified_samples(len(next(iter(given.values()))), values_of(given))
+    feed = {n: v[:count] for n, v in given.items()}
     runner = UnitRunner(network.graph, network.reached, network.scheme, network.constants)
     produced = {n for op in runner.ops for n in op.output_names}
     names = [n for n in compared_tensors(network.graph) if n in produced]

@@ -14,7 +14,7 @@ from ..errors import ConfigError, ModelError
 from ..graph.ends import first_and_last
 from ..graph.carried import inside
 from ..graph.graph import (QUANTIZED, WEIGHT_SLOTS, Graph, Op, activation_name, channel_axis,
-                           weight_name)
+                           ops_behind, weight_name)
 from ..grids.affine import QuantSpec
 
 FAKE_QUANTIZE = "fake_quantize"  # pseudo-op: one activation quantizer
@@ -47,6 +47,10 @@ class Scheme:
 
     def is_quantized(self, op: Op) -> bool:
         return op.type in WEIGHT_SLOTS and op.input(WEIGHT_SLOTS[op.type][1]) in self.weights
+
+    def up_to_layers(self, ops: List[Op]) -> List[Op]:
+        """``ops`` without those that no quantized layer needs, e.g. what chooses boxes behind."""
+        return ops_behind(ops, [n for op in ops if self.is_quantized(op) for n in op.output_names])
 
     def quantized_view(self, ops: List[Op]) -> List[Op]:
         """``ops`` with a ``fake_quantize`` before the first reader of a quantized activation."""

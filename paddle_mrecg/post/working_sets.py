@@ -9,7 +9,6 @@ from typing import Iterable, List, Sequence
 import numpy as np
 
 from ..config import LOSS_POLICIES, Config
-from ..data.amount import enough_of
 from ..graph.graph import QUANTIZED, WEIGHT_SLOTS, Graph, Op, weight_name
 from ..graph.partition import Module, Unit, join
 from ..graph.probe import Probe
@@ -17,7 +16,7 @@ from ..strategies.mrecg import explicit
 from .drop import chosen_keep_prob
 from .layer_rows import CHUNK_ELEMENTS, SOLVED_POSITIONS
 from .memory import MIB, UNIT_TRAINING, Forecast, Stage, Start
-from .program import LEAST_VERIFIED, VERIFIED_SAMPLES
+from .program import verified_samples
 from .scheme import FAKE_QUANTIZE, Scheme
 from .unit_loss import MEASURE_CHUNK
 
@@ -109,8 +108,7 @@ def forecast(sizes: Sizes, layers: List[Module], modules: List[Module], config: 
     weights = float(sum(v.nbytes for v in graph.params.values()))
     given = count * sizes.all(graph.inputs)
     observed = min(count, MEASURE_CHUNK, config.quant_post.num_observe)
-    verified = min(count, enough_of(VERIFIED_SAMPLES, sizes.all(graph.inputs) // _FLOAT_BYTES,
-                                    LEAST_VERIFIED))
+    verified = verified_samples(count, sizes.all(graph.inputs) // _FLOAT_BYTES)
     stages = [Stage("calibration", weights + observed * sizes.live(graph.ops, _OBSERVED), given),
               Stage("verification", 2 * weights + max(
                   verified * (sizes.live(graph.ops) + 2 * sizes.all(graph.outputs)),

@@ -12,7 +12,7 @@ from ...errors import ConfigError, ModelError, MrecgError
 from ..lite.convert import convert
 from ..lite.env import find_lite
 from ..lite.table import OpRow
-from ...graph.graph import Graph, ops_behind
+from ...graph.graph import Graph
 from .causes import OPTIMIZATION, SAFE_CODE, UNKNOWN, Cause, likely_cause
 from .cut import Layer, cut, cut_feed, cut_points, layers
 from .runtimes import RUN_SECONDS, RUNTIMES, Outcome, run_inference
@@ -254,11 +254,8 @@ def _amplified(job: _Job, seen) -> str:
 
 def _up_to(job: _Job, names: Sequence[str]):
     """The program up to some tensors, and what it reads."""
-    ops = ops_behind(job.graph.ops, names)
-    read = {n for op in ops for n in op.input_names}
-    inputs = [n for n in job.graph.inputs if n in read]
-    part = dataclasses.replace(job.graph, ops=ops, inputs=inputs, outputs=list(names))
-    return part, {n: job.feed[n] for n in inputs}
+    part = job.graph.up_to(names)
+    return part, {n: job.feed[n] for n in part.inputs}
 
 
 def _confirm_saturation(job: _Job, name: str, found: RuntimeFinding):
