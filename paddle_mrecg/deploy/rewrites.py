@@ -6,7 +6,8 @@ Programs of this package need only the last; those that Paddle's quantization AP
 wrote need more. Each function changes a graph in place and returns what it did as a sentence, or an
 empty string. Each docstring states the symptom measured without the rewrite.
 """
-from typing import List
+import math
+from typing import List, Sequence
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, ops_behind
 from ..graph.simplify import drop_unused
 from ..grids.affine import Encoding, QuantSpec
 from .qdq import plain_quantizer
+
+X86_BLOCK = 32  # values that Paddle Lite quantizes at a time on x86
 
 
 def for_lite(graph: Graph, target: str) -> List[str]:
@@ -181,13 +184,15 @@ def split_hard_swish(graph: Graph) -> str:
 
 
 def float_where_wrong(graph: Graph) -> str:
-    """Float arithmetic on the same codes where Paddle Lite's int8 kernels for x86 are wrong;
-    those for ARM are other code.
+    """Float arithmetic on the same codes where Paddle Lite is wrong on x86; its code for ARM is
+    another.
 
-    Convolutions that read a 1 x 1 map (squeeze-and-excitation) return something else there, and
-    something else again when the batch size changes. Matrix products have no int8 kernel: a float
-    one reads the codes, or the process dies. Transposed convolutions have none either, and opt
-    aborts.
+    What quantizes a tensor there takes 32 values at a time; of the rest, half of every 8 become
+    something else (measured for rests of 0 to 31; up to 7 are right): the last pixels of a feature
+    map, and most of what squeeze-and-excitation reads. The rest depends on the batch too, so a
+    convolution stays int8 where one sample of its input is a multiple of 32. Matrix products have
+    no int8 kernel: a float one reads the codes, or the process dies. Transposed convolutions have
+    none either, and opt aborts.
     """
     producers = graph.producers()
     chosen = [op for op in graph.ops
@@ -210,8 +215,9 @@ def float_where_wrong(graph: Graph) -> str:
     graph.ops = ops
     graph.ops = ops_behind(graph.ops, graph.outputs)
     drop_unused(graph)
-    return (f"{len(chosen)} matrix products, transposed convolutions and convolutions on 1 x 1 "
-            "maps compute in float on the same codes: x86 int8 kernels are wrong or missing there")
+    return (f"{len(chosen)} matrix products, transposed convolutions and convolutions whose input "
+            f"is not a multiple of {X86_BLOCK} values compute in float on the same codes: on x86 "
+            "int8 is wrong or missing there")
 
 
 def _as_addition(scale: Op, graph: Graph) -> Op:
@@ -230,13 +236,15 @@ def _fails_on_x86(op: Op, graph: Graph, producers) -> bool:
     quantize = producers.get(source.input("X"))
     if quantize is None or quantize.type != "quantize_linear":
         return False
-    return op.type not in ("conv2d", "depthwise_conv2d") or is_pixel(quantize.input("X"), graph)
+    return op.type not in ("conv2d", "depthwise_conv2d") or has_rest(
+        graph.tensors[quantize.input("X")].shape)
 
 
-def is_pixel(name: str, graph: Graph) -> bool:
-    """True for feature maps of one pixel."""
-    shape = graph.tensors[name].shape
-    return len(shape) == 4 and tuple(shape[2:]) == (1, 1)
+def has_rest(shape: Sequence[int]) -> bool:
+    """Whether a sample of that shape, batch axis first, is known not to be a multiple of
+    ``X86_BLOCK`` values: where sizes are free, a number of channels that is one is enough.
+    """
+    return min(shape[1:], default=0) > 0 and math.prod(shape[1:]) % X86_BLOCK != 0
 
 
 def activation_encoding(quantize: Op, graph: Graph) -> Encoding:

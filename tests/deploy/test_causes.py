@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Paddle itself computes differently is named, with what to do."""
+import numpy as np
 import pytest
 
 from paddle_mrecg.deploy.check import causes
@@ -12,7 +13,8 @@ POOL = dict(pooling_type="avg", ceil_mode=True, exclusive=False)
 
 def cause_of(op_type, **attrs):
     op = Op(op_type, {"X": ["x"]}, {"Out": ["y"]}, attrs)
-    return likely_cause(Layer("y", [op], []), Graph([op], {}, {}, ["x"], ["y"]), "inference")
+    return likely_cause(Layer("y", [op], []), Graph([op], {}, {}, ["x"], ["y"]), "inference",
+                        {})
 
 
 def test_average_pooling_beyond_the_border():
@@ -27,3 +29,14 @@ def test_padding_of_paddle_2(version, named, monkeypatch):
     monkeypatch.setattr(causes, "paddle_version", lambda: version)
     found = cause_of("pad3d")
     assert ("padding of zeros" in found.text) == named and (found is UNKNOWN) != named
+
+
+@pytest.mark.parametrize("side, top, named", [(13, 60, "multiple of 32"), (8, 60, None),
+                                              (13, 127, "16 bits"), (8, 127, "16 bits")])
+def test_x86_alone_saturates_and_spoils_what_its_quantizer_leaves_over(side, top, named):
+    ops = [Op("quantize_linear", {"X": ["x"]}, {"Y": ["q"]}),
+           Op("conv2d", {"Input": ["q"], "Filter": ["w"]}, {"Output": ["y"]})]
+    graph = Graph(ops, {}, {"w": np.full([4, 8, 1, 1], top, np.int8)}, ["x"], ["y"])
+    found = likely_cause(Layer("y", ops, ["w"]), graph, "lite",
+                         {"x": np.zeros([2, 8, side, side], np.float32)})
+    assert found.x86_only == (named is not None) and (named or UNKNOWN.text) in found.text

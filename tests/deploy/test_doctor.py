@@ -163,11 +163,27 @@ def test_real_runtimes_agree(graph, name):
             pytest.importorskip(module, reason=f"{module} is not installed: pip install "
                                                "'paddle_mrecg[onnx]'")
     if name == "lite":
-        try:
-            find_lite()
-        except MrecgError as error:
-            pytest.skip(str(error))
+        need_lite()
     report = doctor.check(graph, FEED, [name])
     found, = report.runtimes
     assert found.status == doctor.AGREES, report_text(report)
     assert found.worst_layer < 1e-4
+
+
+def test_the_real_x86_runtime_agrees_on_sizes_that_its_quantizer_spoils():
+    """Images of 300 values, in front of maps of 800."""
+    need_lite()
+    samples = tiny_samples(size=10)
+    graph = tiny_quantized(graph=tiny_graph(channels=8, size=10), samples=samples)
+    report = doctor.check(graph, {n: v[:2] for n, v in samples.items()}, ["lite"])
+    found, = report.runtimes
+    assert found.status == doctor.AGREES, report_text(report)
+    assert found.worst_layer < 1e-4 and "2 matrix products" in "".join(found.notes)
+
+
+def need_lite():
+    """Skip, saying why, where Paddle Lite is not installed."""
+    try:
+        find_lite()
+    except MrecgError as error:
+        pytest.skip(str(error))

@@ -14,7 +14,7 @@ from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.deploy.rewrites import (complete_swish, float_where_wrong, for_lite,
                                           give_constants_an_axis, scale_per_channel,
                                           scales_in_place, share_scales, split_hard_swish,
-                                          store_int8, weight_dequantizers)
+                                          store_int8, stored_parameter, weight_dequantizers)
 from paddle_mrecg.graph.carried import all_ops, rewritten
 from paddle_mrecg.graph.graph import Op, TensorInfo, ops_behind
 from paddle_mrecg.graph.load import load_graph
@@ -107,6 +107,24 @@ def test_transposed_convolutions_compute_in_float_on_the_same_codes():
     before = simulate(graph, FEED, graph.outputs)["probability"]
     assert float_where_wrong(graph).startswith("2 matrix products, transposed")
     assert graph.params[conv.input("Filter")].dtype == np.float32
+    assert np.abs(simulate(graph, FEED, graph.outputs)["probability"] - before).max() < 1e-6
+
+
+@pytest.mark.parametrize("shape, wrong", [
+    ((-1, 8, 1, 1), True), ((-1, 32, 1, 1), False),  # squeeze-and-excitation
+    ((-1, 8, 13, 13), True), ((2, 8, 26, 26), False), ((-1, 1, 26, 26), True),
+    ((-1, 8, -1, -1), False)])  # not known
+def test_convolutions_of_rests_compute_in_float_on_the_same_codes(shape, wrong):
+    """On x86, Paddle Lite quantizes 32 values at a time and spoils the rest."""
+    graph = tiny_quantized()
+    before = simulate(graph, FEED, graph.outputs)["probability"]
+    last = next(op for op in graph.ops if op.attrs.get("strides") == [2, 2])
+    producers = graph.producers()
+    read = producers[producers[last.input("Input")].input("X")].input("X")
+    graph.tensors[read] = TensorInfo(read, shape)
+    assert float_where_wrong(graph).startswith("2 matrix" if wrong else "1 matrix")
+    assert (graph.params[stored_parameter(last.input("Filter"), graph, graph.producers())].dtype
+            == (np.float32 if wrong else np.int8))
     assert np.abs(simulate(graph, FEED, graph.outputs)["probability"] - before).max() < 1e-6
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Known reasons why a runtime computes a layer differently, and what to do. Each was measured."""
 import dataclasses
-from typing import Optional
+from typing import Mapping, Optional
 
 import numpy as np
 
 from ...compat import paddle_version
 from ...graph.graph import Graph, Op
+from ..rewrites import X86_BLOCK, has_rest
 from .cut import Layer
 
 SAFE_CODE = 64  # 255 * 64 * 2 < 2^15: two products fit the 16-bit sums of x86's u8 x s8 instruction
@@ -27,16 +28,18 @@ OPTIMIZATION = Cause("Paddle Inference's graph optimization, without which it co
                      "simulated", "deploy with switch_ir_optim(False), or on another runtime")
 
 
-def likely_cause(layer: Layer, graph: Graph, runtime: str) -> Cause:
+def likely_cause(layer: Layer, graph: Graph, runtime: str,
+                 feed: Mapping[str, np.ndarray]) -> Cause:
     """The most likely cause.
 
     Args:
         layer(Layer): the layer that differs.
         graph(Graph): the cut program.
         runtime(str): of ``runtimes.RUNTIMES``.
+        feed(dict): what the cut program was run on.
     """
     if runtime == "lite":
-        return _on_lite(layer, graph)
+        return _on_lite(layer, graph, feed)
     for op in layer.ops:
         cause = _paddles_own(op)
         if cause:
@@ -65,7 +68,7 @@ def _paddles_own(op: Op) -> Optional[Cause]:
     return None
 
 
-def _on_lite(layer: Layer, graph: Graph) -> Cause:
+def _on_lite(layer: Layer, graph: Graph, feed) -> Cause:
     top = max((int(np.abs(graph.params[n].astype(np.int32)).max()) for n in layer.weights
                if graph.params[n].dtype == np.int8),
               default=0)
@@ -74,4 +77,10 @@ def _on_lite(layer: Layer, graph: Graph) -> Cause:
                      "16 bits and saturate",
                      "nothing for ARM, which adds in 32 bits; for x86 give the layer 7 bits "
                      "(QuantPost.overrides)", True)
+    read = [op.input("X") for op in layer.ops if op.type == "quantize_linear"]
+    if any(has_rest(feed[n].shape) for n in read if n in feed):
+        # a program with fixed sizes has been written so that it does not (rewrites)
+        return Cause(f"an input that is not a multiple of {X86_BLOCK} values, the last of which "
+                     "x86 quantizes wrong", "nothing for ARM; for x86 export the float model with "
+                     "fixed sizes", True)
     return UNKNOWN

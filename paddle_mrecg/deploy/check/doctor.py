@@ -262,6 +262,7 @@ def _confirm_saturation(job: _Job, name: str, found: RuntimeFinding):
     """Run the layers again with all codes clipped to what cannot saturate: those that differ
     still have another cause.
     """
+    by_output = {layer.output: layer for layer in job.layers}
     harmless = job.cut_graph.copy()
     harmless.params = {n: np.clip(p, -SAFE_CODE, SAFE_CODE) if p.dtype == np.int8 else p
                        for n, p in harmless.params.items()}
@@ -271,7 +272,8 @@ def _confirm_saturation(job: _Job, name: str, found: RuntimeFinding):
         same = (again.outputs is not None
                 and relative(expected[layer.output], again.outputs[layer.output]) <= job.tolerance)
         if layer.x86_only and not same:
-            layer.cause, layer.cure, layer.x86_only = UNKNOWN.text, UNKNOWN.cure, False
+            other = likely_cause(by_output[layer.output], harmless, name, job.cut_feed)
+            layer.cause, layer.cure, layer.x86_only = other.text, other.cure, other.x86_only
 
 
 def _not_run(name: str, outcome: Outcome) -> RuntimeFinding:
@@ -290,7 +292,8 @@ def _finding(job: _Job, layer: Layer, runtime: str,
         return LayerFinding(layer.name, layer.output, layer.ops[-1].type, infinite, infinite,
                             cause.text, cause.cure, False)
     far = relative(expected, actual)
-    cause = likely_cause(layer, job.cut_graph, runtime) if far > job.tolerance else Cause("", "")
+    cause = (likely_cause(layer, job.cut_graph, runtime, job.cut_feed) if far > job.tolerance
+             else Cause("", ""))
     return LayerFinding(layer.name, layer.output, layer.ops[-1].type,
                         differences([(expected, actual)])["max_abs_diff"], far, cause.text,
                         cause.cure, cause.x86_only)

@@ -4,9 +4,9 @@ OUTPUTS.npz [--repeat N]``.
 
 Runs under the Python 3.7 of Paddle Lite's environment, so it stands alone: it imports nothing of
 this package. The files are those of ``check.runtimes``: ``names``, and ``0``, ``1``, ... for the
-arrays, samples along their first axis. One sample is run at a time, as on a device: some int8
-kernels for x86 are wrong from the second sample of a batch on. With ``--repeat`` the milliseconds
-of N further runs of the last sample are stored as ``milliseconds``.
+arrays, samples along their first axis. One sample is run at a time, as on a device.
+With ``--repeat`` the milliseconds of N further runs of the last sample are stored as
+``milliseconds``.
 """
 import argparse
 import time
