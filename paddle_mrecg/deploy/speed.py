@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from typing import Dict, Mapping, Sequence, Tuple
+from typing import Dict, Mapping, Sequence
 
 import numpy as np
 
@@ -28,13 +28,13 @@ NOT_INSTALLED = "not installed"
 INPUTS = "inputs.npz"
 
 
-def compare_speed(float_graph: Graph, quantized: Graph, sample: Mapping[str, np.ndarray],
+def compare_speed(graphs: Mapping[str, Graph], sample: Mapping[str, np.ndarray],
                   runtimes: Sequence[str] = TIMED, limit: int = LIMIT_SECONDS) -> Dict[str, Dict]:
-    """Time both programs in turn on every runtime, on one thread.
+    """Time programs in turn on every runtime, on one thread.
 
     Args:
-        float_graph(Graph): the float program.
-        quantized(Graph): the same, quantized.
+        graphs(dict): the programs: ``float``, the same quantized as ``int8`` and, if wanted,
+            ``plain``, the latter without the multiplications that equalization inserted.
         sample(dict): input name -> one sample, with a batch axis of 1.
         runtimes(list[str], optional): of ``TIMED``. Default: all.
         limit(int, optional): seconds for one runtime, conversion apart. Default: 120.
@@ -44,10 +44,10 @@ def compare_speed(float_graph: Graph, quantized: Graph, sample: Mapping[str, np.
             machine changes least, and ``threads``, or ``failure``: why it
             was not timed. A runtime that crashes or hangs is a failure, never the end.
     """
-    return {name: _one(name, (float_graph, quantized), sample, limit) for name in runtimes}
+    return {name: _one(name, graphs, sample, limit) for name in runtimes}
 
 
-def _one(name: str, graphs: Tuple[Graph, Graph], sample, limit: int) -> Dict:
+def _one(name: str, graphs: Mapping[str, Graph], sample, limit: int) -> Dict:
     with scratch_folder() as folder:
         try:
             python, models = _WRITERS[name](graphs, folder)
@@ -61,9 +61,9 @@ def _one(name: str, graphs: Tuple[Graph, Graph], sample, limit: int) -> Dict:
         np.savez(inputs, names=np.array(list(sample)),
                  **{str(k): np.ascontiguousarray(v) for k, v in enumerate(sample.values())})
         command = [python, "-W", "ignore", os.path.abspath(timing.__file__), "--runtime", name,
-                   "--float_model", models[0], "--int8_model", models[1], "--inputs", inputs,
-                   "--repeats", str(REPEATS),
-                   "--seconds", str(TIMING_SECONDS), "--cpu_time", "--json"]
+                   "--inputs", inputs, "--repeats", str(REPEATS),
+                   "--seconds", str(TIMING_SECONDS), "--cpu_time", "--json",
+                   *(word for kind, path in models.items() for word in (f"--{kind}_model", path))]
         return _timed(command, folder, limit)
 
 
@@ -95,35 +95,42 @@ def _complaint(log: str, code: int) -> str:
     return " ".join(named[-2:])[-300:] or f"exit code {code}"
 
 
-def _inference_pair(graphs, folder: str):
-    models = [os.path.join(folder, kind) for kind in ("float", "int8")]
-    for prefix, graph in zip(models, graphs):
-        save_program(graph, prefix)
+def _paddle_files(graphs, folder: str):
+    models = _paths(graphs, folder, "")
+    for kind, graph in graphs.items():
+        save_program(graph, models[kind])
     return sys.executable, models
 
 
-def _onnx_pair(graphs, folder: str):
+def _onnx_files(graphs, folder: str):
     if any(importlib.util.find_spec(n) is None for n in ("onnx", "paddle2onnx", "onnxruntime")):
-        return sys.executable, []
-    models = [os.path.join(folder, f"{kind}.onnx") for kind in ("float", "int8")]
-    for path, graph in zip(models, graphs):
-        with open(path, "wb") as file:
-            file.write(onnx_model(graph).SerializeToString())
+        return sys.executable, {}
+    models = _paths(graphs, folder, ".onnx")
+    for kind, graph in graphs.items():
+        _write(models[kind], onnx_model(graph).SerializeToString())
     return sys.executable, models
 
 
-def _lite_pair(graphs, folder: str):
+def _lite_files(graphs, folder: str):
     try:
         tools = find_lite()
     except MrecgError:
-        return "", []
+        return "", {}
     if not tools.python:
-        return "", []
-    models = [os.path.join(folder, f"{kind}.nb") for kind in ("float", "int8")]
-    for path, graph in zip(models, graphs):
-        with open(path, "wb") as file:
-            file.write(convert(graph, tools, "x86").data)
+        return "", {}
+    models = _paths(graphs, folder, ".nb")
+    for kind, graph in graphs.items():
+        _write(models[kind], convert(graph, tools, "x86", table=False).data)
     return tools.python, models
 
 
-_WRITERS = {"inference": _inference_pair, "onnxruntime": _onnx_pair, "lite": _lite_pair}
+def _paths(graphs, folder: str, suffix: str) -> Dict[str, str]:
+    return {kind: os.path.join(folder, kind + suffix) for kind in graphs}
+
+
+def _write(path: str, data: bytes):
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+_WRITERS = {"inference": _paddle_files, "onnxruntime": _onnx_files, "lite": _lite_files}

@@ -112,12 +112,12 @@ RUNNERS = {"inference": (inference_runner, inference_inputs),
            "onnxruntime": (onnx_runner, onnx_inputs), "lite": (lite_runner, lite_inputs)}
 
 
-def compare(run_float, run_int8, repeats, clock=time.perf_counter, warmup=WARM_UP, seconds=None):
-    """Time two functions in turn.
+def compare(runs, repeats, clock=time.perf_counter, warmup=WARM_UP, seconds=None):
+    """Time functions in turn.
 
     Args:
-        run_float(callable): one run of the float model.
-        run_int8(callable): one run of the int8 model.
+        runs(dict): name -> one run of that model: ``float``, ``int8`` and, if wanted, ``plain``,
+            the int8 model without the multiplications that equalization inserted.
         repeats(int): pairs of runs that count.
         clock(callable, optional): seconds; ``time.process_time`` on a machine that others load,
             too. Default: ``time.perf_counter``.
@@ -126,16 +126,17 @@ def compare(run_float, run_int8, repeats, clock=time.perf_counter, warmup=WARM_U
             is made to warm up where the first took longer. Default: None.
 
     Returns:
-        dict: ``float`` and ``int8``, each with ``median``, ``low`` and ``high`` (tenth and
-            ninetieth percentile) in milliseconds; ``ratio``, ``ratio_low``, ``ratio_high`` of
-            float / int8 over the pairs; ``repeats`` as made.
+        dict: for each name ``median``, ``low`` and ``high`` (tenth and ninetieth percentile) in
+            milliseconds; ``ratio``, ``ratio_low``, ``ratio_high`` of float / int8 over the pairs;
+            ``added``, the median of int8 / plain - 1, where there is the latter; ``repeats`` as
+            made.
     """
-    times, begin = {"float": [], "int8": []}, time.monotonic()
+    times, begin = {name: [] for name in runs}, time.monotonic()
     for k in range(warmup + repeats):
         late = seconds and time.monotonic() - begin > seconds
         if late and (0 < k < warmup or k >= warmup + LEAST):
             continue
-        for name, run in (("float", run_float), ("int8", run_int8)):
+        for name, run in runs.items():
             start = clock()
             run()
             if k >= warmup:
@@ -144,6 +145,9 @@ def compare(run_float, run_int8, repeats, clock=time.perf_counter, warmup=WARM_U
     low, middle, high = np.percentile(ratios, SPREAD).tolist()
     found = {name: dict(zip(("low", "median", "high"), np.percentile(values, SPREAD).tolist()))
              for name, values in times.items()}
+    if "plain" in times:
+        added = np.array(times["int8"]) / np.maximum(times["plain"], 1e-9) - 1.0
+        found["added"] = float(np.median(added))
     return dict(found, ratio=middle, ratio_low=low, ratio_high=high, repeats=len(ratios))
 
 
@@ -179,6 +183,8 @@ def main(argv=None):
     parser.add_argument("--float_model", required=True,
                         help="directory or prefix of a Paddle program, an .onnx or a .nb file")
     parser.add_argument("--int8_model", required=True, help="the same, quantized")
+    parser.add_argument("--plain_model", help="the int8 model without inserted multiplications, to "
+                        "see what they cost")
     parser.add_argument("--shape", action="append", default=[],
                         help="1,3,224,224; once per input, in the model's order")
     parser.add_argument("--inputs", help=".npz of one sample; default: random numbers")
@@ -192,9 +198,11 @@ def main(argv=None):
     make, inputs = RUNNERS[args.runtime]
     shapes = [[int(d) for d in text.split(",")] for text in args.shape]
     feed = read_feed(args.inputs) if args.inputs else random_feed(inputs(args.float_model), shapes)
-    found = compare(make(args.float_model, feed, args.threads),
-                    make(args.int8_model, feed, args.threads, True), args.repeats,
-                    time.process_time if args.cpu_time else time.perf_counter,
+    runs = {"float": make(args.float_model, feed, args.threads),
+            "int8": make(args.int8_model, feed, args.threads, True)}
+    if args.plain_model:
+        runs["plain"] = make(args.plain_model, feed, args.threads, True)
+    found = compare(runs, args.repeats, time.process_time if args.cpu_time else time.perf_counter,
                     seconds=args.seconds)
     found["threads"] = args.threads
     print(json.dumps(found) if args.json else

@@ -117,13 +117,13 @@ def write_outcome(job, result_dir, evaluator: Callable, tuned: Dict,
 def _measure_speed(prepared, program, report: Report):
     """Float against int8 and, where multiplications were inserted, int8 with and without them."""
     sample = {n: v[:1] for n, v in prepared.network.samples.items()}
-    report.speed = compare_speed(prepared.float_graph, program, sample)
-    timed = [name for name, times in report.speed.items() if "ratio" in times]
-    if timed and any(entry["way"] == "multiply" for entry in report.equalized):
-        times = compare_speed(without_factors(program), program, sample, timed)
-        report.equalize_cost = {name: 1.0 / found["ratio"] - 1.0 for name, found in times.items()
-                                if "ratio" in found}
-        report.notes += equalize_cost_note(report.equalize_cost)
+    graphs = {"float": prepared.float_graph, "int8": program}
+    if any(entry["way"] == "multiply" for entry in report.equalized):
+        graphs["plain"] = without_factors(program)
+    report.speed = compare_speed(graphs, sample)
+    report.equalize_cost = {name: found["added"] for name, found in report.speed.items()
+                            if "added" in found}
+    report.notes += equalize_cost_note(report.equalize_cost)
 
 
 def _layer_reports(network, state: NetworkState) -> List[LayerReport]:

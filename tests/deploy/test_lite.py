@@ -71,6 +71,20 @@ def test_a_converter_that_cannot_run_names_the_cure(quantized, tmp_path):
         lite.convert(quantized, LiteTools(str(tmp_path / "missing"), None), "arm")
 
 
+def test_a_program_is_converted_once(tmp_path):
+    runs = tmp_path / "runs"
+    tools = converter(tmp_path, f"""echo run >> '{runs}'
+for word in "$@"; do case $word in --optimize_out=*) printf nb > "${{word#*=}}.nb";; esac; done""")
+    graph = tiny_quantized()
+    for _ in range(2):
+        assert lite.convert(graph, tools, "arm", table=False).data == b"nb"
+    assert runs.read_text() == "run\n"
+    graph.params["a.b"] = graph.params["a.b"] + 1
+    lite.convert(graph, tools, "arm", table=False)
+    lite.convert(graph, tools, "x86", table=False)
+    assert runs.read_text() == 3 * "run\n" and len(lite._RECENT) <= lite._KEPT
+
+
 @pytest.mark.parametrize("target", lite.LITE_TARGETS)
 def test_the_real_converter_makes_int8_of_every_layer(quantized, target):
     try:

@@ -16,7 +16,7 @@ SAMPLE = {"image": tiny_samples()["image"][:1]}
 
 
 def alternating(durations, **options):
-    """``timing.compare`` of two functions that take these seconds, and the order of their runs."""
+    """``timing.compare`` of functions that take these seconds, and the order of their runs."""
     now, order = [0.0], []
 
     def model(name, times):
@@ -25,8 +25,9 @@ def alternating(durations, **options):
             now[0] += next(times)
         return run
 
-    found = timing.compare(model("float", iter(durations[0])), model("int8", iter(durations[1])),
-                           clock=lambda: now[0], **options)
+    runs = {name: model(name, iter(times)) for name, times in
+            zip(("float", "int8", "plain"), durations)}
+    found = timing.compare(runs, clock=lambda: now[0], **options)
     return found, order
 
 
@@ -37,6 +38,27 @@ def test_ratio_is_the_median_over_alternating_pairs():
     assert found["float"]["median"] == 4000.0 and found["int8"]["median"] == 1000.0
     assert found["ratio"] == found["ratio_low"] == 2.0 and 2.0 < found["ratio_high"] <= 4.0
     assert found["float"]["low"] == pytest.approx(2400) and found["float"]["high"] > 4000
+
+
+def test_what_multiplications_add_is_seen_in_the_same_runs():
+    found, order = alternating(([8.0] * 3, [2.2] * 3, [2.0] * 3), repeats=3, warmup=0)
+    assert order == ["float", "int8", "plain"] * 3
+    assert found["added"] == pytest.approx(0.1) and found["ratio"] == pytest.approx(8 / 2.2)
+    assert found["plain"]["median"] == 2000.0
+
+
+def test_both_quantized_models_run_in_int8(monkeypatch, capsys):
+    made = {}
+
+    def make(model, feed, threads, int8=False):
+        made[model] = int8
+        return lambda: None
+
+    monkeypatch.setitem(timing.RUNNERS, "inference", (make, lambda model: {"x": [1, 2]}))
+    words = ["--runtime", "inference", "--float_model", "f", "--int8_model", "q", "--json"]
+    assert timing.main([*words, "--plain_model", "p"]) == 0
+    assert made == {"f": False, "q": True, "p": True} and '"added"' in capsys.readouterr().out
+    assert timing.main(words) == 0 and '"added"' not in capsys.readouterr().out
 
 
 def test_slow_models_are_run_less_often():
@@ -64,7 +86,8 @@ def test_it_stands_alone():
 
 
 def test_both_programs_are_timed_in_paddle_inference():
-    found = speed.compare_speed(tiny_graph(), tiny_quantized(), SAMPLE, ["inference"])["inference"]
+    graphs = {"float": tiny_graph(), "int8": tiny_quantized()}
+    found = speed.compare_speed(graphs, SAMPLE, ["inference"])["inference"]
     assert found.get("failure") is None and found["threads"] == 1
     assert found["ratio_low"] <= found["ratio"] <= found["ratio_high"]
     for name in ("float", "int8"):
@@ -83,10 +106,10 @@ def test_what_cannot_be_timed_says_why(monkeypatch):
             monkeypatch.setattr(speed.timing, "__file__", f"{folder}/run.py")
             with open(f"{folder}/run.py", "w", encoding="utf-8") as file:
                 file.write(code)
-            return sys.executable, ["a", "b"]
+            return sys.executable, {"float": "a", "int8": "b"}
         return write
 
-    writers = dict(absent=lambda *_: ("", []), refuse=refuse, broken=broken,
+    writers = dict(absent=lambda *_: ("", {}), refuse=refuse, broken=broken,
                    crash=python("import os\nos.abort()"), silent=python(""),
                    hang=python("import time\ntime.sleep(60)"),
                    error=python("raise ValueError('no kernel')"))
@@ -94,7 +117,7 @@ def test_what_cannot_be_timed_says_why(monkeypatch):
         monkeypatch.setitem(speed._WRITERS, name, writer)
     found = {}
     for name in writers:
-        found.update(speed.compare_speed(None, None, SAMPLE, [name], limit=3))
+        found.update(speed.compare_speed({}, SAMPLE, [name], limit=3))
     assert {name: entry["failure"] for name, entry in found.items()} == dict(
         absent="not installed", refuse="an op is missing: leave it out",
         broken="RuntimeError: odd", crash="the process was killed by SIGABRT",

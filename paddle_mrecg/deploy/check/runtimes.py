@@ -17,7 +17,6 @@ from ..arrays import read_arrays, write_arrays
 from ..lite import predict as lite_predict
 from ..lite.convert import convert
 from ..lite.env import find_lite
-from ..lite.table import OpRow
 from ..to_onnx import onnx_model
 from ...graph.graph import Graph
 from ...graph.writer import save_program
@@ -33,7 +32,6 @@ class Outcome:
         failure(str): why not; empty when it ran.
         milliseconds(list[float]): of repeated runs, if asked for.
         notes(list[str]): what was rewritten for this runtime.
-        rows(list[OpRow]): Paddle Lite's table of ops.
         bytes(int): size of the runtime's model file.
     """
 
@@ -41,7 +39,6 @@ class Outcome:
     failure: str = ""
     milliseconds: List[float] = dataclasses.field(default_factory=list)
     notes: List[str] = dataclasses.field(default_factory=list)
-    rows: List[OpRow] = dataclasses.field(default_factory=list)
     bytes: int = 0
 
 
@@ -80,7 +77,7 @@ def run_lite(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = RUN_SE
     """Paddle Lite's x86 predictor, int8 where the program is quantized."""
     try:
         tools = find_lite()
-        model = convert(graph, tools, "x86")
+        model = convert(graph, tools, "x86", table=False)
     except MrecgError as error:
         return Outcome(failure=str(error))
     if not tools.python:
@@ -90,7 +87,7 @@ def run_lite(graph: Graph, feed: Mapping[str, np.ndarray], seconds: int = RUN_SE
         path = os.path.join(folder, "model.nb")
         with open(path, "wb") as file:
             file.write(model.data)
-        found = Outcome(notes=model.changes, rows=model.rows, bytes=len(model.data))
+        found = Outcome(notes=model.changes, bytes=len(model.data))
         return _run_worker([tools.python, os.path.abspath(lite_predict.__file__), path], folder,
                            feed, graph.outputs, seconds, repeat, found)
 

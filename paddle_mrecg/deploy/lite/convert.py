@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a QDQ program to Paddle Lite's ``.nb``, by the real ``paddle_lite_opt``."""
+import collections
 import dataclasses
 import errno
+import hashlib
 import os
 import re
 import subprocess
-from typing import List
+from typing import Dict, List
 
 from ...machine import free_bytes
 from ...errors import ModelError, MrecgError
@@ -21,6 +23,9 @@ from ..rewrites import for_lite
 LITE_TARGETS = ("arm", "x86")
 OPT_SECONDS = 600
 ROOM_LEFT = 1 << 16  # bytes: with less the converter may have written half a file
+NB, TABLE = "naive_buffer", "protobuf"  # what opt makes: the model, and a program that can be read
+_RECENT: Dict[tuple, bytes] = collections.OrderedDict()  # what opt made of which program
+_KEPT = 4  # of it: a job times a program, writes it and compares it
 
 
 @dataclasses.dataclass
@@ -30,7 +35,8 @@ class LiteModel:
     Attributes:
         target(str): ``arm`` or ``x86``.
         data(bytes): the ``.nb`` file.
-        rows(list[OpRow]): every convolution and matrix product, and whether it became int8.
+        rows(list[OpRow]): every convolution and matrix product, and whether it became int8; empty
+            where it was not asked for.
         changes(list[str]): what was rewritten, a sentence each.
     """
 
@@ -45,13 +51,14 @@ class LiteModel:
         return sum(row.int8 for row in self.rows)
 
 
-def convert(graph: Graph, tools: LiteTools, target: str = "arm") -> LiteModel:
-    """Rewrite a program and run ``paddle_lite_opt`` on it.
+def convert(graph: Graph, tools: LiteTools, target: str = "arm", table: bool = True) -> LiteModel:
+    """Rewrite a program and run ``paddle_lite_opt`` on it; what it made last is remembered.
 
     Args:
         graph(Graph): a program, quantized or float; it is not changed.
         tools(LiteTools): the converter.
         target(str, optional): ``arm`` or ``x86``. Default: ``arm``.
+        table(bool, optional): find ``rows``, for which opt runs a second time. Default: True.
 
     Raises:
         ModelError: the program cannot run as it should (see ``mobile``), or opt refuses it; the
@@ -64,17 +71,34 @@ def convert(graph: Graph, tools: LiteTools, target: str = "arm") -> LiteModel:
         prefix = os.path.join(folder, "model")
         save_program(graph, prefix)
         try:
-            _opt(tools, prefix, target, "naive_buffer", os.path.join(folder, "out"))
+            data = _made(tools, prefix, target, NB)
         except ModelError as error:
             missing = [op for op in missing_ops(graph, target) if op not in str(error)]
             raise ModelError(f"{error}; it has no kernel for {', '.join(missing)}"
                              if missing else str(error)) from error
-        _opt(tools, prefix, target, "protobuf", os.path.join(folder, "table"))
-        with open(os.path.join(folder, "out.nb"), "rb") as file:
-            data = file.read()
-        with open(os.path.join(folder, "table", "model"), "rb") as file:
-            rows = op_rows(graph, file.read())
+        rows = op_rows(graph, _made(tools, prefix, target, TABLE)) if table else []
     return LiteModel(target, data, rows, changes)
+
+
+def _made(tools: LiteTools, prefix: str, target: str, kind: str) -> bytes:
+    """What the converter makes of the program at ``prefix``, there or from memory."""
+    digest = hashlib.sha256()
+    for suffix in (".pdmodel", ".pdiparams"):
+        with open(prefix + suffix, "rb") as file:
+            digest.update(file.read())
+    key = tools.opt, target, kind, digest.digest()
+    if key not in _RECENT:
+        output = f"{prefix}.{kind}"
+        _opt(tools, prefix, target, kind, output)
+        with open(_path(output, kind), "rb") as file:
+            _RECENT[key] = file.read()
+        while len(_RECENT) > _KEPT:
+            _RECENT.popitem(last=False)
+    return _RECENT[key]
+
+
+def _path(output: str, kind: str) -> str:
+    return output + ".nb" if kind == NB else os.path.join(output, "model")
 
 
 def _opt(tools: LiteTools, prefix: str, target: str, kind: str, output: str):
@@ -94,8 +118,7 @@ def _opt(tools: LiteTools, prefix: str, target: str, kind: str, output: str):
                          "s: try a smaller model") from error
     if free_bytes(os.path.dirname(output)) < ROOM_LEFT:  # it ends with exit code 0 even then
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), output)
-    made = output + ".nb" if kind == "naive_buffer" else os.path.join(output, "model")
-    if done.returncode or not os.path.exists(made):
+    if done.returncode or not os.path.exists(_path(output, kind)):
         raise ModelError(f"paddle_lite_opt for {target} failed ({_ending(done.returncode)}): "
                          f"{reason(done.stdout)}")
 
