@@ -38,6 +38,17 @@ def test_value_and_gradients(monkeypatch, size, kernel, stride, padding):
                            atol=TOLERANCE * float(slow.abs().max()))
 
 
+@pytest.mark.parametrize("rests", ["x", "weight"])
+def test_what_rests_has_no_gradient(rests):
+    """The last epochs of QuantAware.affine_epochs train no weight."""
+    given = dict(x=paddle.randn([2, 4, 8, 8]), weight=paddle.randn([4, 1, 3, 3]))
+    for name, tensor in given.items():
+        tensor.stop_gradient = name == rests
+    with depthwise.fast_depthwise():
+        F.conv2d(given["x"], given["weight"], padding=1, groups=4).sum().backward()
+    assert [name for name, tensor in given.items() if tensor.grad is None] == [rests]
+
+
 @pytest.mark.parametrize("shape, options", [
     ((1, 4, 8, 8), dict(groups=2)), ((1, 4, 8, 8), dict(groups=4, dilation=2)),
     ((1, 4, 64, 64), dict(groups=4)),

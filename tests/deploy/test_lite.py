@@ -82,7 +82,7 @@ for word in "$@"; do case $word in --optimize_out=*) printf nb > "${{word#*=}}.n
     graph.params["a.b"] = graph.params["a.b"] + 1
     lite.convert(graph, tools, "arm", table=False)
     lite.convert(graph, tools, "x86", table=False)
-    assert runs.read_text() == 3 * "run\n" and len(lite._RECENT) <= lite._KEPT
+    assert runs.read_text() == 3 * "run\n" and len(lite._RECENT) <= lite._REMEMBERED
 
 
 @pytest.mark.parametrize("target", lite.LITE_TARGETS)

@@ -185,6 +185,7 @@ class _Depthwise(PyLayer):
             batch, channels, rows.count * rows.outer, columns.count * columns.outer)
         ctx.save_for_backward(tiles, matrix)
         ctx.plan, ctx.shapes = plan, (x.shape, weight.shape)
+        ctx.wanted = not x.stop_gradient, not weight.stop_gradient
         return paddle.to_tensor(np.ascontiguousarray(y[:, :, :rows.out, :columns.out]))
 
     @staticmethod
@@ -198,10 +199,14 @@ class _Depthwise(PyLayer):
         whole = whole.reshape(batch, channels, rows.count, rows.outer, columns.count, columns.outer)
         outer = paddle.to_tensor(np.ascontiguousarray(whole.transpose(1, 0, 2, 4, 3, 5)).reshape(
             channels, -1, rows.outer * columns.outer))
-        weights = paddle.matmul(paddle.matmul(tiles, outer, transpose_x=True).reshape(
-            [channels, -1]), plan.taps, transpose_y=True)
-        inner = paddle.matmul(outer, matrix, transpose_y=True).numpy()
-        return paddle.to_tensor(_overlapped(inner, plan, batch)), weights.reshape(weight_shape)
+        inputs = weights = None
+        if ctx.wanted[0]:
+            inner = paddle.matmul(outer, matrix, transpose_y=True).numpy()
+            inputs = paddle.to_tensor(_overlapped(inner, plan, batch))
+        if ctx.wanted[1]:  # not in last epochs of scales and shifts alone
+            weights = paddle.matmul(paddle.matmul(tiles, outer, transpose_x=True).reshape(
+                [channels, -1]), plan.taps, transpose_y=True).reshape(weight_shape)
+        return inputs, weights
 
 
 def _tiles(x, plan):

@@ -25,7 +25,7 @@ OPT_SECONDS = 600
 ROOM_LEFT = 1 << 16  # bytes: with less the converter may have written half a file
 NB, TABLE = "naive_buffer", "protobuf"  # what opt makes: the model, and a program that can be read
 _RECENT: Dict[tuple, bytes] = collections.OrderedDict()  # what opt made of which program
-_KEPT = 4  # of it: a job times a program, writes it and compares it
+_REMEMBERED = 4  # of it: a job times a program, writes it and compares it
 
 
 @dataclasses.dataclass
@@ -90,14 +90,14 @@ def _made(tools: LiteTools, prefix: str, target: str, kind: str) -> bytes:
     if key not in _RECENT:
         output = f"{prefix}.{kind}"
         _opt(tools, prefix, target, kind, output)
-        with open(_path(output, kind), "rb") as file:
+        with open(_output_path(output, kind), "rb") as file:
             _RECENT[key] = file.read()
-        while len(_RECENT) > _KEPT:
+        while len(_RECENT) > _REMEMBERED:
             _RECENT.popitem(last=False)
     return _RECENT[key]
 
 
-def _path(output: str, kind: str) -> str:
+def _output_path(output: str, kind: str) -> str:
     return output + ".nb" if kind == NB else os.path.join(output, "model")
 
 
@@ -118,7 +118,7 @@ def _opt(tools: LiteTools, prefix: str, target: str, kind: str, output: str):
                          "s: try a smaller model") from error
     if free_bytes(os.path.dirname(output)) < ROOM_LEFT:  # it ends with exit code 0 even then
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), output)
-    if done.returncode or not os.path.exists(_path(output, kind)):
+    if done.returncode or not os.path.exists(_output_path(output, kind)):
         raise ModelError(f"paddle_lite_opt for {target} failed ({_ending(done.returncode)}): "
                          f"{reason(done.stdout)}")
 
