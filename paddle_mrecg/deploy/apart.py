@@ -73,6 +73,16 @@ def run_apart(program: str, params: str, feed: Mapping[str, np.ndarray], seconds
         return Ran(arrays, "", times)
 
 
+def start_helper():
+    """Start the helper process where there is none, without waiting for it: it imports Paddle while
+    this process reads a model.
+    """
+    global _server
+    with _lock:
+        if _server is None or not _server.is_alive():
+            _server = _Server()
+
+
 def _ask(request):
     """The exit code of the process that ran the request, or a sentence when there is none."""
     global _server

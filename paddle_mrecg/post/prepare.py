@@ -14,6 +14,7 @@ from ..machine import resident_bytes
 from ..data import calibration_samples
 from ..data.images import list_images
 from ..data.sources import stand_ins
+from ..deploy.apart import start_helper
 from ..deploy.first_run import first_run
 from ..deploy.lite.ops import lite_note
 from ..errors import ModelError, listed
@@ -117,6 +118,7 @@ def prepare(model, data_loader, config: Config, place: Optional[str] = None,
         MrecgError: see the functions called; nothing has been written yet.
     """
     clock = Clock()
+    start_helper()  # for first_run
     float_graph = read_model(model, config)
     graph = fold(float_graph)
     room = config.global_.memory_limit_mb - resident_bytes() / MIB
