@@ -139,6 +139,10 @@ def graph_of(ops, params, samples, outputs):
     return Graph(ops, tensors, dict(params), list(samples), list(outputs))
 
 
+# 4 bits everywhere: x86 saturates with more
+SMALL_CODES = dict(first_layer_weight_bits=4, last_layer_weight_bits=4)
+
+
 def tiny_quantized(**settings):
     """The QDQ graph of the tiny network, for Paddle Lite with 4-bit
     weights unless told otherwise.

@@ -19,18 +19,6 @@ CONTAINER_BITS = 8
 CONTAINER_MAX = 127.0  # quantize_linear's Scale is the value of this code
 
 
-def plain_quantizer(graph: Graph, name: str, encoding: Encoding) -> List[Op]:
-    """Ops of arithmetic alone that quantize tensor ``name``; the last one's
-    output is the quantized view.
-
-    For grids that ``quantize_linear`` cannot express, and for ops that a
-    runtime must not run in int8.
-    """
-    builder = QdqBuilder(graph)
-    return builder._plain(name, encoding,
-                          builder._tensor(name + QUANTIZED, graph.tensors[name].shape))
-
-
 class QdqBuilder:
     """Adds the tensors and ops of one quantizer to a graph."""
 

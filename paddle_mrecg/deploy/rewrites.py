@@ -6,33 +6,26 @@ Programs of this package need only the last; those that Paddle's quantization AP
 wrote need more. Each function changes a graph in place and returns what it did as a sentence, or an
 empty string. Each docstring states the symptom measured without the rewrite.
 """
-import math
-from typing import List, Sequence
+from typing import List
 
 import numpy as np
 
 from ..graph.carried import rewritten
-from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, ops_behind
-from ..graph.simplify import drop_unused
+from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ..grids.affine import Encoding, QuantSpec
-from .qdq import plain_quantizer
-
-X86_BLOCK = 32  # values that Paddle Lite quantizes at a time on x86
 
 
-def for_lite(graph: Graph, target: str) -> List[str]:
-    """All rewrites for one target of ``paddle_lite_opt``.
+def for_lite(graph: Graph) -> List[str]:
+    """All rewrites that ``paddle_lite_opt`` needs, for any target.
 
     Args:
         graph(Graph): a quantized program; it is changed.
-        target(str): ``arm`` or ``x86``.
 
     Returns:
         list[str]: what was done, a sentence each.
     """
     steps = [scales_in_place, share_scales, store_int8, scale_per_channel, complete_swish,
              give_constants_an_axis]
-    steps += [split_hard_swish, float_where_wrong] if target == "x86" else []
     return [text for text in (step(graph) for step in steps) if text]
 
 
@@ -161,92 +154,6 @@ def give_constants_an_axis(graph: Graph) -> str:
     return f"{count} constants without an axis got one" if count else ""
 
 
-def split_hard_swish(graph: Graph) -> str:
-    """``x * hard_sigmoid(x)``: Paddle Lite fuses hard_swish into x86 int8 convolutions and
-    computes it wrongly there.
-    """
-    ops, count = [], 0
-    for op in graph.ops:
-        if op.type != "hard_swish":
-            ops.append(op)
-            continue
-        name, out = op.input("X"), op.output("Out")
-        gate = graph.unique_name(f"{out}.gate")
-        graph.tensors[gate] = TensorInfo(gate, graph.tensors[out].shape)
-        scale, offset = op.attrs.get("scale", 6.0), op.attrs.get("offset", 3.0)
-        ops += [Op("hard_sigmoid", {"X": [name]}, {"Out": [gate]},
-                   dict(slope=1.0 / scale, offset=offset / scale)),
-                Op("elementwise_mul", {"X": [name], "Y": [gate]}, {"Out": [out]}, {"axis": -1})]
-        count += 1
-    graph.ops = ops
-    return (f"{count} hard_swish are written as x * hard_sigmoid(x), which x86 int8 convolutions "
-            "do not swallow" if count else "")
-
-
-def float_where_wrong(graph: Graph) -> str:
-    """Float arithmetic on the same codes where Paddle Lite is wrong on x86; its code for ARM is
-    another.
-
-    What quantizes a tensor there takes 32 values at a time; of the rest, half of every 8 become
-    something else (measured for rests of 0 to 31; up to 7 are right): the last pixels of a feature
-    map, and most of what squeeze-and-excitation reads. The rest depends on the batch too, so a
-    convolution stays int8 where one sample of its input is a multiple of 32. Matrix products have
-    no int8 kernel: a float one reads the codes, or the process dies. Transposed convolutions have
-    none either, and opt aborts.
-    """
-    producers = graph.producers()
-    chosen = [op for op in graph.ops
-              if op.type in WEIGHT_SLOTS and _fails_on_x86(op, graph, producers)]
-    if not chosen:
-        return ""
-    views, ops = {}, []
-    for op in graph.ops:
-        if op in chosen:
-            data, weight = WEIGHT_SLOTS[op.type][:2]
-            quantize = producers[producers[op.input(data)].input("X")]
-            name = quantize.input("X")
-            if name not in views:
-                new = plain_quantizer(graph, name, activation_encoding(quantize, graph))
-                views[name] = new[-1].output_names[0]
-                ops += [*new[:2], _as_addition(new[2], graph), new[3]]
-            op.inputs[data] = [views[name]]
-            op.inputs[weight] = [_dequantized_param(producers[op.input(weight)], graph)]
-        ops.append(op)
-    graph.ops = ops
-    graph.ops = ops_behind(graph.ops, graph.outputs)
-    drop_unused(graph)
-    return (f"{len(chosen)} matrix products, transposed convolutions and convolutions whose input "
-            f"is not a multiple of {X86_BLOCK} values compute in float on the same codes: on x86 "
-            "int8 is wrong or missing there")
-
-
-def _as_addition(scale: Op, graph: Graph) -> Op:
-    """opt merges neighbouring ``scale`` ops, and large numbers that should cancel leave
-    rounding errors of half a step.
-    """
-    bias = add_param(graph, f"{scale.output('Out')}.bias",
-                     np.array([scale.attrs["bias"]], np.float32))
-    return Op("elementwise_add", {"X": scale.inputs["X"], "Y": [bias]}, scale.outputs, {"axis": -1})
-
-
-def _fails_on_x86(op: Op, graph: Graph, producers) -> bool:
-    source, weight = (producers.get(op.input(slot)) for slot in WEIGHT_SLOTS[op.type][:2])
-    if source is None or weight is None or {source.type, weight.type} != {"dequantize_linear"}:
-        return False
-    quantize = producers.get(source.input("X"))
-    if quantize is None or quantize.type != "quantize_linear":
-        return False
-    return op.type not in ("conv2d", "depthwise_conv2d") or has_rest(
-        graph.tensors[quantize.input("X")].shape)
-
-
-def has_rest(shape: Sequence[int]) -> bool:
-    """Whether a sample of that shape, batch axis first, is known not to be a multiple of
-    ``X86_BLOCK`` values: where sizes are free, a number of channels that is one is enough.
-    """
-    return min(shape[1:], default=0) > 0 and math.prod(shape[1:]) % X86_BLOCK != 0
-
-
 def activation_encoding(quantize: Op, graph: Graph) -> Encoding:
     """The grid of a ``quantize_linear`` on an activation: symmetric, one scale."""
     bits = quantize.attrs.get("bit_length", 8)
@@ -266,10 +173,6 @@ def dequantized_weight(dequantize: Op, graph: Graph) -> np.ndarray:
         shape[dequantize.attrs.get("quant_axis", 0)] = -1
         scale = scale.reshape(shape)
     return codes.astype(np.float32) * (scale.astype(np.float32) / qmax)
-
-
-def _dequantized_param(dequantize: Op, graph: Graph) -> str:
-    return add_param(graph, f"{dequantize.input('X')}.float", dequantized_weight(dequantize, graph))
 
 
 def stored_parameter(name: str, graph: Graph, producers) -> str:

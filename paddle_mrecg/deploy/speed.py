@@ -11,7 +11,7 @@ from typing import Dict, Mapping, Sequence
 
 import numpy as np
 
-from ..errors import MrecgError
+from ..errors import ModelError, MrecgError
 from ..graph.graph import Graph
 from ..graph.writer import save_program
 from ..scratch import scratch_folder
@@ -119,6 +119,10 @@ def _lite_files(graphs, folder: str):
     if not tools.python:
         return "", {}
     models = _paths(graphs, folder, ".nb")
+    int8 = convert(graphs["int8"], tools, "x86")
+    if 2 * int8.int8 < len(int8.rows):  # its time would be taken for that of int8
+        raise ModelError(f"{len(int8.rows) - int8.int8} of {len(int8.rows)} layers compute in "
+                         "float on x86, where Paddle Lite's int8 is wrong; ARM runs other code")
     for kind, graph in graphs.items():
         _write(models[kind], convert(graph, tools, "x86", table=False).data)
     return tools.python, models

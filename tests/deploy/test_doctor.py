@@ -7,13 +7,12 @@ import pytest
 
 from paddle_mrecg.deploy import arrays as arrays_file
 from paddle_mrecg.deploy.check import doctor, runtimes
-from paddle_mrecg.deploy.check.causes import SAFE_CODE
 from paddle_mrecg.deploy.simulate import simulate
 from paddle_mrecg.deploy.check.text import report_text
 from paddle_mrecg.errors import ConfigError, ModelError, MrecgError
 from paddle_mrecg.deploy.lite.env import find_lite
 
-from tests.tiny import tiny_graph, tiny_quantized, tiny_samples
+from tests.tiny import SMALL_CODES, tiny_graph, tiny_quantized, tiny_samples
 
 FEED = {"image": tiny_samples()["image"][:2]}
 
@@ -62,28 +61,6 @@ def test_the_layer_of_a_wrong_kernel_is_named(graph, only):
     assert not report.is_fine and found.status == doctor.DIFFERS
     assert [layer.name for layer in found.findings] == ["c.w"]
     assert "c.w (relu, c.relu)" in report_text(report) and "no known cause" in report_text(report)
-
-
-@pytest.mark.parametrize("is_saturation, status",
-                         [(True, doctor.X86_ONLY), (False, doctor.DIFFERS)])
-def test_saturation_on_x86_is_believed_only_when_small_codes_cure_it(graph, monkeypatch, only,
-                                                                     is_saturation, status):
-    graph.params["a.w"] = np.clip(graph.params["a.w"].astype(int) * 18, -127, 127).astype(np.int8)
-    assert np.abs(graph.params["a.w"].astype(int)).max() > SAFE_CODE
-
-    def saturating(program, feed, seconds):
-        values = exact(program, feed)
-        if (len(program.inputs) > 1
-            and not (is_saturation
-                     and np.abs(program.params["a.w"].astype(int)).max() <= SAFE_CODE)):
-            values.outputs["a.relu"] = np.minimum(values.outputs["a.relu"],
-                                                  0.5 * values.outputs["a.relu"].max())
-        return values
-
-    only(exact)
-    monkeypatch.setitem(doctor.RUNTIMES, "lite", saturating)
-    found, = doctor.check(graph, FEED, ["lite"]).runtimes
-    assert found.status == status and ("16 bits" in found.findings[0].cause) == is_saturation
 
 
 def test_layers_with_one_cause_stand_in_one_line():
@@ -174,11 +151,20 @@ def test_the_real_x86_runtime_agrees_on_sizes_that_its_quantizer_spoils():
     """Images of 300 values, in front of maps of 800."""
     need_lite()
     samples = tiny_samples(size=10)
-    graph = tiny_quantized(graph=tiny_graph(channels=8, size=10), samples=samples)
+    graph = tiny_quantized(graph=tiny_graph(channels=8, size=10), samples=samples, **SMALL_CODES)
     report = doctor.check(graph, {n: v[:2] for n, v in samples.items()}, ["lite"])
     found, = report.runtimes
     assert found.status == doctor.AGREES, report_text(report)
-    assert found.worst_layer < 1e-4 and "2 matrix products" in "".join(found.notes)
+    assert found.worst_layer < 1e-4 and "spoils" in "".join(found.notes)
+
+
+def test_the_real_x86_runtime_agrees_on_codes_that_saturate():
+    need_lite()
+    eight = tiny_quantized(weight_bits=8)
+    report = doctor.check(eight, FEED, ["lite"])
+    found, = report.runtimes
+    assert found.status == doctor.AGREES and found.worst_layer < 1e-4, report_text(report)
+    assert "saturates" in "".join(found.notes)
 
 
 def need_lite():

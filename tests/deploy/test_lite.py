@@ -9,7 +9,7 @@ from paddle_mrecg.errors import ModelError, MrecgError, OutputError
 from paddle_mrecg.deploy.lite import convert as lite
 from paddle_mrecg.deploy.lite.env import LiteTools, find_lite
 
-from tests.tiny import tiny_quantized
+from tests.tiny import SMALL_CODES, tiny_graph, tiny_quantized
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,8 @@ for word in "$@"; do case $word in --optimize_out=*) printf nb > "${{word#*=}}.n
 
 
 @pytest.mark.parametrize("target", lite.LITE_TARGETS)
-def test_the_real_converter_makes_int8_of_every_layer(quantized, target):
+def test_the_real_converter_makes_int8_of_every_layer(target):
+    quantized = tiny_quantized(graph=tiny_graph(channels=8), **SMALL_CODES)
     try:
         tools = find_lite()
     except MrecgError as error:

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from paddle_mrecg.deploy import speed, timing
+from paddle_mrecg.deploy.lite.convert import LiteModel
+from paddle_mrecg.deploy.lite.env import LiteTools
+from paddle_mrecg.deploy.lite.table import OpRow
 from paddle_mrecg.errors import ModelError
 
 from tests.tiny import tiny_graph, tiny_quantized, tiny_samples
@@ -122,6 +125,21 @@ def test_what_cannot_be_timed_says_why(monkeypatch):
         absent="not installed", refuse="an op is missing: leave it out",
         broken="RuntimeError: odd", crash="the process was killed by SIGABRT",
         silent="exit code 0", hang="no result after 3 s", error="ValueError: no kernel")
+
+
+@pytest.mark.parametrize("int8, timed", [(1, False), (3, True)])
+def test_lite_is_not_timed_where_most_layers_compute_in_float(monkeypatch, tmp_path, int8, timed):
+    rows = [OpRow("conv2d", f"w{k}", k < int8, "conv2d/fp32_out", "") for k in range(4)]
+    monkeypatch.setattr(speed, "find_lite", lambda: LiteTools("opt", "python3.7"))
+    monkeypatch.setattr(speed, "convert",
+                        lambda graph, tools, target, table=True: LiteModel(target, b"nb", rows, []))
+    graphs = {"float": None, "int8": None}
+    if timed:
+        assert speed._lite_files(graphs, str(tmp_path))[0] == "python3.7"
+        assert (tmp_path / "int8.nb").read_bytes() == b"nb"
+    else:
+        with pytest.raises(ModelError, match="3 of 4 layers compute in float on x86"):
+            speed._lite_files(graphs, str(tmp_path))
 
 
 def test_names_of_inputs_survive(tmp_path):

@@ -6,11 +6,9 @@ from typing import Mapping, Optional
 import numpy as np
 
 from ...compat import paddle_version
-from ...graph.graph import Graph, Op
-from ..rewrites import X86_BLOCK, has_rest
+from ...graph.graph import Op
+from ..lite.x86 import RESTS, has_rest
 from .cut import Layer
-
-SAFE_CODE = 64  # 255 * 64 * 2 < 2^15: two products fit the 16-bit sums of x86's u8 x s8 instruction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,18 +26,16 @@ OPTIMIZATION = Cause("Paddle Inference's graph optimization, without which it co
                      "simulated", "deploy with switch_ir_optim(False), or on another runtime")
 
 
-def likely_cause(layer: Layer, graph: Graph, runtime: str,
-                 feed: Mapping[str, np.ndarray]) -> Cause:
+def likely_cause(layer: Layer, runtime: str, feed: Mapping[str, np.ndarray]) -> Cause:
     """The most likely cause.
 
     Args:
         layer(Layer): the layer that differs.
-        graph(Graph): the cut program.
         runtime(str): of ``runtimes.RUNTIMES``.
-        feed(dict): what the cut program was run on.
+        feed(dict): what the cut program was run on, by input.
     """
     if runtime == "lite":
-        return _on_lite(layer, graph, feed)
+        return _on_lite(layer, feed)
     for op in layer.ops:
         cause = _paddles_own(op)
         if cause:
@@ -68,19 +64,10 @@ def _paddles_own(op: Op) -> Optional[Cause]:
     return None
 
 
-def _on_lite(layer: Layer, graph: Graph, feed) -> Cause:
-    top = max((int(np.abs(graph.params[n].astype(np.int32)).max()) for n in layer.weights
-               if graph.params[n].dtype == np.int8),
-              default=0)
-    if top > SAFE_CODE:
-        return Cause(f"weight codes beyond {SAFE_CODE}: x86 int8 instructions add two products in "
-                     "16 bits and saturate",
-                     "nothing for ARM, which adds in 32 bits; for x86 give the layer 7 bits "
-                     "(QuantPost.overrides)", True)
+def _on_lite(layer: Layer, feed) -> Cause:
     read = [op.input("X") for op in layer.ops if op.type == "quantize_linear"]
     if any(has_rest(feed[n].shape) for n in read if n in feed):
-        # a program with fixed sizes has been written so that it does not (rewrites)
-        return Cause(f"an input that is not a multiple of {X86_BLOCK} values, the last of which "
-                     "x86 quantizes wrong", "nothing for ARM; for x86 export the float model with "
-                     "fixed sizes", True)
+        # programs with fixed sizes are written so that it does not happen
+        return Cause(f"Paddle Lite's x86 code {RESTS}, and the program leaves sizes free",
+                     "nothing for ARM; for x86 export the float model with fixed sizes", True)
     return UNKNOWN

@@ -13,7 +13,7 @@ from ..lite.convert import convert
 from ..lite.env import find_lite
 from ..lite.table import OpRow
 from ...graph.graph import Graph
-from .causes import OPTIMIZATION, SAFE_CODE, UNKNOWN, Cause, likely_cause
+from .causes import OPTIMIZATION, UNKNOWN, Cause, likely_cause
 from .cut import Layer, cut, cut_feed, cut_points, layers
 from .runtimes import RUN_SECONDS, RUNTIMES, Outcome, run_inference
 from ..simulate import simulate
@@ -180,8 +180,6 @@ def _judge(job: _Job, name: str) -> RuntimeFinding:
     every = [_finding(job, layer, name, parts.outputs) for layer in job.layers]
     found.worst_layer = max(layer.relative for layer in every)
     found.findings = [layer for layer in every if layer.relative > job.tolerance]
-    if any(layer.x86_only for layer in found.findings):
-        _confirm_saturation(job, name, found)
     if found.findings:
         x86_only = all(layer.x86_only for layer in found.findings)
         found.status = X86_ONLY if x86_only else DIFFERS
@@ -258,24 +256,6 @@ def _up_to(job: _Job, names: Sequence[str]):
     return part, {n: job.feed[n] for n in part.inputs}
 
 
-def _confirm_saturation(job: _Job, name: str, found: RuntimeFinding):
-    """Run the layers again with all codes clipped to what cannot saturate: those that differ
-    still have another cause.
-    """
-    by_output = {layer.output: layer for layer in job.layers}
-    harmless = job.cut_graph.copy()
-    harmless.params = {n: np.clip(p, -SAFE_CODE, SAFE_CODE) if p.dtype == np.int8 else p
-                       for n, p in harmless.params.items()}
-    expected = simulate(harmless, job.cut_feed, harmless.outputs)
-    again = RUNTIMES[name](harmless, job.cut_feed, job.seconds)
-    for layer in found.findings:
-        same = (again.outputs is not None
-                and relative(expected[layer.output], again.outputs[layer.output]) <= job.tolerance)
-        if layer.x86_only and not same:
-            other = likely_cause(by_output[layer.output], harmless, name, job.cut_feed)
-            layer.cause, layer.cure, layer.x86_only = other.text, other.cure, other.x86_only
-
-
 def _not_run(name: str, outcome: Outcome) -> RuntimeFinding:
     absent = any(text in outcome.failure
                  for text in ("lite-env", "not installed", "No module named"))
@@ -292,7 +272,7 @@ def _finding(job: _Job, layer: Layer, runtime: str,
         return LayerFinding(layer.name, layer.output, layer.ops[-1].type, infinite, infinite,
                             cause.text, cause.cure, False)
     far = relative(expected, actual)
-    cause = (likely_cause(layer, job.cut_graph, runtime, job.cut_feed) if far > job.tolerance
+    cause = (likely_cause(layer, runtime, job.cut_feed) if far > job.tolerance
              else Cause("", ""))
     return LayerFinding(layer.name, layer.output, layer.ops[-1].type,
                         differences([(expected, actual)])["max_abs_diff"], far, cause.text,

@@ -18,6 +18,7 @@ from .env import LiteTools
 from .ops import missing_ops
 from .table import OpRow, op_rows
 from .arm import apply_mobile_rules
+from .x86 import for_x86
 from ..rewrites import for_lite
 
 LITE_TARGETS = ("arm", "x86")
@@ -66,7 +67,8 @@ def convert(graph: Graph, tools: LiteTools, target: str = "arm", table: bool = T
         OutputError: the system's temporary directory is full.
     """
     graph = graph.copy()
-    changes = apply_mobile_rules(graph) + for_lite(graph, target)
+    changes = apply_mobile_rules(graph) + for_lite(graph)
+    changes += for_x86(graph) if target == "x86" else []
     with scratch_folder() as folder:
         prefix = os.path.join(folder, "model")
         save_program(graph, prefix)
