@@ -25,7 +25,7 @@ def for_lite(graph: Graph) -> List[str]:
         list[str]: what was done, a sentence each.
     """
     steps = [scales_in_place, share_scales, store_int8, scale_per_channel, complete_swish,
-             give_constants_an_axis]
+             give_constants_an_axis, part_scales_from_convolutions]
     return [text for text in (step(graph) for step in steps) if text]
 
 
@@ -152,6 +152,55 @@ def give_constants_an_axis(graph: Graph) -> str:
         return Op(op.type, op.inputs, op.outputs, {**op.attrs, "shape": [1]})
     graph.ops = [rewritten(op, change) for op in graph.ops]
     return f"{count} constants without an axis got one" if count else ""
+
+
+def part_scales_from_convolutions(graph: Graph) -> str:
+    """``x * factor + bias`` in ops of their own behind relu, relu6 and leaky_relu of a float
+    convolution: opt folds a ``scale`` there into the convolution's weights, in front of the
+    activation, and the model computes something else (by 10 to 150 % in small networks).
+    """
+    producers, ops, count = graph.producers(), [], 0
+    for op in graph.ops:
+        if op.type == "scale" and not op.input("ScaleTensor") and _behind_float_convolution(
+                producers.get(op.input("X")), graph, producers):
+            ops += _multiplied_and_added(op, graph)
+            count += 1
+        else:
+            ops.append(op)
+    graph.ops = ops
+    return (f"{count} scale ops behind activations of float convolutions are written as "
+            "multiplications and additions, which are not folded past them" if count else "")
+
+
+def _behind_float_convolution(op, graph: Graph, producers) -> bool:
+    """Whether ``op`` is an activation that opt fuses into a convolution in float."""
+    if op is None or op.type not in ("relu", "relu6", "leaky_relu"):
+        return False
+    op = producers.get(op.input("X"))
+    while op is not None and op.type in ("elementwise_add", "batch_norm"):
+        op = producers.get(op.input("X"))
+    if op is None or "conv2d" not in op.type:
+        return False
+    source = producers.get(op.input("Input"))
+    return source is None or source.type != "dequantize_linear"
+
+
+def _multiplied_and_added(op: Op, graph: Graph) -> List[Op]:
+    """A ``scale`` op as one or two ops with constants."""
+    factor, bias = (float(op.attrs.get(name, default)) for name, default in
+                    (("scale", 1.0), ("bias", 0.0)))
+    steps = [("elementwise_mul", factor), ("elementwise_add", bias)]
+    if not op.attrs.get("bias_after_scale", True):
+        steps.reverse()
+    steps = [step for step in steps if step != ("elementwise_add", 0.0)]
+    made, source, out = [], op.input("X"), op.output("Out")
+    for k, (kind, value) in enumerate(steps):
+        target = out if k == len(steps) - 1 else graph.unique_name(f"{out}.part")
+        graph.tensors[target] = TensorInfo(target, graph.tensors[out].shape)
+        constant = add_param(graph, f"{out}.constant", np.array([value], np.float32))
+        made.append(Op(kind, {"X": [source], "Y": [constant]}, {"Out": [target]}, {"axis": -1}))
+        source = target
+    return made
 
 
 def activation_encoding(quantize: Op, graph: Graph) -> Encoding:

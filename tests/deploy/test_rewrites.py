@@ -8,10 +8,12 @@ import pytest
 import paddle
 from paddle_mrecg.deploy.simulate import simulate
 from paddle_mrecg.errors import ModelError
+from paddle_mrecg.deploy.check.runtimes import run_lite
 from paddle_mrecg.deploy.lite.arm import (apply_mobile_rules, avoid_lowest_code,
                                           clip_low_bit_activations)
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.deploy.rewrites import (complete_swish, for_lite, give_constants_an_axis,
+                                          part_scales_from_convolutions,
                                           scale_per_channel, scales_in_place, share_scales,
                                           store_int8, weight_dequantizers)
 from paddle_mrecg.graph.carried import all_ops, rewritten
@@ -20,7 +22,7 @@ from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.graph.writer import save_program
 
 from tests.control_flow_nets import SHAPE, SPEC, Branch
-from tests.tiny import tiny_quantized, tiny_samples
+from tests.tiny import tiny_graph, tiny_quantized, tiny_samples
 
 FEED = {"image": tiny_samples()["image"][:4]}
 
@@ -185,3 +187,44 @@ def _without_axes(op):
     if op.type != "fill_constant" or op.attrs["shape"] != [1]:
         return op
     return Op(op.type, op.inputs, op.outputs, {**op.attrs, "shape": []})
+
+
+@pytest.mark.parametrize("factor, bias, after, kinds", [
+    (-1.0, 0.0, True, ["elementwise_mul"]),
+    (2.0, 1.0, True, ["elementwise_mul", "elementwise_add"]),
+    (2.0, 1.0, False, ["elementwise_add", "elementwise_mul"])])
+def test_scales_are_not_folded_past_activations(factor, bias, after, kinds):
+    graph = scaled(tiny_graph(), factor, bias, after)
+    before = simulate(graph, FEED, graph.outputs)["probability"]
+    assert part_scales_from_convolutions(graph).startswith("1 scale ops")
+    assert not [op for op in graph.ops if op.type == "scale"]
+    behind = graph.ops[[op.output("Out") for op in graph.ops].index("a.relu") + 1:]
+    assert [op.type for op in behind[:len(kinds)]] == kinds
+    assert np.allclose(simulate(graph, FEED, graph.outputs)["probability"], before, atol=1e-6)
+
+
+def test_scales_behind_int8_convolutions_stay():
+    graph = scaled(tiny_quantized())
+    assert part_scales_from_convolutions(graph) == ""
+    assert [op for op in graph.ops if op.type == "scale"]
+
+
+def test_the_real_converter_folds_no_scale_past_an_activation():
+    """Paddle Lite's float kernels on x86; its passes over the graph are those for ARM."""
+    found = run_lite(scaled(tiny_graph()), FEED)
+    if "lite-env" in found.failure:
+        pytest.skip(found.failure)
+    expected = simulate(scaled(tiny_graph()), FEED, ["probability"])["probability"]
+    assert np.abs(found.outputs["probability"] - expected).max() < 1e-5, found.failure
+
+
+def scaled(graph, factor=-1.0, bias=0.5, after=True):
+    """``a.relu`` goes through a ``scale`` before anything reads it."""
+    graph.tensors["a.scaled"] = TensorInfo("a.scaled", graph.tensors["a.relu"].shape)
+    for op in graph.ops:
+        op.inputs = {slot: ["a.scaled" if n == "a.relu" else n for n in names]
+                     for slot, names in op.inputs.items()}
+    at = next(k for k, op in enumerate(graph.ops) if op.output("Out") == "a.relu")
+    graph.ops.insert(at + 1, Op("scale", {"X": ["a.relu"]}, {"Out": ["a.scaled"]},
+                                dict(scale=factor, bias=bias, bias_after_scale=after)))
+    return graph
