@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paddle_mrecg.deploy.lite.x86 import (NO_KERNEL, RESTS, SATURATES, float_where_wrong, for_x86,
-                                          has_rest, saturates, split_hard_swish)
+                                          has_rest, saturates, split_hard_swish, split_leaky_relu)
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.deploy.rewrites import stored_parameter
 from paddle_mrecg.deploy.simulate import simulate
@@ -46,6 +46,17 @@ def test_hard_swish_is_split_without_changing_a_value(tmp_path):
     save_program(graph, str(tmp_path / "b"))
     first, second = (Predictor(str(tmp_path / k))(FEED)[0] for k in "ab")
     assert np.abs(first - second).max() < 1e-5  # one rounding more per value
+
+
+@pytest.mark.parametrize("alpha, split", [(0.1, True), (0.0, True), (1.5, False)])
+def test_leaky_relu_is_split_without_changing_a_value(alpha, split):
+    graph = tiny_quantized()
+    relu = next(op for op in graph.ops if op.type == "relu")
+    relu.type, relu.attrs = "leaky_relu", dict(alpha=alpha)
+    before = simulate(graph, FEED, graph.outputs)["probability"]
+    assert bool(split_leaky_relu(graph)) == split
+    assert bool([op for op in graph.ops if op.type == "leaky_relu"]) != split
+    assert np.abs(simulate(graph, FEED, graph.outputs)["probability"] - before).max() < 1e-6
 
 
 def test_matrix_products_compute_in_float_on_the_same_codes():

@@ -30,7 +30,8 @@ def for_x86(graph: Graph) -> List[str]:
     Returns:
         list[str]: what was changed, a sentence each.
     """
-    return [text for text in (split_hard_swish(graph), float_where_wrong(graph)) if text]
+    steps = split_hard_swish, split_leaky_relu, float_where_wrong
+    return [text for text in (step(graph) for step in steps) if text]
 
 
 def split_hard_swish(graph: Graph) -> str:
@@ -53,6 +54,28 @@ def split_hard_swish(graph: Graph) -> str:
     graph.ops = ops
     return (f"{count} hard_swish are written as x * hard_sigmoid(x), which x86 int8 convolutions "
             "do not swallow" if count else "")
+
+
+def split_leaky_relu(graph: Graph) -> str:
+    """``max(x, alpha x)``: where a convolution hands codes on to the next layer, Paddle Lite fuses
+    leaky_relu into it and computes something else.
+    """
+    ops, count = [], 0
+    for op in graph.ops:
+        alpha = op.attrs.get("alpha", 0.02)
+        if op.type != "leaky_relu" or not 0.0 <= alpha <= 1.0:
+            ops.append(op)
+            continue
+        name, out = op.input("X"), op.output("Out")
+        small = graph.unique_name(f"{out}.small")
+        graph.tensors[small] = TensorInfo(small, graph.tensors[out].shape)
+        slope = add_param(graph, f"{out}.alpha", np.array([alpha], np.float32))
+        ops += [Op("elementwise_mul", {"X": [name], "Y": [slope]}, {"Out": [small]}, {"axis": -1}),
+                Op("elementwise_max", {"X": [name], "Y": [small]}, {"Out": [out]}, {"axis": -1})]
+        count += 1
+    graph.ops = ops
+    return (f"{count} leaky_relu are written as the larger of x and alpha x, which x86 int8 "
+            "convolutions do not swallow" if count else "")
 
 
 def float_where_wrong(graph: Graph) -> str:
