@@ -61,8 +61,8 @@ def test_leaky_relu_is_split_without_changing_a_value(alpha, split):
 
 def test_matrix_products_compute_in_float_on_the_same_codes():
     graph = small_codes()
-    assert rewritten(graph) == ("1 layers compute in float on the same codes, for on x86 it "
-                                f"{NO_KERNEL} (1)")
+    assert rewritten(graph) == ("1 layer computes in float on the same codes, because Paddle Lite "
+                                f"on x86 {NO_KERNEL} (1)")
     assert "fc.w" not in graph.params, "the codes are not stored twice"
     assert len(weights(graph, np.float32)) == 1 and len(weights(graph, np.int8)) == 4
 

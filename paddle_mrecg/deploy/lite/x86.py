@@ -109,8 +109,10 @@ def float_where_wrong(graph: Graph) -> str:
         ops.append(op)
     graph.ops = ops_behind(ops, graph.outputs)
     drop_unused(graph)
-    why = "; ".join(f"it {reason} ({count})" for reason, count in sorted(counts.items()))
-    return f"{sum(counts.values())} layers compute in float on the same codes, for on x86 {why}"
+    count = sum(counts.values())
+    return (f"{count} layer{'s compute' if count > 1 else ' computes'} in float on the same codes, "
+            "because Paddle Lite on x86 "
+            + "; ".join(f"{reason} ({times})" for reason, times in sorted(counts.items())))
 
 
 def _cannot_be_int8(op: Op, graph: Graph, producers) -> Optional[str]:
