@@ -36,6 +36,8 @@ MOTIFS = {  # name -> layers, and what is computed with them
     "squeeze": ([conv(1), conv(1)], lambda x, m: x * F.hardsigmoid(
         m[1](F.relu(m[0](F.adaptive_avg_pool2d(x, 1)))))),
     "scale": ([conv(), conv()], lambda x, m: m[1](F.relu6(m[0](x)) * -2.0 + 1.0)),
+    "scale behind hard_swish": ([conv(groups=CHANNELS), conv(1)],
+                                lambda x, m: m[1](F.hardswish(m[0](x)) * 2.0 + 1.0)),
     "transposed": ([Conv2DTranspose(CHANNELS, CHANNELS, 2, stride=2)],
                    lambda x, m: F.max_pool2d(m[0](x), 2)),
 }
@@ -53,8 +55,14 @@ class Motif(paddle.nn.Layer):
         return self.last(self.compute(F.relu(self.first(image)), self.layers))
 
 
-@pytest.mark.parametrize("name", MOTIFS)
-def test_a_motif_agrees_in_int8(name):
+# with 8 bits x86 computes in float, where opt fuses more
+EIGHT_BITS = "scale", "scale behind hard_swish", "batch norm, leaky_relu", "residual"
+
+
+@pytest.mark.parametrize("name, settings", [
+    *((name, SMALL_CODES) for name in MOTIFS),
+    *((name, dict(weight_bits=8)) for name in EIGHT_BITS)])
+def test_a_motif_agrees(name, settings):
     try:
         find_lite()
     except MrecgError as error:
@@ -66,7 +74,7 @@ def test_a_motif_agrees_in_int8(name):
     net(paddle.to_tensor(samples["image"]))  # statistics
     net.eval()
     spec = [paddle.static.InputSpec([-1, 4, SIZE, SIZE], "float32", "image")]
-    graph = tiny_quantized(graph=fold(graph_from_layer(net, spec)), samples=samples, **SMALL_CODES)
+    graph = tiny_quantized(graph=fold(graph_from_layer(net, spec)), samples=samples, **settings)
     report = doctor.check(graph, {"image": samples["image"][:2]}, ["lite"])
     found, = report.runtimes
     assert found.status in (doctor.AGREES, doctor.EDGE), report_text(report)

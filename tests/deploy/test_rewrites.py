@@ -189,12 +189,14 @@ def _without_axes(op):
     return Op(op.type, op.inputs, op.outputs, {**op.attrs, "shape": []})
 
 
+@pytest.mark.parametrize("activation", ["relu", "hard_swish"])
 @pytest.mark.parametrize("factor, bias, after, kinds", [
     (-1.0, 0.0, True, ["elementwise_mul"]),
     (2.0, 1.0, True, ["elementwise_mul", "elementwise_add"]),
     (2.0, 1.0, False, ["elementwise_add", "elementwise_mul"])])
-def test_scales_are_not_folded_past_activations(factor, bias, after, kinds):
+def test_scales_are_not_folded_past_activations(factor, bias, after, kinds, activation):
     graph = scaled(tiny_graph(), factor, bias, after)
+    next(op for op in graph.ops if op.output("Out") == "a.relu").type = activation
     before = simulate(graph, FEED, graph.outputs)["probability"]
     assert part_scales_from_convolutions(graph).startswith("1 scale ops")
     assert not [op for op in graph.ops if op.type == "scale"]

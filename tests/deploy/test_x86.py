@@ -106,5 +106,20 @@ def test_convolutions_of_rests_compute_in_float_on_the_same_codes(shape, rest):
     assert len(weights(graph, np.float32)) == 1 + rest
 
 
-def test_float_programs_stay_as_they_are():
-    assert for_x86(tiny_graph()) == []
+@pytest.mark.parametrize("kind", ["relu", "hard_swish", "leaky_relu"])
+def test_float_programs_stay_as_they_are(kind):
+    graph = tiny_graph()
+    for op in graph.ops[:3]:  # behind the first convolution; c.relu stands behind a sum
+        if op.type == "relu":
+            op.type, op.attrs = kind, {}
+    assert [op.type for op in graph.ops].count(kind) and for_x86(graph) == []
+
+
+def test_activations_of_layers_in_float_stay_as_they_are():
+    graph = tiny_quantized(weight_bits=8)
+    relus = [op for op in graph.ops if op.type == "relu"]
+    for op, kind in zip(relus, ["hard_swish", "leaky_relu"]):
+        op.type, op.attrs = kind, {}
+    text, = for_x86(graph)
+    assert "compute in float" in text and {"hard_swish", "leaky_relu"} <= {
+        op.type for op in graph.ops}

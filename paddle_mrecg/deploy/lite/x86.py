@@ -4,7 +4,7 @@ is another. On x86 a ``.nb`` is there to try on a PC what a phone will compute.
 """
 import collections
 import math
-from typing import List, Optional, Sequence
+from typing import Callable, List, Optional, Sequence
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from ...graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, ops_behind
 from ...graph.simplify import drop_unused
 from ...grids.affine import Encoding
 from ...grids.fake_quantize import ROUNDER
-from ..rewrites import activation_encoding, add_param, dequantized_weight
+from ..rewrites import (activation_encoding, add_param, dequantized_weight,
+                        from_float_convolution, part_scales_from_convolutions)
 
 QUANTIZED_AT_ONCE = 32  # values that are quantized at a time
 SAFE_CODES = 128  # sum of two codes: 255 * 128 < 2^15, the 16-bit sums of u8 x s8 instructions
@@ -30,52 +31,63 @@ def for_x86(graph: Graph) -> List[str]:
     Returns:
         list[str]: what was changed, a sentence each.
     """
-    steps = split_hard_swish, split_leaky_relu, float_where_wrong
+    steps = (float_where_wrong, part_scales_from_convolutions, split_hard_swish, split_leaky_relu)
     return [text for text in (step(graph) for step in steps) if text]
 
 
 def split_hard_swish(graph: Graph) -> str:
-    """``x * hard_sigmoid(x)``: Paddle Lite fuses hard_swish into x86 int8 convolutions and
-    computes it wrongly there.
+    """``x * hard_sigmoid(x)``, but behind float convolutions: Paddle Lite fuses hard_swish into x86
+    int8 convolutions and computes it wrongly there.
     """
-    ops, count = [], 0
-    for op in graph.ops:
-        if op.type != "hard_swish":
-            ops.append(op)
-            continue
+    def parts(op: Op) -> List[Op]:
         name, out = op.input("X"), op.output("Out")
         gate = graph.unique_name(f"{out}.gate")
         graph.tensors[gate] = TensorInfo(gate, graph.tensors[out].shape)
         scale, offset = op.attrs.get("scale", 6.0), op.attrs.get("offset", 3.0)
-        ops += [Op("hard_sigmoid", {"X": [name]}, {"Out": [gate]},
+        return [Op("hard_sigmoid", {"X": [name]}, {"Out": [gate]},
                    dict(slope=1.0 / scale, offset=offset / scale)),
                 Op("elementwise_mul", {"X": [name], "Y": [gate]}, {"Out": [out]}, {"axis": -1})]
-        count += 1
-    graph.ops = ops
+
+    count = _split(graph, lambda op: op.type == "hard_swish", parts)
     return (f"{count} hard_swish are written as x * hard_sigmoid(x), which x86 int8 convolutions "
             "do not swallow" if count else "")
 
 
 def split_leaky_relu(graph: Graph) -> str:
-    """``max(x, alpha x)``: where a convolution hands codes on to the next layer, Paddle Lite fuses
-    leaky_relu into it and computes something else.
+    """``max(x, alpha x)``, but behind float convolutions: where an int8 one hands codes on to the
+    next layer, Paddle Lite fuses leaky_relu into it and computes something else.
     """
-    ops, count = [], 0
-    for op in graph.ops:
-        alpha = op.attrs.get("alpha", 0.02)
-        if op.type != "leaky_relu" or not 0.0 <= alpha <= 1.0:
-            ops.append(op)
-            continue
+    def parts(op: Op) -> List[Op]:
         name, out = op.input("X"), op.output("Out")
         small = graph.unique_name(f"{out}.small")
         graph.tensors[small] = TensorInfo(small, graph.tensors[out].shape)
-        slope = add_param(graph, f"{out}.alpha", np.array([alpha], np.float32))
-        ops += [Op("elementwise_mul", {"X": [name], "Y": [slope]}, {"Out": [small]}, {"axis": -1}),
+        slope = add_param(graph, f"{out}.alpha", np.array([_negative_slope(op)], np.float32))
+        return [Op("elementwise_mul", {"X": [name], "Y": [slope]}, {"Out": [small]}, {"axis": -1}),
                 Op("elementwise_max", {"X": [name], "Y": [small]}, {"Out": [out]}, {"axis": -1})]
-        count += 1
-    graph.ops = ops
+
+    count = _split(graph, lambda op: (op.type == "leaky_relu"
+                                      and 0.0 <= _negative_slope(op) <= 1.0), parts)
     return (f"{count} leaky_relu are written as the larger of x and alpha x, which x86 int8 "
             "convolutions do not swallow" if count else "")
+
+
+def _negative_slope(op: Op) -> float:
+    return op.attrs.get("alpha", 0.02)
+
+
+def _split(graph: Graph, chosen: Callable[[Op], bool], parts: Callable[[Op], List[Op]]) -> int:
+    """Put ``parts`` of the chosen activations in their places, where no float convolution stands in
+    front; how many there were.
+    """
+    producers, ops, count = graph.producers(), [], 0
+    for op in graph.ops:
+        if chosen(op) and not from_float_convolution(op.input("X"), graph, producers):
+            ops += parts(op)
+            count += 1
+        else:
+            ops.append(op)
+    graph.ops = ops
+    return count
 
 
 def float_where_wrong(graph: Graph) -> str:
