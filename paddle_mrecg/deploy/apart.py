@@ -77,10 +77,16 @@ def start_helper():
     """Start the helper process where there is none, without waiting for it: it imports Paddle while
     this process reads a model.
     """
-    global _server
     with _lock:
-        if _server is None or not _server.is_alive():
-            _server = _Server()
+        _helper()
+
+
+def _helper() -> "_Server":
+    """The helper process, a new one where there is none; to be called with the lock held."""
+    global _server
+    if _server is None or not _server.is_alive():
+        _server = _Server()
+    return _server
 
 
 def _ask(request):
@@ -88,12 +94,11 @@ def _ask(request):
     global _server
     with _lock:
         for _ in range(2):  # a helper that has ended meanwhile is replaced once
-            if _server is None or not _server.is_alive():
-                _server = _Server()
+            helper = _helper()
             try:
-                return _server.ask(request)
+                return helper.ask(request)
             except _Gone as gone:
-                problem, code = str(gone), _server.close()
+                problem, code = str(gone), helper.close()
                 _server = None
                 if not hasattr(os, "fork"):
                     return code or 1  # the helper ran the request itself

@@ -133,7 +133,6 @@ def expected_time(graph: Graph, scheme: Scheme, found: Probe, config: Config,
     return ExpectedTime(whole, len(layers), calibration, solving, rest, training, config)
 
 
-
 def _product_seconds() -> float:
     """Of one multiplication and addition in a matrix product of numpy: the fastest of a few, for
     one takes milliseconds, and other processes make single ones ten times as slow.

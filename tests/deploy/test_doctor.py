@@ -9,9 +9,9 @@ from paddle_mrecg.deploy import arrays as arrays_file
 from paddle_mrecg.deploy.check import doctor, runtimes
 from paddle_mrecg.deploy.simulate import simulate
 from paddle_mrecg.deploy.check.text import report_text
-from paddle_mrecg.errors import ConfigError, ModelError, MrecgError
-from paddle_mrecg.deploy.lite.env import find_lite
+from paddle_mrecg.errors import ConfigError, ModelError
 
+from tests.lite import lite_tools
 from tests.tiny import SMALL_CODES, tiny_graph, tiny_quantized, tiny_samples
 
 FEED = {"image": tiny_samples()["image"][:2]}
@@ -140,7 +140,7 @@ def test_real_runtimes_agree(graph, name):
             pytest.importorskip(module, reason=f"{module} is not installed: pip install "
                                                "'paddle_mrecg[onnx]'")
     if name == "lite":
-        need_lite()
+        lite_tools()
     report = doctor.check(graph, FEED, [name])
     found, = report.runtimes
     assert found.status == doctor.AGREES, report_text(report)
@@ -149,7 +149,7 @@ def test_real_runtimes_agree(graph, name):
 
 def test_the_real_x86_runtime_agrees_on_sizes_that_its_quantizer_spoils():
     """Images of 300 values, in front of maps of 800."""
-    need_lite()
+    lite_tools()
     samples = tiny_samples(size=10)
     graph = tiny_quantized(graph=tiny_graph(channels=8, size=10), samples=samples, **SMALL_CODES)
     report = doctor.check(graph, {n: v[:2] for n, v in samples.items()}, ["lite"])
@@ -159,17 +159,9 @@ def test_the_real_x86_runtime_agrees_on_sizes_that_its_quantizer_spoils():
 
 
 def test_the_real_x86_runtime_agrees_on_codes_that_saturate():
-    need_lite()
+    lite_tools()
     eight = tiny_quantized(weight_bits=8)
     report = doctor.check(eight, FEED, ["lite"])
     found, = report.runtimes
     assert found.status == doctor.AGREES and found.worst_layer < 1e-4, report_text(report)
     assert "saturates" in "".join(found.notes)
-
-
-def need_lite():
-    """Skip, saying why, where Paddle Lite is not installed."""
-    try:
-        find_lite()
-    except MrecgError as error:
-        pytest.skip(str(error))

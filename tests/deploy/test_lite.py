@@ -7,8 +7,9 @@ import pytest
 from paddle_mrecg.deploy import targets
 from paddle_mrecg.errors import ModelError, MrecgError, OutputError
 from paddle_mrecg.deploy.lite import convert as lite
-from paddle_mrecg.deploy.lite.env import LiteTools, find_lite
+from paddle_mrecg.deploy.lite.env import LiteTools
 
+from tests.lite import lite_tools
 from tests.tiny import SMALL_CODES, tiny_graph, tiny_quantized
 
 
@@ -88,10 +89,7 @@ for word in "$@"; do case $word in --optimize_out=*) printf nb > "${{word#*=}}.n
 @pytest.mark.parametrize("target", lite.LITE_TARGETS)
 def test_the_real_converter_makes_int8_of_every_layer(target):
     quantized = tiny_quantized(graph=tiny_graph(channels=8), **SMALL_CODES)
-    try:
-        tools = find_lite()
-    except MrecgError as error:
-        pytest.skip(f"Paddle Lite's converter is not installed: {error}")
+    tools = lite_tools()
     before = {name: value.copy() for name, value in quantized.params.items()}
     model = lite.convert(quantized, tools, target)
     assert model.target == target and len(model.data) > 1000

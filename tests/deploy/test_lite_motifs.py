@@ -10,11 +10,10 @@ import paddle.nn.functional as F
 from paddle.nn import BatchNorm2D, Conv2D, Conv2DTranspose
 from paddle_mrecg.deploy.check import doctor
 from paddle_mrecg.deploy.check.text import report_text
-from paddle_mrecg.deploy.lite.env import find_lite
-from paddle_mrecg.errors import MrecgError
 from paddle_mrecg.graph.fold import fold
 from paddle_mrecg.graph.from_layer import graph_from_layer
 
+from tests.lite import lite_tools
 from tests.tiny import SMALL_CODES, tiny_quantized
 
 CHANNELS, SIZE = 32, 8  # multiples of 32 values, and 4-bit weights: nothing has to be float
@@ -63,10 +62,7 @@ EIGHT_BITS = "scale", "scale behind hard_swish", "batch norm, leaky_relu", "resi
     *((name, SMALL_CODES) for name in MOTIFS),
     *((name, dict(weight_bits=8)) for name in EIGHT_BITS)])
 def test_a_motif_agrees(name, settings):
-    try:
-        find_lite()
-    except MrecgError as error:
-        pytest.skip(str(error))
+    lite_tools()
     paddle.seed(1)
     samples = {"image": np.random.default_rng(0).standard_normal((8, 4, SIZE, SIZE)).astype(
         np.float32)}

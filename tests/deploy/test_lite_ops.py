@@ -3,11 +3,11 @@
 import pytest
 
 from paddle_mrecg.deploy.lite.convert import convert
-from paddle_mrecg.deploy.lite.env import find_lite
 from paddle_mrecg.deploy.lite.ops import kernels, lite_note, missing_ops
-from paddle_mrecg.errors import ModelError, MrecgError
+from paddle_mrecg.errors import ModelError
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from tests.deploy.derive_lite_ops import table
+from tests.lite import lite_tools
 from tests.tiny import tiny_graph, tiny_quantized
 
 
@@ -32,10 +32,7 @@ def test_what_lite_runs_is_not_mentioned():
 
 @pytest.fixture
 def tools():
-    try:
-        return find_lite()
-    except MrecgError as error:
-        pytest.skip(str(error))
+    return lite_tools()
 
 
 def test_the_table_is_what_the_converter_says(tools):

@@ -36,8 +36,8 @@ def for_x86(graph: Graph) -> List[str]:
 
 
 def split_hard_swish(graph: Graph) -> str:
-    """``x * hard_sigmoid(x)``, but behind float convolutions: Paddle Lite fuses hard_swish into x86
-    int8 convolutions and computes it wrongly there.
+    """``x * hard_sigmoid(x)``, except behind float convolutions: Paddle Lite fuses hard_swish into
+    x86 int8 convolutions and computes it wrongly there.
     """
     def parts(op: Op) -> List[Op]:
         name, out = op.input("X"), op.output("Out")
@@ -54,8 +54,8 @@ def split_hard_swish(graph: Graph) -> str:
 
 
 def split_leaky_relu(graph: Graph) -> str:
-    """``max(x, alpha x)``, but behind float convolutions: where an int8 one hands codes on to the
-    next layer, Paddle Lite fuses leaky_relu into it and computes something else.
+    """``max(x, alpha x)``, except behind float convolutions: where an int8 one hands codes on to
+    the next layer, Paddle Lite fuses leaky_relu into it and computes something else.
     """
     def parts(op: Op) -> List[Op]:
         name, out = op.input("X"), op.output("Out")
