@@ -6,7 +6,7 @@ from typing import Mapping, Optional
 import numpy as np
 
 from ...compat import paddle_version
-from ...graph.graph import Op
+from ...graph.graph import Graph, Op
 from ..lite.x86 import RESTS, has_rest
 from .cut import Layer
 
@@ -26,16 +26,18 @@ OPTIMIZATION = Cause("Paddle Inference's graph optimization, without which it co
                      "simulated", "deploy with switch_ir_optim(False), or on another runtime")
 
 
-def likely_cause(layer: Layer, runtime: str, feed: Mapping[str, np.ndarray]) -> Cause:
+def likely_cause(layer: Layer, graph: Graph, runtime: str,
+                 feed: Mapping[str, np.ndarray]) -> Cause:
     """The most likely cause.
 
     Args:
         layer(Layer): the layer that differs.
+        graph(Graph): the cut program.
         runtime(str): of ``runtimes.RUNTIMES``.
-        feed(dict): what the cut program was run on, by input.
+        feed(dict): what it was run on, by input.
     """
     if runtime == "lite":
-        return _on_lite(layer, feed)
+        return _on_lite(layer, graph, feed)
     for op in layer.ops:
         cause = _paddles_own(op)
         if cause:
@@ -64,10 +66,11 @@ def _paddles_own(op: Op) -> Optional[Cause]:
     return None
 
 
-def _on_lite(layer: Layer, feed) -> Cause:
+def _on_lite(layer: Layer, graph: Graph, feed) -> Cause:
     read = [op.input("X") for op in layer.ops if op.type == "quantize_linear"]
-    if any(has_rest(feed[n].shape) for n in read if n in feed):
-        # programs with fixed sizes are written so that it does not happen
+    # where the program says the size, it is written so that it does not happen
+    if any(has_rest(feed[n].shape) and not has_rest(graph.tensors[n].shape)
+           for n in read if n in feed):
         return Cause(f"Paddle Lite's x86 code {RESTS}, and the program leaves sizes free",
                      "nothing for ARM; for x86 export the float model with fixed sizes", True)
     return UNKNOWN

@@ -272,7 +272,7 @@ def _finding(job: _Job, layer: Layer, runtime: str,
         return LayerFinding(layer.name, layer.output, layer.ops[-1].type, infinite, infinite,
                             cause.text, cause.cure, False)
     far = relative(expected, actual)
-    cause = (likely_cause(layer, runtime, job.cut_feed) if far > job.tolerance
+    cause = (likely_cause(layer, job.cut_graph, runtime, job.cut_feed) if far > job.tolerance
              else Cause("", ""))
     return LayerFinding(layer.name, layer.output, layer.ops[-1].type,
                         differences([(expected, actual)])["max_abs_diff"], far, cause.text,
