@@ -18,7 +18,7 @@ from ..graph.graph import WEIGHT_SLOTS, Graph, Op, weight_name
 from ..graph.probe import Probe
 from ..report.progress import get_logger, rough_duration
 from .choose_ranges import SCORED, most_positions
-from .layer_rows import SOLVED_POSITIONS, layer_rows
+from .layer_rows import layer_rows, solved_positions
 from .program import verified_samples
 from .scheme import Scheme
 from .solve import SWEEPS
@@ -161,7 +161,7 @@ def _system_seconds(op: Op, graph: Graph, product: float, found: Probe, count: i
     if layout is None:
         return 0.0
     rows, columns = layout.rows, layout.columns
-    positions = min(SOLVED_POSITIONS, _positions(op, layout, found, count))
+    positions = min(solved_positions(rows), _positions(op, layout, found, count))
     products = (positions * rows * (rows + 3 * columns) + rows**3
                 + (4 + 2 * SWEEPS) * rows * rows * columns)
     return layout.groups * products * product + ROW_SECONDS * rows * (1 + SWEEPS)

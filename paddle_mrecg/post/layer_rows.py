@@ -15,9 +15,16 @@ from ..errors import UnsupportedOpError
 from ..graph.graph import Op
 from .solve import Gram, ColumnGrid
 
-SOLVED_POSITIONS = 16384  # positions sampled of one layer
+# Positions sampled of one layer: enough for the inputs of a column, of which a filter of one
+# channel has few, and a system each.
+SOLVED_POSITIONS, FEWEST_SOLVED, SOLVED_PER_INPUT = 16384, 4096, 128
 Rows = Tuple[np.ndarray, np.ndarray]
 CHUNK_ELEMENTS = 1 << 22  # elements of rows or targets at a time: 16 MiB
+
+
+def solved_positions(inputs: int) -> int:
+    """Positions sampled of a layer at most whose columns have so many inputs."""
+    return min(SOLVED_POSITIONS, max(FEWEST_SOLVED, SOLVED_PER_INPUT * inputs))
 
 
 class LayerRows:
@@ -225,14 +232,14 @@ class Positions:
         layer(LayerRows): the layout.
         num_samples(int): samples in all chunks together.
         seed(int): of the draw.
-        limit(int, optional): positions at most. Default: 16384.
+        limit(int, optional): positions at most. Default: None, ``solved_positions``.
     """
 
-    def __init__(self, layer: LayerRows, num_samples: int, seed: int,
-                 limit: int = SOLVED_POSITIONS):
+    def __init__(self, layer: LayerRows, num_samples: int, seed: int, limit: int = None):
         self._width = layer.groups * layer.columns
         self._step = max(1, CHUNK_ELEMENTS // (layer.groups * max(layer.rows, layer.columns)))
-        self._num_samples, self._seed, self._limit = num_samples, seed, limit
+        self._num_samples, self._seed = num_samples, seed
+        self._limit = limit or solved_positions(layer.rows)
         self._chosen, self._begin = None, 0
 
     def next(self, shape: Tuple[int, ...]) -> List[np.ndarray]:
@@ -255,7 +262,7 @@ class Positions:
 
 
 def sampled_rows(layer: LayerRows, chunks: Iterable[Rows], num_samples: int, seed: int,
-                 limit: int = SOLVED_POSITIONS) -> Iterable[Rows]:
+                 limit: int = None) -> Iterable[Rows]:
     """Rows of input and output at positions drawn without replacement.
 
     Args:
@@ -263,7 +270,7 @@ def sampled_rows(layer: LayerRows, chunks: Iterable[Rows], num_samples: int, see
         chunks(iterable): (input, output) of consecutive samples, arrays ``[samples, ...]``.
         num_samples(int): samples in all chunks together.
         seed(int): of the draw.
-        limit(int, optional): positions at most. Default: 16384.
+        limit(int, optional): positions at most. Default: None, ``solved_positions``.
 
     Yields:
         tuple: arrays ``[G, R, d]`` and ``[G, R, n]``, at most 16 MiB each.

@@ -14,7 +14,7 @@ from ..graph.partition import Module, Unit, join
 from ..graph.probe import Probe
 from ..strategies.mrecg import explicit
 from .drop import chosen_keep_prob
-from .layer_rows import CHUNK_ELEMENTS, SOLVED_POSITIONS
+from .layer_rows import CHUNK_ELEMENTS, solved_positions
 from .memory import MIB, UNIT_TRAINING, Forecast, Stage, Start
 from .program import verified_samples
 from .scheme import FAKE_QUANTIZE, Scheme
@@ -217,7 +217,7 @@ def _system(op: Op, sizes: Sizes, chunk: int, count: int) -> float:
         groups, (rows, columns) = 1, weight.shape
     item = 8 if rows <= 1024 else _FLOAT_BYTES
     each = sizes.one(op.output(WEIGHT_SLOTS[op.type][2])) / (_FLOAT_BYTES * groups * columns)
-    positions = min(SOLVED_POSITIONS, count * each)
+    positions = min(solved_positions(rows), count * each)
     taken = positions * min(1.0, chunk / count)
     return (_SYSTEMS * item * groups * rows * (rows + columns)
             # the output's rows, kept from the float stream

@@ -7,7 +7,8 @@ import pytest
 from paddle_mrecg.errors import UnsupportedOpError
 from paddle_mrecg.graph.graph import WEIGHT_SLOTS, Op, channel_axis
 from paddle_mrecg.graph.ops import run_op
-from paddle_mrecg.post.layer_rows import gram_of, layer_rows, sampled_rows
+from paddle_mrecg.post.layer_rows import (Positions, gram_of, layer_rows, sampled_rows,
+                                          solved_positions)
 from paddle_mrecg.post.solve import solve
 from paddle_mrecg.grids.affine import QuantSpec, dequantize, quantize
 from paddle_mrecg.grids.observers import weight_encoding
@@ -114,6 +115,16 @@ def test_a_sample_of_positions_is_drawn_once_and_by_the_seed():
     assert np.array_equal(first, drawn(3, 5)), "chunks do not matter"
     assert not np.array_equal(first, drawn(4, 2))
     assert len(np.unique(first[0], axis=0)) == 40, "without replacement"
+
+
+def test_few_inputs_need_few_positions():
+    """A filter of one channel has a system of its own, so that each position costs one per channel.
+    """
+    assert [solved_positions(d) for d in (9, 25, 64, 128, 1024)] == [4096, 4096, 8192, 16384, 16384]
+    op, weight, _, _ = layer("depthwise")
+    layout = layer_rows(op, weight)
+    drawn = Positions(layout, 100, seed=0).next((100, layout.groups * layout.columns, 10, 10))
+    assert sum(len(index) for index in drawn) == solved_positions(layout.rows) == 4096
 
 
 def test_input_rows_may_be_quantized_on_the_way():
