@@ -52,6 +52,11 @@ METHODS = {
     "LSQ,averaged": dict(Recipe=dict(ema_decay=0.99)),
     "LSQ,last epoch gamma beta": dict(QuantAware=dict(affine_epochs=1)),
     "LSQ+BR,last epoch gamma beta": dict(BinRegularization={}, QuantAware=dict(affine_epochs=1)),
+    # from post-training's roundings instead of the nearest
+    "LSQ,solved start": dict(QuantAware=dict(rounding="solve")),
+    "LSQ+BR,solved start": dict(BinRegularization={}, QuantAware=dict(rounding="solve")),
+    "LSQ+BR,efolds=2,solved start": dict(BinRegularization=dict(efolds=2.0, schedule="S1"),
+                                         QuantAware=dict(rounding="solve")),
     # where symmetric PACT's alpha starts: at the 99.9th percentile, or at the largest value
     "PACT,percentile": dict(SymmetricPACT=dict(init="percentile")),
     "PACT,largest": dict(SymmetricPACT=dict(init="abs_max")),

@@ -101,7 +101,7 @@ def fold_batch_norms(model, convolutions: List[nn.Layer], run) -> Dict[nn.Layer,
         ModelError: folding changed the outputs, because a convolution's
             output is read by others too.
     """
-    pairs, before = _pairs(model, convolutions, run)
+    pairs, before = norms_behind(model, [c for c in convolutions if isinstance(c, nn.Conv2D)], run)
     for convolution, norm in pairs.items():
         base = type(convolution)
         convolution.__class__ = mixed_class(FoldedConv, base)
@@ -118,9 +118,9 @@ def fold_batch_norms(model, convolutions: List[nn.Layer], run) -> Dict[nn.Layer,
     return pairs
 
 
-def _pairs(model, convolutions, run):
-    """Convolutions and the batch norms that read nothing but their output, both run
-    once; and the model's outputs.
+def norms_behind(model, layers: List[nn.Layer], run):
+    """The batch norm that reads the output of one of ``layers`` and nothing else, both run once;
+    and the model's outputs.
     """
     written, pairs, calls, hooks = {}, {}, {}, []
 
@@ -133,7 +133,7 @@ def _pairs(model, convolutions, run):
         if id(inputs[0]) in written:
             pairs[written[id(inputs[0])][0]] = layer
 
-    hooks += [c.register_forward_post_hook(after) for c in convolutions if isinstance(c, nn.Conv2D)]
+    hooks += [layer.register_forward_post_hook(after) for layer in layers]
     hooks += [s.register_forward_pre_hook(before) for s in model.sublayers()
               if isinstance(s, FOLDED_NORMS)]
     try:

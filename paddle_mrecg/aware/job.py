@@ -7,7 +7,7 @@ from typing import Dict
 from ..config.aware import resolved
 from ..config.dialect.aware import accept_qat_config
 from ..config.io import load_training_config
-from ..errors import ConfigError, ModelError
+from ..errors import ConfigError, ModelError, listed
 from .additions import addition_quanters, attach_additions, count_additions
 from .branches import merge_branches
 from .build import Builder, without_skipped
@@ -19,6 +19,7 @@ from .layers import quantizable, quantized_layers
 from .loading import LoadWatch
 from .look_ahead import ends_of, ends_without_data
 from .penalty import Penalty
+from .solved_start import SolvedStart
 from .statistics import as_training_sees_it, trained_norms
 from .table import keep, say, say_lopsided, without_frozen
 
@@ -63,16 +64,15 @@ def quant_aware_prepare(model, config=None, calibration=None):
     merged = merge_branches(model) if settings.merge_branches else []
     found = quantizable(model, settings.quantizable_layer_type)
     layers, frozen = without_frozen(without_skipped(found, settings), settings.quantize_frozen)
-    if calibration is None and (settings.fold_batch_norm or settings.quantize_additions):
-        raise ConfigError("QuantAware.fold_batch_norm and quantize_additions find out how the "
-                          "model runs from calibration data; give quant_aware_prepare a "
-                          "batch as calibration")
+    if calibration is None:
+        _refuse_without_data(settings)
     first, runs = (None, ()) if calibration is None else calibration_runs(model, calibration)
     builder = Builder(settings, config.symmetric_pact)
     with _evaluating(model):
         if first is not None:
             layers = _in_running_order(layers, first)
             ends = ends_of(model, layers, first)
+            start = SolvedStart(model, layers, first) if settings.rounding == "solve" else None
             if settings.fold_batch_norm:
                 fold_batch_norms(model, [layer for _, layer in layers], first)
             additions = count_additions(first) if settings.quantize_additions else 0
@@ -81,7 +81,9 @@ def quant_aware_prepare(model, config=None, calibration=None):
             if additions and builder.activation() is not None:
                 attach_additions(model, additions, builder.activation)
             with mode:
-                find_grids(model, runs)
+                find_grids(model, start.noting(runs) if start else runs)
+            if start:
+                start.apply(layers)
             say_lopsided(layers)
         else:
             ends = ends_without_data(model, layers)
@@ -91,6 +93,15 @@ def quant_aware_prepare(model, config=None, calibration=None):
     say(layers, ends, frozen, [name for name, _ in found if name not in frozen
                                and name not in dict(layers)])
     return model, Penalty(model, dataclasses.replace(config, quant_aware=settings))
+
+
+def _refuse_without_data(settings):
+    asked = [key for key, given in (("fold_batch_norm", settings.fold_batch_norm),
+                                    ("quantize_additions", settings.quantize_additions),
+                                    ("rounding: solve", settings.rounding == "solve")) if given]
+    if asked:
+        raise ConfigError(f"QuantAware.{listed(asked)} finds out how the model runs from "
+                          "calibration data; give quant_aware_prepare a batch as calibration")
 
 
 def _watch_loading(model, merged):

@@ -58,6 +58,10 @@ def _quanters(config):
     if (meant.weight_quanter == "abs_max"
         and settings.weight_init != field_default(QuantAware, "weight_init")):
         yield _no_effect("weight_init", "weight_quanter abs_max follows the weight's present range")
+    if meant.weight_quanter == "abs_max" and settings.rounding == "solve":
+        yield Problem(("QuantAware", "rounding"), "solve rounds to steps that stay, and those of "
+                      "weight_quanter abs_max follow the weights; use lsq or tqt, or set rounding: "
+                      "nearest")
     own_start = meant.activation_quanter in ("abs_max", "symmetric_pact")
     if own_start and settings.activation_init != field_default(QuantAware, "activation_init"):
         yield _no_effect("activation_init",
