@@ -101,7 +101,8 @@ def _refuse_without_data(settings):
                                     ("rounding: solve", settings.rounding == "solve")) if given]
     if asked:
         raise ConfigError(f"QuantAware.{listed(asked)} finds out how the model runs from "
-                          "calibration data; give quant_aware_prepare a batch as calibration")
+                          "calibration data; give quant_aware_prepare a batch as calibration, "
+                          "which PaddleSlim's QAT cannot")
 
 
 def _watch_loading(model, merged):
