@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training that starts where post-training ends: ``QuantAware.rounding: solve``.
 
-At few bits a network whose weights were rounded to nearest is no better than chance, and training
-has to find its way back first. Post-training's linear solve (``post/solve.py``) rounds every weight
+At few bits a network whose weights were rounded to nearest answers at random, and training has to
+find its way back first. Post-training's linear solve (``post/solve.py``) rounds every weight
 for the input that its layer gets in the quantized network. Here it runs on the grids of the
 quanters, and the float weights are moved just far enough that rounding to nearest gives its codes.
 What remains of a layer's mean goes into the running mean of the batch norm behind it, or its bias.
@@ -179,8 +179,8 @@ def _inputs(arguments: Dict[str, object]) -> Tuple[Dict[str, np.ndarray], list]:
         inside = value if isinstance(value, dict) else {name: value}
         if not all(isinstance(v, paddle.Tensor) and v.ndim for v in inside.values()):
             raise ModelError("QuantAware.rounding: solve takes models that are called with tensors "
-                             f"alone, each with a batch axis, and '{name}' is none; set rounding: "
-                             "nearest")
+                             f"alone, each with a batch axis, and '{name}' is something else; set "
+                             "rounding: nearest")
         feed.update({n: v.numpy() for n, v in inside.items()})
         specs = {n: paddle.static.InputSpec([None, *v.shape[1:]], v.dtype, n)
                  for n, v in inside.items()}

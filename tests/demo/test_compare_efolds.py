@@ -17,11 +17,12 @@ def test_methods_are_what_they_are_called(method):
     assert (config.quant_aware.weight_bits, config.quant_aware.activation_bits) == (3, 4)
     assert (config.bin_regularization is not None) == ("BR" in method)
     if "BR" in method:
-        wanted = float(method.partition("efolds=")[2] or 0) or None
+        wanted = float(method.partition("efolds=")[2].partition(",")[0] or 0) or None
         assert config.bin_regularization.efolds == wanted
     assert (config.dampening is not None) == ("dampening" in method)
     assert (config.freezing is not None) == ("freezing" in method)
     assert (config.quant_aware.affine_epochs == 1) == ("last epoch" in method)
+    assert (config.quant_aware.rounding == "solve") == ("solved start" in method)
     lines = compare_efolds.method_config(compare_efolds.LINES, "W3A4", method).quant_aware
     assert lines.activation_quanter == ("symmetric_pact" if "PACT" in method else "lsq_plus")
 
