@@ -49,6 +49,11 @@ class _Place(NamedTuple):
     op: Op
     factor: np.ndarray
 
+    @property
+    def weight(self) -> str:
+        """The parameter's name, in the model as in the graph."""
+        return self.layer.weight.name
+
 
 class SolvedStart:
     """The float model as a graph, before its layers are quantized; ``apply`` when they are.
@@ -112,15 +117,15 @@ class SolvedStart:
         add_missing_biases(graph, scheme.is_quantized)
         samples = self._samples()
         found = probe(graph, {n: v[:3] for n, v in samples.items()})
-        for op in [p.op for p in places if p.op in found.unreached or found.is_constant(p.op)]:
-            del scheme.weights[weight_name(op, graph)]
-        places = [p for p in places if weight_name(p.op, graph) in scheme.weights]
+        left += [p.name for p in places if p.op in found.unreached or found.is_constant(p.op)]
+        places = [p for p in places if p.name not in left]
+        scheme = Scheme(*_specs(places), quantize_shared=False)
         if not places:
             raise ModelError("QuantAware.rounding: solve finds no layer whose weight is in the "
                              "exported model as it is here; set rounding: nearest")
         with contextlib.closing(self._room):
             walk = self._solved(places, scheme, found, samples)
-        moved = [_moved_into(place, walk.state.codes[weight_name(place.op, graph)]) for place in places]
+        moved = [_moved_into(place, walk.state.codes[place.weight]) for place in places]
         for place in places:
             self._correct(place, walk)
         _say(places, left, moved, walk.output_error)
@@ -137,13 +142,13 @@ class SolvedStart:
         """Both streams at the end of the network, with the codes that they led to."""
         graph = self._graph
         modules = modules_of(graph, found, scheme.is_quantized, granularity="layer")
-        placed = {weight_name(p.op, graph) for p in places if self._takes_mean(p.layer)}
+        placed = {p.weight for p in places if self._takes_mean(p.layer)}
         biases = {w: b for w, b in biases_of(graph, scheme.is_quantized).items() if w in placed}
         network = Network(graph, scheme, [op for op in graph.ops if op not in found.unreached],
                           found.constants, samples, self._room, biases=biases,
                           one_by_one=found.one_by_one)
         state = NetworkState.nearest(
-            graph.params, {weight_name(p.op, graph): _encoding(p) for p in places},
+            graph.params, {p.weight: _encoding(p) for p in places},
             {activation_name(p.op): p.layer.activation_quanter.encoding() for p in reversed(places)
              if p.layer.activation_quanter is not None})
         walk = LayerWalk(network, state)
@@ -156,7 +161,7 @@ class SolvedStart:
 
     def _correct(self, place: _Place, walk: LayerWalk):
         """Hand the corrected bias on: training takes a batch's mean, evaluation the running one."""
-        bias = walk.network.biases.get(weight_name(place.op, self._graph))
+        bias = walk.network.biases.get(place.weight)
         if bias not in walk.state.biases:
             return
         change = (walk.state.biases[bias] - self._graph.params[bias]).reshape(-1)
@@ -230,7 +235,7 @@ def _own_factor(layer, like: np.ndarray, axis: int) -> np.ndarray:
 
 def _specs(places: List[_Place]):
     """The scheme's tables; what the grids are comes with the encodings."""
-    weights = {p.layer.weight.name: _encoding(p).spec for p in places}
+    weights = {p.weight: _encoding(p).spec for p in places}
     read = {activation_name(p.op): p.layer.activation_quanter.spec for p in reversed(places)
             if p.layer.activation_quanter is not None}
     return weights, read
@@ -276,5 +281,5 @@ def _say(places: List[_Place], left: List[str], moved: List[float], error: float
              "nearest; the error of the network's outputs is %.2g %% of their variation",
              100.0 * float(np.average(moved, weights=sizes)), 100.0 * error)
     if left:
-        log.info("%d layers start from nearest rounding, for their weights are not in the exported "
-                 "model as they are here: %s", len(left), listed(left))
+        log.info("%d layers start from nearest rounding, for the solve has no place for them: %s",
+                 len(left), listed(left))

@@ -132,6 +132,30 @@ def test_models_that_take_a_dict_and_heads_that_only_train(caplog):
     assert "start from nearest rounding" in caplog.text and "aux" in caplog.text
 
 
+class Positions(nn.Layer):
+    """The result of ``places`` is the same for every image: nothing to learn from images."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2D(3, 16, 3, padding=1), nn.Linear(16 * 64, 3)
+        self.places = nn.Linear(2, 16)
+        rng = np.random.default_rng(0)
+        self.register_buffer("grid", paddle.to_tensor(rng.random((64, 2), np.float32)))
+
+    def forward(self, x):
+        x = nn.functional.relu(self.conv(x)).flatten(2)
+        return self.head((x + self.places(self.grid).transpose([1, 0])).flatten(1))
+
+
+def test_a_layer_that_sees_no_image_stays_as_it_is(caplog):
+    def make():
+        paddle.seed(5)
+        return Positions()
+    with caplog.at_level(logging.INFO, "paddle_mrecg"):
+        nearest, solved = errors(make)
+    assert solved < 0.7 * nearest and "no place for them: places" in caplog.text
+
+
 def test_it_trains_and_the_program_is_the_model(tmp_path):
     from paddle_mrecg.aware.export import export_quantized
     model, penalty = quant_aware_prepare(float_net(), configured("solve"), DATA)
