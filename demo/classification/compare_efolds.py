@@ -11,6 +11,10 @@ wanted number of e-folds in every layer, and with other remedies.
     python demo/classification/compare_efolds.py run --network text_direction --bits W4A4 \\
         --methods LSQ LSQ+BR LSQ+BR,efolds=1 LSQ+BR,efolds=2 LSQ+dampening LSQ+freezing \\
         "LSQ,last epoch gamma beta" --steps 2000 --batch_size 8 --lr 0.0005 --seeds 0 1 2
+    # from solved roundings, at bits that plain training does not learn in these steps
+    python demo/classification/compare_efolds.py run --network text_direction --bits W3A4 \\
+        --methods LSQ "LSQ,solved start" "LSQ+BR,solved start" "LSQ+BR,efolds=2,solved start" \\
+        --steps 2000 --batch_size 8 --lr 0.0001 --seeds 0 1 2
     # where the alphas of symmetric PACT start
     python demo/classification/compare_efolds.py run --bits W4A4 --methods PACT,percentile \\
         PACT,largest --steps 60 --epochs 2 --batch_size 32 --lr 0.002 \\

@@ -69,6 +69,7 @@ class SolvedStart:
 
     def __init__(self, model, layers: Layers, run: Callable):
         self._model, self._feeds, self._spec = model, [], None
+        self._signature = inspect.signature(model.forward)  # quantized additions wrap it
         with self._noting():
             run()
         self._feeds.clear()
@@ -96,7 +97,7 @@ class SolvedStart:
 
         def forward(*args, **kwargs):
             if sum(len(next(iter(f.values()))) for f in self._feeds) < MOST_SAMPLES:
-                feed, self._spec = _inputs(inspect.signature(real).bind(*args, **kwargs).arguments)
+                feed, self._spec = _inputs(self._signature.bind(*args, **kwargs).arguments)
                 self._feeds.append(feed)
             return real(*args, **kwargs)
         self._model.forward = forward

@@ -53,6 +53,7 @@ def turned_over():
 @pytest.mark.parametrize("more", [
     {}, dict(weight_per_channel=False), dict(weight_quanter="tqt"), dict(weight_bits=2),
     dict(activation_bits=4, activation_quanter="lsq_plus"), dict(fold_batch_norm=True),
+    dict(hardware_friendly=True), dict(activation_quanter="symmetric_pact"),
     dict(activation_bits=32, first_layer_activation_bits=32, last_layer_activation_bits=32)],
     ids=lambda more: "-".join(map(str, more)) or "lsq")
 def test_the_start_is_much_closer_to_the_float_network(make, more):
