@@ -39,7 +39,7 @@ ALLOWED = {
     "deploy": ("errors", "compat", "machine", "files", "scratch", "graph", "grids", "data"),
     "post": ("errors", "compat", "machine", "files", "scratch", "config", "graph", "grids", "data",
              "report", "strategies", "deploy"),
-    "aware": ("errors", "compat", "files", "config", "graph", "grids", "data", "report",
+    "aware": ("errors", "compat", "machine", "files", "config", "graph", "grids", "data", "report",
               "strategies", "deploy", "post"),
     "slim": ("errors", "compat", "config", "graph", "grids", "data", "report", "strategies", "post",
              "aware"),

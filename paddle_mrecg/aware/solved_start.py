@@ -24,7 +24,9 @@ from ..graph.graph import WEIGHT_SLOTS, Graph, Op, activation_name, channel_axis
 from ..graph.partition import modules_of
 from ..graph.probe import Probe, probe
 from ..grids.affine import Encoding, QuantSpec, along_axis
+from ..machine import resident_bytes
 from ..post.layer_biases import add_missing_biases, biases_of
+from ..post.memory import LEAST_CACHE, MIB
 from ..post.network_state import NetworkState
 from ..post.scheme import Scheme
 from ..post.solved_rounding import LayerWalk
@@ -81,7 +83,8 @@ class SolvedStart:
                              f"that fails: {error}; or set rounding: nearest") from error
         self._graph = fold(graph)
         self._norms = norms_behind(model, [layer for _, layer in layers], run)[0]
-        self._room = ActivationStore(Global().memory_limit_mb)
+        room = Global().memory_limit_mb - resident_bytes() / MIB
+        self._room = ActivationStore(max(room, LEAST_CACHE / MIB))
 
     def noting(self, runs: Iterable[Callable]) -> Iterator[Callable]:
         """``runs``, whose inputs are kept for the solve, up to ``MOST_SAMPLES``."""
