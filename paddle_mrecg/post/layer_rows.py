@@ -17,7 +17,7 @@ from .solve import Gram, ColumnGrid
 
 # Positions sampled of one layer: enough for the inputs of a column, of which a filter of one
 # channel has few, and a system each.
-SOLVED_POSITIONS, FEWEST_SOLVED, SOLVED_PER_INPUT = 16384, 4096, 128
+SOLVED_POSITIONS, FEWEST_SOLVED, SOLVED_PER_INPUT = 16384, 8192, 256
 Rows = Tuple[np.ndarray, np.ndarray]
 CHUNK_ELEMENTS = 1 << 22  # elements of rows or targets at a time: 16 MiB
 

@@ -120,11 +120,11 @@ def test_a_sample_of_positions_is_drawn_once_and_by_the_seed():
 def test_few_inputs_need_few_positions():
     """A filter of one channel has a system of its own, so that each position costs one per channel.
     """
-    assert [solved_positions(d) for d in (9, 25, 64, 128, 1024)] == [4096, 4096, 8192, 16384, 16384]
+    assert [solved_positions(d) for d in (9, 25, 48, 64, 1024)] == [8192, 8192, 12288, 16384, 16384]
     op, weight, _, _ = layer("depthwise")
     layout = layer_rows(op, weight)
     drawn = Positions(layout, 100, seed=0).next((100, layout.groups * layout.columns, 10, 10))
-    assert sum(len(index) for index in drawn) == solved_positions(layout.rows) == 4096
+    assert sum(len(index) for index in drawn) == solved_positions(layout.rows) == 8192
 
 
 def test_input_rows_may_be_quantized_on_the_way():
