@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Tuple
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np  # noqa: E402
 
@@ -79,15 +78,14 @@ def main(argv=None) -> int:
         if not path.exists():
             raise sources.Absent(f"no {path.name}: run demo/compare_granularity.py --study {name}")
         studies[name] = results.load_results(path)["runs"]
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4))
+    from matplotlib.figure import Figure
+    from paddle_mrecg.report.pictures import DPI, save_figure
+    figure = Figure(figsize=(9, 3.4), dpi=DPI, layout="constrained")
+    axes = figure.subplots(1, 2)
     draw_losses(axes[0], studies["curves"])
     draw_partitions(axes[1], studies["random"])
-    figure.tight_layout()
-    figure.savefig(PICTURE, dpi=120)
-    print(PICTURE.relative_to(ROOT))
+    save_figure(figure, str(PICTURE))
+    print(PICTURE.relative_to(sources.ROOT))
     return 0
 
 

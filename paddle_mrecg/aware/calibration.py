@@ -9,7 +9,7 @@ import paddle
 
 from ..errors import DataError
 from .additions import addition_quanters
-from .layers import quantized_layers
+from .layers import forward_replaced, quantized_layers
 
 
 class _Stop(BaseException):
@@ -57,21 +57,13 @@ def _on(model, batch) -> Callable:
 
 def _first_call(model, function) -> Callable:
     """The model's first call within ``function``; the function itself where it makes none."""
-    seen, before = [], vars(model).get("forward")
+    seen = []
 
     def stop(*args, **kwargs):
         seen.append((args, kwargs))
         raise _Stop()
-    model.forward = stop
-    try:
-        with paddle.no_grad():
-            function(model)
-    except _Stop:
-        pass
-    finally:
-        del model.forward
-        if before is not None:
-            model.forward = before
+    with contextlib.suppress(_Stop), paddle.no_grad(), forward_replaced(model, stop):
+        function(model)
     if not seen:
         return lambda: _outputs_of(lambda: function(model))
     args, kwargs = seen[0]

@@ -100,7 +100,8 @@ def _refuse_without_data(settings):
                                     ("quantize_additions", settings.quantize_additions),
                                     ("rounding: solve", settings.rounding == "solve")) if given]
     if asked:
-        raise ConfigError(f"QuantAware.{listed(asked)} finds out how the model runs from "
+        raise ConfigError(f"QuantAware.{listed(asked)} {'finds' if len(asked) == 1 else 'find'} "
+                          "out how the model runs from "
                           "calibration data; give quant_aware_prepare a batch as calibration, "
                           "which PaddleSlim's QAT cannot")
 

@@ -121,6 +121,19 @@ def shadowed(layer, **tensors):
         layer.__dict__.update(before)
 
 
+@contextlib.contextmanager
+def forward_replaced(model, function):
+    """Within this context calls of ``model`` go to ``function``."""
+    before = vars(model).get("forward")
+    model.forward = function
+    try:
+        yield
+    finally:
+        del model.forward
+        if before is not None:
+            model.forward = before
+
+
 @functools.lru_cache(maxsize=None)
 def mixed_class(mixin, base):
     """The subclass of both, one per pair; ``float_class`` leads back."""

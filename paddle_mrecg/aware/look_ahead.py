@@ -16,7 +16,7 @@ from ..graph.from_layer import graph_from_layer
 from ..graph.graph import WEIGHT_SLOTS, Graph
 from ..report.progress import get_logger
 from .conv1d import as_two_dimensional
-from .layers import copied
+from .layers import copied, forward_replaced
 from .norms import keep_weight
 
 Layers = List[Tuple[str, nn.Layer]]
@@ -130,7 +130,7 @@ def _traced(model, layers: Layers, arguments) -> Tuple[Graph, Dict[str, List[str
     for name, _ in layers:
         keep_weight(named[name])
         weights.setdefault(named[name].weight.name, []).append(name)
-    graph = graph_from_layer(_Reading(twin), [[_free_batch(value) for value in arguments]],
+    graph = graph_from_layer(_Reading(twin), [[batch_free_spec(value) for value in arguments]],
                              type(model).__name__)
     as_two_dimensional(graph, weights)
     return graph, weights
@@ -155,19 +155,13 @@ def _weight_name(op) -> Optional[str]:
 
 def _arguments(model, run) -> Optional[List]:
     """What ``run`` calls the model with, by position; None for what no spec describes."""
-    seen, own = [], vars(model).get("forward")
-    forward = model.forward
+    seen, forward = [], model.forward
 
     def noted(*args, **kwargs):
         seen.append((args, kwargs))
         return forward(*args, **kwargs)
-    model.forward = noted
-    try:
+    with forward_replaced(model, noted):
         run()
-    finally:
-        del model.forward
-        if own is not None:
-            model.forward = own
     try:
         bound = inspect.signature(forward).bind(*seen[0][0], **seen[0][1]).arguments
     except (IndexError, TypeError, ValueError):
@@ -183,10 +177,10 @@ def _is_data(value) -> bool:
     return isinstance(value, (paddle.Tensor, np.ndarray))
 
 
-def _free_batch(value, name=None):
+def batch_free_spec(value, name=None):
     """With a free batch."""
     if isinstance(value, dict):
-        return {key: _free_batch(v, key) for key, v in value.items()}
+        return {key: batch_free_spec(v, key) for key, v in value.items()}
     shape = [None, *value.shape[1:]] if value.ndim else []
     dtype = str(value.dtype).rpartition(".")[2].lower()
     return paddle.static.InputSpec(shape, dtype, name)

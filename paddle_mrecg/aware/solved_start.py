@@ -16,7 +16,6 @@ import paddle
 
 from ..config.post import Global
 from ..data.batches import collect_samples
-from ..data.store import ActivationStore
 from ..errors import ModelError, MrecgError, listed
 from ..graph.fold import fold
 from ..graph.from_layer import graph_from_layer
@@ -24,17 +23,17 @@ from ..graph.graph import WEIGHT_SLOTS, Graph, Op, activation_name, channel_axis
 from ..graph.partition import modules_of
 from ..graph.probe import Probe, probe
 from ..grids.affine import Encoding, QuantSpec, along_axis
-from ..machine import resident_bytes
 from ..post.layer_biases import add_missing_biases, biases_of
-from ..post.memory import LEAST_CACHE, MIB
+from ..post.memory import store_within
 from ..post.network_state import NetworkState
+from ..post.prepare import PROBE_SAMPLES
 from ..post.scheme import Scheme
-from ..post.solved_rounding import LayerWalk
+from ..post.solved_rounding import LayerWalk, walked
 from ..post.walk import Network
-from ..report.progress import Progress, get_logger
+from ..report.progress import get_logger
 from .fold import norms_behind
-from .layers import copied
-from .look_ahead import Layers
+from .layers import copied, forward_replaced
+from .look_ahead import Layers, batch_free_spec
 
 MOST_SAMPLES = 256  # of the calibration data that the solve looks at
 INSIDE = 0.1  # a moved weight stays this far inside of its bin, in half steps
@@ -42,14 +41,17 @@ ONE_FACTOR = 1e-3  # of the largest weight: how closely folding must have been a
 
 
 class _Place(NamedTuple):
-    """A quantized layer in the graph: its op, and per output channel what folding made of
-    ``layer.float_weight()``.
+    """A quantized layer in the graph: its op; per output channel what folding multiplied
+    ``layer.float_weight()`` by, and what the layer multiplies its parameter by, which is a batch
+    norm that it folds; and its quanter's grid for the folded weight.
     """
 
     name: str
     layer: paddle.nn.Layer
     op: Op
     factor: np.ndarray
+    own: np.ndarray
+    grid: Encoding
 
     @property
     def weight(self) -> str:
@@ -83,8 +85,7 @@ class SolvedStart:
                              f"that fails: {error}; or set rounding: nearest") from error
         self._graph = fold(graph)
         self._norms = norms_behind(model, [layer for _, layer in layers], run)[0]
-        room = Global().memory_limit_mb - resident_bytes() / MIB
-        self._room = ActivationStore(max(room, LEAST_CACHE / MIB))
+        self._room = store_within(Global().memory_limit_mb)
 
     def noting(self, runs: Iterable[Callable]) -> Iterator[Callable]:
         """``runs``, whose inputs are kept for the solve, up to ``MOST_SAMPLES``."""
@@ -96,20 +97,15 @@ class SolvedStart:
     @contextlib.contextmanager
     def _noting(self):
         """Within this context what the model is called with is kept."""
-        before, real = vars(self._model).get("forward"), self._model.forward
+        real = self._model.forward
 
         def forward(*args, **kwargs):
             if sum(len(next(iter(f.values()))) for f in self._feeds) < MOST_SAMPLES:
                 feed, self._spec = _inputs(self._signature.bind(*args, **kwargs).arguments)
                 self._feeds.append(feed)
             return real(*args, **kwargs)
-        self._model.forward = forward
-        try:
+        with forward_replaced(self._model, forward):
             yield
-        finally:
-            del self._model.forward
-            if before is not None:
-                self._model.forward = before
 
     def apply(self, layers: Layers):
         """Move the weights of ``layers``, whose quanters have found their grids, to the solved
@@ -117,18 +113,17 @@ class SolvedStart:
         """
         graph = self._graph
         places, left = _places(layers, graph)
-        scheme = Scheme(*_specs(places), quantize_shared=False)
-        add_missing_biases(graph, scheme.is_quantized)
+        weights = {p.weight for p in places}
+        add_missing_biases(graph, lambda op: weight_name(op, graph) in weights)
         samples = self._samples()
-        found = probe(graph, {n: v[:3] for n, v in samples.items()})
+        found = probe(graph, {n: v[:PROBE_SAMPLES] for n, v in samples.items()})
         left += [p.name for p in places if p.op in found.unreached or found.is_constant(p.op)]
         places = [p for p in places if p.name not in left]
-        scheme = Scheme(*_specs(places), quantize_shared=False)
         if not places:
             raise ModelError("QuantAware.rounding: solve finds no layer whose weight is in the "
                              "exported model as it is here; set rounding: nearest")
         with contextlib.closing(self._room):
-            walk = self._solved(places, scheme, found, samples)
+            walk = self._solved(places, found, samples)
         moved = [_moved_into(place, walk.state.codes[place.weight]) for place in places]
         for place in places:
             self._correct(place, walk)
@@ -142,23 +137,23 @@ class SolvedStart:
         return collect_samples([{n: f[n] for n in graph.inputs} for f in same],
                                [graph.tensors[n] for n in graph.inputs], MOST_SAMPLES, self._room)
 
-    def _solved(self, places: List[_Place], scheme: Scheme, found: Probe, samples) -> LayerWalk:
+    def _solved(self, places: List[_Place], found: Probe, samples) -> LayerWalk:
         """Both streams at the end of the network, with the codes that they led to."""
         graph = self._graph
+        state = NetworkState.nearest(
+            graph.params, {p.weight: p.grid for p in places},
+            {activation_name(p.op): p.layer.activation_quanter.encoding() for p in reversed(places)
+             if p.layer.activation_quanter is not None})
+        scheme = Scheme({n: e.spec for n, e in state.weight_encodings.items()},
+                        {n: e.spec for n, e in state.activation_encodings.items()},
+                        quantize_shared=False)
         modules = modules_of(graph, found, scheme.is_quantized, granularity="layer")
         placed = {p.weight for p in places if self._takes_mean(p.layer)}
         biases = {w: b for w, b in biases_of(graph, scheme.is_quantized).items() if w in placed}
         network = Network(graph, scheme, [op for op in graph.ops if op not in found.unreached],
                           found.constants, samples, self._room, biases=biases,
                           one_by_one=found.one_by_one)
-        state = NetworkState.nearest(
-            graph.params, {p.weight: _encoding(p) for p in places},
-            {activation_name(p.op): p.layer.activation_quanter.encoding() for p in reversed(places)
-             if p.layer.activation_quanter is not None})
-        walk = LayerWalk(network, state)
-        with Progress("Solve", len(modules), "layer") as bar:
-            walk.run(modules, bar.update)
-        return walk
+        return walked(network, state, modules, "solve")
 
     def _takes_mean(self, layer) -> bool:
         return layer in self._norms or layer.bias is not None
@@ -170,8 +165,7 @@ class SolvedStart:
             return
         change = (walk.state.biases[bias] - self._graph.params[bias]).reshape(-1)
         layer, norm = place.layer, self._norms.get(place.layer)
-        # in front of what was folded behind the layer
-        factor = place.factor * _own_factor(layer, place.factor, channel_axis(place.op))
+        factor = place.factor * place.own  # in front of what was folded behind the layer
         change = np.divide(change, factor, where=factor != 0, out=np.zeros_like(factor))
         target, sign = (layer.bias, 1.0) if norm is None else (norm._mean, -1.0)
         target.set_value((target.numpy() + sign * change).astype(target.numpy().dtype))
@@ -191,9 +185,7 @@ def _inputs(arguments: Dict[str, object]) -> Tuple[Dict[str, np.ndarray], list]:
                              f"alone, each with a batch axis, and '{name}' is something else; set "
                              "rounding: nearest")
         feed.update({n: v.numpy() for n, v in inside.items()})
-        specs = {n: paddle.static.InputSpec([None, *v.shape[1:]], v.dtype, n)
-                 for n, v in inside.items()}
-        spec.append(specs if isinstance(value, dict) else specs[name])
+        spec.append(batch_free_spec(value, name))
     return feed, spec
 
 
@@ -202,19 +194,24 @@ def _places(layers: Layers, graph: Graph) -> Tuple[List[_Place], List[str]]:
     ops = {weight_name(op, graph): op for op in graph.ops if op.type in WEIGHT_SLOTS}
     places, left, seen = [], [], set()
     for name, layer in layers:
-        op = ops.get(layer.weight.name)
-        factor = None if op is None else _factor(
-            graph.params[layer.weight.name], layer.float_weight().numpy(), channel_axis(op))
-        if factor is None or not _fits(layer, op):
+        weight = layer.weight.name
+        place = _place(name, layer, ops[weight], graph.params[weight]) if weight in ops else None
+        if place is None:
             left.append(name)
-        elif layer.weight.name not in seen:  # a shared weight is moved once
-            seen.add(layer.weight.name)
-            places.append(_Place(name, layer, op, factor))
+        elif weight not in seen:  # a shared weight is moved once
+            seen.add(weight)
+            places.append(place)
     return places, left
 
 
-def _fits(layer, op: Op) -> bool:
-    return layer.weight_quanter.axis in (None, channel_axis(op))
+def _place(name: str, layer, op: Op, folded: np.ndarray) -> Optional[_Place]:
+    """A layer's place at ``op``, whose weight is ``folded``; None where it has none."""
+    axis, weight = channel_axis(op), layer.float_weight().numpy()
+    factor, own = _factor(folded, weight, axis), _factor(weight, layer.weight.numpy(), axis)
+    if factor is None or layer.weight_quanter.axis not in (None, axis):
+        return None
+    own = np.ones_like(factor) if own is None else own
+    return _Place(name, layer, op, factor, own, _grid(layer.weight_quanter, factor, axis))
 
 
 def _factor(folded: np.ndarray, weight: np.ndarray, axis: int) -> Optional[np.ndarray]:
@@ -231,48 +228,30 @@ def _factor(folded: np.ndarray, weight: np.ndarray, axis: int) -> Optional[np.nd
     return factor if rest <= ONE_FACTOR * np.abs(folded).max(initial=1e-30) else None
 
 
-def _own_factor(layer, like: np.ndarray, axis: int) -> np.ndarray:
-    """What the layer itself multiplies its weight by: a batch norm that it folds."""
-    own = _factor(layer.float_weight().numpy(), layer.weight.numpy(), axis)
-    return np.ones_like(like) if own is None else own
-
-
-def _specs(places: List[_Place]):
-    """The scheme's tables; what the grids are comes with the encodings."""
-    weights = {p.weight: _encoding(p).spec for p in places}
-    read = {activation_name(p.op): p.layer.activation_quanter.spec for p in reversed(places)
-            if p.layer.activation_quanter is not None}
-    return weights, read
-
-
-def _encoding(place: _Place) -> Encoding:
-    """The quanter's grid for the folded weight: a step per channel, upside down where the factor is
-    negative.
+def _grid(quanter, factor: np.ndarray, axis: int) -> Encoding:
+    """A quanter's grid for its weight times ``factor``: a step per channel, upside down where the
+    factor is negative.
     """
-    quanter, axis = place.layer.weight_quanter, channel_axis(place.op)
-    step = np.broadcast_to(quanter.step().numpy(), place.factor.shape) * np.abs(place.factor)
+    step = np.broadcast_to(quanter.step().numpy(), factor.shape) * np.abs(factor)
     step = np.maximum(step, np.finfo(np.float32).tiny).astype(np.float32)
-    zero = np.where(place.factor < 0, quanter.qmin + 2**quanter.bits - 1, -quanter.qmin)
-    spec = QuantSpec(quanter.bits, signed=False, symmetric=False, axis=axis)
-    return Encoding(spec, step, zero.astype(np.float32))
+    zero = np.where(factor < 0, quanter.qmin + 2**quanter.bits - 1, -quanter.qmin)
+    return Encoding(QuantSpec(quanter.bits, signed=False, symmetric=False, axis=axis), step,
+                    zero.astype(np.float32))
 
 
 def _moved_into(place: _Place, codes: np.ndarray) -> float:
     """Move a layer's weights into the bins of ``codes``; the share of them that changed bins."""
-    layer, axis = place.layer, channel_axis(place.op)
-    quanter, weight = layer.weight_quanter, layer.float_weight().numpy().astype(np.float64)
-    encoding = _encoding(place)
-    step = along_axis(np.broadcast_to(quanter.step().numpy(), place.factor.shape), axis,
-                      weight.ndim).astype(np.float64)
-    signs = along_axis(np.sign(place.factor), axis, weight.ndim)
-    codes = np.clip((codes - encoding.along(encoding.zero_point, weight.ndim)) * signs,
-                    quanter.qmin, quanter.qmax)
-    before = quanter.codes(layer.float_weight()).numpy()
+    layer, grid = place.layer, place.grid
+    quanter, weight = layer.weight_quanter, layer.float_weight()
+    step = quanter.along(quanter.step(), weight.ndim).numpy().astype(np.float64)
+    zero, sign, own = (grid.along(v, weight.ndim)
+                       for v in (grid.zero_point, np.sign(place.factor), place.own))
+    codes = np.clip((codes - zero) * sign, quanter.qmin, quanter.qmax)
+    before = quanter.codes(weight).numpy()
     reach = 0.5 * (1.0 - INSIDE)
     low = np.where(codes == quanter.qmin, -np.inf, (codes - reach) * step)
     high = np.where(codes == quanter.qmax, np.inf, (codes + reach) * step)
-    own = along_axis(_own_factor(layer, place.factor, axis), axis, weight.ndim)
-    moved = np.clip(weight, low, high) / np.where(own == 0, 1.0, own)
+    moved = np.clip(weight.numpy().astype(np.float64), low, high) / np.where(own == 0, 1.0, own)
     kept = layer.weight.numpy()
     layer.weight.set_value(np.where(own == 0, kept, moved).astype(kept.dtype))
     return float(np.mean(codes != before))

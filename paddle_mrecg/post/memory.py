@@ -21,6 +21,13 @@ MIB = 1 << 20
 LEAST_CACHE = 16 * MIB
 
 
+def store_within(limit_mb: float, half: bool = False) -> ActivationStore:
+    """A store that holds in memory what the process leaves of ``limit_mb`` MiB, see
+    ``ActivationStore``.
+    """
+    return ActivationStore(max(limit_mb - resident_bytes() / MIB, LEAST_CACHE / MIB), half=half)
+
+
 @dataclasses.dataclass
 class Stage:
     """One kind of step at its largest, in bytes.

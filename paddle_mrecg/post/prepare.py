@@ -29,11 +29,10 @@ from ..report.progress import Progress, get_logger
 from . import calibrate
 from .equalize import Equalized, equalize
 from .expected_time import ExpectedTime, expected_time, tell_time
-from .memory import LEAST_CACHE, MIB, Forecast, Start, return_freed_memory, tell
+from .memory import Forecast, Start, return_freed_memory, store_within, tell
 from .layer_biases import add_missing_biases, biases_of
 from .network_state import NetworkState
 from .scheme import build_scheme
-from .streams import ActivationStore
 from .walk import Network
 from .working_sets import Sizes, forecast
 
@@ -121,9 +120,7 @@ def prepare(model, data_loader, config: Config, place: Optional[str] = None,
     start_helper()  # for first_run
     float_graph = read_model(model, config)
     graph = fold(float_graph)
-    room = config.global_.memory_limit_mb - resident_bytes() / MIB
-    store = ActivationStore(max(room, LEAST_CACHE / MIB),
-                            half=config.global_.cache_dtype == "float16")
+    store = store_within(config.global_.memory_limit_mb, config.global_.cache_dtype == "float16")
     samples = calibration_samples(graph, data_loader, config, store)
     process = resident_bytes() - store.in_memory
     clock.lap("read")

@@ -229,10 +229,15 @@ def rounded_layers(prepared, rounding: str, most: int = None) -> LayerWalk:
     network = prepared.network
     if most is not None:
         network = network.first(most)
-    walk = LayerWalk(network, prepared.state, rounding)
+    return walked(network, prepared.state, prepared.layers, rounding)
+
+
+def walked(network, state: NetworkState, layers: List[Module], rounding: str) -> LayerWalk:
+    """A ``LayerWalk`` at its end, with a progress bar; ``layers`` as of ``LayerWalk.run``."""
+    walk = LayerWalk(network, state, rounding)
     title = "Solve" if rounding == "solve" else "Bias correction"
-    with Progress(title, len(prepared.layers), "layer") as bar:
-        walk.run(prepared.layers, bar.update)
+    with Progress(title, len(layers), "layer") as bar:
+        walk.run(layers, bar.update)
     return walk
 
 
