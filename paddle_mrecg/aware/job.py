@@ -19,7 +19,6 @@ from .layers import quantizable, quantized_layers
 from .loading import LoadWatch
 from .look_ahead import ends_of, ends_without_data
 from .penalty import Penalty
-from .solved_start import SolvedStart
 from .statistics import as_training_sees_it, trained_norms
 from .table import keep, say, say_lopsided, without_frozen
 
@@ -72,7 +71,7 @@ def quant_aware_prepare(model, config=None, calibration=None):
         if first is not None:
             layers = _in_running_order(layers, first)
             ends = ends_of(model, layers, first)
-            start = SolvedStart(model, layers, first) if settings.rounding == "solve" else None
+            start = _solved_start(model, layers, first) if settings.rounding == "solve" else None
             if settings.fold_batch_norm:
                 fold_batch_norms(model, [layer for _, layer in layers], first)
             additions = count_additions(first) if settings.quantize_additions else 0
@@ -93,6 +92,11 @@ def quant_aware_prepare(model, config=None, calibration=None):
     say(layers, ends, frozen, [name for name, _ in found if name not in frozen
                                and name not in dict(layers)])
     return model, Penalty(model, dataclasses.replace(config, quant_aware=settings))
+
+
+def _solved_start(model, layers, first):
+    from .solved_start import SolvedStart  # brings post-training, which others need not wait for
+    return SolvedStart(model, layers, first)
 
 
 def _refuse_without_data(settings):
