@@ -12,7 +12,8 @@ import yaml
 
 SIDE = 192  # pixels, of detectors; PicoDet's assigner needs nine cells at stride 64
 IMAGES = 8  # of each kind
-OURS = {"QuantAware": {"weight_bits": 4}, "BinRegularization": {"schedule": "S1"}}
+OURS = {"QuantAware": {"weight_bits": 4, "rounding": "solve"},
+        "BinRegularization": {"schedule": "S1"}}
 CHECKPOINTS = "latest", "model_final"  # as the hosts call their last one
 FLOAT, TRAINED = "float", "trained"  # folders of checkpoints
 # model -> its config in the host's folder

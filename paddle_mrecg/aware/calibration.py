@@ -32,7 +32,7 @@ def calibration_runs(model, calibration) -> Tuple[Callable, Iterable[Callable]]:
         DataError: there is not one batch.
     """
     if callable(calibration) and not hasattr(calibration, "__iter__"):
-        return _first_call(model, calibration), [lambda: _outputs_of(lambda: calibration(model))]
+        return _first_call(model, calibration), [lambda: outputs_of(lambda: calibration(model))]
     batches = iter(calibration)
     try:
         first = next(batches)
@@ -43,16 +43,17 @@ def calibration_runs(model, calibration) -> Tuple[Callable, Iterable[Callable]]:
     return _on(model, first), itertools.chain([_on(model, first)], rest)
 
 
-def _outputs_of(call) -> List[np.ndarray]:
+def outputs_of(call) -> List[np.ndarray]:
+    """The tensors that ``call`` returns, however nested, without gradients."""
     with paddle.no_grad():
         return [t.numpy() for t in paddle.utils.flatten(call()) if isinstance(t, paddle.Tensor)]
 
 
 def _on(model, batch) -> Callable:
     if isinstance(batch, dict):
-        return lambda: _outputs_of(lambda: model(**{k: _tensor(v) for k, v in batch.items()}))
+        return lambda: outputs_of(lambda: model(**{k: _tensor(v) for k, v in batch.items()}))
     batch = batch[0] if isinstance(batch, (list, tuple)) else batch
-    return lambda: _outputs_of(lambda: model(_tensor(batch)))
+    return lambda: outputs_of(lambda: model(_tensor(batch)))
 
 
 def _first_call(model, function) -> Callable:
@@ -65,13 +66,32 @@ def _first_call(model, function) -> Callable:
     with contextlib.suppress(_Stop), paddle.no_grad(), forward_replaced(model, stop):
         function(model)
     if not seen:
-        return lambda: _outputs_of(lambda: function(model))
+        return lambda: outputs_of(lambda: function(model))
     args, kwargs = seen[0]
-    return lambda: _outputs_of(lambda: model(*args, **kwargs))
+    return lambda: outputs_of(lambda: model(*args, **kwargs))
 
 
 def _tensor(value):
     return value if isinstance(value, paddle.Tensor) else paddle.to_tensor(value)
+
+
+@contextlib.contextmanager
+def evaluating(model):
+    """Evaluation mode within this context; afterwards every layer's own mode,
+    which its new quanters share.
+    """
+    modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+        for _, layer in quantized_layers(model):
+            for quanter in layer.quanters():
+                quanter.training = layer.training
+        for _, quanter in addition_quanters(model):
+            quanter.training = model.training
 
 
 def find_grids(model, runs):

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Job 2: quant-aware training in the user's own loop, then a program that computes the same."""
-import contextlib
 import dataclasses
 from typing import Dict
 
@@ -8,11 +7,12 @@ from ..config.aware import resolved
 from ..config.dialect.aware import accept_qat_config
 from ..config.io import load_training_config
 from ..errors import ConfigError, ModelError, listed
-from .additions import addition_quanters, attach_additions, count_additions
+from .additions import attach_additions, count_additions
 from .branches import merge_branches
 from .build import Builder, without_skipped
-from .calibration import calibration_runs, find_grids
+from .calibration import calibration_runs, evaluating, find_grids
 from .export import ExportedModel, export_quantized  # noqa: F401  the job's other two steps
+from .first_batch import FirstBatch
 from .fold import fold_batch_norms
 from .freeze import freeze  # noqa: F401
 from .layers import quantizable, quantized_layers
@@ -45,7 +45,8 @@ def quant_aware_prepare(model, config=None, calibration=None):
             and runs it as often as it likes. Default: None, the first batch seen decides, with
             the weights of that moment; which layers come first and last is found from an image of
             a usual size, or guessed from the order in which the model was built where it takes
-            none; hardware-friendly training needs calibration.
+            none; ``rounding: solve`` solves for the first batch in training mode;
+            hardware-friendly training needs calibration.
 
     Returns:
         tuple: the model, and the Penalty to be added to the training loss.
@@ -67,7 +68,7 @@ def quant_aware_prepare(model, config=None, calibration=None):
         _refuse_without_data(settings)
     first, runs = (None, ()) if calibration is None else calibration_runs(model, calibration)
     builder = Builder(settings, config.symmetric_pact)
-    with _evaluating(model):
+    with evaluating(model):
         if first is not None:
             layers = _in_running_order(layers, first)
             ends = ends_of(model, layers, first)
@@ -87,7 +88,9 @@ def quant_aware_prepare(model, config=None, calibration=None):
         else:
             ends = ends_without_data(model, layers)
             builder.attach(layers, ends)
-    _watch_loading(model, dict(merged))
+    loads = _watch_loading(model, dict(merged))
+    if settings.rounding == "solve" and first is None:
+        FirstBatch(model, loads)
     keep(model, [name for name, _ in found], ends)
     say(layers, ends, frozen, [name for name, _ in found if name not in frozen
                                and name not in dict(layers)])
@@ -101,8 +104,7 @@ def _solved_start(model, layers, first):
 
 def _refuse_without_data(settings):
     asked = [key for key, given in (("fold_batch_norm", settings.fold_batch_norm),
-                                    ("quantize_additions", settings.quantize_additions),
-                                    ("rounding: solve", settings.rounding == "solve")) if given]
+                                    ("quantize_additions", settings.quantize_additions)) if given]
     if asked:
         raise ConfigError(f"QuantAware.{listed(asked)} {'finds' if len(asked) == 1 else 'find'} "
                           "out how the model runs from "
@@ -115,25 +117,7 @@ def _watch_loading(model, merged):
     watch = LoadWatch(model, layers, merged)
     for layer in layers:
         layer.loads = watch
-
-
-@contextlib.contextmanager
-def _evaluating(model):
-    """Evaluation mode within this context; afterwards every layer's own mode,
-    which its new quanters share.
-    """
-    modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
-    model.eval()
-    try:
-        yield
-    finally:
-        for layer, training in modes:
-            layer.training = training
-        for _, layer in quantized_layers(model):
-            for quanter in layer.quanters():
-                quanter.training = layer.training
-        for _, quanter in addition_quanters(model):
-            quanter.training = model.training
+    return watch
 
 
 def _in_running_order(layers, run):

@@ -24,12 +24,16 @@ class LoadWatch:
         model(paddle.nn.Layer): a prepared model.
         layers(list[Layer]): its quantized layers.
         merged(dict[str, Layer]): convolutions that were made of branches.
+
+    Attributes:
+        resumed(bool): a checkpoint of quant-aware training was loaded, with its steps.
     """
 
     def __init__(self, model, layers: List[paddle.nn.Layer], merged: Dict[str, paddle.nn.Layer]):
         self._layers, self._merged = layers, merged
         self._quanters = list({id(q): q for layer in layers for q in layer.quanters()}.values())
         self._additions = [q for _, q in addition_quanters(model)]
+        self.resumed = False
         self._before = {}  # position of a layer -> some of its weights before it was loaded
 
     def note(self, layer):
@@ -49,6 +53,7 @@ class LoadWatch:
             return
         before, self._before = self._before, {}
         missed = {id(q) for q in (*self._quanters, *self._additions) if not q.was_loaded()}
+        self.resumed = any(id(layer.weight_quanter) not in missed for layer in self._layers)
         stale = [self._layers[k] for k, values in before.items()
                  if id(self._layers[k].weight_quanter) in missed
                  and not np.array_equal(values, _some_weights(self._layers[k]))]

@@ -16,6 +16,7 @@ from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ..grids.affine import Encoding, quantize
 from .additions import addition_quanters, intercepted
 from .conv1d import as_two_dimensional
+from .first_batch import without_nothing
 from .freeze import idle_layers, not_seen
 from .layers import copied, detach, quantized_layers
 from .table import forget
@@ -101,6 +102,7 @@ def _skeleton(frozen, numbers, weights):
     skeleton._sub_layers.pop("additions", None)
     detach(skeleton)
     forget(skeleton)
+    without_nothing(skeleton)
     skeleton.eval()
     return skeleton, stored
 

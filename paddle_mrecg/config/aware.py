@@ -67,8 +67,9 @@ class QuantAware:
                             choices=("mse", "lsq", "abs_max"))
     rounding: str = knob("nearest", "where weights start: nearest leaves them as they are; solve "
                          "moves them until their nearest codes are those of post-training's linear "
-                         "solve, which at few bits starts far better (needs calibration data and a "
-                         "model that can be exported)", choices=("nearest", "solve"))
+                         "solve, which at few bits starts far better (for calibration data, or the "
+                         "first batch of training; the model must be one that can be exported)",
+                         choices=("nearest", "solve"))
     activation_init: str = knob("mse", "start of learned activation steps, from "
                                 "calibration or the first batch",
                                 choices=("mse", "lsq", "abs_max"))

@@ -34,8 +34,8 @@ REFUSED = {
     "Data": dict.fromkeys(("image_dir", "label_file", "loader", "loader_args", "input_shape",
                            "resize_short"), SCRIPTS_OWN),
     "QuantAware": {"penalty_mode": INJECTED,
-                   **dict.fromkeys(("hardware_friendly", "fold_batch_norm", "quantize_additions",
-                                    "rounding"), NO_CALIBRATION)},
+                   **dict.fromkeys(("hardware_friendly", "fold_batch_norm",
+                                    "quantize_additions"), NO_CALIBRATION)},
 }
 
 

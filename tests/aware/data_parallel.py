@@ -16,7 +16,7 @@ def main(folder):
     paddle.distributed.init_parallel_env()
     rank = paddle.distributed.get_rank()
     config = {"QuantAware": {"target": "simulation", "activation_bits": 4,
-                             "activation_quanter": sys.argv[2]},
+                             "activation_quanter": sys.argv[2], "rounding": sys.argv[3]},
               "BinRegularization": {"schedule": "S1"}}
     model, penalty = small.prepared(config, calibration=False)
     parallel = paddle.DataParallel(model)

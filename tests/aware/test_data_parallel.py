@@ -12,14 +12,16 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quanter", ["lsq", "abs_max"])
-def test_two_processes_agree(tmp_path, quanter):
+@pytest.mark.parametrize("quanter, rounding", [("lsq", "nearest"), ("abs_max", "nearest"),
+                                               ("lsq", "solve")])
+def test_two_processes_agree(tmp_path, quanter, rounding):
     here = Path(__file__).parent
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(here), str(here.parents[1])]),
                        OMP_NUM_THREADS="1")
     command = [sys.executable, "-W", "ignore", "-m", "paddle.distributed.launch",
                "--nproc_per_node", "2", "--log_dir",
-               str(tmp_path / "log"), str(here / "data_parallel.py"), str(tmp_path), quanter]
+               str(tmp_path / "log"), str(here / "data_parallel.py"), str(tmp_path), quanter,
+               rounding]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300,
                           cwd=tmp_path)
     logs = "".join(p.read_text(errors="replace")[-2000:]

@@ -180,8 +180,6 @@ class Branching(Residual):
 
 
 def test_what_cannot_be_solved_says_so():
-    with pytest.raises(ConfigError, match="rounding: solve finds out how the model runs"):
-        quant_aware_prepare(float_net(), configured("solve"))
     with pytest.raises(ConfigError, match="those of weight_quanter abs_max follow the weights"):
         quant_aware_prepare(float_net(), configured("solve", weight_quanter="abs_max"), DATA)
     with pytest.raises(ModelError, match="solve reads the model as it is exported.*rounding: near"):

@@ -88,8 +88,6 @@ MISTAKES = {
                             "QuantAware.penalty_mode has no effect, penalties are injected"),
     "what needs calibration": ("QuantAware: {fold_batch_norm: true}", [],
                                "needs calibration data before training"),
-    "a start that needs it too": ("QuantAware: {rounding: solve}", [],
-                                  "needs calibration data before training"),
     "a penalty in a loss that is never added": ("Dampening: {}", [], "is a term of the loss only"),
     "no YAML": ("a: [", [], "cannot be read"),
 }
