@@ -79,6 +79,21 @@ def test_training_and_export(name, host):
     assert not registration.registered() and before == methods(QAT)
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_solved_start(name, host):
+    """Of the first batch of training; the export's checkpoint has roundings of its own."""
+    train, export, files, arguments, weights, _ = TRAINED[name]
+    file = list(files)[-1]
+    files = {**files, file: {**files[file], "QuantAware": {"weight_bits": 3, "rounding": "solve"}}}
+    assert host(train, files, *arguments) == 0
+    started = [m for m in host.messages if "roundings were solved for the first batch" in m]
+    assert len(started) == 1
+    if name == "clas":
+        files["c.yml"]["Global"] = {**CLAS["Global"], "pretrained_model": "latest"}
+    assert host(export, files, *arguments) == 0
+    assert [m for m in host.messages if "roundings were solved" in m] == started
+
+
 def test_the_export_of_paddleocr_2_8(host):
     """Without the call that 2.10 breaks, and that the other tests have."""
     files = {"c.yml": {**OCR, **OURS}}

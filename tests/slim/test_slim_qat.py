@@ -24,6 +24,7 @@ CONFIGS = {
     "tqt": dict(weight_quantize_type="tqt", weight_bits=4, activation_quantize_type="tqt"),
     "bin_regularization": dict(weight_quantize_type="lsq", weight_bits=3,
                                bin_regularization={"lambda": 1.0}),
+    "solved start": dict(weight_quantize_type="channel_wise_lsq", weight_bits=3, rounding="solve"),
     "all": dict(weight_quantize_type="channel_wise_lsq", weight_bits=3,
                 activation_preprocess_type="SymmetricPACT",
                 bin_regularization={}, symmetric_pact={"lr": 10.0}),
