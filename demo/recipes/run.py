@@ -2,15 +2,17 @@
 """Run the recipes of post-training in ``configs`` as they stand, and keep what they reach.
 
     python demo/recipes/run.py                            # all of them: hours of one core
-    python demo/recipes/run.py picodet_w8a8 ppocrv4_rec_mrecg_w4a8
+    python demo/recipes/run.py picodet_w8a8 ppocrv4_rec_mrecg_w4a8 --seeds 0 1 2
     python demo/recipes/run.py --table                    # of the results that exist
 
 Every recipe says in its header by which command it is run; that command runs here, in a process of
-its own with one thread, and leaves ``results/RECIPE.json``, from which ``demo/update_results.py``
-fills in the header and the table. Seconds are those of the processor without the scoring, so that
+its own with one thread and per seed, and leaves ``results/RECIPE.json``, from which
+``demo/update_results.py`` fills in the header and the table. Seeds that stand there already are not
+run again. Seconds are those of the processor without the scoring, so that
 other work on the machine does not count.
 """
 import argparse
+import itertools
 import json
 import shlex
 import sys
@@ -49,19 +51,27 @@ def command(path: Path) -> List[str]:
     raise ValueError(f"{path.name}: the header has no line that begins with `#   python `")
 
 
-def measure(name: str, path: Path):
-    """Run one recipe, and its results file."""
+def measure(name: str, path: Path, seed: int):
+    """Run one recipe with one seed, and put that into its results file."""
     words = command(path)
     with tempfile.TemporaryDirectory() as place:
         words[words.index("--save_dir") + 1] = place + "/result"
+        words += ["--seed", str(seed)]
         done, spent = results.on_one_core(words[1:], cwd=ROOT)
         if done.returncode == 1 and "skipped:" in done.stdout:
             raise sources.Absent(done.stdout.strip().partition("skipped: ")[2])
         if done.returncode:
             raise RuntimeError(f"{name}: " + "\n".join(done.stderr.strip().splitlines()[-3:]))
         report = json.loads(Path(place, "result", "report.json").read_text(encoding="utf-8"))
-    results.save_results(RESULTS / f"{name}.json", f"python demo/recipes/run.py {name}",
-                         records(report, spent))
+    file = RESULTS / f"{name}.json"
+    others = [run for run in _runs(file) if run["seed"] != seed]
+    runs = sorted(others + records(report, spent), key=lambda run: run["seed"])
+    seeds = " ".join(map(str, dict.fromkeys(run["seed"] for run in runs)))
+    results.save_results(file, f"python demo/recipes/run.py {name} --seeds {seeds}", runs)
+
+
+def _runs(file: Path) -> List[Dict]:
+    return results.load_results(file)["runs"] if file.exists() else []
 
 
 def records(report: Dict, spent: float) -> List[Dict]:
@@ -92,7 +102,8 @@ def table(folder: Path = None) -> str:
              + " | seconds (one core) | units trained |",
              "|---|---|---:|---|" + "---:|" * (len(names) + 1) + "---|"]
     for name, file in cells.items():
-        bits = {(r["bits"], r["calibration"], r["trained"]) for r in file["runs"]}.pop()
+        bits = [", ".join(dict.fromkeys(str(r[key]) for r in file["runs"]))
+                for key in ("bits", "calibration", "trained")]
         for row in results.summarise(file["runs"]):
             measured = row["measured"]
             lines.append(f"| `{name}` | {bits[0]} | {bits[1]} | {row['setting']['metric']} | "
@@ -109,18 +120,19 @@ def main(argv=None) -> int:
     known = recipes()
     parser.add_argument("recipes", nargs="*", metavar="RECIPE",
                         help="names without folder and .yaml (default: all): " + ", ".join(known))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--again", action="store_true",
-                        help="measure those too whose results exist")
+                        help="measure seeds again whose results exist")
     parser.add_argument("--table", action="store_true",
                         help="print the table and measure nothing")
     args = parser.parse_args(argv)
     unknown = sorted(set(args.recipes) - set(known))
     if unknown:
         parser.error(f"not a recipe of post-training: {', '.join(unknown)}")
-    for name in [] if args.table else args.recipes or known:
-        if args.again or not (RESULTS / f"{name}.json").exists():
+    for name, seed in [] if args.table else itertools.product(args.recipes or known, args.seeds):
+        if args.again or seed not in {run["seed"] for run in _runs(RESULTS / f"{name}.json")}:
             try:
-                measure(name, known[name])
+                measure(name, known[name], seed)
             except (sources.Absent, RuntimeError) as error:
                 print(f"{name}: {error}", flush=True)
     print(table())

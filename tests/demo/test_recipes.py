@@ -36,9 +36,11 @@ def test_a_header_without_a_command_is_named(tmp_path):
 SCRIPT = """import json, pathlib, sys
 place = pathlib.Path(sys.argv[sys.argv.index("--save_dir") + 1])
 place.mkdir(parents=True)
-place.joinpath("report.json").write_text(json.dumps({report}))
+report, seed = {report}, int(sys.argv[sys.argv.index("--seed") + 1])
+report["metrics"]["quantized"]["top1"] -= seed / 100
+place.joinpath("report.json").write_text(json.dumps(dict(report, seed=seed)))
 """
-REPORT = dict(seed=3, metrics=dict(float=dict(top1=0.7, loss=2.0), nearest=dict(top1=0.1, loss=3.0),
+REPORT = dict(metrics=dict(float=dict(top1=0.7, loss=2.0), nearest=dict(top1=0.1, loss=3.0),
                                    nearest_bias=dict(top1=0.3, loss=2.5),
                                    quantized=dict(top1=0.6, loss=2.1)),
               seconds={"read": 1.0, "evaluate": 3.0},
@@ -66,13 +68,23 @@ def test_results_of_a_recipe_are_of_its_own_run(recipe, tmp_path, capsys):
     top1, loss = file["runs"]
     assert top1["measured"]["MRECG"] == 60.0 and top1["measured"]["solved"] == 60.0
     assert top1["measured"]["recovered %"] == pytest.approx(75.0)
-    assert loss["measured"]["nearest + bias"] == 2.5 and top1["seed"] == 3
+    assert loss["measured"]["nearest + bias"] == 2.5 and top1["seed"] == 0
     assert 0 < top1["measured"]["seconds"] < 10 and top1["trained"] == "1 of 2"
     table = run.table(tmp_path / "results")
     assert "| `tiny_w4a8` | W4A8 | 64 | top1 | 70.00 | 10.00 | 30.00 | 60.00 | 60.00 |" in table
     recipe.unlink()  # measured once: not run again
     assert run.main(["tiny_w4a8"]) == 0
     assert table in capsys.readouterr().out
+
+
+def test_further_seeds_are_put_beside(recipe, tmp_path):
+    assert run.main(["tiny_w4a8", "--seeds", "1"]) == 0
+    assert run.main(["tiny_w4a8", "--seeds", "0", "1", "2"]) == 0
+    file = json.loads((tmp_path / "results" / "tiny_w4a8.json").read_text(encoding="utf-8"))
+    assert [r["seed"] for r in file["runs"] if r["setting"]["metric"] == "top1"] == [0, 1, 2]
+    assert file["command"] == "python demo/recipes/run.py tiny_w4a8 --seeds 0 1 2"
+    assert "| top1 | 70.00 | 10.00 | 30.00 | 59.00 ± 1.00 | 59.00 ± 1.00 |" in run.table(
+        tmp_path / "results")
 
 
 def test_a_recipe_that_fails_says_why_and_leaves_nothing(recipe, tmp_path, capsys):
