@@ -26,6 +26,19 @@ def paddle_version() -> str:
 
 
 @contextlib.contextmanager
+def interruptible():
+    """Within this context Ctrl-C is a KeyboardInterrupt in a PyLayer's backward pass too, where
+    Paddle makes an error of its own of it.
+    """
+    try:
+        yield
+    except Exception as error:
+        if "KeyboardInterrupt" in str(error):
+            raise KeyboardInterrupt from error
+        raise
+
+
+@contextlib.contextmanager
 def old_ir():
     """Run static-graph code on ProgramDesc, which is the only form on
     Paddle 2.x and optional on 3.x.

@@ -125,6 +125,8 @@ def to_lite(result, config) -> None:
     from ..deploy.lite.env import find_lite
     from ..deploy.targets import export_model
     from ..graph.load import load_graph
+    if config.global_.target != "paddle_lite":
+        return
     try:
         find_lite()
     except MrecgError:
@@ -133,12 +135,18 @@ def to_lite(result, config) -> None:
               f"{result.save_dir} compares runtimes", file=sys.stderr)
         return
     graph = load_graph(result.prefix, allow_quantized=True)
-    config.data.num_samples = CHECKED
+    try:
+        files = export_model(graph, "lite", os.path.join(result.save_dir, "lite")).files
+    except ModelError as error:
+        print(f"the result is in {result.save_dir}; it was not converted for Paddle Lite: {error}",
+              file=sys.stderr)
+        return
+    print("\n".join(files))
+    # no training step that needs a whole batch
+    config.data.num_samples, config.mrecg.num_iters = CHECKED, 0
     samples = calibration_samples(graph, None, config)
     count = enough_samples(CHECKED, samples)
-    samples = {n: v[:count] for n, v in samples.items()}
-    print("\n".join(export_model(graph, "lite", os.path.join(result.save_dir, "lite")).files))
-    print(report_text(check(graph, samples, ["lite"])))
+    print(report_text(check(graph, {n: v[:count] for n, v in samples.items()}, ["lite"])))
 
 
 def unknown_command(word: str, commands) -> str:

@@ -8,6 +8,7 @@ import sys
 from typing import List, Optional
 
 from .. import __version__
+from ..compat import interruptible
 from ..config.schema import ALL_SECTIONS, did_you_mean
 from ..errors import MrecgError
 from . import analysis, deploy, first_use, hosts, post, settings
@@ -53,7 +54,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     """
     args = _parse_words(argv)
     try:
-        return args.run(args)
+        with interruptible():
+            return args.run(args)
     except MrecgError as error:
         print(f"paddle-mrecg: {error}", file=sys.stderr)
         return USER_ERROR

@@ -11,6 +11,7 @@ from ..graph.program import is_quantize_op
 from ..graph.writer import save_program
 from .lite.convert import LITE_TARGETS, convert
 from .lite.env import find_lite
+from .lite.ops import missing_ops
 from .to_onnx import onnx_model
 
 
@@ -61,11 +62,11 @@ def _converted(graph: Graph, tools, target: str, targets: Sequence[str]):
     try:
         return convert(graph, tools, target)
     except ModelError as error:
-        others = [t for t in targets if t != target]
+        others = [t for t in targets if t != target and not missing_ops(graph, t)]
         if not others:
             raise
-        raise ModelError(f"{error}; nothing was written: `--lite_targets {' '.join(others)}` "
-                         f"leaves {target} out") from error
+        raise ModelError(f"{error}; no .nb file was written: `paddle-mrecg export --target lite "
+                         f"--lite_targets {' '.join(others)}` leaves {target} out") from error
 
 
 def _write_lite(graph: Graph, output: str, targets: Sequence[str]) -> ExportedFiles:

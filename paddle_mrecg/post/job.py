@@ -6,7 +6,7 @@ import math
 import os
 from typing import Callable, Dict, List, Optional
 
-from ..compat import seed_everything, tune_cpu
+from ..compat import interruptible, seed_everything, tune_cpu
 from ..config import LOSS_POLICIES, MRECG, Config
 from ..config.io import load_config
 from ..data.evaluation import make_evaluator
@@ -167,16 +167,8 @@ class Job:
         """Plan, then walk; Ctrl-C keeps what is finished."""
         log = get_logger()
         try:
-            self._solve()
-            losses = powers = None
-            if self.mrecg.granularity in LOSS_POLICIES:
-                losses, powers = self._measure_modules()
-                self.prepared.clock.lap("first pass")
-            self.plan = _plan(self.prepared, self.mrecg, losses, powers)
-            log.info("plan (%s): %d modules in %d units\n%s", self.plan.policy,
-                     len(self.plan.modules), len(self.plan.units), self.plan.table())
-            self._importance()
-            self._walk_units()
+            with interruptible():
+                self._plan_and_walk()
         except KeyboardInterrupt:
             self.interrupted = True
             if self.plan is None:
@@ -185,6 +177,18 @@ class Job:
                         "before; run again with Global.resume=true to go on", len(self.results),
                         len(self.plan.units))
         self.prepared.clock.lap("reconstruct")
+
+    def _plan_and_walk(self):
+        self._solve()
+        losses = powers = None
+        if self.mrecg.granularity in LOSS_POLICIES:
+            losses, powers = self._measure_modules()
+            self.prepared.clock.lap("first pass")
+        self.plan = _plan(self.prepared, self.mrecg, losses, powers)
+        get_logger().info("plan (%s): %d modules in %d units\n%s", self.plan.policy,
+                          len(self.plan.modules), len(self.plan.units), self.plan.table())
+        self._importance()
+        self._walk_units()
 
     def _solve(self):
         """Solve the roundings and correct the biases, as far as the settings ask for it."""

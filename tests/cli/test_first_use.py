@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model and a folder of images are enough; slips of the hand are named."""
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import yaml
 from PIL import Image
 
 from paddle_mrecg.cli import main as cli
+from paddle_mrecg.cli.first_use import CHECKED
 from paddle_mrecg.config.io import load_config
+from paddle_mrecg.errors import ModelError
 from paddle_mrecg.graph.writer import save_program
 from tests.tiny import tiny_graph
 
@@ -49,6 +52,46 @@ def test_quant_of_a_model_and_a_folder(capsys, place, monkeypatch):
     used = load_config(str(result / "resolved_config.yaml"))
     assert used.data.mean == [0.4, 0.5, 0.6] and used.data.crop == "resize"
     assert used.global_.target == "paddle_lite" and used.mrecg.num_iters == 0
+
+
+@pytest.fixture
+def lite(monkeypatch):
+    """Paddle Lite's tools, as if they were there; what was converted and compared."""
+    def convert(graph, target, output):
+        found.converted.append(output)
+        if found.refused:
+            raise ModelError(found.refused)
+        return SimpleNamespace(files=["model.arm.nb"])
+
+    def check(graph, samples, runtimes):
+        found.compared.append({n: v.shape for n, v in samples.items()})
+    found = SimpleNamespace(converted=[], compared=[], refused=None)
+    for name, value in (("lite.env.find_lite", lambda: None), ("targets.export_model", convert),
+                        ("check.doctor.check", check), ("check.text.report_text", str)):
+        monkeypatch.setattr(f"paddle_mrecg.deploy.{name}", value)
+    return found
+
+
+def test_behind_a_first_run_with_training_fewer_samples_are_compared(capsys, place, lite):
+    words = ["MRECG.preset=fast", "MRECG.num_iters=2", "MRECG.batch_size=6", "MRECG.train_above=0",
+             "MRECG.train_network_above=0", "Global.visualdl=false"]
+    code, out, err = run(capsys, "quant", "net", "photos", *words)
+    assert code == 0 and "model.arm.nb" in out, err
+    assert lite.compared == [{"image": (CHECKED, 3, 8, 8)}]
+
+
+def test_a_result_that_paddle_lite_refuses_is_a_result(capsys, place, lite):
+    lite.refused = "paddle_lite_opt failed: it has no kernel for silu"
+    code, _, err = run(capsys, "quant", "net", "photos", "Global.visualdl=false")
+    assert code == 0 and not lite.compared
+    assert err.rstrip().endswith("the result is in output/net_w8a8; it was not converted for "
+                                 "Paddle Lite: paddle_lite_opt failed: it has no kernel for silu")
+
+
+def test_a_simulation_is_not_converted(capsys, place, lite):
+    code, _, err = run(capsys, "quant", "net", "photos", "Global.visualdl=false",
+                       "Global.target=simulation")
+    assert code == 0 and not lite.converted, err
 
 
 def test_init_writes_the_same_as_a_recipe_to_edit(capsys, place):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from paddle_mrecg.errors import OutputError
+from paddle_mrecg.grids.fake_quantize import FakeQuantize
 from paddle_mrecg.deploy.predictor import Predictor
 from paddle_mrecg.post.job import quant_post_mrecg
 from paddle_mrecg.post.walk import Walker
@@ -56,6 +57,22 @@ def test_ctrl_c_leaves_a_usable_program_and_resume_ends_as_if_nothing_happened(f
     assert content(folder) == content(tmp_path / "whole")
     assert (sorted(os.listdir(tmp_path)) == ["out", "whole"]
             and not os.path.exists(os.path.join(folder, ".partial")))
+
+
+def test_ctrl_c_in_a_backward_pass(model_dir, tmp_path, monkeypatch):
+    """Paddle makes an OSError of it."""
+    backward, calls = FakeQuantize.backward, []
+
+    def interrupted(ctx, *gradients):
+        calls.append(ctx)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return backward(ctx, *gradients)
+    monkeypatch.setattr(FakeQuantize, "backward", staticmethod(interrupted))
+    partial = quant_post_mrecg(model_dir, batches(), settings(granularity="block"),
+                               str(tmp_path / "out"))
+    assert partial.interrupted and len(calls) == 2 and not partial.report.units
+    assert np.isfinite(Predictor(partial.prefix)(tiny_samples(4))[0]).all()
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 5])
