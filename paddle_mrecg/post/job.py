@@ -165,7 +165,6 @@ class Job:
 
     def reconstruct(self):
         """Plan, then walk; Ctrl-C keeps what is finished."""
-        log = get_logger()
         try:
             with interruptible():
                 self._plan_and_walk()
@@ -173,9 +172,9 @@ class Job:
             self.interrupted = True
             if self.plan is None:
                 raise
-            log.warning("interrupted: %d of %d units are reconstructed, the others are as rounded "
-                        "before; run again with Global.resume=true to go on", len(self.results),
-                        len(self.plan.units))
+            get_logger().warning("interrupted: %d of %d units are reconstructed, the others are as "
+                                 "rounded before; run again with Global.resume=true to go on",
+                                 len(self.results), len(self.plan.units))
         self.prepared.clock.lap("reconstruct")
 
     def _plan_and_walk(self):
@@ -187,7 +186,9 @@ class Job:
         self.plan = _plan(self.prepared, self.mrecg, losses, powers)
         get_logger().info("plan (%s): %d modules in %d units\n%s", self.plan.policy,
                           len(self.plan.modules), len(self.plan.units), self.plan.table())
-        self._importance()
+        if self.mrecg.loss == "fisher" and self.mrecg.num_iters:
+            outputs = sorted({n for u in self.plan.units for n in u.outputs})
+            self.prepared.network.importance = importance(self.prepared.network, outputs)
         self._walk_units()
 
     def _solve(self):
@@ -226,11 +227,6 @@ class Job:
         self._stored.clear()  # the second pass starts again where the first did
         self.first_pass = walker.results
         return _loss_table(walker.results)
-
-    def _importance(self):
-        if self.mrecg.loss == "fisher" and self.mrecg.num_iters:
-            outputs = sorted({n for u in self.plan.units for n in u.outputs})
-            self.prepared.network.importance = importance(self.prepared.network, outputs)
 
     def _walk_units(self):
         settings, units = self.mrecg, self.plan.units

@@ -140,6 +140,7 @@ def prepare(model, data_loader, config: Config, place: Optional[str] = None,
     count = len(next(iter(samples.values())))
     takes = expected_time(graph, scheme, found, config, count)
     say_time(takes)
+    clock.lap("first run")
     equalized = _equalize(graph, scheme, found, samples, config)
     clock.lap("equalize")
     weights = calibrate.weight_encodings(graph, scheme, config.quant_post)

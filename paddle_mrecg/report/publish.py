@@ -82,6 +82,7 @@ class Swap:
 def _move(source: str, target: str):
     if os.path.lexists(source):
         remove(target)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
         os.rename(source, target)
 
 

@@ -38,8 +38,9 @@ class Report:
         first_pass(list[UnitReport]): the single modules that data-dependent
             joining measured; may be empty.
         layers(list[LayerReport]): error of every quantized layer by itself, in execution order.
-        output_error(float): squared error of the network's output over its variance, on calibration
-            samples; of several outputs the worst; None if it was not measured.
+        output_error(float): squared error of what leaves the last quantized layers over its
+            variance, on calibration samples; of several ends the worst; None if it was not
+            measured.
         weights(dict): weight name -> ``dict(bits=, scale=)``, scale being
             ``per_channel`` or ``per_tensor``.
         activations(dict): activation name -> ``dict(bits=, signed=)``.

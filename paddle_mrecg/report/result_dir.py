@@ -22,6 +22,8 @@ RESULT_NAMES = ("report.json", "model.pdmodel", "model.pdiparams", "encodings.js
                 "plan.json", "resolved_config.yaml", "oscillation.png", "report.html",
                 "visualdl")
 SEAL = RESULT_NAMES[0]
+# what ``paddle-mrecg export`` makes of a result, in its own folders there: not of the next one
+EXPORTED = ("lite/model.arm.nb", "lite/model.x86.nb", "lite/ops.json", "onnx/model.onnx")
 PROGRAM = "model"  # stem of the written program
 # a directory with MARKER (says that it is ours, and locks it), CONTENT and CHECKPOINTS
 STAGING = ".partial"
@@ -74,7 +76,7 @@ class ResultDir:
         if os.path.exists(self.save_dir) and not os.path.isdir(self.save_dir):
             raise OutputError(f"save_dir '{save_dir}' is a file: choose another Global.save_dir")
         self.staging = self._find_staging()
-        self._swap = Swap(self.staging, self.save_dir, RESULT_NAMES)
+        self._swap = Swap(self.staging, self.save_dir, RESULT_NAMES + EXPORTED)
         if not self._swap.is_pending:
             self._refuse_foreign()
         self._stuck = False

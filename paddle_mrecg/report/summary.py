@@ -136,8 +136,9 @@ def _score_phrases(report: Report) -> List[Phrase]:
 def _size_phrases(report: Report) -> List[Phrase]:
     if not {"float_file", "quantized_file"} <= set(report.sizes):
         return []
-    return [phrase("sum_size", float=size_text(report.sizes["float_file"]["bytes"]),
-                   quantized=size_text(report.sizes["quantized_file"]["bytes"]))]
+    before, after = (report.sizes[kind]["bytes"] for kind in ("float_file", "quantized_file"))
+    return [phrase("sum_size" if after <= before else "sum_size_grows", float=size_text(before),
+                   quantized=size_text(after))]
 
 
 def _speed_phrases(report: Report) -> List[Phrase]:

@@ -148,8 +148,16 @@ def test_the_summary_says_what_counts(full):
     assert "differs from the simulation" in summary_text(full)
     assert "Global.resume=true" in summary_text(full)
     full.metrics, full.output_error = {}, 0.0123
-    assert "differs from the float one by 1.23 % of its variance" in summary_text(full)
+    assert "differs from the float network's by 1.23 % of its variance" in summary_text(full)
     assert "1.23 %" in page(full)
+    full.sizes["quantized_file"]["bytes"] = 2 * full.sizes["float_file"]["bytes"]
+    assert "grows from 1.40 MB to 2.80 MB" in summary_text(full)
+
+
+def test_the_command_that_reproduces_runs_where_the_job_ran(full):
+    full.config["Global"]["save_dir"] = "output/my net"
+    assert ("paddle-mrecg quant --config &#39;output/my net/resolved_config.yaml&#39; "
+            "&#39;Global.save_dir=output/my net_again&#39;") in page(full)
 
 
 def test_the_page_shows_the_report(full):

@@ -109,6 +109,17 @@ def test_finished_units_are_deleted_only_when_asked_for(tmp_path):
         assert not os.path.exists(result.checkpoints)
 
 
+def test_what_was_exported_from_the_old_result_goes_with_it(tmp_path):
+    list(run_once(str(target := tmp_path / "out"), "old"))
+    for name in ("lite/model.arm.nb", "lite/ops.json", "onnx/model.onnx", "lite/mine.txt"):
+        (target / name).parent.mkdir(exist_ok=True)
+        (target / name).write_text("old")
+    list(run_once(str(target), "new"))
+    assert [str(p.relative_to(target)) for p in sorted(target.rglob("*"))
+            if p.parent.name in ("lite", "onnx")] == ["lite/mine.txt"]
+    assert (target / "report.json").read_text() == "new"
+
+
 NAMES = [n for n in RESULT_NAMES if n != "visualdl"] + ["visualdl/records.log"]
 
 

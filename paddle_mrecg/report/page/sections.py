@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the page shows, section by section, from the fields of a report."""
 import re
+import shlex
 from typing import Any, Dict, List
 
 import yaml
@@ -227,8 +228,9 @@ def _reproduce(report: Report) -> Dict:
     changed = {section: {k: v for k, v in values.items()
                          if k not in defaults.get(section, {}) or v != defaults[section][k]}
                for section, values in report.config.items()}
-    return dict(command="paddle-mrecg quant --config resolved_config.yaml "
-                        "Global.save_dir=output/again",
+    place = setting(report, "Global", "save_dir", "").rstrip("/") or "."
+    words = [f"{place}/resolved_config.yaml", f"Global.save_dir={place}_again"]
+    return dict(command=f"paddle-mrecg quant --config {' '.join(map(shlex.quote, words))}",
                 from_python=not (setting(report, "Global", "model_dir")
                                  and (setting(report, "Data", "image_dir")
                                       or setting(report, "Data", "loader"))),
