@@ -104,7 +104,7 @@ def say(layers: Layers, ends: Ends, frozen: List[str], skipped: List[str]):
     for what, names in (("first", ends.first), ("last", ends.last)):
         get_logger().info("%s layers: %s", what, listed(
             [f"{name} ({bits[name]} bits)" for name, _ in layers if name in names]))
-    for why, names in (("run in training only", ends.idle or ()),
+    for why, names in (("evaluation does not run and export leaves out", ends.idle or ()),
                        ("stay float, for they do not train (QuantAware.quantize_frozen)", frozen),
                        ("stay float (QuantAware.skip)", skipped)):
         if names:

@@ -52,7 +52,7 @@ def test_first_and_last_layers_follow_the_data(lines, tmp_path):
     assert "first layers: stem (8 bits)" in text
     assert "last layers: boxes (8 bits), scores (8 bits)" in text or \
         "last layers: scores (8 bits), boxes (8 bits)" in text
-    assert "run in training only: thresh" in text
+    assert "evaluation does not run and export leaves out: thresh" in text
     model.train()
     model(X)
     exported = export_quantized(model, str(tmp_path / "out"), SPEC)
