@@ -9,7 +9,7 @@ import dataclasses
 from typing import Dict, List, Set
 
 from ..config import QuantPost
-from ..config.layer_bits import is_skipped, layer_bits, unmatched_patterns
+from ..config.layer_bits import is_skipped, layer_bits, matches, unmatched_patterns
 from ..errors import ConfigError, ModelError
 from ..graph.ends import first_and_last
 from ..graph.carried import inside
@@ -17,6 +17,7 @@ from ..graph.graph import (QUANTIZED, WEIGHT_SLOTS, Graph, Op, activation_name, 
                            ops_behind, weight_name)
 from ..grids.affine import QuantSpec
 
+SMALL_LAYER_BITS = 8
 FAKE_QUANTIZE = "fake_quantize"  # pseudo-op: one activation quantizer
 
 
@@ -105,9 +106,11 @@ def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
     weights: Dict[str, QuantSpec] = {}
     activations: Dict[str, ActivationSpec] = {}
     first, last = first_and_last(graph.ops, set(chosen).__contains__)
+    small = _small_layers(chosen, graph, config)
     for op in chosen:
         weight_bits, act_bits = layer_bits(_names_of_op(op, graph), config, op in first, op in last)
         name, source = weight_name(op, graph), activation_name(op)
+        weight_bits = SMALL_LAYER_BITS if name in small else weight_bits
         if name in weights:  # one parameter read twice keeps the finer grid
             weight_bits = max(weight_bits, weights[name].bits)
         weights[name] = QuantSpec(weight_bits, signed=weight_symmetric, symmetric=weight_symmetric,
@@ -120,6 +123,21 @@ def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
     return Scheme(weights, activations, shared,
                   *(list(dict.fromkeys(weight_name(op, graph) for op in side))
                     for side in (first, last)))
+
+
+def _small_layers(ops: List[Op], graph: Graph, config: QuantPost) -> Set[str]:
+    """Weights of the smallest layers, up to ``small_layer_share`` of all; those whose bits an
+    override names are counted and left out.
+    """
+    sizes = {weight_name(op, graph): graph.params[weight_name(op, graph)].size for op in ops}
+    room, small = config.small_layer_share * sum(sizes.values()), set()
+    for name, size in sorted(sizes.items(), key=lambda item: item[1]):
+        room -= size
+        if room < 0:
+            break
+        small.add(name)
+    return small - {weight_name(op, graph) for op in ops for override in config.overrides
+                    if override.weight_bits and matches(_names_of_op(op, graph), override.pattern)}
 
 
 def _read_otherwise(graph: Graph, ops: List[Op]) -> Set[str]:

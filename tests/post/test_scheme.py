@@ -35,6 +35,24 @@ def test_every_layer_without_a_layer_behind_it_is_a_last_one():
     assert scheme.activations["b.relu"].bits == 8 and scheme.activations["c.relu"].bits == 4
 
 
+def test_the_smallest_layers_keep_8_bits():
+    def bits(share, **more):
+        config = QuantPost(weight_bits=3, first_layer_weight_bits=4, last_layer_weight_bits=4,
+                           small_layer_share=share, **more)
+        return {n: s.bits for n, s in build_scheme(graph, config, "paddle_lite").weights.items()}
+    graph = tiny_graph()
+    names = sorted(("a.w", "b.w", "c.w", "d.w", "fc.w"), key=lambda n: graph.params[n].size)
+    sizes = [graph.params[n].size for n in names]
+    assert sizes[0] < sizes[1]
+    plain, two = bits(0.0), sum(sizes[:2]) / sum(sizes)
+    assert set(plain.values()) == {3, 4}
+    assert bits(1.01 * two) == {**plain, names[0]: 8, names[1]: 8}
+    assert bits(0.99 * two) == {**plain, names[0]: 8}  # never more than the share
+    assert set(bits(1.0).values()) == {8}
+    own = bits(1.0, overrides=[Override(names[0], weight_bits=2), Override("*", activation_bits=4)])
+    assert own == {**dict.fromkeys(names, 8), names[0]: 2}
+
+
 def test_skipped_layers_are_neither_first_nor_last():
     scheme = build_scheme(tiny_graph(), QuantPost(weight_bits=3, skip=["a.w", "fc.w"]),
                           "simulation")
