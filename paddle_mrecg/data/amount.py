@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many samples are enough: fewer of large ones, whose every position is a row to learn from."""
+"""How many samples are enough: fewer of large ones, whose every position is a row to learn from,
+and more than one that differs from the others.
+"""
 import math
+from typing import List
+
+import numpy as np
 
 FULL_SIZE = 3 * 320 * 320  # values of a sample up to which the number does not depend on the size
 
@@ -29,3 +34,13 @@ def enough_samples(most: int, samples, least: int = 1) -> int:
 def values_of(samples) -> int:
     """Values of one sample, over all inputs."""
     return sum(math.prod(v.shape[1:]) for v in samples.values())
+
+
+def alike_note(samples) -> List[str]:
+    """A sentence where several samples, input name -> ``[N, ...]``, are all the same one."""
+    count = min(len(v) for v in samples.values())
+    if count < 2 or any(not np.array_equal(v[k], v[0]) for v in samples.values()
+                        for k in range(1, count)):
+        return []
+    return [f"all {count} calibration samples are the same: ranges and roundings fit that one "
+            "alone; give samples that differ, as those of the application do"]

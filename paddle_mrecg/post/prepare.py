@@ -12,6 +12,7 @@ import numpy as np
 from ..config import Config
 from ..machine import resident_bytes
 from ..data import calibration_samples
+from ..data.amount import alike_note
 from ..data.images import list_images
 from ..data.sources import stand_ins
 from ..deploy.apart import start_helper
@@ -132,7 +133,7 @@ def prepare(model, data_loader, config: Config, place: Optional[str] = None,
     few = {n: v[:PROBE_SAMPLES] for n, v in samples.items()}
     found = probe(graph, few)
     notes = [*float_graph.remarks, *first_run(graph, few, float_graph.files),
-             *_forward_only(found), *_samples_alone(graph)]
+             *_forward_only(found), *_samples_alone(graph), *alike_note(samples)]
     if config.global_.target == "paddle_lite":
         notes += lite_note(graph)
     left = _leave_float(graph, scheme, found)
