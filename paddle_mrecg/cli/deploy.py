@@ -2,7 +2,6 @@
 """The subcommands of deployment: ``export``, ``check`` and ``lite-env``."""
 import json
 import os
-import zipfile
 
 from ..compat import import_paddle
 from ..errors import DataError, ModelError
@@ -141,33 +140,47 @@ def _load(args):
 
 def _samples_by_name(args, graph):
     """Samples by input name, from ``--inputs`` or from the job's own data."""
-    import numpy as np
     if args.num_samples < 1:
         raise DataError(f"--num_samples {args.num_samples}: give at least 1")
     if not args.inputs:
         return _calibration(args, graph)
+    from ..data.batches import as_batches, inputs_text
+    inputs = [graph.tensors[n] for n in graph.inputs]
     try:
-        loaded = np.load(args.inputs, allow_pickle=False)
-        arrays = ({n: loaded[n] for n in loaded.files} if hasattr(loaded, "files")
-                  else {graph.inputs[0]: loaded})
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        objects = "allow_pickle" in str(error) and zipfile.is_zipfile(args.inputs)
-        raise DataError(f"--inputs {args.inputs} "
-                        + ("holds an array of Python objects, which would be unpickled: save "
-                           "arrays of numbers" if objects else
-                           f"cannot be read ({error}): save it with numpy.savez")) from error
-    missing = [n for n in graph.inputs if n not in arrays]
-    if len(graph.inputs) == len(arrays) == 1:
-        arrays, missing = {graph.inputs[0]: next(iter(arrays.values()))}, []
-    if missing:
-        raise DataError(f"--inputs {args.inputs} has no array '{missing[0]}': it holds "
-                        f"{', '.join(sorted(arrays))}")
-    for name in graph.inputs:
-        if not arrays[name].ndim or arrays[name].dtype.kind not in "biuf":
-            raise DataError(f"--inputs {args.inputs}: array '{name}' is {arrays[name].dtype} of "
-                            f"shape {arrays[name].shape}, numbers with samples along the first "
-                            "axis are needed")
-    return {n: arrays[n][:args.num_samples].astype(graph.tensors[n].dtype) for n in graph.inputs}
+        feed = next(as_batches([_arrays(args.inputs)], inputs))
+    except DataError as error:
+        raise DataError(f"--inputs {args.inputs}: {error}; the model wants "
+                        f"{inputs_text(inputs)}") from error
+    return {n: value[:args.num_samples] for n, value in feed.items()}
+
+
+def _arrays(path: str):
+    """What a .npy or .npz file holds: an array; a list, where numpy numbered the arrays of
+    ``savez``; or arrays by name.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    import numpy as np
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if not hasattr(loaded, "files"):
+            return loaded
+        numbered = loaded.files == [f"arr_{k}" for k in range(len(loaded.files))]
+        return [loaded[n] for n in loaded.files] if numbered else {n: loaded[n]
+                                                                  for n in loaded.files}
+    except FileNotFoundError as error:
+        raise DataError("the file does not exist: check its name") from error
+    except IsADirectoryError as error:
+        raise DataError("this is a folder: give a .npz or .npy file") from error
+    except Exception as error:  # whatever a few wrong bytes bring about
+        if "Object arrays" in str(error):
+            raise DataError("it holds an array of Python objects, which would be unpickled: save "
+                            "arrays of numbers") from error
+        if isinstance(error, OSError) and error.strerror:
+            raise DataError(f"it cannot be read ({error.strerror}): check its rights") from error
+        raise DataError("it is not a .npz or .npy file, or is damaged: save it with "
+                        "numpy.savez") from error
 
 
 def _calibration(args, graph):

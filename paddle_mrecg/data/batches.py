@@ -143,6 +143,16 @@ def collect_samples(loader: Iterable, inputs: Sequence[TensorInfo], num_samples:
     return samples
 
 
+def inputs_text(inputs: Sequence[TensorInfo]) -> str:
+    """Names, types and shapes of a model's inputs, for messages.
+
+    Examples:
+        >>> inputs_text([TensorInfo("x", (-1, 3, -1, -1))])
+        'x: float32 [N, 3, ?, ?]'
+    """
+    return ", ".join(f"{i.name}: {i.dtype} {_shape(('N',) + tuple(i.shape[1:]))}" for i in inputs)
+
+
 def _array(value, name: str) -> np.ndarray:
     """Tensors of Paddle or others, lists and arrays as an array."""
     try:
@@ -160,6 +170,9 @@ def _checked_input(value: np.ndarray, info: TensorInfo, index: int) -> np.ndarra
     """``value`` in the input's type after checking type, shape and finiteness."""
     where = f"batch {index} of input '{info.name}'"
     wanted = np.dtype(info.dtype)
+    if not value.ndim or value.dtype.kind not in "biuf":
+        raise DataError(f"{where} is {value.dtype} of shape {value.shape}: numbers with samples "
+                        "along the first axis are needed")
     if np.issubdtype(value.dtype, np.floating) != np.issubdtype(wanted, np.floating):
         cure = ("scale and normalise pixels to floats" if np.issubdtype(wanted, np.floating)
                 else "pass whole numbers")
@@ -171,11 +184,13 @@ def _checked_input(value: np.ndarray, info: TensorInfo, index: int) -> np.ndarra
                         f"{_shape(('N',) + expected)}: check layout and size")
     if not value.size:
         raise DataError(f"{where} holds no sample: drop empty batches")
+    with np.errstate(over="ignore"):  # 1e300 becomes infinity in float32
+        value = np.ascontiguousarray(value, dtype=wanted)
     if np.issubdtype(wanted, np.floating) and not np.isfinite(value).all():
         sample = int(np.argwhere(~np.isfinite(value))[0][0])
         raise DataError(f"{where} holds NaN or infinity, first in sample {sample}: check its file "
                         "and the normalisation")
-    return np.ascontiguousarray(value, dtype=wanted)
+    return value
 
 
 def _shape(shape) -> str:

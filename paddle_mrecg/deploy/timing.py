@@ -34,7 +34,7 @@ def inference_runner(model, feed, threads, int8=False):
         config.enable_mkldnn_int8()
     predictor = inference.create_predictor(config)
     for name in predictor.get_input_names():
-        predictor.get_input_handle(name).copy_from_cpu(feed[name])
+        predictor.get_input_handle(name).copy_from_cpu(_given(feed, name))
     return predictor.run
 
 
@@ -69,6 +69,13 @@ def _existing(path):
     return path
 
 
+def _given(feed, name):
+    if name not in feed:
+        raise SystemExit("the model's input '{}' is not among the arrays of --inputs ({}): name "
+                         "them as the inputs".format(name, ", ".join(sorted(feed))))
+    return feed[name]
+
+
 def onnx_runner(model, feed, threads, int8=False):
     """onnxruntime with all its optimizations, which turn quantize and dequantize pairs into int8
     kernels.
@@ -78,7 +85,7 @@ def onnx_runner(model, feed, threads, int8=False):
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(_existing(model), options,
                                            providers=["CPUExecutionProvider"])
-    used = {entry.name: feed[entry.name] for entry in session.get_inputs()}
+    used = {entry.name: _given(feed, entry.name) for entry in session.get_inputs()}
     return lambda: session.run(None, used)
 
 
@@ -99,7 +106,7 @@ def lite_runner(model, feed, threads, int8=False):
     config.set_model_from_file(_existing(model))
     predictor = create_paddle_predictor(config)
     for name in predictor.get_input_names():
-        predictor.get_input_by_name(name).from_numpy(feed[name])
+        predictor.get_input_by_name(name).from_numpy(_given(feed, name))
     return predictor.run
 
 

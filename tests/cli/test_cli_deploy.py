@@ -11,7 +11,7 @@ from PIL import Image
 
 import paddle
 from paddle_mrecg.cli import main as cli
-from paddle_mrecg.cli.deploy import _calibration
+from paddle_mrecg.cli.deploy import _calibration, _samples_by_name
 from paddle_mrecg.config import Config
 from paddle_mrecg.config.io import load_config, save_config
 from paddle_mrecg.data.hooks import refuse_foreign_hooks
@@ -111,6 +111,47 @@ def test_inputs_that_are_not_numbers_are_one_sentence(arrays, words, tmp_path, c
     assert cli.main(["check", str(folder), "--inputs", str(tmp_path / "x.npz")]) == 2
     printed = capsys.readouterr().err
     assert "x.npz" in printed and words in printed and printed.count("\n") == 1
+
+
+def saved(path, **arrays):
+    np.savez(path, **arrays)
+
+
+IMAGE = tiny_samples(2)["image"]
+UNFIT = {
+    "missing": (lambda path: None, "does not exist: check its name"),
+    "folder": (lambda path: path.mkdir(), "is a folder: give a .npz or .npy file"),
+    "text": (lambda path: path.write_text("1 2 3"), "save it with numpy.savez"),
+    "damaged": (lambda path: path.write_bytes(b"PK\3\4" + bytes(40)), "save it with numpy.savez"),
+    "empty": (lambda path: saved(path, image=IMAGE[:0]), "holds no sample"),
+    "NaN": (lambda path: saved(path, image=np.full_like(IMAGE, np.nan)), "holds NaN or infinity"),
+    "size": (lambda path: saved(path, image=IMAGE[..., :5]), "has shape [2, 3, 8, 5]"),
+    "uint8": (lambda path: saved(path, image=IMAGE.astype(np.uint8)),
+              "is uint8, the model wants float32: scale and normalise pixels to floats"),
+    "name": (lambda path: saved(path, x=IMAGE), "name the values as the inputs"),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_unfit_inputs_are_one_sentence_with_what_the_model_wants(kind, tmp_path, capsys):
+    write, words = UNFIT[kind]
+    folder, path = received(tmp_path / "received", ""), tmp_path / "x.npz"
+    write(path)
+    capsys.readouterr()
+    assert cli.main(["check", str(folder), "--inputs", str(path), "--runtimes", "inference"]) == 2
+    printed = capsys.readouterr().err
+    assert words in printed and printed.count("\n") == 1
+    assert printed.endswith("; the model wants image: float32 [N, 3, 8, 8]\n")
+
+
+def test_inputs_by_name_without_one_and_as_a_single_array(tmp_path):
+    np.savez(tmp_path / "named.npz", image=IMAGE)
+    np.savez(tmp_path / "numbered.npz", IMAGE)
+    np.save(tmp_path / "single.npy", IMAGE)
+    for name in ("named.npz", "numbered.npz", "single.npy"):
+        args = argparse.Namespace(inputs=str(tmp_path / name), num_samples=1)
+        found = _samples_by_name(args, tiny_graph())
+        assert list(found) == ["image"] and np.array_equal(found["image"], IMAGE[:1])
 
 
 @pytest.mark.parametrize("command", [["export", "--target", "inference"], ["check"]])

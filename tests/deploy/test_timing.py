@@ -12,6 +12,7 @@ from paddle_mrecg.deploy.lite.convert import LiteModel
 from paddle_mrecg.deploy.lite.env import LiteTools
 from paddle_mrecg.deploy.lite.table import OpRow
 from paddle_mrecg.errors import ModelError
+from paddle_mrecg.graph.writer import save_program
 
 from tests.tiny import tiny_graph, tiny_quantized, tiny_samples
 
@@ -76,6 +77,12 @@ def test_the_inputs_are_always_the_same_and_free_sizes_are_asked_for():
     assert timing.random_feed({"x": [-1, -1]}, [[2, 5]])["x"].shape == (2, 5)
     with pytest.raises(SystemExit, match="give --shape"):
         timing.random_feed({"x": [-1, -1]})
+
+
+def test_an_input_that_is_not_given_is_named(tmp_path):
+    save_program(tiny_graph(), str(tmp_path / "model"))
+    with pytest.raises(SystemExit, match=r"'image' is not among the arrays of --inputs \(x\)"):
+        timing.inference_runner(str(tmp_path), {"x": SAMPLE["image"]}, 1)
 
 
 def test_it_stands_alone():
