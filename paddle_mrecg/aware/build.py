@@ -2,13 +2,14 @@
 """From settings to quanters: which layer gets which, with how many bits."""
 from typing import Dict, List, Optional, Tuple
 
+import paddle
 from paddle import nn
 
 from ..config.layer_bits import is_skipped, layer_bits, unmatched_patterns
 from ..config.aware import QuantAware, SymmetricPACTSettings
 from ..config.shared_rules import FLOAT_BITS
 from ..deploy.qdq import CONTAINER_BITS
-from ..errors import ConfigError, ModelError
+from ..errors import ConfigError, ModelError, listed
 from .quanters.abs_max import AbsMaxQuanter
 from ..grids.quanter import Quanter
 from .quanters.lsq import LSQQuanter
@@ -18,7 +19,6 @@ from .quanters.tqt import TQTQuanter
 from .fold import FoldedConv
 from .layers import attach
 from .look_ahead import Ends
-
 
 
 class Builder:
@@ -99,7 +99,7 @@ def without_skipped(layers: List[Tuple[str, nn.Layer]],
 
     Raises:
         ConfigError: a pattern of ``skip`` or ``overrides`` matches nothing.
-        ModelError: nothing is left to quantize.
+        ModelError: nothing is left to quantize, or it is float64.
     """
     if not layers:
         raise ModelError("nothing to quantize: the model has no "
@@ -113,4 +113,9 @@ def without_skipped(layers: List[Tuple[str, nn.Layer]],
     if not kept:
         raise ModelError("nothing to quantize: QuantAware.skip excludes every "
                          "layer; remove a pattern")
+    double = [name for name, layer in kept if layer.weight.dtype == paddle.float64]
+    if double:
+        raise ModelError(f"the parameters are float64 ({listed(double, 4)}), which cannot be "
+                         "quantized: call model.to(dtype='float32') first, and make batches "
+                         "of float32")
     return kept

@@ -58,10 +58,15 @@ def validate_command(args) -> int:
     if args.model:
         _try_model(config, args)
     lines = _efold_lines(config, args)
+    has_model = isinstance(config, Config) and _has_model(config.global_.model_dir)
+    if has_model:
+        import_paddle(False)
+        from ..post.examine import check_model
+        check_model(config)
     print("\n  ".join([f"{args.config}: valid", *lines]))
     for problem in missing_for_command(config) if isinstance(config, Config) else ():
         print(f"  needed on the command line, or as an argument from Python: {problem}")
-    if isinstance(config, Config) and _has_model(config.global_.model_dir):
+    if has_model:
         _print_memory(config)
     return OK
 
@@ -99,8 +104,7 @@ def _has_model(path) -> bool:
 
 
 def _print_memory(config: Config):
-    """What the job will hold, as far as the model is here."""
-    import_paddle(False)
+    """What the job will hold, as far as its model tells."""
     from ..post.prepare import expected_memory
     try:
         lines = expected_memory(config).sentences(tempfile.gettempdir())

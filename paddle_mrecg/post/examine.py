@@ -10,10 +10,12 @@ from ..config import Config
 from ..data.evaluation import checked_scores, make_evaluator
 from ..data.hooks import users_code
 from ..deploy.predictor import scored_program
+from ..graph.fold import fold
 from ..graph.writer import save_program
 from ..report.result_dir import ResultDir
 from ..scratch import scratch_folder
-from .prepare import Prepared, prepare
+from .prepare import Prepared, prepare, read_model
+from .scheme import build_scheme
 
 TRIED_SAMPLES = 8  # of the evaluation's
 
@@ -37,6 +39,13 @@ def examined(config: Config, model=None, data_loader=None):
         if evaluator:
             _try(evaluator, prepared)
         yield prepared
+
+
+def check_model(config: Config) -> None:
+    """Raise MrecgError where no data would make the model at ``Global.model_dir`` fit for the
+    settings.
+    """
+    build_scheme(fold(read_model(None, config)), config.quant_post, config.global_.target)
 
 
 def check_place(config: Config) -> None:

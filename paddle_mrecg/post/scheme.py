@@ -8,9 +8,11 @@ quantizer, however many ops read it.
 import dataclasses
 from typing import Dict, List, Set
 
+import numpy as np
+
 from ..config import QuantPost
 from ..config.layer_bits import is_skipped, layer_bits, matches, unmatched_patterns
-from ..errors import ConfigError, ModelError
+from ..errors import ConfigError, ModelError, listed
 from ..graph.ends import first_and_last
 from ..graph.carried import inside
 from ..graph.graph import (QUANTIZED, WEIGHT_SLOTS, Graph, Op, activation_name, channel_axis,
@@ -92,7 +94,7 @@ def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
 
     Raises:
         ConfigError: a pattern of ``skip`` or ``overrides`` matches nothing.
-        ModelError: nothing is left to quantize.
+        ModelError: nothing is left to quantize, or it is not float32.
     """
     lite = target == "paddle_lite"
     weight_symmetric = lite if config.weight_symmetric is None else config.weight_symmetric
@@ -103,6 +105,7 @@ def build_scheme(graph: Graph, config: QuantPost, target: str) -> Scheme:
     tied = _read_otherwise(graph, ops)
     chosen = _without_skipped([op for op in ops if weight_name(op, graph) not in tied], graph,
                               config)
+    _refuse_other_types(chosen, graph)
     weights: Dict[str, QuantSpec] = {}
     activations: Dict[str, ActivationSpec] = {}
     first, last = first_and_last(graph.ops, set(chosen).__contains__)
@@ -138,6 +141,21 @@ def _small_layers(ops: List[Op], graph: Graph, config: QuantPost) -> Set[str]:
         small.add(name)
     return small - {weight_name(op, graph) for op in ops for override in config.overrides
                     if override.weight_bits and matches(_names_of_op(op, graph), override.pattern)}
+
+
+def _refuse_other_types(ops: List[Op], graph: Graph):
+    """Grids are found and stored for float32, and the CPU has no kernels of half precision."""
+    others = {n: graph.params[n].dtype.name for n in (weight_name(op, graph) for op in ops)
+              if graph.params[n].dtype != np.float32}
+    if others:
+        raise ModelError(f"the parameters are {' and '.join(sorted(set(others.values())))} "
+                         f"({listed(list(others), 4)}), which cannot be quantized here: export the "
+                         "model in float32")
+    for op in ops:
+        source = graph.tensors.get(activation_name(op))
+        if source is not None and source.dtype in ("float64", "float16", "bfloat16"):
+            raise ModelError(f"'{source.name}', which '{weight_name(op, graph)}' multiplies, is "
+                             f"{source.dtype}: export the model in float32, its inputs too")
 
 
 def _read_otherwise(graph: Graph, ops: List[Op]) -> Set[str]:

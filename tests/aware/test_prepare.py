@@ -197,6 +197,8 @@ def test_quanters_are_those_of_the_settings(small, quanter, kind):
     (lambda s: quant_aware_prepare(s.float_net(), calibration=[]), DataError, "no batch"),
     (lambda s: quant_aware_prepare(s.float_net(), calibration=[s.images() / 0.0]), DataError,
      "NaN or infinity"),
+    (lambda s: quant_aware_prepare(s.float_net().to(dtype="float64"), calibration=[s.images()]),
+     ModelError, r"the parameters are float64 \(stem.0, .*model.to\(dtype='float32'\)"),
     (lambda s: freeze(s.float_net()), ModelError, "nothing in this model is quantized"),
 ])
 def test_what_cannot_be_prepared(small, make, error, message):

@@ -15,6 +15,7 @@ import yaml
 from paddle_mrecg import __version__, compat
 from paddle_mrecg.cli import main as cli
 from paddle_mrecg.errors import DataError, MrecgError
+from paddle_mrecg.graph.graph import TensorInfo
 from paddle_mrecg.graph.writer import save_program
 
 from tests.tiny import tiny_graph
@@ -149,9 +150,26 @@ def test_validate_says_what_memory_the_job_will_hold(capsys, tmp_path):
                                      "MRECG: {batch_size: 16}\n")
     code, out, _ = run(capsys, "validate", str(tmp_path / "c.yaml"))
     assert code == 0 and "memory: about" in out and "the machine has" in out
-    (tmp_path / "model.pdiparams").write_bytes(b"damaged")
+    free = tiny_graph()
+    free.tensors["image"] = TensorInfo("image", (-1, 3, -1, -1))
+    save_program(free, str(tmp_path / "model"))
     code, out, _ = run(capsys, "validate", str(tmp_path / "c.yaml"))
-    assert code == 0 and "memory is not known: " in out and "pdiparams" in out
+    assert code == 0 and "memory is not known: " in out and "Data.input_shape" in out
+
+
+def test_validate_refuses_a_model_that_no_data_would_make_fit(capsys, tmp_path):
+    (tmp_path / "c.yaml").write_text(f"Global: {{model_dir: {tmp_path}}}\n")
+    double = tiny_graph()
+    double.params = {name: value.astype("float64") for name, value in double.params.items()}
+    save_program(double, str(tmp_path / "model"))
+    code, out, err = run(capsys, "validate", str(tmp_path / "c.yaml"))
+    assert (code, out) == (2, "") and "the parameters are float64" in err
+    save_program(tiny_graph(), str(tmp_path / "model"))
+    code, out, err = run(capsys, "validate", str(tmp_path / "c.yaml"), "QuantPost.skip=[nothing]")
+    assert (code, out) == (2, "") and "matches no weight" in err
+    (tmp_path / "model.pdiparams").write_bytes(b"damaged")
+    code, out, err = run(capsys, "validate", str(tmp_path / "c.yaml"))
+    assert (code, out) == (2, "") and "pdiparams" in err
 
 
 def test_validate(capsys, config_file, tmp_path):

@@ -104,6 +104,19 @@ def test_nothing_to_quantize_is_an_error(config):
         build_scheme(tiny_graph(), config, "paddle_lite")
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_other_types_than_float32_are_refused_in_a_sentence(dtype):
+    graph = tiny_graph()
+    graph.params["c.w"] = graph.params["c.w"].astype(dtype)
+    with pytest.raises(ModelError, match=rf"the parameters are {dtype} \(c.w\), .* in float32"):
+        build_scheme(graph, QuantPost(), "paddle_lite")
+    build_scheme(graph, QuantPost(skip=["c.w"]), "paddle_lite")
+    graph = tiny_graph()
+    graph.tensors["image"] = TensorInfo("image", (-1, 3, 8, 8), dtype)
+    with pytest.raises(ModelError, match=f"'image', which 'a.w' multiplies, is {dtype}"):
+        build_scheme(graph, QuantPost(), "paddle_lite")
+
+
 @pytest.mark.parametrize("target, shared", [("paddle_lite", ["c.add"]), ("simulation", [])])
 def test_shortcuts_read_the_float_tensor_unless_shared(target, shared):
     graph = tiny_graph()
