@@ -47,6 +47,8 @@ def read_combined(path: str, expected: Mapping[str, TensorInfo],
     Raises:
         ModelError: missing, truncated, foreign, or not the file of this program.
     """
+    if os.path.isdir(path):
+        raise _absent(path, model_path)
     data = _read_bytes(path)
     position, params = 0, {}
     for index, name in enumerate(sorted(expected)):
@@ -62,10 +64,13 @@ def read_combined(path: str, expected: Mapping[str, TensorInfo],
     return params
 
 
-def read_separate(directory: str, expected: Mapping[str, TensorInfo]) -> Dict[str, np.ndarray]:
+def read_separate(directory: str, expected: Mapping[str, TensorInfo],
+                  model_path: str = "") -> Dict[str, np.ndarray]:
     """Read one file per parameter, each named like its parameter; arguments and
     errors as in read_combined.
     """
+    if not any(os.path.isfile(os.path.join(directory, name)) for name in expected):
+        raise _absent(directory, model_path)
     params = {}
     for name in sorted(expected):
         path = os.path.join(directory, name)
@@ -92,6 +97,13 @@ def write_combined(file, params: Mapping[str, np.ndarray]) -> None:
         file.write(struct.pack("<IQIi", 0, 0, 0, len(encoded)))
         file.write(encoded)
         file.write(np.ascontiguousarray(array).tobytes())
+
+
+def _absent(directory, model_path) -> ModelError:
+    stem = os.path.splitext(os.path.basename(model_path))[0]
+    return ModelError(f"no parameter file next to {model_path or 'the program'}: copy {stem}"
+                      f".pdiparams, which was exported with it, into {directory}, or name the file "
+                      "in Global.params_filename")
 
 
 def _read_bytes(path):

@@ -151,7 +151,7 @@ def _read_params(path, expected, model_path):
     if not expected:
         return {}
     if os.path.isdir(path):
-        return read_separate(path, expected)
+        return read_separate(path, expected, model_path)
     return read_combined(path, expected, model_path)
 
 

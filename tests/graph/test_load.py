@@ -77,6 +77,25 @@ def test_what_is_missing_is_named(model, monkeypatch, args, message):
         load_graph(*args)
 
 
+@pytest.mark.parametrize("name", [None, "inference", "inference{}"])
+@pytest.mark.parametrize("suffix", [".json", ".pdmodel"])
+def test_a_program_without_its_parameters_says_which_file_is_missing(suffix, name, tmp_path):
+    net = paddle.nn.Linear(2, 2)
+    paddle.jit.save(net, str(tmp_path / "inference"),
+                    [paddle.static.InputSpec([None, 2], "float32", "x")])
+    if suffix == ".pdmodel":
+        save_program(load_graph(str(tmp_path)), str(tmp_path / "inference"))
+        (tmp_path / "inference.json").unlink(missing_ok=True)
+    (tmp_path / "inference.pdiparams").unlink()
+    program = next(tmp_path.glob("inference.*[ln]"))
+    with pytest.raises(ModelError, match=f"no parameter file next to {program}: copy "
+                                         f"inference.pdiparams, .*, into {tmp_path}"):
+        load_graph(str(tmp_path / name.format(program.suffix) if name else tmp_path))
+    program.rename(tmp_path / f"other{program.suffix}")
+    with pytest.raises(ModelError, match=f"next to {tmp_path}/other.*: copy other.pdiparams"):
+        load_graph(str(tmp_path), f"other{program.suffix}")
+
+
 def test_empty_directory(tmp_path):
     with pytest.raises(ModelError, match="no program file.*holds nothing"):
         load_graph(str(tmp_path))
