@@ -14,6 +14,8 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 
 ORIENTATION = 0x0112  # EXIF tag
 NAMED_PROBLEMS = 8  # problems in one message
+LOOKED_ON = 2048  # images that are decoded to find what else is wrong
+REPLACE = "remove or replace it"
 
 
 class Item(NamedTuple):
@@ -106,21 +108,46 @@ def _problem(item: Item, labelled: bool) -> str:
     return ""
 
 
-def refuse_unreadable(items: List[Item]):
-    """Look at the head of every image, so that what is not an image shows before hours are spent.
+def refuse_unreadable(items: List[Item], data: Data):
+    """Look at the head of every image, so that what is not an image shows before hours are spent;
+    where one is not, at the pixels of the others too, so that all are named at once.
 
     Raises:
         DataError: some files are not images; several are named at once.
     """
-    problems = []
-    for item in items:
-        try:
-            original_size(item.path)
-        except DataError as error:
-            problems.append(str(error).rpartition(": ")[0])
+    if _problems_of(items, original_size):
+        refuse_undecodable(items, data)
+
+
+def refuse_undecodable(items: List[Item], data: Data):
+    """Decode the first ``LOOKED_ON`` images, and look at the heads of those behind them.
+
+    Raises:
+        DataError: some files are not images; several are named at once.
+    """
+    problems = _problems_of(items[:LOOKED_ON], lambda path: _decoded(path, data))
+    problems += _problems_of(items[LOOKED_ON:], original_size)
     if problems:
         raise DataError(f"{listed(problems, NAMED_PROBLEMS, '; ')}: remove or replace "
                         + ("it" if len(problems) == 1 else f"these {len(problems)} files"))
+
+
+def _problems_of(items: List[Item], look) -> List[str]:
+    """What ``look`` says against the files that are at fault.
+
+    Raises:
+        DataError: no file is, see ``_decoded``.
+    """
+    problems = []
+    for item in items:
+        try:
+            look(item.path)
+        except DataError as error:
+            problem, _, cure = str(error).rpartition(": ")
+            if cure != REPLACE:
+                raise
+            problems.append(problem)
+    return problems
 
 
 def _split_last_space(line: str) -> Tuple[str, str, str]:
@@ -155,15 +182,7 @@ def read_image(path, data: Data, size: Tuple[int, int]) -> np.ndarray:
     Raises:
         DataError: no readable image, or smaller than the crop.
     """
-    try:
-        with Image.open(path) as file:
-            image = _eight_bit(ImageOps.exif_transpose(file))
-            image = image.convert("L" if data.layout == "GRAY" else "RGB")
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        cure = ("import paddle_mrecg before paddle" if "codec configuration" in str(error) else
-                "remove or replace it")  # the first: Paddle 2.6 hides the system's zlib from Pillow
-        raise DataError(f"image '{path}' cannot be read ({error}): {cure}") from error
-    pixels = np.asarray(_to_size(image, data, size, path), np.float32)
+    pixels = np.asarray(_to_size(_decoded(path, data), data, size, path), np.float32)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     if data.layout == "BGR":
         pixels = pixels[::-1]
@@ -172,6 +191,22 @@ def read_image(path, data: Data, size: Tuple[int, int]) -> np.ndarray:
     height, width = pixels.shape[1:]
     return np.pad(pixels, ((0, 0), (0, size[0] - height), (0, size[1] - width)),
                   constant_values=data.pad_value)
+
+
+def _decoded(path, data: Data) -> Image.Image:
+    """All pixels, as bytes of grey or of red, green and blue.
+
+    Raises:
+        DataError: no readable image, or Pillow lacks a decoder.
+    """
+    try:
+        with Image.open(path) as file:
+            image = _eight_bit(ImageOps.exif_transpose(file))
+            return image.convert("L" if data.layout == "GRAY" else "RGB")
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
+        cure = ("import paddle_mrecg before paddle" if "codec configuration" in str(error) else
+                REPLACE)  # the first: Paddle 2.6 hides the system's zlib from Pillow
+        raise DataError(f"image '{path}' cannot be read ({error}): {cure}") from error
 
 
 def original_size(path) -> Tuple[int, int]:
@@ -185,7 +220,7 @@ def original_size(path) -> Tuple[int, int]:
             turned = file.getexif().get(ORIENTATION, 1) >= 5  # these lie on their side
             return (file.width, file.height) if turned else (file.height, file.width)
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        raise DataError(f"image '{path}' cannot be read ({error}): remove or replace it") from error
+        raise DataError(f"image '{path}' cannot be read ({error}): {REPLACE}") from error
 
 
 def scale_factors(original: Tuple[int, int], data: Data,

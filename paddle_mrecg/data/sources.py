@@ -10,7 +10,7 @@ from ..graph.graph import Graph, TensorInfo
 from .batches import as_batches, batches_of, collect_samples
 from .hooks import call_hook
 from .images import (Item, class_number, list_images, original_size, read_image,
-                     refuse_unreadable, scale_factors)
+                     refuse_undecodable, refuse_unreadable, scale_factors)
 from .store import ActivationStore, StoredArray
 from .views import add_views
 
@@ -105,7 +105,7 @@ def chosen_images(data: Data, seed: int, labelled: bool) -> List[Item]:
     items = list_images(data, labelled)
     order = np.random.default_rng(seed).permutation(len(items))[:data.num_samples]
     chosen = [items[k] for k in order]
-    refuse_unreadable(chosen)
+    refuse_unreadable(chosen, data)
     return chosen
 
 
@@ -125,8 +125,12 @@ class ImageBatches:
     def __iter__(self) -> Iterator:
         for start in range(0, len(self.items), self.data.batch_size):
             part = slice(start, start + self.data.batch_size)
-            feed = {self.name: np.stack([read_image(i.path, self.data, self.size)
-                                         for i in self.items[part]])}
+            try:
+                feed = {self.name: np.stack([read_image(i.path, self.data, self.size)
+                                             for i in self.items[part]])}
+            except DataError:
+                refuse_undecodable(self.items[start:], self.data)  # this file and all like it
+                raise
             feed.update({n: self._sizes(n, self.items[part]) for n in self.sizes})
             yield (feed, self.labels[part]) if self.labelled else feed
 

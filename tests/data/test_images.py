@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from paddle_mrecg.config import Data
-from paddle_mrecg.data import open_loader
+from paddle_mrecg.data import images, open_loader
 from paddle_mrecg.data.images import list_images, read_image
 from paddle_mrecg.errors import DataError
 from paddle_mrecg.graph.graph import TensorInfo
@@ -179,6 +179,26 @@ def opened(folder, labelled=True, seed=0, **change):
     data = Data(**dict(dict(image_dir=str(folder), label_file=str(folder / "labels.txt"),
                             batch_size=2, **RAW), **change))
     return open_loader(data, [TensorInfo("x", (-1, 3, 4, 4))], seed, labelled)
+
+
+@pytest.mark.parametrize("kinds", [("text", "empty", "cut", "cut"), ("cut", "cut")])
+def test_truncated_images_are_named_together_with_the_others(kinds, image, tmp_path, monkeypatch):
+    content = image(ramp(40, 40), "good.png").read_bytes()
+    bad = {"text": b"not an image", "empty": b"", "cut": content[:len(content) // 2]}
+    for k in range(9):
+        image(ramp(40, 40), f"{k}.png")
+    for k, kind in enumerate(kinds):
+        (tmp_path / f"bad{k}.png").write_bytes(bad[kind])
+    data = Data(image_dir=str(tmp_path), num_samples=64, batch_size=2)
+    with pytest.raises(DataError, match=f"replace these {len(kinds)} files") as caught:
+        list(open_loader(data, [TensorInfo("x", (-1, 3, 32, 32))], 0))
+    assert all(f"bad{k}.png" in str(caught.value) for k in range(len(kinds)))
+    for k in range(len(kinds)):
+        (tmp_path / f"bad{k}.png").unlink()
+    decoded, once = [], images._decoded
+    monkeypatch.setattr(images, "_decoded", lambda *args: decoded.append(args[0]) or once(*args))
+    assert len(list(open_loader(data, [TensorInfo("x", (-1, 3, 32, 32))], 0))) == 5
+    assert len(decoded) == len(set(decoded)) == 10  # nothing twice
 
 
 def test_every_image_comes_once_with_its_label_and_again_in_a_second_pass(folder):
