@@ -66,8 +66,8 @@ def analyze(model=None, data_loader=None, config=None, save_dir: str = None,
     path, config = config, load_config(accept_ptq_config(config))
     if isinstance(path, (str, os.PathLike)):
         refuse_foreign_hooks(config, path)
-    if samples is not None and samples < 1:
-        raise ConfigError(f"samples is {samples}: give at least 1")
+    if samples is not None and samples < FEWEST_SAMPLES:
+        raise ConfigError(f"samples is {samples}: give at least {FEWEST_SAMPLES}")
     tune_cpu(bool(config.global_.tune_cpu))
     seed_everything(config.global_.seed)
     begin = time.perf_counter()

@@ -57,7 +57,7 @@ def test_metric_scores_every_layer(capsys, config_file, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, cure", [
-    (["--metric"], "no evaluator: set Evaluation.data"), (["--samples", "0"], "at least 1")])
+    (["--metric"], "no evaluator: set Evaluation.data"), (["--samples", "1"], "at least 2")])
 def test_mistakes_are_one_sentence(capsys, config_file, arguments, cure):
     code, out, err = run(capsys, "analyze", "--config", config_file, *arguments)
     last = err.splitlines()[-1]
