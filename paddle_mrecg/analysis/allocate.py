@@ -15,9 +15,9 @@ from ..post import calibrate
 from ..post.network_state import NetworkState
 from ..post.prepare import Prepared
 from ..post.scheme import Scheme
+from . import BITS
 from .sensitivity import Sensitivity
 
-BITS = (2, 3, 4, 5, 6, 8)
 ErrorCurve = Mapping[int, float]  # bits -> error
 
 

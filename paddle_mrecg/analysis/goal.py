@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a search looks for, and what it found."""
 import dataclasses
-from typing import List, Optional
+import math
+from typing import Collection, List, Mapping, Optional
 
+from ..config.shared_rules import FLOAT_BITS
+from ..errors import ConfigError
+from . import BITS
 from .tries import Try
+
+DROP, MEAN, SIZE = "--max-drop (Goal.max_drop)", "--bits-average (Goal.bits)", "--size (Goal.size)"
 
 
 @dataclasses.dataclass
 class Goal:
-    """What is looked for; one at least.
+    """What is looked for; one at least. ``max_drop`` goes with either of the others.
 
     Attributes:
         max_drop(float, optional): points of the metric (0.01 of a share), or percent of the
@@ -20,6 +26,44 @@ class Goal:
     max_drop: Optional[float] = None
     bits: Optional[float] = None
     size: Optional[float] = None
+
+    def check(self):
+        """Raise ConfigError, with all that is wrong whatever the model."""
+        drop, bits, size = self.max_drop, self.bits, self.size
+        problems = []
+        if drop is not None and not 0 <= drop < math.inf:
+            problems.append(f"{DROP} is {drop:g}: give 0 or more")
+        if bits is not None and not BITS[0] <= bits <= FLOAT_BITS:
+            problems.append(f"{MEAN} is {bits:g}: give at least {BITS[0]}, at most {BITS[-1]}")
+        if size is not None and not 0 < size < math.inf:
+            problems.append(f"{SIZE} is {size:g}: give more than 0 bytes")
+        if bits is not None and size is not None:
+            problems.append(f"{MEAN} and {SIZE} are two goals for the same: leave out one")
+        if drop is bits is size is None:
+            problems.append(f"nothing is looked for: give {DROP}, {MEAN} or {SIZE}")
+        if problems:
+            raise ConfigError(problems)
+
+    def check_range(self, elements: Mapping[str, int], quantized: Collection[str]):
+        """Raise ConfigError for a size or an average that these weights cannot have.
+
+        Args:
+            elements(dict): weight -> number of its values, of all that may be quantized.
+            quantized(collection): those that do not stay float.
+        """
+        total = sum(elements.values())
+        free = sum(elements[n] for n in quantized)
+        low, high = (bits * free + FLOAT_BITS * (total - free) for bits in (BITS[0], BITS[-1]))
+        kept = f", and {FLOAT_BITS} for what stays float" if free < total else ""
+        weights = f"with {BITS[0]} to {BITS[-1]} bits for each weight{kept}, this model comes to"
+        if self.size is not None and not low <= 8 * self.size <= high:
+            raise ConfigError(f"{SIZE} is {self.size:g} bytes: {weights} {math.ceil(low / 8)} to "
+                              f"{high // 8} bytes; give a size from these")
+        if self.size is None and self.bits is not None and not low <= self.bits * total <= high:
+            raise ConfigError(f"{MEAN} is {self.bits:g}: {weights} "
+                              f"{math.ceil(100 * low / total) / 100:g} to "
+                              f"{math.floor(100 * high / total) / 100:g} on average; give a number "
+                              "from these")
 
     def reached(self, found: Optional[Try]) -> bool:
         """Whether a try is good enough."""

@@ -17,7 +17,7 @@ from ..deploy.predictor import scored_program
 from ..deploy.verify import values_in_program
 from ..errors import ConfigError
 from ..graph.fold import fold
-from ..graph.graph import weight_name
+from ..graph.graph import Graph, weight_name
 from ..graph.writer import save_program
 from ..post.expected_time import leave_unsaid
 from ..post.job import Result, run_post
@@ -29,6 +29,13 @@ from .sensitivity import measured_outputs
 
 MEASURED_INPUTS = 16  # what the output's error is taken of, apart from inputs for calibration
 LARGEST_SHARE = 1.0  # a float score up to this is a share, and 0.01 of it a point
+
+
+def quantizable_elements(graph: Graph, config: Config) -> Dict[str, int]:
+    """Weight of a folded graph -> number of its values, of all that may be quantized."""
+    types = config.quant_post.quantizable_op_type
+    names = {weight_name(op, graph) for op in graph.ops if op.type in types} - {None}
+    return {n: graph.params[n].size for n in sorted(names)}
 
 
 class Bench:
@@ -72,9 +79,7 @@ class Bench:
 
     def elements(self) -> Dict[str, int]:
         """Weight -> number of its values, of all that may be quantized."""
-        graph, types = fold(self.graph), self.config.quant_post.quantizable_op_type
-        names = {weight_name(op, graph) for op in graph.ops if op.type in types} - {None}
-        return {n: graph.params[n].size for n in sorted(names)}
+        return quantizable_elements(fold(self.graph), self.config)
 
     def job(self, settings: Dict[str, Dict[str, Any]]) -> Config:
         """The common config with some settings on top.

@@ -12,21 +12,25 @@ import os
 from typing import Any, Callable, Dict, List, Optional
 
 from ..compat import seed_everything, tune_cpu
-from ..config import MRECG
+from ..config import MRECG, Config
 from ..config.dialect.post import accept_ptq_config
 from ..config.io import config_to_dict, load_config, save_config
 from ..data.evaluation import make_evaluator
 from ..data.hooks import refuse_foreign_hooks
 from ..errors import ConfigError, OutputError
+from ..graph.fold import fold
+from ..graph.graph import Graph
+from ..post.prepare import read_model
+from ..post.scheme import build_scheme
 from ..report.page.html import write_page
 from ..report.progress import Progress, get_logger, rough_duration
-from . import TRIES
-from .allocate import BITS, allocate, average_bits, error_curves
+from . import BITS, TRIES
+from .allocate import allocate, average_bits, error_curves
 from .findings import literal
 from .goal import AutoResult, Goal
 from .isolated import isolated_rounding
-from .job import prepare_to_measure
-from .measure import Bench
+from .job import evaluator_of, prepare_to_measure
+from .measure import Bench, quantizable_elements
 from .page import auto_page
 from .refine import FLOAT, REFINED, given, refining_order
 from .sensitivity import LayerEffect, Sensitivity
@@ -49,7 +53,8 @@ def auto(model=None, data_loader=None, config=None, save_dir: str = None,
             ``<save_dir>.auto``, and the next run with the same model, data and config goes on.
         evaluator(callable, optional): ``evaluator(predict) -> {metric: value}``, higher is
             better. Default: what ``Evaluation`` describes, else the error of the outputs.
-        goal(Goal, optional): Default: to lose at most 1.
+        goal(Goal, optional): either of ``bits`` and ``size``, ``max_drop`` with or without it.
+            Default: to lose at most 1.
         tries(int, optional): settings to try at most, each with one evaluation. Default: 16.
         metric(str, optional): which value of the evaluator counts. Default: the first.
 
@@ -64,14 +69,18 @@ def auto(model=None, data_loader=None, config=None, save_dir: str = None,
     if isinstance(path, (str, os.PathLike)):
         refuse_foreign_hooks(config, path)
     goal = dataclasses.replace(goal or Goal(max_drop=1.0))
+    goal.check()
     config.mrecg = MRECG(preset="none")  # the search decides whether to train
     if tries < 1:
         raise ConfigError(f"{tries} tries: give at least 1")
     config.global_.save_dir = save_dir or config.global_.save_dir
     tune_cpu(bool(config.global_.tune_cpu))
     seed_everything(config.global_.seed)
-    evaluator = evaluator or make_evaluator(config.evaluation, config.global_.seed)
-    bench = Bench(model, data_loader, config, evaluator, metric)
+    evaluator = evaluator or (
+        evaluator_of(config) if metric else make_evaluator(config.evaluation, config.global_.seed))
+    graph = read_model(model, config)
+    _check_size(goal, fold(graph), config)
+    bench = Bench(graph, data_loader, config, evaluator, metric)
     if goal.size is not None:
         goal.bits = 8.0 * goal.size / sum(bench.elements().values())
     folder = config.global_.save_dir.rstrip("/") + ".auto"
@@ -114,7 +123,7 @@ class Search:
         if self.goal.bits is None:
             self._take("as configured", {})
         else:
-            self._take(f"bits by layer, {self.goal.bits:g} on average", self._allocated())
+            self._take("bits by layer", self._allocated())
         if post.equalize != "auto" and self._goes_on():
             self._take("equalized channels", self._with(equalize="auto"))
         if post.activation_observer != "output_error" and self._goes_on():
@@ -234,6 +243,7 @@ class Search:
         prepared.network.store.close()
         elements = {n: prepared.graph.params[n].size for n in curves}
         everything = self.bench.elements()
+        self.goal.check_range(everything, curves)
         fixed = 32 * sum(v for n, v in everything.items() if n not in curves)
         average = (self.goal.bits * sum(everything.values()) - fixed) / sum(elements.values())
         bits = allocate(curves, elements, average)
@@ -247,6 +257,12 @@ def ranked_layers(log: TryLog) -> List[LayerEffect]:
     """The last ranking that a search made, worst first; empty where it needed none."""
     found = [log.notes[key] for key in ("ranking 2", "ranking 1") if key in log.notes]
     return [LayerEffect(**entry) for entry in found[0]] if found else []
+
+
+def _check_size(goal: Goal, graph: Graph, config: Config):
+    """Raise ConfigError for a size that the weights cannot have, before anything is measured."""
+    scheme = build_scheme(graph, config.quant_post, config.global_.target)
+    goal.check_range(quantizable_elements(graph, config), scheme.weights)
 
 
 def _make_folder(folder: str):

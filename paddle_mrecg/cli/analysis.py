@@ -38,7 +38,7 @@ as they are with solved roundings, equalized channels, activation ranges by outp
 the fewest of the layers that hurt most (bisected along the errors that `analyze` measures), float
 in their place where 8 bits for all are not enough, and a short reconstruction where nothing else
 was enough. With --size or --bits-average every layer gets 2 to 8 bits, by the error that each bit
-takes away.
+takes away. These two are one goal in two ways: give one of them; either goes with --max-drop.
 
 At most --tries settings are tried, with one evaluation each; the final report scores the result and
 its baselines once more. Every try is in SAVE_DIR.auto/tries.json, from which the same command goes
@@ -71,12 +71,14 @@ def analyze_command(args) -> int:
 
 def auto_command(args) -> int:
     """Find the cheapest setting that loses at most so much."""
-    config = complete_config(args)
-    size = _bytes_from_text(args.size)
-    import_paddle(config.global_.tune_cpu)
-    from ..analysis.search import Goal, auto
+    from ..analysis.goal import Goal
     given = (args.max_drop, args.bits_average, args.size)
-    goal = Goal(1.0 if given == (None,) * 3 else args.max_drop, args.bits_average, size)
+    goal = Goal(1.0 if given == (None,) * 3 else args.max_drop, args.bits_average,
+                _bytes_from_text(args.size))
+    goal.check()
+    config = complete_config(args)
+    import_paddle(config.global_.tune_cpu)
+    from ..analysis.search import auto
     result = auto(config=config, goal=goal, tries=args.tries, metric=args.metric)
     print(f"{result.table()}\n\nmodel and report in {result.save_dir}, recipe in {result.recipe}, "
           "what each try bought in report.html next to it")
@@ -114,8 +116,9 @@ def add_commands(commands) -> None:
     command.add_argument("--max-drop", type=float, metavar="POINTS",
                          help="what may be lost (default 1 where no size is given)")
     command.add_argument("--bits-average", type=float, metavar="BITS",
-                         help="mean bits of a weight")
-    command.add_argument("--size", metavar="BYTES", help="bytes of the weights, e.g. 900k or 1.5M")
+                         help="mean bits of a weight, 2 to 8; not with --size")
+    command.add_argument("--size", metavar="BYTES",
+                         help="bytes of the weights, e.g. 900k or 1.5M; not with --bits-average")
     command.add_argument("--tries", type=int, default=TRIES, metavar="N",
                          help="settings to try at most, one evaluation each (default %(default)s)")
     command.add_argument("--metric", metavar="NAME",

@@ -104,12 +104,31 @@ def test_bits_by_layer_for_an_average(model_dir, tmp_path):  # noqa: F811
                                                first_layer_weight_bits=3,
                                                last_layer_weight_bits=3)})
     assert result.tries[0].loss < uniform.tries[0].loss
+    assert result.table().splitlines()[1].endswith(
+        f"{result.best.bits:.2f}  bits by layer  <- taken")
 
 
 def test_a_size_is_an_average(model_dir, tmp_path):  # noqa: F811
     total = sum(tiny_graph().params[n].size for n in ("a.w", "b.w", "c.w", "d.w", "fc.w"))
     result = search(model_dir, tmp_path, Goal(size=total / 2), tries=1)
     assert 3.0 < result.best.bits <= 4.0
+
+
+def test_what_stays_float_counts_in_the_average_that_can_be_had(model_dir, tmp_path):  # noqa: F811
+    params = {n: tiny_graph().params[n].size for n in ("a.w", "b.w", "c.w", "d.w", "fc.w")}
+    rest = sum(params.values()) - params["c.w"]
+    config = {"QuantPost": dict(COARSE["QuantPost"], skip=["c.w"])}
+    bits = 2 * rest + 32 * params["c.w"]
+    fewest = -(-bits // 8)
+    with pytest.raises(ConfigError, match=f"32 for what stays float.* comes to {fewest} to "):
+        search(model_dir, tmp_path, Goal(size=fewest - 1), config)
+    result = search(model_dir, tmp_path, Goal(size=fewest), config, tries=1)
+    assert result.reached and result.best.bits == pytest.approx(bits / sum(params.values()))
+
+
+def test_a_goal_of_nothing_is_refused(model_dir, tmp_path):  # noqa: F811
+    with pytest.raises(ConfigError, match="nothing is looked for"):
+        search(model_dir, tmp_path, Goal())
 
 
 def test_curves_fall_with_the_bits():

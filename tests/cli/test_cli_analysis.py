@@ -83,7 +83,24 @@ def test_auto_says_whether_the_goal_was_reached(capsys, config_file, tmp_path):
 
 @pytest.mark.parametrize("arguments, cure", [
     (["--size", "small"], "give bytes"), (["--tries", "0"], "at least 1"),
-    (["--bits-average", "1"], "at least 2")])
-def test_mistakes_of_auto_are_one_sentence(capsys, config_file, arguments, cure):
-    code, _, err = run(capsys, "auto", "--config", config_file, *arguments)
-    assert code == 2 and cure in err.splitlines()[-1]
+    (["--bits-average", "1"], "at least 2"), (["--bits-average", "nan"], "at least 2"),
+    (["--bits-average", "9"], "this model comes to 2 to 8 on average"),
+    (["--size", "0"], "--size (Goal.size) is 0: give more than 0 bytes"),
+    (["--size", "10k"], "this model comes to 290 to 1158 bytes"),
+    (["--size", "100"], "this model comes to 290 to 1158 bytes"),
+    (["--size", "10k", "--bits-average", "4"], "are two goals for the same: leave out one"),
+    (["--max-drop", "-1"], "is -1: give 0 or more"),
+    (["--max-drop", "nan"], "is nan: give 0 or more"),
+    (["--metric", "top1"], "no evaluator: set Evaluation.data")])
+def test_mistakes_of_auto_are_one_sentence(capsys, config_file, arguments, cure, monkeypatch):
+    monkeypatch.setattr("paddle_mrecg.analysis.search.Bench",
+                        lambda *_: pytest.fail("images were read first"))
+    code, out, err = run(capsys, "auto", "--config", config_file, *arguments)
+    assert (code, out) == (2, "") and err.startswith("paddle-mrecg: ") and cure in err
+    assert err.count("\n") == 1
+
+
+def test_all_wrong_goals_are_said_at_once(capsys, config_file):
+    code, _, err = run(capsys, "auto", "--config", config_file, "--max-drop", "-1",
+                       "--bits-average", "1", "--size", "-5")
+    assert code == 2 and err.startswith("paddle-mrecg: 4 problems:\n")
