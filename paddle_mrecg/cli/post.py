@@ -3,7 +3,7 @@
 import sys
 
 from ..compat import import_paddle
-from ..config.io import load_config, missing_for_command
+from ..config.io import load_config, missing_for_command, too_few_samples
 from ..errors import ConfigError
 from ..report.progress import get_logger
 from .commands import DIFFERENT, INTERRUPTED, OK, add_command, config_arguments, make_parent
@@ -103,7 +103,9 @@ def complete_config(args):
         loaded.global_.tune_cpu = True  # the process is ours
     if loaded.global_.measure_speed is None:
         loaded.global_.measure_speed = True
-    missing = missing_for_command(loaded)
-    if missing:
-        raise ConfigError(missing)
+    problems = missing_for_command(loaded)
+    if args.command in ("quant", "plan"):  # the others train nothing, or decide themselves
+        problems += too_few_samples(loaded)
+    if problems:
+        raise ConfigError(problems)
     return loaded

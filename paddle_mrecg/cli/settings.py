@@ -9,7 +9,7 @@ from ..config import Config
 from ..config.aware import TRAINING_SECTIONS
 from ..config.docs import markdown_tables, text_tables
 from ..config.io import (load_any_config, load_config, load_training_config, missing_for_command,
-                         read_sections, save_config)
+                         read_sections, save_config, too_few_samples)
 from ..config.recipes import recipe_list, recipe_text
 from ..config.schema import ALL_SECTIONS
 from ..errors import ConfigError, MrecgError
@@ -20,9 +20,10 @@ Checks names, types, ranges and contradictions of a config and prints all of the
 2 if there are any. No data is read; of a model at Global.model_dir the shapes
 are, and a line says what memory the job will hold. With --model everything that may stop `quant`
 before its first step is tried: data, evaluation, a first run; and a line says how long the job will
-take. Takes recipes of PaddleSlim's AutoCompression (ACT) too; of one with BinRegularization,
-Global.model_dir and TrainConfig.train_iter the e-folds are predicted, layer by layer; of a file for
-your own training loop with --float_model, --train_iter and --learning_rate.
+take. An evaluator of your own is not called, for it may take long; that it is there and takes its
+arguments is checked. Takes recipes of PaddleSlim's AutoCompression (ACT) too; of one with
+BinRegularization, Global.model_dir and TrainConfig.train_iter the e-folds are predicted, layer by
+layer; of a file for your own training loop with --float_model, --train_iter and --learning_rate.
 
 examples:
   paddle-mrecg validate my.yaml
@@ -52,6 +53,8 @@ def validate_command(args) -> int:
     if _is_for_hosts(args.config):
         return _validate_for_hosts(args)
     config = load_any_config(args.config, args.overrides)
+    if isinstance(config, Config):
+        _refuse_impossible(config)
     if args.resolved:
         make_parent(args.resolved)
         save_config(config, args.resolved)
@@ -69,6 +72,20 @@ def validate_command(args) -> int:
     if has_model:
         _print_memory(config)
     return OK
+
+
+def _refuse_impossible(config: Config):
+    """What ``quant`` would refuse, as far as the settings alone show it.
+
+    Raises:
+        ConfigError, OutputError: too few samples; a place where no result can be.
+    """
+    from ..report.result_dir import refuse_place
+    problems = too_few_samples(config)
+    if problems:
+        raise ConfigError(problems)
+    model = config.global_.model_dir
+    refuse_place(config.global_.save_dir, [model] if _has_model(model) else [])
 
 
 def _is_for_hosts(path) -> bool:

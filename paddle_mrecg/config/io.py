@@ -126,6 +126,17 @@ def missing_for_command(config: Config) -> List[str]:
     return problems
 
 
+def too_few_samples(config: Config) -> List[str]:
+    """What the numbers alone say: fewer samples than one training step of ``quant`` draws."""
+    data, needed = config.data, config.mrecg.batch_size
+    if not config.mrecg.num_iters or data.num_samples * data.views >= needed:
+        return []
+    views = f" in {data.views} views each" if data.views > 1 else ""
+    return [f"Data.num_samples: {data.num_samples}{views} are too few: one training step draws "
+            f"MRECG.batch_size = {needed}; raise Data.num_samples or Data.views, or lower "
+            "MRECG.batch_size"]
+
+
 def _sentence(problem: Problem, lines: Dict[Path, int], where: str) -> str:
     line = next((lines[problem.path[:n]] for n in range(len(problem.path), 0, -1)
                  if problem.path[:n] in lines), None)

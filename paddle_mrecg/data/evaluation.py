@@ -8,7 +8,7 @@ import numpy as np
 from ..config import Data, Evaluation
 from ..errors import DataError
 from ..graph.graph import TensorInfo
-from .hooks import call_hook, find_hook, users_code
+from .hooks import bound_hook, call_hook, users_code
 from .sources import chosen_images, open_loader
 
 Predict = Callable[[Dict[str, np.ndarray]], List[np.ndarray]]
@@ -30,22 +30,23 @@ def make_evaluator(evaluation: Evaluation,
         ``TensorInfo``) or ``input_names``.
 
     Raises:
-        DataError: at once for what ``find_hook`` and ``chosen_images`` refuse; when called see
+        DataError: at once for what ``bound_hook`` and ``chosen_images`` refuse; when called see
             ``data.open_loader``, ``data.call_hook`` and ``classification_metrics``.
     """
     if evaluation.evaluator is not None:
-        find_hook(evaluation.evaluator)
+        how = dict(arguments=evaluation.evaluator_args, setting="Evaluation.evaluator_args")
+        bound_hook(evaluation.evaluator, None, **how)
 
         def by_hook(predict):
-            scores = call_hook(evaluation.evaluator, predict, arguments=evaluation.evaluator_args,
-                               setting="Evaluation.evaluator_args")
+            scores = call_hook(evaluation.evaluator, predict, **how)
             return checked_scores(scores, evaluation.evaluator)
         return by_hook
     if evaluation.data is None:
         return None
     chosen = None
     if evaluation.data.loader is not None:
-        find_hook(evaluation.data.loader)
+        bound_hook(evaluation.data.loader, arguments=evaluation.data.loader_args,
+                   setting="Evaluation.data.loader_args")
     elif evaluation.data.image_dir is not None or evaluation.data.label_file is not None:
         chosen = chosen_images(evaluation.data, seed, labelled=True)
 

@@ -110,8 +110,8 @@ def users_code(name: str):
         raise
 
 
-def call_hook(text: str, *args, arguments: Dict[str, Any], setting: str):
-    """Call a hook; arguments that it does not take are an error before it runs.
+def bound_hook(text: str, *args, arguments: Dict[str, Any], setting: str) -> Callable:
+    """A hook that takes these arguments; it is not called.
 
     Args:
         text(str): ``module:function``.
@@ -130,5 +130,11 @@ def call_hook(text: str, *args, arguments: Dict[str, Any], setting: str):
                         f"signature is {function.__name__}{inspect.signature(function)}") from error
     except ValueError:  # some built-in callables have no signature
         pass
+    return function
+
+
+def call_hook(text: str, *args, arguments: Dict[str, Any], setting: str):
+    """Call a hook; arguments and errors as of ``bound_hook``, before it runs."""
+    function = bound_hook(text, *args, arguments=arguments, setting=setting)
     with users_code(f"'{text}'"):
         return function(*args, **arguments)

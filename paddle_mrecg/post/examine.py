@@ -57,8 +57,8 @@ def check_place(config: Config) -> None:
 
 
 def _few(config: Config) -> Optional[Callable]:
-    """The evaluator on a few samples, all labels checked; a function of the user's is only looked
-    up.
+    """The evaluator on a few samples, all labels checked; a function of the user's is not called,
+    for it may take long: that it is there and takes its arguments is checked.
     """
     evaluation = config.evaluation
     whole = make_evaluator(evaluation, config.global_.seed)

@@ -32,6 +32,24 @@ MARK = "unfinished result of paddle_mrecg\n"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
+def refuse_place(save_dir: str, inputs: Sequence[str] = ()):
+    """Raise OutputError for a place that a path alone rules out; nothing is written.
+
+    Args:
+        save_dir(str): directory of the result.
+        inputs(list[str], optional): directory or file prefix of the float model. Default: ().
+    """
+    if UNWRITABLE.search(os.fspath(save_dir)):
+        raise OutputError(f"save_dir {save_dir!r} cannot be a path: choose another "
+                          "Global.save_dir")
+    folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in inputs]
+    if os.path.realpath(save_dir) in map(os.path.realpath, folders):
+        raise OutputError(f"save_dir '{save_dir}' is the directory of the float model: choose "
+                          "another Global.save_dir")
+    if os.path.exists(save_dir) and not os.path.isdir(save_dir):
+        raise OutputError(f"save_dir '{save_dir}' is a file: choose another Global.save_dir")
+
+
 class ResultDir:
     """Writes a result as a whole or not at all.
 
@@ -64,17 +82,9 @@ class ResultDir:
 
     def __init__(self, save_dir: str, resume: bool = False, inputs: Sequence[str] = (),
                  overwrite: bool = False):
-        if UNWRITABLE.search(os.fspath(save_dir)):
-            raise OutputError(f"save_dir {save_dir!r} cannot be a path: choose another "
-                              "Global.save_dir")
+        refuse_place(save_dir, inputs)
         self.save_dir = os.path.realpath(save_dir)
         self.shown = save_dir
-        folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in inputs]
-        if self.save_dir in map(os.path.realpath, folders):
-            raise OutputError(f"save_dir '{save_dir}' is the directory of the float model: choose "
-                              "another Global.save_dir")
-        if os.path.exists(self.save_dir) and not os.path.isdir(self.save_dir):
-            raise OutputError(f"save_dir '{save_dir}' is a file: choose another Global.save_dir")
         self.staging = self._find_staging()
         self._swap = Swap(self.staging, self.save_dir, RESULT_NAMES + EXPORTED)
         if not self._swap.is_pending:

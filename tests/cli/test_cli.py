@@ -183,6 +183,33 @@ def test_validate(capsys, config_file, tmp_path):
     assert run(capsys, "validate", str(tmp_path / "absent.yaml"))[0] == 2
 
 
+@pytest.mark.parametrize("settings, said", [
+    (["Global.save_dir={folder}/model"], "is the directory of the float model"),
+    (["Global.save_dir={folder}/model", "Global.model_dir={folder}/model/inference"],
+     "is the directory of the float model"),
+    (["Global.save_dir={folder}/c.yaml"], "is a file"),
+    (["Data.num_samples=16"], "Data.num_samples: 16 are too few: one training step draws "
+     "MRECG.batch_size = 256"),
+    (["Data.num_samples=16", "Data.views=3"], "Data.num_samples: 16 in 3 views each are too few")])
+def test_validate_refuses_what_the_settings_alone_rule_out(capsys, tmp_path, settings, said):
+    (tmp_path / "model").mkdir()
+    save_program(tiny_graph(), str(tmp_path / "model" / "inference"))
+    (tmp_path / "c.yaml").write_text(f"Global: {{model_dir: {tmp_path}/model}}\n"
+                                     "Data: {loader: 'absent:code'}\n")
+    words = [text.format(folder=tmp_path) for text in settings]
+    code, out, err = run(capsys, "validate", str(tmp_path / "c.yaml"), *words)
+    assert (code, out) == (2, "") and said in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.yaml", "model"]
+
+
+def test_few_samples_are_enough_where_no_step_draws_them(capsys, config_file, jobs):
+    for more in (["MRECG.preset=none"], ["Data.views=16"], ["MRECG.batch_size=16"]):
+        for argv in (["validate", config_file], ["quant", "--config", config_file]):
+            assert run(capsys, *argv, "Data.num_samples=16", *more)[0] == 0
+    code, _, err = run(capsys, "quant", "--config", config_file, "Data.num_samples=16")
+    assert code == 2 and "too few" in err and jobs.config.mrecg.batch_size == 16
+
+
 def test_sections_of_both_jobs_are_those_of_a_host_and_are_checked_apart(capsys, tmp_path):
     """The YAML of demo/hosts/README.md."""
     readme = Path(ROOT, "demo", "hosts", "README.md").read_text(encoding="utf-8")

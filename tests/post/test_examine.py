@@ -71,6 +71,16 @@ def test_ops_that_paddle_lite_lacks_are_told(config, caplog, command, target, sa
     (lambda path, patch: (path.parent.parent / "out").write_text("x"), "is a file"),
     (lambda path, patch: path.write_text(path.read_text() + "Evaluation: {evaluator: no_such:f}\n"),
      "no module named 'no_such'"),
+    (lambda path, patch: path.write_text(path.read_text() + "Evaluation: {evaluator: "
+                                         "'tests.post.test_examine:batches'}\n"),
+     "cannot be called with Evaluation.evaluator_args {}: too many positional arguments; its "
+     "signature is batches()"),
+    (lambda path, patch: path.write_text(path.read_text() + "Evaluation: {data: {loader: "
+                                         "'tests.post.test_examine:batches', loader_args: {n: 1}}}"
+                                         "\n"),
+     "Evaluation.data.loader_args {'n': 1}: got an unexpected keyword argument 'n'"),
+    (lambda path, patch: path.write_text(path.read_text().replace("none", "fast")),
+     "Data.num_samples: 8 are too few: one training step draws MRECG.batch_size = 32"),
 ])
 def test_what_stops_a_run_stops_these(config, capsys, monkeypatch, command, spoil, said):
     spoil(config, monkeypatch)
