@@ -71,9 +71,11 @@ def first_use(words: List[str], command: str) -> Tuple[Dict, str, List[str]]:
     overrides = [w for w in words if w not in paths]
     if len(paths) != 2:
         what = "nothing" if not paths else " ".join(paths)
-        hint = (f"paddle-mrecg {command} --config {paths[0]}" if len(paths) == 1
+        takes_file = command != "init"
+        hint = (f"paddle-mrecg {command} --config {paths[0]}" if takes_file and len(paths) == 1
                 and paths[0].endswith((".yaml", ".yml")) else
-                f"paddle-mrecg {command} MODEL_DIR IMAGES, or --config FILE")
+                f"paddle-mrecg {command} MODEL_DIR IMAGES"
+                + (", or --config FILE" if takes_file else " [FILE]"))
         raise ConfigError(f"a model and a folder of images are needed, got {what}: {hint}")
     model, images = paths
     if not os.path.isdir(images):

@@ -128,8 +128,8 @@ def test_a_model_that_says_nothing_is_asked_about(capsys, place):
 
 
 @pytest.mark.parametrize("words, cure", [
-    ([], "MODEL_DIR IMAGES, or --config FILE"), (["net"], "needed, got net"),
-    (["my.yaml"], "--config my.yaml"), (["net", "photo"], "'photo' is not a folder"),
+    ([], "needed, got nothing: paddle-mrecg"), (["net"], "needed, got net"),
+    (["my.yaml"], "needed, got my.yaml"), (["net", "photo"], "'photo' is not a folder"),
     (["absent/net", "photos"], "does not exist"),
     (["net", "photos", "QuantPost.weightbits=4"], "Did you mean 'weight_bits'?")])
 def test_what_is_missing_is_one_sentence(capsys, place, words, cure):
@@ -151,3 +151,11 @@ def test_a_slip_in_a_value(capsys, place):
     (place / "c.yaml").write_text("MRECG: {granularity: loss-peaks}\n", encoding="utf-8")
     code, _, err = run(capsys, "validate", "c.yaml")
     assert code == 2 and "Did you mean 'loss_peaks'?" in err
+
+
+@pytest.mark.parametrize("words, cure", [
+    (["net"], "MODEL_DIR IMAGES, or --config FILE"), ([], "MODEL_DIR IMAGES, or --config FILE"),
+    (["my.yaml"], "--config my.yaml")])
+def test_init_is_not_told_of_an_option_that_it_lacks(capsys, place, words, cure):
+    assert run(capsys, "quant", *words)[2].endswith(f": paddle-mrecg quant {cure}\n")
+    assert run(capsys, "init", *words)[2].endswith(": paddle-mrecg init MODEL_DIR IMAGES [FILE]\n")
