@@ -138,8 +138,9 @@ def too_few_samples(config: Config) -> List[str]:
 
 
 def _sentence(problem: Problem, lines: Dict[Path, int], where: str) -> str:
-    line = next((lines[problem.path[:n]] for n in range(len(problem.path), 0, -1)
-                 if problem.path[:n] in lines), None)
+    line = 0 if problem.is_word else next(
+        (lines[problem.path[:n]] for n in range(len(problem.path), 0, -1)
+         if problem.path[:n] in lines), None)
     place = f" ({where}, line {line})" if line else " (command line)" if line == 0 else ""
     return f"{dotted(problem.path)}{place}: {problem.message}"
 
@@ -230,16 +231,19 @@ def apply_overrides(raw: Dict, lines: Dict[Path, int], overrides, resolved: bool
         name, equals, value = str(text).partition("=")
         keys = tuple(name.strip().split("."))
         if not equals or len(keys) < 2 or not all(keys):
-            hint = did_you_mean(name, SECTIONS) if not equals else ""
+            hint = "" if equals or name in ALL_SECTIONS else did_you_mean(name, ALL_SECTIONS)
             problems.append(Problem((str(text),), "an override is Section.key=value, e.g. "
-                                    f"MRECG.num_iters=100.{hint}"))
+                                    f"MRECG.num_iters=100.{hint}", is_word=True))
             continue
         try:
             value = _parsed(value)[0]
         except (yaml.YAMLError, *UNPARSABLE):
-            problems.append(Problem(keys, f"value {as_text(value)} is not valid YAML; quote it"))
+            problems.append(Problem(keys, f"value {as_text(value)} is not valid YAML; quote it",
+                                    is_word=True))
             continue
         problems += _put_nested(raw, keys, value)
+        for path in [path for path in lines if path[:len(keys)] == keys]:
+            del lines[path]
         lines[keys] = 0  # stands in no file any more
         if keys == ("MRECG", "preset") and isinstance(before, dict) and isinstance(value, str) and \
                 before.get("preset") != value and (resolved
@@ -258,6 +262,6 @@ def _put_nested(raw: Dict, keys: Path, value) -> List[Problem]:
         raw = raw[key]
         if not isinstance(raw, dict):
             return [Problem(keys, f"{dotted(keys[:depth + 1])} is not a mapping, so nothing in it "
-                            "can be set; give the whole value")]
+                            "can be set; give the whole value", is_word=True)]
     raw[keys[-1]] = value
     return []

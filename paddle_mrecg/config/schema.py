@@ -19,6 +19,7 @@ JOBS = {Config: SECTIONS, TrainingConfig: TRAINING_SECTIONS}
 ALL_SECTIONS = (*SECTIONS, *TRAINING_SECTIONS)
 INVALID = object()  # stands for a value that has been complained about
 SLIP = 0.8  # of difflib, from which a word is taken for a slip
+FEW_KEYS = 4  # keys of a mapping, up to which all are named
 ALIKE = 60  # rapidfuzz score from which a name is worth suggesting
 MOST = 1 << 40  # of whole numbers: larger ones count nothing that fits into a computer
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # in no path, and in no UTF-8 file
@@ -27,10 +28,11 @@ WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 
 class Problem(NamedTuple):
-    """What is wrong with the setting at ``path``."""
+    """What is wrong with the setting at ``path``, or with a word of the command line."""
 
     path: Path
     message: str
+    is_word: bool = False
 
 
 class Setting(NamedTuple):
@@ -172,11 +174,16 @@ def _dataclass(cls, raw, path: Path, problems: List[Problem]):
 
 
 def _home_of(key, section, siblings) -> str:
-    """A similar key of this section, or the section of the same job that the key belongs to."""
-    for section in next(sections for sections in JOBS.values() if section in sections):
+    """The section of the same job that the key belongs to, what PaddleSlim's name is called here,
+    a similar key of this section, or all keys where these are few.
+    """
+    from .dialect.names import name_for  # which needs this file
+    job = next(sections for sections in JOBS.values() if section in sections)
+    for section in job:
         if any(key_of(f) == key for f in dataclasses.fields(section_class(section))):
             return f" It belongs in section {section}."
-    return did_you_mean(key, siblings)
+    keys = f" There are {', '.join(siblings)}." if len(siblings) <= FEW_KEYS else ""
+    return name_for(key, job is TRAINING_SECTIONS) or did_you_mean(key, siblings) or keys
 
 
 def _checked_value(value, hint, meta, path: Path, problems: List[Problem]):

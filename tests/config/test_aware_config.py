@@ -51,6 +51,8 @@ SIMULATION = {"target": "simulation"}
 @pytest.mark.parametrize("source, words", [
     ({"QuantAwre": {}}, ["unknown section", "Did you mean 'QuantAware'?"]),
     ({"QuantAware": {"weigth_bits": 3}}, ["QuantAware.weigth_bits", "Did you mean 'weight_bits'?"]),
+    ({"QuantAware": {"fuse_conv_bn": True}},
+     ["PaddleSlim's 'fuse_conv_bn' is QuantAware.fold_batch_norm here."]),
     ({"QuantAware": {"decay": 0.1}}, ["belongs in section SymmetricPACT"]),
     ({"QuantAware": {"weight_quanter": "lsqq"}}, ["Did you mean 'lsq'?"]),
     ({"QuantAware": {"weight_bits": 1}}, ["between 2 and 8"]),

@@ -34,6 +34,13 @@ def problems_of(source=None, overrides=()):
     ({"Global": {"num_iters": 1}}, ["Global.num_iters", "belongs in section MRECG"]),
     ({"QuantPost": {"overrides": [{"patern": "x", "weight_bits": 4}]}},
      ["overrides[0].patern", "Did you mean 'pattern'?"]),
+    ({"QuantPost": {"overrides": [{"name": "x", "weight_bits": 4}]}},
+     ["overrides[0].name", "unknown key. There are pattern, weight_bits, activation_bits."]),
+    ({"QuantPost": {"round_type": "round"}},
+     ["unknown key. PaddleSlim's 'round_type' is QuantPost.rounding here."]),
+    ({"QuantPost": {"algo": "KL"}}, ["PaddleSlim's 'algo' is QuantPost.activation_observer here."]),
+    ({"QuantPost": {"epochs": 3}}, ["is not needed here: reconstruction counts optimizer steps"]),
+    ({"QuantPost": {"window_size": 3}}, ["is not needed here: read by PaddleSlim only while"]),
     # types
     ({"MRECG": {"num_iters": "many"}}, ["must be a whole number, got 'many'"]),
     ({"MRECG": {"num_iters": 2.5}}, ["must be a whole number, got 2.5"]),
@@ -125,8 +132,28 @@ def test_all_mistakes_come_at_once_with_their_lines(tmp_path):
     for words in (("Globl", "line 1"), ("MRECG.top_k", "line 4"),
                   ("MRECG.num_iters", "given twice, in lines 5 and 6"),
                   ("QuantPost.activation_bits", "line 8"), ("MRECG.sed (command line)",),
-                  ("seed: an override is",)):
+                  ("seed (command line): an override is",)):
         assert any(all(w in p for w in words) for p in problems), (words, problems)
+
+
+@pytest.mark.parametrize("word, start", [
+    ("Global", "Global (command line): an override is Section.key=value, e.g. "
+     "MRECG.num_iters=100."),
+    ("Globl", "Globl (command line): an override is Section.key=value, e.g. MRECG.num_iters=100. "
+     "Did you mean 'Global'?"),
+    ("QuantPost.overrides=[{pattern:", "QuantPost.overrides (command line): value '[{pattern:' is "
+     "not valid YAML"),
+    ("QuantPost.overrides=[{patern: a, weight_bits: 4}]",
+     "QuantPost.overrides[0].patern (command line): unknown key"),
+    ("QuantPost.weight_bits.a=3", "QuantPost.weight_bits.a (command line): QuantPost.weight_bits "
+     "is not a mapping")])
+def test_mistakes_of_the_command_line_are_not_blamed_on_the_file(tmp_path, word, start):
+    path = tmp_path / "c.yaml"
+    path.write_text("Global: {seed: 1}\nQuantPost:\n  weight_bits: 4\n  overrides:\n"
+                    "  - {patern: a, weight_bits: 4}\n", encoding="utf-8")
+    found = [p for p in problems_of(path, [word]) if "line 5" not in p]
+    assert len(found) == 1 and found[0].startswith(start)
+    assert found[0].endswith("100.") == (word == "Global")
 
 
 def test_a_bad_value_hides_no_other_problem_and_causes_none():
