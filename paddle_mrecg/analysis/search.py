@@ -2,9 +2,10 @@
 """``auto``: the cheapest setting that loses at most so much, or the best one of a size.
 
 In this order, and only as far as it is needed: the settings as they are; equalized channels;
-activation ranges by the error of outputs; 8 bits for the fewest of the layers that hurt most, and
-float where 8 bits for all are not enough (``refine``: bisected along the errors of ``analyze``); a
-short reconstruction, where all that was not enough.
+activation ranges by the error of outputs; 8 bits for the smallest layers, which hold few weights;
+then for the fewest of the layers that hurt most, and float where 8 bits for all are not enough
+(``refine``: bisected along the errors of ``analyze``); a short reconstruction, where all that was
+not enough.
 """
 import copy
 import dataclasses
@@ -37,6 +38,7 @@ from .sensitivity import LayerEffect, Sensitivity
 from .tries import Try, TryLog, identity_of
 
 Settings = Dict[str, Dict[str, Any]]
+SMALL = 0.03  # of all weights: 8 bits for these grow the model by as little
 
 
 def auto(model=None, data_loader=None, config=None, save_dir: str = None,
@@ -130,6 +132,8 @@ class Search:
             self._take("activation ranges by output error",
                        self._with(activation_observer="output_error"))
         if self.goal.bits is None:
+            if post.weight_bits < BITS[-1] and post.small_layer_share < SMALL and self._goes_on():
+                self._take("8 bits for the smallest layers", self._with(small_layer_share=SMALL))
             self._raise_layers()
         self._reconstruct()
         return self.best

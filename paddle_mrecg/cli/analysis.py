@@ -35,17 +35,18 @@ Finds the cheapest setting that loses at most --max-drop, beginning with the bit
 points of the evaluator's first metric (0.01 of one that is a share), or without an evaluator
 percent of the variance of the network's output. In this order, as far as it is needed: the settings
 as they are with solved roundings, equalized channels, activation ranges by output error, 8 bits for
-the fewest of the layers that hurt most (bisected along the errors that `analyze` measures), float
-in their place where 8 bits for all are not enough, and a short reconstruction where nothing else
-was enough. With --size or --bits-average every layer gets 2 to 8 bits, by the error that each bit
-takes away. These two are one goal in two ways: give one of them; either goes with --max-drop.
+the smallest layers (3 % of the weights), then for the fewest of the layers that hurt most (bisected
+along the errors that `analyze` measures), float in their place where 8 bits for all are not enough,
+and a short reconstruction where nothing else was enough. With --size or --bits-average every layer
+gets 2 to 8 bits, by the error that each bit takes away. These two are one goal in two ways: give
+one of them; either goes with --max-drop.
 
 At most --tries settings are tried, with one evaluation each; the final report scores the result and
 its baselines once more. Every try is in SAVE_DIR.auto/tries.json, from which the same command goes
 on after an interruption, or with more --tries. The section MRECG is not read.
 Writes the model to SAVE_DIR, the recipe to SAVE_DIR.auto/recipe.yaml, and what each try bought to
-SAVE_DIR.auto/report.html. Exit code 0: the goal is
-reached; 1: it is not, and the best that was found is written; 2: wrong usage.
+SAVE_DIR.auto/report.html. Exit code 0: the goal is reached; 1: it is not, and the best that was
+found is written; 2: wrong usage.
 
 examples:
   paddle-mrecg auto --config my.yaml --max-drop 1

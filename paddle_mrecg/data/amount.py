@@ -39,7 +39,7 @@ def values_of(samples) -> int:
 def alike_note(samples) -> List[str]:
     """A sentence where several samples, input name -> ``[N, ...]``, are all the same one."""
     count = min(len(v) for v in samples.values())
-    if count < 2 or any(not np.array_equal(v[k], v[0]) for v in samples.values()
+    if count < 2 or any(not np.array_equal(v[k:k + 1], v[:1]) for v in samples.values()
                         for k in range(1, count)):
         return []
     return [f"all {count} calibration samples are the same: ranges and roundings fit that one "

@@ -179,7 +179,7 @@ def test_what_to_paste_makes_the_output_better(model_dir, tmp_path):  # noqa: F8
     assert after.whole < 0.7 * before.whole
 
 
-@pytest.mark.parametrize("samples, cure", [(0, "at least 1"), (-3, "at least 1")])
+@pytest.mark.parametrize("samples, cure", [(0, "at least 2"), (-3, "at least 2")])
 def test_no_samples_is_an_error(model_dir, samples, cure):  # noqa: F811
     with pytest.raises(ConfigError, match=cure):
         paddle_mrecg.analyze(model_dir, batches(), settings(), samples=samples)
