@@ -21,6 +21,7 @@ layers of a module together count as one pass.
 The results file grows cell by cell; cells that are in it are not run again.
 """
 import argparse
+import re
 import sys
 import tempfile
 import time
@@ -183,6 +184,12 @@ class Start:
         return walker
 
 
+def of_all_seeds(command: str, runs) -> str:
+    """The command that gives all ``runs``, those of earlier commands too."""
+    seeds = " ".join(map(str, sorted({run["seed"] for run in runs})))
+    return re.sub(r" --seeds( \d+)+", "", command) + (f" --seeds {seeds}" if seeds != "0" else "")
+
+
 def study(args) -> int:
     """Run one study and print its table."""
     path = Path(args.results)
@@ -203,7 +210,7 @@ def study(args) -> int:
                 new += 1
                 runs.append(results.run_record(setting, seed, measured, num_eval=args.num_eval,
                                                num_calib=args.num_calib, **more))
-                results.save_results(path, args.command, runs)
+                results.save_results(path, of_all_seeds(args.command, runs), runs)
                 print(setting, runs[-1]["measured"], flush=True)
     if not new:
         print(results.NOTHING_NEW)
