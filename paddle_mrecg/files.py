@@ -30,10 +30,30 @@ def write_bytes(path: str, data: bytes):
         os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"'{path}' cannot be written ({error.strerror}): free space or choose "
-                          "another Global.save_dir") from error
+                          "another place") from error
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
+
+
+def refuse_output(path: str, option: str, is_folder: bool = False):
+    """Raise OutputError for a place where nothing can be written, before the work for it begins.
+
+    Args:
+        path(str): file or folder that is to be written; it may be there.
+        option(str): who names it, for the message, e.g. ``--output``.
+        is_folder(bool, optional): files go into it. Default: False.
+    """
+    if os.path.exists(path) and os.path.isdir(path) != is_folder:
+        raise OutputError(f"{option} '{path}' is a {'file' if is_folder else 'folder'}: name a "
+                          f"{'folder' if is_folder else 'file'}")
+    above = os.path.realpath(path if is_folder else os.path.dirname(os.path.abspath(path)))
+    while not os.path.exists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above) or not os.access(above, os.W_OK):
+        why = "is write-protected" if os.path.isdir(above) else "is a file"
+        raise OutputError(f"{option} '{path}' cannot be written, for '{above}' {why}: name another "
+                          "place")
 
 
 def write_text(path: str, text: str):

@@ -17,6 +17,7 @@ from ..data.evaluation import make_evaluator, scores_of
 from ..data.hooks import refuse_foreign_hooks
 from ..deploy.predictor import scored_program
 from ..errors import ConfigError
+from ..files import refuse_output
 from ..graph.writer import save_program
 from ..post.expected_time import ExpectedTime, leave_unsaid
 from ..post.network_state import NetworkState
@@ -68,6 +69,8 @@ def analyze(model=None, data_loader=None, config=None, save_dir: str = None,
         refuse_foreign_hooks(config, path)
     if samples is not None and samples < FEWEST_SAMPLES:
         raise ConfigError(f"samples is {samples}: give at least {FEWEST_SAMPLES}")
+    if save_dir:
+        refuse_output(save_dir, "save_dir", True)
     tune_cpu(bool(config.global_.tune_cpu))
     seed_everything(config.global_.seed)
     begin = time.perf_counter()

@@ -13,18 +13,20 @@ import os
 from typing import Any, Callable, Dict, List, Optional
 
 from ..compat import seed_everything, tune_cpu
-from ..config import MRECG, Config
+from ..config import MRECG, Config, Global
 from ..config.dialect.post import accept_ptq_config
 from ..config.io import config_to_dict, load_config, save_config
 from ..data.evaluation import make_evaluator
 from ..data.hooks import refuse_foreign_hooks
-from ..errors import ConfigError, OutputError
+from ..errors import ConfigError
+from ..files import refuse_output
 from ..graph.fold import fold
 from ..graph.graph import Graph
 from ..post.prepare import read_model
 from ..post.scheme import build_scheme
 from ..report.page.html import write_page
 from ..report.progress import Progress, get_logger, rough_duration
+from ..report.result_dir import ResultDir
 from . import BITS, TRIES
 from .allocate import allocate, average_bits, error_curves
 from .findings import literal
@@ -76,6 +78,7 @@ def auto(model=None, data_loader=None, config=None, save_dir: str = None,
     if tries < 1:
         raise ConfigError(f"{tries} tries: give at least 1")
     config.global_.save_dir = save_dir or config.global_.save_dir
+    _refuse_places(config.global_)
     tune_cpu(bool(config.global_.tune_cpu))
     seed_everything(config.global_.seed)
     evaluator = evaluator or (
@@ -85,8 +88,8 @@ def auto(model=None, data_loader=None, config=None, save_dir: str = None,
     bench = Bench(graph, data_loader, config, evaluator, metric)
     if goal.size is not None:
         goal.bits = 8.0 * goal.size / sum(bench.elements().values())
-    folder = config.global_.save_dir.rstrip("/") + ".auto"
-    _make_folder(folder)
+    folder = _log_folder(config.global_)
+    os.makedirs(folder, exist_ok=True)
     log = TryLog(os.path.join(folder, "tries.json"), _identity(bench, metric), tries, bench.measure)
     each = bench.try_seconds()
     get_logger().info("time: about %s on this machine for a try%s, %s for all of at most %d tries; "
@@ -269,12 +272,16 @@ def _check_size(goal: Goal, graph: Graph, config: Config):
     goal.check_range(quantizable_elements(graph, config), scheme.weights)
 
 
-def _make_folder(folder: str):
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"'{folder}' cannot be written ({error.strerror}): choose another "
-                          "Global.save_dir") from error
+def _log_folder(settings: Global) -> str:
+    return settings.save_dir.rstrip("/") + ".auto"
+
+
+def _refuse_places(settings: Global):
+    """Raise OutputError before the search for what would stop the job that ends it."""
+    refuse_output(_log_folder(settings), "next to Global.save_dir,", True)
+    with ResultDir(settings.save_dir, resume=settings.resume or settings.overwrite,
+                   inputs=[settings.model_dir] if settings.model_dir else []):
+        pass
 
 
 def _identity(bench: Bench, metric: Optional[str]) -> str:

@@ -5,6 +5,7 @@ import sys
 from ..analysis import FEWEST_SAMPLES, RANKING_SAMPLES, TRIES
 from ..compat import import_paddle
 from ..errors import ConfigError
+from ..files import refuse_output
 from .commands import DIFFERENT, OK, add_command, config_arguments
 from .post import complete_config
 
@@ -60,9 +61,10 @@ examples:
 def analyze_command(args) -> int:
     """Rank the layers by what their quantization costs."""
     config = complete_config(args)
+    folder = args.output or config.global_.save_dir.rstrip("/") + ".analysis"
+    refuse_output(folder, "--output" if args.output else "next to Global.save_dir,", True)
     import_paddle(config.global_.tune_cpu)
     from ..analysis.job import analyze, evaluator_of
-    folder = args.output or config.global_.save_dir.rstrip("/") + ".analysis"
     findings = analyze(config=config, save_dir=folder, samples=args.samples,
                        evaluator=evaluator_of(config) if args.metric else None)
     print(f"{findings.text()}\n\nall layers in {folder}/sensitivity.csv, one page of it in "

@@ -5,6 +5,7 @@ import os
 from typing import Callable
 
 from ..errors import OutputError
+from ..files import refuse_output
 
 OK, DIFFERENT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 OVERRIDES = dict(nargs="*", metavar="Section.key=value",
@@ -35,10 +36,13 @@ def config_arguments(command):
                          help="call functions named in a config that lies with a model")
 
 
-def make_parent(path: str):
-    """Make the folder of ``path``; raises OutputError."""
+def make_parent(path: str, option: str):
+    """Make the folder of the file ``path``, which ``option`` names; raises OutputError where the
+    file cannot be written.
+    """
+    refuse_output(path, option)
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     except OSError as error:
-        raise OutputError(f"'{path}' cannot be written ({error.strerror}): "
-                          "choose another place") from error
+        raise OutputError(f"{option} '{path}' cannot be written ({error.strerror}): "
+                          "name another place") from error

@@ -5,6 +5,7 @@ import os
 
 from ..compat import import_paddle
 from ..errors import DataError, ModelError
+from ..files import refuse_output
 from .commands import DIFFERENT, OK, add_command
 
 EXPORT = """\
@@ -54,6 +55,7 @@ def export_command(args) -> int:
     import_paddle()
     from ..deploy.targets import export_model
     output = args.output or os.path.join(_folder(args.model_dir), args.target)
+    refuse_output(output, "--output" if args.output else "MODEL_DIR/TARGET", True)
     exported = export_model(_load(args), args.target, output, args.lite_targets)
     for name, found in exported.details.items():
         print(f"{name}: {found['int8']} of {found['ops']} convolutions and matrix products in "

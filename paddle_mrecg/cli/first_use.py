@@ -48,7 +48,7 @@ def init_command(args) -> int:
     load_config(sections, overrides)
     if os.path.exists(output):
         raise ConfigError(f"'{output}' exists: name another file behind the folder of images")
-    make_parent(output)
+    make_parent(output, "the recipe")
     write_text(output, recipe(_overridden(sections, overrides), source))
     print(f"{output}: images as {source} says\nnext: paddle-mrecg quant --config {output}")
     return OK

@@ -62,11 +62,11 @@ def plan_command(args) -> int:
     config = complete_config(args)
     import_paddle(config.global_.tune_cpu)
     from ..files import write_json
+    path = args.output or config.global_.save_dir.rstrip("/") + ".plan.json"
+    make_parent(path, "--output" if args.output else "next to Global.save_dir,")
     from ..post.examine import check_place
     from ..post.job import plan_post
     check_place(config)
-    path = args.output or config.global_.save_dir.rstrip("/") + ".plan.json"
-    make_parent(path)
     result = plan_post(config=config)
     write_json(path, result.to_dict())
     print(result.table())

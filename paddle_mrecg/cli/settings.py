@@ -56,7 +56,7 @@ def validate_command(args) -> int:
     if isinstance(config, Config):
         _refuse_impossible(config)
     if args.resolved:
-        make_parent(args.resolved)
+        make_parent(args.resolved, "--resolved")
         save_config(config, args.resolved)
     if args.model:
         _try_model(config, args)

@@ -140,7 +140,13 @@ def test_plan_that_cannot_be_saved(capsys, config_file, jobs, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     code, _, err = run(capsys, "plan", "--config", config_file, "--output",
                        str(tmp_path / "file" / "p.json"))
-    assert code == 2 and "cannot be written" in err
+    assert code == 2 and "--output" in err and "cannot be written" in err
+    for argv, option in ((["plan", "--config", config_file, "--output"], "--output"),
+                         (["validate", config_file, "--resolved"], "--resolved")):
+        code, _, err = run(capsys, *argv, str(tmp_path))
+        assert code == 2 and err == (f"paddle-mrecg: {option} '{tmp_path}' is a folder: name a "
+                                     "file\n")
+    assert jobs.config is None
 
 
 def test_validate_says_what_memory_the_job_will_hold(capsys, tmp_path):

@@ -64,6 +64,25 @@ def test_mistakes_are_one_sentence(capsys, config_file, arguments, cure):
     assert (code, out) == (2, "") and last.startswith("paddle-mrecg: ") and cure in last
 
 
+def test_places_that_cannot_be_written_are_refused_before_the_work(capsys, config_file, tmp_path,
+                                                                   monkeypatch):
+    for name in ("job.read_model", "search.read_model"):
+        monkeypatch.setattr(f"paddle_mrecg.analysis.{name}", lambda *_: pytest.fail("it began"))
+    for file in ("mine", "out.analysis", "out.auto", "result"):
+        (tmp_path / file).write_text("mine", encoding="utf-8")
+    model = yaml.safe_load((tmp_path / "c.yaml").read_text(encoding="utf-8"))["Global"]["model_dir"]
+    for argv, said in (
+            (["analyze", "--output", f"{tmp_path}/mine"], "--output '{0}/mine' is a file: name a "),
+            (["analyze", "--output", f"{tmp_path}/mine/below"],
+             "--output '{0}/mine/below' cannot be written, for '{0}/mine' is a file: name another"),
+            (["analyze"], "next to Global.save_dir, '{0}/out.analysis' is a file"),
+            (["auto"], "next to Global.save_dir, '{0}/out.auto' is a file"),
+            (["auto", f"Global.save_dir={tmp_path}/result"], "is a file: choose another Global"),
+            (["auto", f"Global.save_dir={model}"], "is the directory of the float model")):
+        code, _, err = run(capsys, argv[0], "--config", config_file, *argv[1:])
+        assert code == 2 and said.format(tmp_path) in err and err.count("\n") == 1, err
+
+
 def test_auto_says_whether_the_goal_was_reached(capsys, config_file, tmp_path):
     code, out, err = run(capsys, "auto", "--config", config_file, "--max-drop", "99")
     assert code == 0 and "as configured  <- taken" in out
