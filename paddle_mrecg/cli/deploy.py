@@ -6,7 +6,7 @@ import os
 from ..compat import import_paddle
 from ..errors import DataError, ModelError
 from ..files import refuse_output
-from .commands import DIFFERENT, OK, add_command
+from .commands import DIFFERENT, OK, add_command, list_argument
 
 EXPORT = """\
 Writes a quantized model for a runtime: lite (paddle_lite_opt for ARM and x86, .nb files and the
@@ -96,8 +96,7 @@ def add_commands(commands) -> None:
     _model_arguments(command)
     command.add_argument("--target", required=True, choices=("lite", "inference", "onnx"))
     command.add_argument("--output", metavar="DIR", help="default MODEL_DIR/TARGET")
-    command.add_argument("--lite_targets", nargs="+", choices=("arm", "x86"),
-                         default=("arm", "x86"))
+    list_argument(command, "--lite_targets")
     command = add_command(commands, "check", check_command, CHECK)
     _model_arguments(command)
     command.add_argument("--inputs", metavar="FILE",
@@ -107,8 +106,7 @@ def add_commands(commands) -> None:
                               "made the result")
     command.add_argument("--num_samples", type=int, default=8,
                          help="samples to compare (default 8)")
-    command.add_argument("--runtimes", nargs="+", choices=("inference", "onnxruntime", "lite"),
-                         default=("inference", "onnxruntime", "lite"))
+    list_argument(command, "--runtimes")
     command.add_argument("--tolerance", type=float, default=0.01,
                          help="relative difference of a layer (default 0.01)")
     command.add_argument("--seconds", type=int, default=300,

@@ -12,7 +12,7 @@ from ..compat import interruptible
 from ..config.schema import ALL_SECTIONS, did_you_mean
 from ..errors import MrecgError
 from . import analysis, deploy, first_use, hosts, post, settings
-from .commands import INTERRUPTED, OK, USER_ERROR
+from .commands import INTERRUPTED, OK, USER_ERROR, joined_lists
 
 DESCRIPTION = """\
 Quantize an exported Paddle inference model to few bits without labels: joins the modules whose
@@ -85,10 +85,13 @@ def _parse_words(argv):
     which argparse alone refuses.
     """
     root = parser()
-    first = next(iter(sys.argv[1:] if argv is None else argv), "-")
+    argv = sys.argv[1:] if argv is None else argv
+    first = next(iter(argv), "-")
     known = list(root.get_default("commands"))
     if not first.startswith("-") and first not in known:
         root.error(first_use.unknown_command(first, known))
+    if first != "run":  # whose words are the script's
+        argv = joined_lists(argv)
     args, rest = root.parse_known_args(argv)
     stray = [text for text in rest if text.startswith("-") or "=" not in text]
     if stray:

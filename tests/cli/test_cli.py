@@ -271,6 +271,12 @@ def test_help_teaches_commands_that_parse(capsys):
     assert seen >= 12
 
 
+@pytest.mark.parametrize("command", ["quant", "plan", "analyze", "auto"])
+def test_the_usage_line_shows_both_ways(capsys, command):
+    assert exit_code(capsys, command, "--help")[1].startswith(
+        f"usage: paddle-mrecg {command} (--config FILE | MODEL_DIR IMAGES) [Section.key=value ...]")
+
+
 def test_the_example_config_of_the_help_text_is_valid(capsys, tmp_path):
     text = cli.DESCRIPTION.split("<<'END'\n")[1].split("  END")[0]
     (tmp_path / "my.yaml").write_text("\n".join(line[2:] for line in text.splitlines()),

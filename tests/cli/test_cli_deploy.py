@@ -189,3 +189,34 @@ def test_a_float_program_of_paddle_3_becomes_a_pdmodel(stem, tmp_path, capsys):
     assert (cli.main(["export", "--target", "onnx", str(tmp_path / "float"), "--output",
                       str(tmp_path / "onnx")]) == 2)
     assert "is not quantized" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, lists", [
+    (["export", "--target", "lite", "--lite_targets", "x86", "o/unet"], ["x86"]),
+    (["export", "--lite_targets", "x86", "arm", "o/unet", "--target", "lite"], ["x86", "arm"]),
+    (["export", "o/unet", "--target", "lite", "--lite_targets", "arm,x86"], ["arm", "x86"]),
+    (["export", "--target", "lite", "--lite_targets=arm,x86", "o/unet"], ["arm", "x86"]),
+    (["export", "--target", "lite", "--lite_targets", "arm,", "x86", "o/unet"], ["arm", "x86"]),
+    (["export", "--target", "lite", "o/unet"], ["arm", "x86"]),
+    (["check", "--runtimes", "lite", "inference", "o/unet"], ["lite", "inference"]),
+    (["check", "o/unet", "--runtimes", "inference", "lite", "--json"], ["inference", "lite"])])
+def test_a_list_of_names_leaves_the_model_alone(words, lists):
+    args = cli._parse_words(words)
+    assert args.model_dir == "o/unet"
+    assert list(args.lite_targets if words[0] == "export" else args.runtimes) == lists
+
+
+@pytest.mark.parametrize("words", [["x68", "o/unet"], ["x68"], ["arm,x68", "o/unet"]])
+def test_a_name_that_is_not_in_the_list_is_refused(capsys, words):
+    with pytest.raises(SystemExit) as caught:
+        cli._parse_words(["export", "--target", "lite", "--lite_targets", *words])
+    assert caught.value.code == 2
+    assert "there is no 'x68', only arm, x86. Did you mean 'x86'?" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli._parse_words(["check", "o/unet", "--runtimes"])
+    assert "--runtimes: expected one argument" in capsys.readouterr().err
+
+
+def test_the_words_of_a_hosts_script_are_left_alone():
+    words = ["run", "train.py", "--runtimes", "lite", "inference"]
+    assert cli._parse_words(words).arguments == words[2:]
