@@ -49,13 +49,21 @@ class OutputError(MrecgError):
     """The output directory cannot be written."""
 
 
+def kind_of(value) -> str:
+    """``an int``, ``a Tensor``: the type of a value, for messages."""
+    name = type(value).__name__
+    return f"a{'n' * (name[0] in 'aeiouAEIO')} {name}"
+
+
 def mark_users(error: BaseException):
     """Note that an exception comes out of the user's own code."""
     error.of_users_code = True
 
 
 def is_users(error: BaseException) -> bool:
-    """Whether ``mark_users`` was told of it: such an exception is passed on as it is."""
+    """Whether ``mark_users`` was told of it: from Python such an exception passes as it is, the
+    command line says it in a sentence.
+    """
     return getattr(error, "of_users_code", False)
 
 

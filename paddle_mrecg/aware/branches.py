@@ -11,7 +11,7 @@ import paddle
 from paddle import nn
 
 from ..deploy.predictor import last_line
-from ..errors import listed
+from ..errors import kind_of, listed
 from ..report.progress import get_logger
 from .layers import copied
 
@@ -109,7 +109,7 @@ def _output_and_children(block, image):
         for hook in hooks:
             hook.remove()
     if not isinstance(output, paddle.Tensor):
-        raise Unmergeable(f"could not be tried (the block returns a {type(output).__name__})")
+        raise Unmergeable(f"could not be tried (the block returns {kind_of(output)})")
     return output, ran
 
 

@@ -10,7 +10,7 @@ from typing import List, Optional
 from .. import __version__
 from ..compat import interruptible
 from ..config.schema import ALL_SECTIONS, did_you_mean
-from ..errors import MrecgError
+from ..errors import MrecgError, is_users
 from . import analysis, deploy, first_use, hosts, post, settings
 from .commands import INTERRUPTED, OK, USER_ERROR, joined_lists
 
@@ -58,6 +58,13 @@ def main(argv: Optional[List[str]] = None) -> int:
             return args.run(args)
     except MrecgError as error:
         print(f"paddle-mrecg: {error}", file=sys.stderr)
+        return USER_ERROR
+    except (Exception, SystemExit) as error:
+        if not is_users(error):
+            raise
+        from ..data.hooks import users_frames
+        print(f"paddle-mrecg: your own code raised {type(error).__name__}: {error}; no result was "
+              f"written, mend it here:\n{users_frames(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print("paddle-mrecg: interrupted; no result was written", file=sys.stderr)

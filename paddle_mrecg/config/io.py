@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Tuple
 
 import yaml
 
-from ..errors import ConfigError
+from ..errors import ConfigError, kind_of
 from ..files import write_text
 from .bounds import of_node, of_value, written_size
 from .post import SECTIONS, Config
@@ -163,8 +163,8 @@ def read_sections(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem
             raise ConfigError(f"the config cannot be read ({_yaml_error(error)}): give plain "
                               "values") from error
     if not isinstance(source, (str, os.PathLike)):
-        raise ConfigError("a config is a YAML file, a mapping or a Config, got a "
-                          f"{type(source).__name__}")
+        raise ConfigError("a config is a YAML file, a mapping or a Config, got "
+                          f"{kind_of(source)}")
     try:
         with open(source, encoding="utf-8") as file:
             text = file.read(MOST_CHARACTERS + 1)
@@ -188,7 +188,7 @@ def read_sections(source, sections) -> Tuple[Dict, Dict[Path, int], List[Problem
         raw = {}
     if not isinstance(raw, dict):
         raise ConfigError(f"config file '{source}' must hold the sections {', '.join(sections)}, "
-                          f"got a {type(raw).__name__}")
+                          f"got {kind_of(raw)}")
     lines, twice = {}, []
     _note_lines(tree, (), lines, twice)
     return raw, lines, twice
@@ -205,7 +205,7 @@ def _yaml_error(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     text = str(error).splitlines()[0][:200] if str(error) else ""
-    return text if isinstance(error, ValueError) and text else f"a {type(error).__name__}: {text}"
+    return text if isinstance(error, ValueError) and text else f"{kind_of(error)}: {text}"
 
 
 def _note_lines(node, path: Path, lines: Dict[Path, int], twice: List[Problem]):

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, kind_of
 from ..graph.graph import TensorInfo
 from .hooks import users_code
 from .store import ActivationStore, StoredArray
@@ -88,7 +88,7 @@ def batches_of(loader: Iterable, name: str) -> Iterator:
         DataError: it is not iterable.
     """
     if isinstance(loader, (str, bytes)) or not isinstance(loader, collections.abc.Iterable):
-        raise DataError(f"{name} is a {type(loader).__name__}: pass an iterable of batches, "
+        raise DataError(f"{name} is {kind_of(loader)}: pass an iterable of batches, "
                         "or describe the images in the Data section")
     iterator = None
     while True:
@@ -158,7 +158,7 @@ def _array(value, name: str) -> np.ndarray:
     try:
         value = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
     except (ValueError, TypeError) as error:
-        raise DataError(f"input '{name}': a {type(value).__name__} cannot be "
+        raise DataError(f"input '{name}': {kind_of(value)} cannot be "
                         f"made one array ({error})") from error
     if value.dtype == object:
         raise DataError(f"input '{name}': values of different sizes or types "

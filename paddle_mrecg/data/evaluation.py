@@ -6,7 +6,7 @@ from typing import Callable, Dict, Iterable, List, Optional
 import numpy as np
 
 from ..config import Data, Evaluation
-from ..errors import DataError
+from ..errors import DataError, kind_of
 from ..graph.graph import TensorInfo
 from .hooks import bound_hook, call_hook, users_code
 from .sources import chosen_images, open_loader
@@ -141,5 +141,5 @@ def checked_scores(scores, name: str) -> Dict[str, float]:
             result[str(key)] = float(value)
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"evaluator '{name}' must return a mapping of metric names to numbers, "
-                            f"and '{key}' is a {type(value).__name__}") from error
+                            f"and '{key}' is {kind_of(value)}") from error
     return result

@@ -6,11 +6,13 @@ import inspect
 import logging
 import os
 import sys
+import sysconfig
+import traceback
 from typing import Any, Callable, Dict, Iterator
 
 from ..config import Config
 from ..config.schema import did_you_mean
-from ..errors import ConfigError, DataError, MrecgError, is_users, mark_users
+from ..errors import ConfigError, DataError, MrecgError, is_users, kind_of, mark_users
 
 
 def find_hook(text: str) -> Callable:
@@ -33,7 +35,7 @@ def find_hook(text: str) -> Callable:
                             "and among the installed packages") from error
         raise DataError(f"'{text}': importing {name} needs '{missing}', "
                         "which is not installed") from error
-    except Exception as error:  # whatever the user's module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module does
         raise DataError(f"'{text}': importing {name} failed with "
                         f"{type(error).__name__}: {error}") from error
     for part in attribute.split("."):
@@ -42,7 +44,7 @@ def find_hook(text: str) -> Callable:
             raise DataError(f"'{text}': {name} has no '{part}'.{did_you_mean(part, names)}")
         value = getattr(value, part)
     if not callable(value):
-        raise DataError(f"'{text}' is a {type(value).__name__}, not a function")
+        raise DataError(f"'{text}' is {kind_of(value)}, which cannot be called: name a function")
     return value
 
 
@@ -94,14 +96,30 @@ def _holds_model(folder: str) -> bool:
         return False
 
 
+def users_frames(error: BaseException) -> str:
+    """The lines of a traceback that lie in files of the user's, neither here nor in Python and its
+    packages; all of them where none does.
+    """
+    paths = sysconfig.get_paths()
+    skipped = tuple(os.path.join(os.path.realpath(path), "") for path in (
+        os.path.dirname(os.path.dirname(__file__)),
+        *(paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))))
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [frame for frame in frames if os.path.isfile(frame.filename)
+            and not os.path.realpath(frame.filename).startswith(skipped)]
+    return "".join(traceback.format_list(mine or frames)).rstrip("\n")
+
+
 @contextlib.contextmanager
 def users_code(name: str):
-    """Exceptions of the user's code pass through, behind a line that says whose they are."""
+    """Exceptions of the user's code pass through, behind a line that says whose they are;
+    ``sys.exit`` is one.
+    """
     try:
         yield
     except MrecgError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not is_users(error):  # once: calls of the user's code may lie within each other
             mark_users(error)
             logging.getLogger("paddle_mrecg").error(

@@ -18,7 +18,7 @@ from ..data.sources import stand_ins
 from ..deploy.apart import start_helper
 from ..deploy.first_run import first_run
 from ..deploy.lite.ops import lite_note
-from ..errors import ModelError, listed
+from ..errors import ModelError, kind_of, listed
 from ..graph.float_weights import float_weights
 from ..graph.fold import fold
 from ..graph.from_layer import graph_from_layer
@@ -98,7 +98,7 @@ def read_model(model, config: Config) -> Graph:
     if isinstance(model, os.PathLike):
         model = os.fspath(model)
     if not isinstance(model, str):
-        raise ModelError(f"a {type(model).__name__} is not a model: pass a directory, a file "
+        raise ModelError(f"{kind_of(model)} is not a model: pass a directory, a file "
                          "prefix or the pair (layer, input_spec) with a list of "
                          "paddle.static.InputSpec")
     return load_graph(model, config.global_.model_filename, config.global_.params_filename)

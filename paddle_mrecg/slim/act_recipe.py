@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Tuple
 from ..config.post import MRECG, QuantPost
 from ..config.io import apply_overrides, complain, load_config, read_sections
 from ..config.schema import Problem, did_you_mean, key_of, nearly
-from ..errors import ConfigError
+from ..errors import ConfigError, kind_of
 from ..config.dialect.post import GLOBAL_KEYWORDS, POST, RENAMED
 from ..config.dialect.translation import Sections, translate_all
 
@@ -97,7 +97,7 @@ def _wrong_names(sections: Dict[str, Any]) -> Iterator[Problem]:
             if nearly(name, known):
                 yield Problem((name,), f"unknown section.{did_you_mean(name, known)}")
         elif value is not None and not isinstance(value, dict):
-            yield Problem((name,), f"must be a mapping of keys, got a {type(value).__name__}")
+            yield Problem((name,), f"must be a mapping of keys, got {kind_of(value)}")
         elif name in ACT_SECTIONS and not (name == "QuantPost" and "MRECG" in sections):
             parameters = dict(inspect.signature(getattr(strategy_config, name)).parameters)
             yield from _wrong_keys(name, value or {}, parameters)

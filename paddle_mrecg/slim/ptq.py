@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 
 from ..config.io import load_config
-from ..errors import DataError, ModelError
+from ..errors import DataError, ModelError, kind_of
 from ..graph.specs import declared_specs, has_dict, map_specs, named_values
 from .modes import dynamic_mode
 from .patches import OURS_ATTRIBUTE, ours_or
@@ -53,7 +53,7 @@ class MrecgPTQ:
         done, batch norms are folded.
         """
         if not isinstance(model, paddle.nn.Layer):
-            raise ModelError(f"a {type(model).__name__} is not a paddle.nn.Layer: pass the "
+            raise ModelError(f"{kind_of(model)} is not a paddle.nn.Layer: pass the "
                              "float network")
         model = model if inplace else copy.deepcopy(model)
         self.samples, self.count = [], 0

@@ -14,7 +14,7 @@ from typing import Optional
 import paddle
 
 from ..config.io import load_training_config
-from ..errors import ConfigError, ModelError
+from ..errors import ConfigError, ModelError, kind_of
 from ..graph.from_layer import graph_from_layer
 from ..graph.specs import declared_specs, filling_in, map_specs
 from ..graph.writer import save_program
@@ -51,7 +51,7 @@ class MrecgQAT:
         batch that it is called with.
         """
         if not isinstance(model, paddle.nn.Layer):
-            raise ModelError(f"a {type(model).__name__} is not a paddle.nn.Layer: pass the "
+            raise ModelError(f"{kind_of(model)} is not a paddle.nn.Layer: pass the "
                              "float network")
         model = model if inplace else copy.deepcopy(model)
         model, self.penalty = quant_aware_prepare(model, self.settings)

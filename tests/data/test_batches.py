@@ -93,7 +93,7 @@ def spoiled(value):
     ([np.array([None])], "cannot be made one array"),
     ([[[[1.0], [1.0, 2.0]]]], "cannot be made one array"),
     ([{"image": X}], "a batch has image, the model's inputs are x"),
-    (5, "data_loader is a int"),
+    (5, "data_loader is an int"),
     ("images", "data_loader is a str"),
     (None, "data_loader is a NoneType"),
 ])

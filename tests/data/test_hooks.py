@@ -37,6 +37,7 @@ def module(tmp_path, monkeypatch):
     (tmp_path / f"{name}.py").write_text(MODULE, encoding="utf-8")
     (tmp_path / f"{name}_bad.py").write_text("import not_there_at_all\n", encoding="utf-8")
     (tmp_path / f"{name}_raises.py").write_text("raise RuntimeError('boom')\n", encoding="utf-8")
+    (tmp_path / f"{name}_exits.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     return name
@@ -52,8 +53,9 @@ def test_a_function_of_the_working_directory_is_called(module):
     ("{}.sub:f", {}, "no module named"),
     ("{}_bad:f", {}, "needs 'not_there_at_all', which is not installed"),
     ("{}_raises:f", {}, "failed with RuntimeError: boom"),
+    ("{}_exits:f", {}, "failed with SystemExit: 3"),
     ("{}:batchs", {}, "has no 'batchs'. Did you mean 'batches'?"),
-    ("{}:NUMBER", {}, "is a int, not a function"),
+    ("{}:NUMBER", {}, "is an int, which cannot be called: name a function"),
     ("{}:batches", {"cuont": 1},
      r"Data.loader_args .*cuont.* its signature is batches\(count=2, label=True\)"),
 ])
@@ -95,5 +97,5 @@ def test_exceptions_inside_a_loader_pass_and_are_named_once(module, labelled, ca
 
 def test_a_loader_that_is_not_iterable_is_named(module):
     loader = open_loader(Data(loader=f"{module}:Group.make"), [TensorInfo("x", (-1, 1))], 0, True)
-    with pytest.raises(DataError, match=f"'{module}:Group.make' is a int"):
+    with pytest.raises(DataError, match=f"'{module}:Group.make' is an int"):
         list(loader)

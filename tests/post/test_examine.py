@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``plan`` and ``validate --model`` say what would stop a run, and nothing is written."""
+import sys
+
 import paddle
 import pytest
 
@@ -52,6 +54,28 @@ def test_a_good_job_passes_and_leaves_nothing(config, tmp_path, capsys, command)
         out = capsys.readouterr().out
         assert "on this machine: MRECG.preset=fast takes minutes" in out
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+
+
+def broken():
+    """A loader with a mistake of the user's."""
+    yield paddle.ones([4, 3, 8, 8]).numpy()
+    paddle.ones([2]).reshape([3])
+
+
+def leaving():
+    sys.exit(3)
+
+
+@pytest.mark.parametrize("hook, said", [("broken", "your own code raised ValueError: "),
+                                        ("leaving", "your own code raised SystemExit: 3; no ")])
+def test_a_loader_that_raises_is_the_users_error_with_the_users_frames(config, capsys, hook, said):
+    """Exit code 1 means that the written program differs."""
+    for argv in (["quant", "--config"], *COMMANDS.values()):
+        assert cli.main([*argv, str(config), f"Data.loader=tests.post.test_examine:{hook}"]) == 2
+        err = capsys.readouterr().err
+        last = err[err.index("paddle-mrecg: "):]
+        assert last.startswith(f"paddle-mrecg: {said}") and last.count(", line ") == 1
+        assert f"{__file__}\", line " in last and f"in {hook}\n" in last and "Traceback" not in err
 
 
 @pytest.mark.parametrize("command", COMMANDS)
