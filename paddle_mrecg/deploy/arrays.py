@@ -25,7 +25,7 @@ def one_by_one(feed: Mapping[str, np.ndarray]) -> Iterator[Dict[str, np.ndarray]
     counts = {len(v) for v in feed.values() if np.ndim(v)}
     count = counts.pop() if len(counts) == 1 else 0
     for k in range(count if count > 1 else 0):
-        yield {n: v[k:k + 1] for n, v in feed.items()}
+        yield {n: v[k:k + 1] if np.ndim(v) else v for n, v in feed.items()}
 
 
 def joined(results: Sequence[Sequence[np.ndarray]]) -> List[np.ndarray]:

@@ -10,6 +10,7 @@ from paddle_mrecg.deploy.check import doctor, runtimes
 from paddle_mrecg.deploy.simulate import simulate
 from paddle_mrecg.deploy.check.text import report_text
 from paddle_mrecg.errors import ConfigError, ModelError
+from paddle_mrecg.graph.graph import Op, TensorInfo
 
 from tests.lite import lite_tools
 from tests.tiny import SMALL_CODES, tiny_graph, tiny_quantized, tiny_samples
@@ -130,6 +131,40 @@ def test_arrays_keep_any_name(tmp_path):
     found, times = arrays_file.read_arrays(str(tmp_path / "a.npz"))
     assert times == [] and list(found) == list(arrays)
     assert all(np.array_equal(found[n], v) for n, v in arrays.items())
+
+
+@pytest.fixture
+def mean_of_all(graph):
+    """One number for all samples together, as a branch's condition is."""
+    graph.ops.append(Op("reduce_mean", {"X": ["d.relu"]}, {"Out": ["mean"]},
+                        dict(dim=[], reduce_all=True, keep_dim=False)))
+    graph.tensors["mean"] = TensorInfo("mean", ())
+    graph.outputs = ["mean"]
+    return graph
+
+
+def with_axis(program, feed):
+    """As onnxruntime gives a number without axes."""
+    found = exact(program, feed).outputs
+    return {n: v.reshape(1) if v.ndim == 0 else v for n, v in found.items()}
+
+
+def one_at_a_time(program, feed):
+    """As Paddle Lite runs."""
+    return arrays_file.joined_by_name([with_axis(program, s) for s in arrays_file.one_by_one(feed)])
+
+
+@pytest.mark.parametrize("run, words", [(with_axis, ""), (one_at_a_time, "one sample at a time")])
+def test_numbers_without_axes_are_compared_by_their_values(run, words, mean_of_all, only):
+    assert exact(mean_of_all, FEED).outputs["mean"].shape == ()
+    only(lambda program, feed: runtimes.Outcome(run(program, feed)))
+    found, = doctor.check(mean_of_all, FEED, ["inference"]).runtimes
+    assert found.status == doctor.AGREES and found.relative == 0.0 and found.worst_layer == 0.0
+    assert found.why.startswith(words)
+    only(lambda program, feed: runtimes.Outcome(
+        {n: v * 1.5 if n == "mean" else v for n, v in run(program, feed).items()}))
+    found, = doctor.check(mean_of_all, FEED, ["inference"]).runtimes
+    assert found.status == doctor.DIFFERS and found.worst_layer == pytest.approx(0.5)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from ...graph.graph import Graph
 from .causes import OPTIMIZATION, UNKNOWN, Cause, likely_cause
 from .cut import Layer, cut, cut_feed, cut_points, layers
 from .runtimes import RUN_SECONDS, RUNTIMES, Outcome, run_inference
+from .shapes import by_sample, without_axes
 from ..simulate import simulate
 
 TOLERANCE = 0.01
@@ -163,21 +164,24 @@ def _arm_table(graph: Graph):
 def _judge(job: _Job, name: str) -> RuntimeFinding:
     """One runtime: a whole run, then every layer separately."""
     graph = dataclasses.replace(job.graph, outputs=job.ends)
-    whole = RUNTIMES[name](graph, job.feed, job.seconds)
+    whole = _outcome_of(job, name, graph, job.feed)
     if whole.outputs is None:
         found = _not_run(name, whole)
         if found.status == FAILED and _agrees_unoptimized(job, name):
             found.why += f"; because of {OPTIMIZATION.text}: {OPTIMIZATION.cure}"
         return found
-    found = RuntimeFinding(name, AGREES, notes=list(whole.notes),
-                           **furthest(job.values, whole.outputs, job.ends))
-    parts = RUNTIMES[name](job.cut_graph, job.cut_feed, job.seconds)
+    values, note = by_sample(graph, job.feed, job.values, whole.outputs)
+    found = RuntimeFinding(name, AGREES, note, notes=list(whole.notes),
+                           **furthest(values, whole.outputs, job.ends))
+    parts = _outcome_of(job, name, job.cut_graph, job.cut_feed)
     if parts.outputs is None:
         found.notes.append(f"layers could not be compared: {parts.failure}")
         found.status = (AGREES if found.relative is not None and found.relative <= job.tolerance
                         else DIFFERS)
         return found
-    every = [_finding(job, layer, name, parts.outputs) for layer in job.layers]
+    values, _ = by_sample(job.cut_graph, job.cut_feed, job.values, parts.outputs)
+    every = [_finding(job, layer, name, values[layer.output], parts.outputs[layer.output])
+             for layer in job.layers]
     found.worst_layer = max(layer.relative for layer in every)
     found.findings = [layer for layer in every if layer.relative > job.tolerance]
     if found.findings:
@@ -188,6 +192,11 @@ def _judge(job: _Job, name: str) -> RuntimeFinding:
     if found.status == DIFFERS:
         _blame_optimization(job, name, found)
     return found
+
+
+def _outcome_of(job: _Job, name: str, graph: Graph, feed) -> Outcome:
+    ran = RUNTIMES[name](graph, feed, job.seconds)
+    return dataclasses.replace(ran, outputs=ran.outputs and without_axes(ran.outputs, job.values))
 
 
 def _blame_optimization(job: _Job, name: str, found: RuntimeFinding):
@@ -223,7 +232,7 @@ def _together(job: _Job, name: str, outputs, found: RuntimeFinding):
     two steps.
     """
     points = list(job.cut_graph.outputs)
-    seen = RUNTIMES[name](*_up_to(job, points), job.seconds).outputs
+    seen = _outcome_of(job, name, *_up_to(job, points)).outputs
     if seen is None or any(n not in seen for n in points):
         expected = 3.0 * job.jitter.get("relative", 0.0)
         if found.relative is not None and found.relative <= expected:
@@ -262,9 +271,9 @@ def _not_run(name: str, outcome: Outcome) -> RuntimeFinding:
     return RuntimeFinding(name, ABSENT if absent else FAILED, outcome.failure)
 
 
-def _finding(job: _Job, layer: Layer, runtime: str,
-             outputs: Mapping[str, np.ndarray]) -> LayerFinding:
-    expected, actual = job.values[layer.output].astype(np.float64), outputs[layer.output]
+def _finding(job: _Job, layer: Layer, runtime: str, expected: np.ndarray,
+             actual: np.ndarray) -> LayerFinding:
+    expected = expected.astype(np.float64)
     if actual.shape != expected.shape:
         cause = Cause(f"shape {list(actual.shape)} instead of {list(expected.shape)}",
                       "report this model")

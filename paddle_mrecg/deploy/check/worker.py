@@ -8,6 +8,8 @@ import time
 
 import numpy as np
 
+from ..arrays import joined
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -43,7 +45,7 @@ def _onnxruntime(path, feed):
     def one_by_one():  # a model of batch size 1, as detectors with their suppression inside
         results = [session.run(names, {n: v[k:k + 1] for n, v in used.items()})
                    for k in range(count)]
-        return [np.concatenate(parts) for parts in zip(*results)]
+        return joined(results)
     return names, one_by_one
 
 
