@@ -215,7 +215,8 @@ def _data(data: Data, path: Path):
                       f"must be C, H, W, all at least 1; got {data.input_shape}")
     elif data.input_shape is not None and data.input_shape[0] != channels and data.loader is None:
         yield Problem(path + ("input_shape",),
-                      f"has {data.input_shape[0]} channels, layout {data.layout} has {channels}")
+                      f"has {data.input_shape[0]} channels, layout {data.layout} has {channels}: "
+                      "give C, H, W, or the layout of such images")
 
 
 def _hook(text: str, path: Path):

@@ -188,14 +188,20 @@ def _image_input(data: Data, inputs: Sequence[TensorInfo],
     if len(shape) != 3 or len(info.shape) != 4:
         raise DataError(f"input '{info.name}' has shape {list(info.shape)}, no image [N, C, H, W]: "
                         f"set {section}.loader")
+    channels = 1 if data.layout == "GRAY" else 3
+    if info.shape[3] == channels != info.shape[1]:
+        raise DataError(f"input '{info.name}' wants [N, H, W, C] {list(info.shape)}, and an image "
+                        "folder gives [N, C, H, W]: export the model with data_format NCHW, or "
+                        f"write a function that yields its batches and set {section}.loader")
     if any(n < 1 for n in shape.values()):
         raise DataError(f"input '{info.name}' has the free shape {list(info.shape)}: set "
                         f"{section}.input_shape to C, H, W")
     if any(want not in (-1, shape[k]) for k, want in enumerate(info.shape[1:])):
         raise DataError(f"{section}.input_shape {list(shape.values())} does not fit the model's "
-                        f"input '{info.name}' {list(info.shape)}")
-    channels = 1 if data.layout == "GRAY" else 3
+                        f"input '{info.name}' {list(info.shape)}: give its C, H, W")
     if shape[0] != channels:
-        raise DataError(f"input '{info.name}' has {shape[0]} channels, {section}.layout "
-                        f"{data.layout} gives {channels}")
+        cure = {1: f"set {section}.layout: GRAY", 3: f"set {section}.layout: RGB"}.get(
+            shape[0], f"write a function that yields such batches and set {section}.loader")
+        raise DataError(f"input '{info.name}' {list(info.shape)} has {shape[0]} channels, "
+                        f"{section}.layout {data.layout} gives {channels}: {cure}")
     return info.name, (shape[1], shape[2])

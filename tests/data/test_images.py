@@ -230,8 +230,14 @@ def test_scores_need_class_numbers(folder, label, words):
 @pytest.mark.parametrize("inputs, change, words", [
     ([TensorInfo("x", (-1, 3, -1, -1))], {}, "set Data.input_shape"),
     ([TensorInfo("x", (-1, 3, 8, 8))], dict(input_shape=[3, 4, 4]),
-     "does not fit the model's input"),
-    ([TensorInfo("x", (-1, 1, 8, 8))], {}, "has 1 channels, Data.layout RGB gives 3"),
+     "does not fit the model's input .*: give its C, H, W"),
+    ([TensorInfo("x", (-1, 1, 8, 8))], {},
+     "has 1 channels, Data.layout RGB gives 3: set Data.layout: GRAY"),
+    ([TensorInfo("x", (-1, 3, 8, 8))], dict(layout="GRAY"), "gives 1: set Data.layout: RGB"),
+    ([TensorInfo("x", (-1, 4, 8, 8))], {}, "has 4 channels, .* set Data.loader"),
+    *[([TensorInfo("x", (-1, *shape))], change, r"wants \[N, H, W, C\] .* NCHW, or .* Data.loader")
+      for shape, change in [((8, 8, 3), {}), ((-1, -1, 3), {}), ((8, 8, 1), dict(layout="GRAY")),
+                            ((8, 8, 3), dict(input_shape=[3, 8, 8]))]],
     ([TensorInfo("x", (-1, 10))], {}, "no image"),
     ([TensorInfo("x", (-1, 3, 4, 4)), TensorInfo("y", (-1, 2))], {}, "set Data.loader"),
 ])
