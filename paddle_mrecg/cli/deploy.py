@@ -197,6 +197,11 @@ def _calibration(args, graph):
             raise ModelError(f"no inputs: {path} takes them from the code '{config.data.loader}', "
                              "which came with the model and is not run: give samples with --inputs "
                              "FILE.npz, or --trust-hooks if you trust whoever made the result")
+    images = config.data.image_dir
+    if images and not config.data.loader and not os.path.exists(images):
+        raise DataError(f"no inputs: {path} takes them from '{images}', which is not there: run "
+                        "this in the folder where that job was started, for paths are relative to "
+                        "it, or give samples with --inputs FILE.npz")
     # no training step that needs a whole batch
     config.data.num_samples, config.mrecg.num_iters = args.num_samples, 0
     samples = calibration_samples(graph, None, config)

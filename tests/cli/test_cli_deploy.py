@@ -38,6 +38,13 @@ def test_check_takes_fewer_samples_than_a_training_step(tmp_path):
     assert [v.shape for v in samples.values()] == [(4, 3, 8, 8)]
 
 
+def test_images_that_are_elsewhere_are_looked_for_where_the_job_ran(tmp_path, capsys):
+    received(tmp_path / "result", "Data: {image_dir: photos, input_shape: [3, 8, 8]}")
+    assert cli.main(["check", str(tmp_path / "result")]) == 2
+    error = capsys.readouterr().err
+    assert "from 'photos', which is not there" in error and "job was started" in error
+
+
 def received(folder, section):
     """A result as others send it, whose settings name code that lies with it."""
     folder.mkdir()
