@@ -71,3 +71,17 @@ def listed(texts: Sequence[str], most: int = 16, separator: str = ", ") -> str:
     """The first ``most`` texts and how many more there are, in one line of a message or a log."""
     more = [f"and {len(texts) - most} more"] * (len(texts) > most)
     return separator.join([*texts[:most], *more])
+
+
+def plural(unit: str, count: int) -> str:
+    """``1 batch``, ``2 batches``, ``2 iters``."""
+    if count == 1:
+        return unit
+    if unit.endswith("try"):
+        return unit[:-1] + "ies"
+    return unit + ("es" if unit.endswith(("ch", "s", "x")) else "s")
+
+
+def numbered(count: int, unit: str) -> str:
+    """``1 layer``, ``2 layers``."""
+    return f"{count} {plural(unit, count)}"

@@ -39,5 +39,5 @@ def isolated_rounding(prepared) -> NetworkState:
         return prepared.state
     walk = LayerWalk(prepared.network, prepared.state, settings.rounding)
     walk.quant_stream = _FloatInputs(walk.float_stream)
-    with Progress("Solve each alone", len(prepared.layers), "layer") as bar:
+    with Progress("Single-layer solve", len(prepared.layers), "layer") as bar:
         return walk.run(prepared.layers, bar.update)

@@ -16,7 +16,7 @@ from ..data import collect_samples, open_loader
 from ..data.evaluation import make_evaluator, scores_of
 from ..data.hooks import refuse_foreign_hooks
 from ..deploy.predictor import scored_program
-from ..errors import ConfigError
+from ..errors import ConfigError, numbered
 from ..files import refuse_output
 from ..graph.writer import save_program
 from ..post.expected_time import ExpectedTime, leave_unsaid
@@ -108,8 +108,8 @@ def _time_teller(evaluator: Callable) -> Callable[[ExpectedTime, int], None]:
     """Logs what an analysis of so many samples will take."""
     def tell(expected: ExpectedTime, samples: int):
         seconds = expected.untrained + expected.layers * LAYER_PASSES * samples * expected.forward
-        get_logger().info("time: about %s on this machine for %d layers%s",
-                          rough_duration(seconds), expected.layers,
+        get_logger().info("time: about %s on this machine for %s%s",
+                          rough_duration(seconds), numbered(expected.layers, "layer"),
                           f", and {expected.layers + 1} evaluations" if evaluator else "")
     return tell
 
@@ -154,8 +154,9 @@ def prepare_to_measure(model, data_loader, config: Config, samples: Optional[int
 def _measure(prepared: Prepared, alone, measured) -> Findings:
     sensitivity = Sensitivity(prepared.network, alone, measured)
     count = len(next(iter(measured.values())))
-    get_logger().info("sensitivity: %d layers, 6 runs each on %d samples, will take about %s",
-                      len(sensitivity.layers), count, duration(sensitivity.seconds()))
+    get_logger().info("sensitivity: %s, 6 runs each on %s, will take about %s",
+                      numbered(len(sensitivity.layers), "layer"), numbered(count, "sample"),
+                      duration(sensitivity.seconds()))
     with sensitivity.progress() as bar:
         layers = sensitivity.measure(bar.update)
     explain_effects(layers, prepared.graph, alone, sensitivity.inputs)
@@ -175,7 +176,7 @@ def _score_each(prepared: Prepared, alone, findings: Findings, evaluator: Callab
         begin = time.perf_counter()
         findings.float_metric = score(prepared.float_graph)
         each = time.perf_counter() - begin
-        log.info("metric: %d evaluations will take about %s", len(findings.layers),
+        log.info("metric: %s will take about %s", numbered(len(findings.layers), "evaluation"),
                  duration(1.5 * each * len(findings.layers)))
         with Progress("Metric", len(findings.layers), "layer") as bar:
             for effect in findings.layers:

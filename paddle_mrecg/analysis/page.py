@@ -12,7 +12,7 @@ from ..report.page.sections import FIRST_LAYERS, percent, yaml_text
 from ..report.progress import duration
 from ..report.report import Report
 from ..report.summary import model_name, number
-from ..report.words import Phrase, phrase
+from ..report.words import Phrase, phrase, phrase_numbered
 from .findings import Findings
 from .goal import AutoResult, Goal
 from .refine import given_to
@@ -31,7 +31,8 @@ def findings_page(findings: Findings, config: Config, recipe: str) -> str:
     """
     report, metrics = _report_of(config), list(findings.float_metric)
     effects, whole = findings.ranked(), f"{100 * findings.whole:.3g}"
-    summary = [phrase("an_what", model=model_name(report), count=len(effects),
+    summary = [phrase("an_what", model=model_name(report), layers=phrase_numbered(
+                          len(effects), "one_layer", "many_layers"),
                       bits=_bits(effects), samples=findings.samples,
                       time=duration(findings.seconds)),
                phrase("an_whole", error=whole)]
@@ -43,7 +44,7 @@ def findings_page(findings: Findings, config: Config, recipe: str) -> str:
                                      - findings.float_metric[name], "+"))
                 for name in metrics]
     tiles = [_tile(_bits(effects), "tile_bits"), _tile(f"{whole} %", "tile_whole"),
-             _tile(str(len(effects)), "tile_layers"),
+             _counted_tile(effects, "tile_layer", "tile_layers"),
              _tile(duration(findings.seconds), "tile_time")]
     return _render(report, phrase("an_title"), summary, tiles,
                    effects=dict(_effects(effects, findings.float_metric),
@@ -71,7 +72,8 @@ def auto_page(result: AutoResult, goal: Goal, effects: Sequence[LayerEffect],
                       goal=_goal(goal, result.metric), tries=len(result.tries)),
                phrase("au_best", loss=_loss(best.loss, result.metric), bits=f"{best.bits:.2f}")]
     tiles = [dict(value=f"{best.loss:.3g}", bad=not result.reached, label=_unit(result.metric)),
-             _tile(f"{best.bits:.2f}", "mean_bits"), _tile(str(len(result.tries)), "tile_tries"),
+             _tile(f"{best.bits:.2f}", "mean_bits"),
+             _counted_tile(result.tries, "tile_try", "tile_tries"),
              _tile(duration(sum(t.seconds for t in result.tries)), "tile_time")]
     return _render(report, phrase("au_title"), summary, tiles, tries=_tries(result, goal),
                    effects=_effects(effects, settings=best.settings) if effects else None,
@@ -96,6 +98,10 @@ def _report_of(config: Config) -> Report:
 
 def _tile(value: str, key: str) -> Dict[str, Any]:
     return dict(value=value, label=phrase(key), bad=False)
+
+
+def _counted_tile(things: Sequence, one: str, many: str) -> Dict[str, Any]:
+    return _tile(str(len(things)), one if len(things) == 1 else many)
 
 
 def _facts(report: Report, *more) -> List[tuple]:

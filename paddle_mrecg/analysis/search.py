@@ -18,7 +18,7 @@ from ..config.dialect.post import accept_ptq_config
 from ..config.io import config_to_dict, load_config, save_config
 from ..data.evaluation import make_evaluator
 from ..data.hooks import refuse_foreign_hooks
-from ..errors import ConfigError
+from ..errors import ConfigError, numbered
 from ..files import refuse_output
 from ..graph.fold import fold
 from ..graph.graph import Graph
@@ -92,10 +92,10 @@ def auto(model=None, data_loader=None, config=None, save_dir: str = None,
     os.makedirs(folder, exist_ok=True)
     log = TryLog(os.path.join(folder, "tries.json"), _identity(bench, metric), tries, bench.measure)
     each = bench.try_seconds()
-    get_logger().info("time: about %s on this machine for a try%s, %s for all of at most %d tries; "
+    get_logger().info("time: about %s on this machine for a try%s, %s for all of at most %s; "
                       "the log is %s", rough_duration(each),
                       " with its evaluation" if evaluator else "", rough_duration(tries * each),
-                      tries, log.path)
+                      numbered(tries, "try"), log.path)
     best = Search(bench, log, goal).run()
     final = bench.job(best.settings)
     recipe = os.path.join(folder, "recipe.yaml")
@@ -245,7 +245,7 @@ class Search:
     def _bits(self) -> Dict[str, int]:
         prepared, samples = prepare_to_measure(self.bench.graph, self.bench.samples,
                                                self.bench.config)
-        with Progress("Error per bit", None, "layer") as bar:
+        with Progress("Bit allocation", None, "layer") as bar:
             curves = error_curves(prepared, samples, bar.update)
         prepared.network.store.close()
         elements = {n: prepared.graph.params[n].size for n in curves}

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
-from ..errors import OutputError
+from ..errors import OutputError, numbered
 from ..files import plain, write_json
 from ..report.progress import duration, get_logger
 
@@ -104,7 +104,7 @@ class TryLog:
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise OutputError(f"'{self.path}' is not a log of tries ({error}): move it away or "
                               "choose another Global.save_dir") from error
-        get_logger().info("%d tries are taken from %s", len(self.tries), self.path)
+        get_logger().info("taken from %s: %s", self.path, numbered(len(self.tries), "try"))
 
     def _write(self):
         write_json(self.path, dict(format=FORMAT, identity=self.identity,

@@ -6,7 +6,7 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, 
 import paddle
 
 from ..config.aware import BinRegularization
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, numbered
 from ..report.progress import get_logger
 from ..strategies.bin_regularization import Pull, bin_statistics, inject_pull, total_loss
 from .efolds import LEAST_SHARE, RatePlan, predictable, rate_plan, weak_pull
@@ -103,8 +103,9 @@ class BinRegularizer:
         self._plan, self._done = plan, [0] * len(rows)
         pulls = sorted((plan.efolds(lambda_, size, steps), name) for (name, _), lambda_, size
                        in zip(self.layers, self._lambdas, self._sizes))
-        get_logger().info("bin regularization alone will pull the weights of %d layers by %.2g "
-                          "('%s') to %.2g e-folds ('%s')", len(pulls), *pulls[0], *pulls[-1])
+        get_logger().info("bin regularization alone will pull the weights of %s by %.2g "
+                          "('%s') to %.2g e-folds ('%s')", numbered(len(pulls), "layer"),
+                          *pulls[0], *pulls[-1])
         weak = weak_pull(n for n, _ in pulls)
         if weak:
             get_logger().warning("%s; set BinRegularization.efolds: 2, or train longer", weak)

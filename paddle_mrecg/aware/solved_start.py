@@ -16,7 +16,7 @@ import paddle
 
 from ..config.post import Global
 from ..data.batches import collect_samples
-from ..errors import ModelError, MrecgError, listed
+from ..errors import ModelError, MrecgError, listed, numbered
 from ..graph.fold import fold
 from ..graph.from_layer import graph_from_layer
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, activation_name, channel_axis, weight_name
@@ -264,5 +264,6 @@ def _say(places: List[_Place], left: List[str], moved: List[float], error: float
              "nearest; the error of the network's outputs is %.2g %% of their variation",
              100.0 * float(np.average(moved, weights=sizes)), 100.0 * error)
     if left:
-        log.info("%d layers start from nearest rounding, for the solve has no place for them: %s",
-                 len(left), listed(left))
+        one = len(left) == 1
+        log.info("%s start%s from nearest rounding, for the solve has no place for %s: %s",
+                 numbered(len(left), "layer"), "s" * one, "it" if one else "them", listed(left))

@@ -9,7 +9,7 @@ from typing import List, Tuple
 import numpy as np
 import paddle
 
-from ..errors import ConfigError, ModelError, listed
+from ..errors import ConfigError, ModelError, listed, numbered
 from ..report.progress import get_logger
 from .layers import quantized_layers
 from .look_ahead import Ends, Layers
@@ -100,7 +100,8 @@ def say_lopsided(layers: Layers):
 def say(layers: Layers, ends: Ends, frozen: List[str], skipped: List[str]):
     """Log what is quantized, what comes first and last, and what stays float for which reason."""
     bits = {name: layer.weight_quanter.bits for name, layer in layers}
-    get_logger().info("%d layers are quantized", len(layers))
+    get_logger().info("%s %s quantized", numbered(len(layers), "layer"),
+                      "is" if len(layers) == 1 else "are")
     for what, names in (("first", ends.first), ("last", ends.last)):
         get_logger().info("%s layers: %s", what, listed(
             [f"{name} ({bits[name]} bits)" for name, _ in layers if name in names]))

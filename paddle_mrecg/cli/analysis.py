@@ -4,7 +4,7 @@ import sys
 
 from ..analysis import FEWEST_SAMPLES, RANKING_SAMPLES, TRIES
 from ..compat import import_paddle
-from ..errors import ConfigError
+from ..errors import ConfigError, numbered
 from ..files import refuse_output
 from .commands import DIFFERENT, OK, add_command, config_arguments
 from .post import complete_config
@@ -87,7 +87,8 @@ def auto_command(args) -> int:
           "what each try bought in report.html next to it")
     if result.reached:
         return OK
-    print(f"the goal was not reached: {result.best.name} is the best of {len(result.tries)} tries",
+    print(f"the goal was not reached: {result.best.name} is the best of "
+          f"{numbered(len(result.tries), 'try')}",
           file=sys.stderr)
     return DIFFERENT
 

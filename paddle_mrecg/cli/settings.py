@@ -12,7 +12,7 @@ from ..config.io import (load_any_config, load_config, load_training_config, mis
                          read_sections, save_config, too_few_samples)
 from ..config.recipes import recipe_list, recipe_text
 from ..config.schema import ALL_SECTIONS
-from ..errors import ConfigError, MrecgError
+from ..errors import ConfigError, MrecgError, numbered
 from .commands import OK, OVERRIDES, add_command, make_parent
 
 VALIDATE = """\
@@ -150,8 +150,9 @@ def _try_model(config, args):
     check_place(config)
     with examined(config) as prepared:
         kept = [f"{name} stays float ({why})" for name, why in prepared.float_tensors.items()]
-        print("\n".join([f"{len(prepared.network.scheme.weights)} weights would be quantized, in "
-                         f"{len(prepared.modules)} modules", *prepared.notes, *kept,
+        print("\n".join([f"{numbered(len(prepared.network.scheme.weights), 'weight')} "
+                         "would be quantized, in "
+                         f"{numbered(len(prepared.modules), 'module')}", *prepared.notes, *kept,
                          *filter(None, (prepared.time.sentence(), prepared.time.warning()))]))
 
 

@@ -8,6 +8,7 @@ would have if it were not given, so a saved, resolved config loads again.
 import re
 from typing import Callable, Iterator, List, NamedTuple, Tuple
 
+from ..errors import numbered
 from .post import LOSS_POLICIES, PRESETS, SECTIONS, Config, Data, QuantPost
 from .schema import Path, Problem, dotted
 from .shared_rules import check_activation_bits, check_overrides, check_types, field_default
@@ -206,7 +207,7 @@ def _data(data: Data, path: Path):
     channels = 1 if data.layout == "GRAY" else 3
     for key in ("mean", "std"):
         if len(getattr(data, key)) != channels and data.loader is None:
-            yield Problem(path + (key,), f"needs {channels} value{'s' * (channels > 1)} for layout "
+            yield Problem(path + (key,), f"needs {numbered(channels, 'value')} for layout "
                           f"{data.layout}, got {getattr(data, key)}")
     if any(v <= 0 for v in data.std):
         yield Problem(path + ("std",), f"must be above 0, got {data.std}")

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ..errors import DataError, kind_of
+from ..errors import DataError, kind_of, numbered
 from ..graph.graph import TensorInfo
 from .hooks import users_code
 from .store import ActivationStore, StoredArray
@@ -41,8 +41,8 @@ def as_feed(batch: Any, names: Sequence[str]) -> Feed:
         return {n: _array(batch[n], n) for n in names}
     values = list(batch) if isinstance(batch, (list, tuple)) else [batch]
     if len(values) < len(names):
-        raise DataError(f"a batch has {len(values)} value{'s' * (len(values) != 1)}, the model has "
-                        f"{len(names)} inputs ({', '.join(names)}): yield a list in "
+        raise DataError(f"a batch has {numbered(len(values), 'value')}, the model has "
+                        f"{numbered(len(names), 'input')} ({', '.join(names)}): yield a list in "
                         "this order, or a dict")
     return {n: _array(v, n) for n, v in zip(names, values)}
 

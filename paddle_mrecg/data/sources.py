@@ -5,7 +5,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from ..config import Config, Data
-from ..errors import DataError
+from ..errors import DataError, numbered
 from ..graph.graph import Graph, TensorInfo
 from .batches import as_batches, batches_of, collect_samples
 from .hooks import call_hook
@@ -43,8 +43,11 @@ def calibration_samples(graph: Graph, data_loader, config: Config,
     samples = add_views(samples, config.data.views, config.data.mirror, config.global_.seed, store)
     count, needed = len(next(iter(samples.values()))), config.mrecg.batch_size
     if config.mrecg.num_iters and count < needed:
-        raise DataError(f"{count} calibration samples are too few: one training step draws "
-                        f"MRECG.batch_size = {needed}; give more images, raise Data.num_samples or "
+        more = ("give more images" if data_loader is None and config.data.loader is None else
+                "let the loader yield more")
+        raise DataError(f"{numbered(count, 'calibration sample')} {'is' if count == 1 else 'are'} "
+                        "too few: one training step draws "
+                        f"MRECG.batch_size = {needed}; {more}, raise Data.num_samples or "
                         "Data.views, or lower MRECG.batch_size")
     return samples
 

@@ -10,6 +10,7 @@ from typing import List
 
 import numpy as np
 
+from ..errors import numbered
 from ..graph.carried import rewritten
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ..grids.affine import Encoding, QuantSpec
@@ -100,7 +101,7 @@ def store_int8(graph: Graph) -> str:
             graph.params[name] = codes.astype(np.int8)
             graph.tensors[name] = TensorInfo(name, codes.shape, "int8")
             count += 1
-    return f"{count} weights are stored as int8 codes" if count else ""
+    return f"int8 codes are stored for {numbered(count, 'weight')}" if count else ""
 
 
 def scale_per_channel(graph: Graph) -> str:

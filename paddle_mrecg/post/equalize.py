@@ -17,7 +17,7 @@ from typing import Dict, List, Tuple
 import numpy as np
 import paddle
 
-from ..errors import UnsupportedOpError
+from ..errors import UnsupportedOpError, numbered
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, activation_name, weight_name, ops_behind
 from ..graph.homogeneous import channel_classes, weight_channels
 from ..graph.inserted_factors import Insertion, insert_factors
@@ -278,6 +278,7 @@ def equalize(graph: Graph, scheme: Scheme, samples: Dict[str, np.ndarray], mode:
         scheme.activations[product] = scheme.activations[name]
         if not any(scheme.is_quantized(op) and activation_name(op) == name for op in graph.ops):
             del scheme.activations[name]
-    get_logger().info("equalized: %d layers by folding, %d multiplications inserted",
-                      sum(len(e.layers) for e in done if e.way == "fold"), len(inserted))
+    get_logger().info("equalized: %s by folding, %s inserted", numbered(
+        sum(len(e.layers) for e in done if e.way == "fold"), "layer"),
+                      numbered(len(inserted), "multiplication"))
     return done, inserted

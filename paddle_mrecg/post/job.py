@@ -11,6 +11,7 @@ from ..config import LOSS_POLICIES, MRECG, Config
 from ..config.io import load_config
 from ..data.evaluation import make_evaluator
 from ..data.hooks import refuse_foreign_hooks
+from ..errors import numbered
 from .checkpoint import Checkpoint, job_parts, relevant_settings
 from .examine import examined
 from .expected_time import ExpectedTime, tell_time
@@ -172,9 +173,9 @@ class Job:
             self.interrupted = True
             if self.plan is None:
                 raise
-            get_logger().warning("interrupted: %d of %d units are reconstructed, the others are as "
-                                 "rounded before; run again with Global.resume=true to go on",
-                                 len(self.results), len(self.plan.units))
+            get_logger().warning("interrupted: %d of %d units done, the others are as rounded before; "
+                                 "Global.resume=true goes on", len(self.results),
+                                 len(self.plan.units))
         self.prepared.clock.lap("reconstruct")
 
     def _plan_and_walk(self):
@@ -183,9 +184,10 @@ class Job:
         if self.mrecg.granularity in LOSS_POLICIES:
             losses, powers = self._measure_modules()
             self.prepared.clock.lap("first pass")
-        self.plan = _plan(self.prepared, self.mrecg, losses, powers)
-        get_logger().info("plan (%s): %d modules in %d units\n%s", self.plan.policy,
-                          len(self.plan.modules), len(self.plan.units), self.plan.table())
+        plan = self.plan = _plan(self.prepared, self.mrecg, losses, powers)
+        get_logger().info("plan (%s): %s in %s\n%s", plan.policy,
+                          numbered(len(plan.modules), "module"), numbered(len(plan.units), "unit"),
+                          plan.table())
         if self.mrecg.loss == "fisher" and self.mrecg.num_iters:
             outputs = sorted({n for u in self.plan.units for n in u.outputs})
             self.prepared.network.importance = importance(self.prepared.network, outputs)

@@ -18,7 +18,7 @@ from ..data.sources import stand_ins
 from ..deploy.apart import start_helper
 from ..deploy.first_run import first_run
 from ..deploy.lite.ops import lite_note
-from ..errors import ModelError, kind_of, listed
+from ..errors import ModelError, kind_of, listed, numbered
 from ..graph.float_weights import float_weights
 from ..graph.fold import fold
 from ..graph.from_layer import graph_from_layer
@@ -233,8 +233,8 @@ def _forward_only(found) -> List[str]:
     types = sorted({op.type for op in found.forward_only})
     if not types:
         return []
-    return [f"only Paddle's Executor runs {', '.join(types)}: layers in front of it are trained by "
-            "the units that end there, for no gradient passes"]
+    return [f"only Paddle's Executor runs {', '.join(types)}, which passes no gradients back: the "
+            "layers in front are trained for the values that go in, not for those that come out"]
 
 
 def _samples_alone(graph: Graph) -> List[str]:
@@ -269,9 +269,9 @@ def _leave_unreached_float(graph: Graph, scheme, found) -> Dict[str, str]:
                | {n for op in graph.ops if op not in found.unreached for n in op.output_names})
     for name in [n for n in scheme.activations if n not in reached]:
         del scheme.activations[name]
-    get_logger().info("%s: %s; %d ops at and behind it run only in the exported program%s",
-                      culprits, why, len(found.unreached),
-                      f", {len(reasons)} weights there stay float" if reasons else "")
+    get_logger().info("%s: %s; only the exported program runs what begins there (%s)%s",
+                      culprits, why, numbered(len(found.unreached), "op"),
+                      f", with {numbered(len(reasons), 'weight')} left float" if reasons else "")
     if not scheme.weights:
         raise ModelError("nothing to quantize: every quantizable op lies behind an unsupported one "
                          f"({culprits}: {why}): export the model with a free batch dimension, or "

@@ -3,6 +3,7 @@
 from typing import Dict, List, Sequence
 
 from ..config import MRECG
+from ..errors import numbered
 from .summary import RUNTIME_TITLES
 from .units import UnitReport
 
@@ -35,7 +36,8 @@ def advice(units: Sequence[UnitReport], settings: MRECG, solved: bool = False) -
                       f"most {100 * settings.train_above:g} % (MRECG.train_above) was left after "
                       "rounding"] if small else []
     if worse:
-        sentences.append(f"{_count(worse)} kept the rounding that it began with, which was better: "
+        sentences.append(f"{_count(worse)} kept the rounding that "
+                         f"{'it' if len(worse) == 1 else 'they'} began with, which was better: "
                          f"{_unit_names(worse)}")
     if thrown:
         growing = "MRECG.rounding_lr_start=0.1, " if settings.rounding_lr_start > 0.1 else ""
@@ -89,9 +91,9 @@ def coarse_advice(coarse: Dict[str, float], equalize: str) -> List[str]:
     if not coarse:
         return []
     names = sorted(coarse, key=coarse.get, reverse=True)
-    return [f"one 8-bit step is too coarse for the input of {len(names)} depthwise "
-            f"convolution{'s' * (len(names) > 1)}, whose channels differ too much in size "
-            f"(rounding noise is {100 * coarse[names[0]]:.0f} % of the worst one's signal); "
+    return ["one 8-bit step is too coarse for the input of "
+            f"{numbered(len(names), 'depthwise convolution')}, whose channels differ too much in "
+            f"size (rounding noise is {100 * coarse[names[0]]:.0f} % of the worst one's signal); "
             + ("scale the channels: QuantPost.equalize=auto" if equalize != "auto" else
                f"leave {'them' if len(names) > 1 else 'it'} float: "
                f"QuantPost.skip=[{', '.join(names)}]")]
@@ -107,7 +109,7 @@ def equalized_note(equalized: List[Dict]) -> List[str]:
     if not inserted:
         return []
     worst = max(inserted, key=lambda entry: entry["before"])
-    return [f"{len(inserted)} multiplication{'s' * (len(inserted) > 1)} by constants inserted in "
+    return [f"{numbered(len(inserted), 'multiplication')} by constants inserted in "
             f"front of depthwise convolutions: at {worst['layers'][0]} the error of the output "
             f"falls from {100 * worst['before']:.1f} to {100 * worst['after']:.2f} % of its power; "
             "QuantPost.equalize=fold does without"]
@@ -137,13 +139,13 @@ def float_note(float_tensors: Dict[str, str], most: int = 5) -> List[str]:
         return []
     named = [f"{name} ({reason})" for name, reason in list(float_tensors.items())[:most]]
     rest = len(float_tensors) - len(named)
-    count = f"{len(float_tensors)} weight{'s' * (len(float_tensors) > 1)}"
+    count = numbered(len(float_tensors), "weight")
     more = f", and {rest} more in report.json" if rest else ""
     return [f"{count} stay{'s' * (len(float_tensors) == 1)} float: {', '.join(named)}{more}"]
 
 
 def _count(units) -> str:
-    return f"{len(units)} unit{'s' * (len(units) != 1)}"
+    return numbered(len(units), "unit")
 
 
 def _unit_names(units) -> str:

@@ -11,6 +11,7 @@ from typing import Optional
 
 from tqdm import tqdm
 
+from ..errors import plural
 from .units import UnitReport
 
 BAR_FORMAT = "{desc}:|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
@@ -150,10 +151,3 @@ def rough_duration(seconds: float) -> str:
     if seconds < 45.0:
         return "half a minute"
     return f"{first} {name}" if count == 1 else f"{count} {name}s"
-
-
-def plural(unit: str, count: int) -> str:
-    """``1 batch``, ``2 batches``, ``2 iters``."""
-    if count == 1:
-        return unit
-    return unit + ("es" if unit.endswith(("ch", "s", "x")) else "s")

@@ -6,7 +6,7 @@ from typing import Dict, List
 from ..config.first_use import telling_name
 from .progress import duration
 from .report import STAGES, Report, size_text
-from .words import Phrase, phrase
+from .words import Phrase, phrase, phrase_numbered
 
 CLEAR = 0.05  # relative difference of two times below which nothing is claimed
 MOST_METRICS = 3
@@ -41,7 +41,8 @@ def summary_text(report: Report, language: str = "en") -> str:
 
 def what_was_done(report: Report) -> Phrase:
     """Model, bits, strategy and target in one sentence."""
-    return phrase("sum_what", model=model_name(report), count=len(report.weights),
+    return phrase("sum_what", model=model_name(report),
+                  layers=phrase_numbered(len(report.weights), "one_layer", "many_layers"),
                   bits=_bits_phrase(report), strategy=strategy(report),
                   target=setting(report, "Global", "target", "?"))
 

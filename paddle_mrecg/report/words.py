@@ -29,6 +29,11 @@ def phrase(key: str, **values) -> Phrase:
     return Phrase(key, values)
 
 
+def phrase_numbered(count: int, one: str, many: str) -> Phrase:
+    """The phrase of the key ``one`` or ``many``, with ``count`` in its braces."""
+    return Phrase(one if count == 1 else many, dict(count=count))
+
+
 def translated(sentence: str) -> Optional[str]:
     """The Chinese of an English sentence of the log or of report.json; None if it is not known."""
     for pattern, chinese in _patterns():

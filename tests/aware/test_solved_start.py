@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``QuantAware.rounding: solve``: training starts at the codes of post-training's solve."""
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -8,6 +9,7 @@ import pytest
 from paddle import nn
 
 from paddle_mrecg.aware.job import quant_aware_prepare, quantized_layers
+from paddle_mrecg.aware.table import say
 from paddle_mrecg.errors import ConfigError, ModelError
 from tests.training_nets import LAYERS, Residual, float_net, images, train
 
@@ -130,7 +132,7 @@ def test_models_that_take_a_dict_and_heads_that_only_train(caplog):
         x = {"image": images(64, seed=50), "scale": paddle.ones([64, 1])}
         found.append(error_of(model, make(), x))
     assert found[1] < 0.7 * found[0]
-    assert "start from nearest rounding" in caplog.text and "aux" in caplog.text
+    assert "1 layer starts from nearest rounding" in caplog.text and "aux" in caplog.text
 
 
 class Positions(nn.Layer):
@@ -154,7 +156,9 @@ def test_a_layer_that_sees_no_image_stays_as_it_is(caplog):
         return Positions()
     with caplog.at_level(logging.INFO, "paddle_mrecg"):
         nearest, solved = errors(make)
-    assert solved < 0.7 * nearest and "no place for them: places" in caplog.text
+    assert solved < 0.7 * nearest
+    assert ("1 layer starts from nearest rounding, for the solve has no place for it: places"
+            in caplog.text)
 
 
 def test_it_trains_and_the_program_is_the_model(tmp_path):
@@ -212,3 +216,10 @@ def test_layers_are_those_of_the_log(caplog):
         quant_aware_prepare(float_net(), configured("solve"), DATA)
     assert "weights start from solved roundings" in caplog.text
     assert f"{len(LAYERS)} layers are quantized" in caplog.text
+
+
+def test_one_layer_is_not_called_many(caplog):
+    layer = SimpleNamespace(weight_quanter=SimpleNamespace(bits=8))
+    with caplog.at_level(logging.INFO, "paddle_mrecg"):
+        say([("fc", layer)], SimpleNamespace(first=["fc"], last=["fc"], idle=None), [], [])
+    assert "1 layer is quantized" in caplog.text

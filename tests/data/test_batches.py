@@ -125,7 +125,8 @@ GRAPH = types.SimpleNamespace(inputs=["x"], tensors={"x": ONE[0]})
 def test_too_few_calibration_samples_for_a_step():
     config = load_config({"MRECG": {"batch_size": 6}})
     with pytest.raises(DataError,
-                       match="5 calibration samples are too few: .* MRECG.batch_size = 6"):
+                       match="5 calibration samples are too few: .* MRECG.batch_size = 6; let the "
+                             "loader yield more, raise"):
         calibration_samples(GRAPH, [X], config)
     config.mrecg.num_iters = 0  # nothing is trained: any number will do
     assert len(calibration_samples(GRAPH, [X], config)["x"]) == 5

@@ -29,7 +29,7 @@ def test_a_right_program_agrees(written):
     prefix, graph, expected = written
     found = verdict(prefix, FEED, expected)
     assert found["verdict"] == "agrees" and found["relative"] < 1e-4 and not found["why"]
-    assert found["agreement"] == ["top-1 is equal for 4 of 4 samples"]
+    assert found["agreement"] == ["top-1 of 'probability' is equal for 4 of 4 samples"]
 
 
 def test_one_sample_of_four_that_rounds_otherwise_is_not_another_network(written):
@@ -146,6 +146,15 @@ def test_labels_and_boxes_are_counted():
     moved = np.array([[0, .9, 1, 0, 10, 10], [0, .8, 0, 0, 10, 10]])
     assert agreement(graph, dict(p=p, label=label, boxes=boxes),
                      dict(p=p[:, ::-1] * [[1, 1], [0, 1]], label=np.array([1, 1]), boxes=moved)
-                     ) == ["top-1 is equal for 0 of 2 samples",
+                     ) == ["top-1 of 'p' is equal for 0 of 2 samples",
                            "50.0% of the whole numbers of 'label' are equal",
                            "1 of 2 boxes are found again (overlap 0.5, same class), of 2"]
+
+
+def test_features_are_not_called_classes_and_outputs_are_named():
+    graph = Graph([], {}, {}, [], ["p", "features", "map"])
+    p, features = np.full((1, 2), 0.5), np.array([[-3.0, 2.0, 1.0]])
+    values = dict(p=p, features=features, map=np.ones((1, 2, 3)))
+    assert agreement(graph, values, values) == [
+        "top-1 of 'p' is equal for 1 of 1 sample",
+        "the largest value of 'features' is in the same place in 1 of 1 sample"]

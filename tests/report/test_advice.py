@@ -36,8 +36,11 @@ def test_undecided_roundings_get_a_heavier_term():
 def test_units_that_stayed_at_nearest_rounding_are_named_first():
     first, second = advice([unit("a", 50.0, 60.0, 50.0, note="training made the output worse; "
                                                              "nearest rounding stays")])
-    assert ("kept the rounding that it began with, which was better: a" in first
+    assert ("1 unit kept the rounding that it began with, which was better: a" in first
             and "rounding_lr_start" in second)
+    both, _ = advice([unit(name, 50.0, 60.0, 50.0, note="training made the output worse")
+                      for name in "ab"])
+    assert "2 units kept the rounding that they began with" in both
 
 
 def test_from_solved_codes_a_small_gain_is_not_a_failure():

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from paddle_mrecg.report.progress import Progress, duration, get_logger, plural, rough_duration
+from paddle_mrecg.errors import numbered, plural
+from paddle_mrecg.report.progress import Progress, duration, get_logger, rough_duration
 
 
 class Terminal(io.StringIO):
@@ -69,6 +70,8 @@ def test_duration(seconds, text):
 def test_plural():
     assert ([plural("batch", 1), plural("batch", 2), plural("iter", 0)]
             == ["batch", "batches", "iters"])
+    assert [numbered(1, "try"), numbered(2, "try"), numbered(1, "layer"), numbered(0, "layer")] == [
+        "1 try", "2 tries", "1 layer", "0 layers"]
 
 
 @pytest.mark.parametrize("seconds, text", [

@@ -10,7 +10,8 @@ import paddle_mrecg.report
 from paddle_mrecg.config import MRECG
 from paddle_mrecg.report.advice import (advice, coarse_advice, equalize_cost_note, equalized_note,
                                         float_note, taken_back_note, untrained_note)
-from paddle_mrecg.report.words import LANGUAGES, phrase, words_table, translated
+from paddle_mrecg.report.words import (LANGUAGES, phrase, phrase_numbered, translated,
+                                       words_table)
 
 FOLDERS = [Path(module.__file__).parent for module in (paddle_mrecg.report, paddle_mrecg.analysis)]
 BRACES = re.compile(r"\{(\w+)\}")
@@ -43,8 +44,15 @@ def test_a_phrase_in_a_phrase_is_in_the_same_language():
     assert score.text("en") == "nearest 7" and score.text("zh") == "就近取整 7"
 
 
+def test_one_thing_is_not_called_many():
+    one, many = (phrase_numbered(n, "one_layer", "many_layers") for n in (1, 2))
+    assert (one.text("en"), many.text("en")) == ("1 layer", "2 layers")
+    assert (one.text("zh"), many.text("zh")) == ("1 层", "2 层")
+
+
 def test_every_advice_is_known_in_chinese(make_unit):
     worse = make_unit(note="training made the output worse; the rounding before it stays")
+    two = advice([worse, worse], MRECG(preset="fast"))
     thrown = make_unit(loss_hard=0.04, power=0.1, note=worse.note)
     undecided = make_unit(loss_soft=0.005, loss_hard=0.0157, power=0.1)
     notes = [note for units in ([worse], [thrown], [undecided], [worse, thrown, undecided])
@@ -58,7 +66,7 @@ def test_every_advice_is_known_in_chinese(make_unit):
     notes += equalize_cost_note({"inference": 0.03, "lite": -0.01})
     notes += float_note(dict.fromkeys("abcdefg", "r"))
     assert len(notes) > 8 and worse.note
-    for note in notes + [worse.note]:
+    for note in notes + two + [worse.note]:
         assert HANZI.search(translated(note) or ""), note
     assert "MRECG.num_iters=120" in translated(advice([undecided], MRECG(preset="fast"))[0])
 

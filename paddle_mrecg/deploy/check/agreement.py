@@ -4,6 +4,7 @@ from typing import List, Mapping
 
 import numpy as np
 
+from ...errors import numbered
 from ...graph.graph import Graph
 
 _BOXES = ("multiclass_nms", "multiclass_nms2", "multiclass_nms3", "matrix_nms")
@@ -38,17 +39,19 @@ def agreement(graph: Graph, expected: Mapping[str, np.ndarray],
 def _labels(name: str, a: np.ndarray, b: np.ndarray) -> List[str]:
     if a.dtype.kind in "iu":
         return [f"{np.mean(a == b):.1%} of the whole numbers of '{name}' are equal"]
-    if not 2 <= a.ndim <= MAX_LABEL_AXES or a.shape[-1] < 2 or not _are_scores(a):
+    if (not 2 <= a.ndim <= MAX_LABEL_AXES or a.shape[-1] < 2
+        or a.ndim > 2 and not _are_shares(a)):
         return []
     same = a.argmax(-1) == b.argmax(-1)
-    return [f"top-1 is equal for {int(same.sum())} of {same.size} "
-            f"{'samples' if a.ndim == 2 else 'steps'}"]
+    what = (f"top-1 of '{name}' is equal for" if _are_shares(a) else
+            f"the largest value of '{name}' is in the same place in")
+    return [f"{what} {int(same.sum())} of "
+            f"{numbered(same.size, 'sample' if a.ndim == 2 else 'step')}"]
 
 
-def _are_scores(a: np.ndarray) -> bool:
-    """Any [N, classes]; with more axes only probabilities are surely scores."""
-    return a.ndim == 2 or bool(np.isfinite(a).all() and a.min() >= 0
-                               and np.allclose(a.sum(-1), 1.0, atol=1e-2))
+def _are_shares(a: np.ndarray) -> bool:
+    """Probabilities are surely scores of classes; other [N, n] may be, or be features."""
+    return bool(np.isfinite(a).all() and a.min() >= 0 and np.allclose(a.sum(-1), 1.0, atol=1e-2))
 
 
 def _found_again(a: np.ndarray, b: np.ndarray) -> int:

@@ -2,7 +2,7 @@
 """A check report as text."""
 from typing import Dict, List, Tuple
 
-from ...errors import listed
+from ...errors import listed, numbered
 from .doctor import CheckReport, LayerFinding, RuntimeFinding
 
 LAYERS_OF_A_CAUSE = 3  # layers of a cause
@@ -10,9 +10,9 @@ LAYERS_OF_A_CAUSE = 3  # layers of a cause
 
 def report_text(report: CheckReport) -> str:
     """A paragraph per runtime, then Paddle Lite's table of ops."""
-    lines = [f"{report.samples} samples, {report.layers} layers, outputs up to "
-             f"{report.max_abs_output:.4g}; a layer may differ by {100 * report.tolerance:g} % "
-             "(root mean square)"]
+    lines = [f"{numbered(report.samples, 'sample')}, {numbered(report.layers, 'layer')}, "
+             f"outputs up to {report.max_abs_output:.4g}; a layer may differ by "
+             f"{100 * report.tolerance:g} % (root mean square)"]
     if report.jitter:
         largest, mean = report.jitter["max_abs_diff"], report.jitter["mean_abs_diff"]
         lines.append(f"the simulation itself moves by {largest:.3g} (mean {mean:.3g}) when every "

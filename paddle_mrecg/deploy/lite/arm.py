@@ -9,7 +9,7 @@ from typing import List
 
 import numpy as np
 
-from ...errors import ModelError
+from ...errors import ModelError, numbered
 from ...graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, weight_name
 from ..rewrites import weight_dequantizers
 
@@ -88,9 +88,9 @@ def _refuse_unsigned(graph: Graph):
              if op.type in WEIGHT_SLOTS and _is_simulated(op, graph, producers)]
     if wrong:
         name = wrong[0].output_names[0]
-        raise ModelError(f"{len(wrong)} ops (the first writes '{name}') read activations or "
-                         "weights on a grid with a zero point or without sign, which int8 kernels "
-                         "lack: quantize again with Global.target=paddle_lite")
+        raise ModelError(f"activations or weights of {numbered(len(wrong), 'op')} (the first "
+                         f"writes '{name}') are on a grid with a zero point or without sign, which "
+                         "int8 kernels lack: quantize again with Global.target=paddle_lite")
 
 
 def _is_simulated(op: Op, graph: Graph, producers) -> bool:

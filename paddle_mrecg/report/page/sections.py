@@ -14,7 +14,7 @@ from ..progress import duration
 from ..report import STAGES, Report, size_text
 from ..summary import (MOST_METRICS, RUNTIME_TITLES, milliseconds, model_name, number,
                        setting, short_bits, strategy, summary, speed_verdict)
-from ..words import phrase
+from ..words import phrase, phrase_numbered
 from . import charts
 
 FIRST_LAYERS, FIRST_CURVES = 20, 4  # shown without unfolding
@@ -68,7 +68,8 @@ def _done(report: Report) -> List[tuple]:
     if report.units:
         rows.append(("units", phrase(
             "units_joined", units=len(report.units),
-            modules=sum(len(u.modules) for u in report.units),
+            modules=phrase_numbered(sum(len(u.modules) for u in report.units), "one_module",
+                                    "many_modules"),
             granularity=setting(report, "MRECG", "granularity", "?"))))
     return rows + [("seed", str(report.seed)), ("device", report.device),
                    ("versions", ", ".join(f"{k} {v}" for k, v in report.versions.items())),
@@ -83,7 +84,8 @@ def _counted_bits(tensors: Dict[str, Dict]):
         counts[tensor["bits"]] = counts.get(tensor["bits"], 0) + 1
     listed = "-"
     for bits, count in sorted(counts.items(), key=lambda item: -item[1]):
-        entry = phrase("bits_layers", bits=bits, count=count)
+        entry = phrase("bits_layers", bits=bits, tensors=phrase_numbered(count, "one_tensor",
+                                                                          "many_tensors"))
         listed = entry if listed == "-" else phrase("sum_scores", first=listed, rest=entry)
     return listed
 
