@@ -2,12 +2,20 @@
 """Every string is there in both languages with the same braces, and every one is used."""
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import paddle_mrecg.analysis
 import paddle_mrecg.report
 from paddle_mrecg.config import MRECG
+from paddle_mrecg.deploy import first_run
+from paddle_mrecg.deploy.apart import Ran
+from paddle_mrecg.deploy.lite.ops import lite_note
+from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
+from paddle_mrecg.graph.load import _use_running_statistics
+from paddle_mrecg.post.prepare import _forward_only, _samples_alone
 from paddle_mrecg.report.advice import (advice, coarse_advice, equalize_cost_note, equalized_note,
                                         float_note, taken_back_note, untrained_note)
 from paddle_mrecg.report.words import (LANGUAGES, phrase, phrase_numbered, translated,
@@ -69,6 +77,27 @@ def test_every_advice_is_known_in_chinese(make_unit):
     for note in notes + two + [worse.note]:
         assert HANZI.search(translated(note) or ""), note
     assert "MRECG.num_iters=120" in translated(advice([undecided], MRECG(preset="fast"))[0])
+
+
+def test_every_note_on_the_float_program_is_known_in_chinese(monkeypatch):
+    """As ``prepare`` collects them."""
+    ops = [Op("conv3d", {"Input": ["x"]}, {"Output": ["y"]}, alone=(1,)),
+           Op("acosh", {"X": ["y"]}, {"Out": ["z"]}),
+           Op("batch_norm", {"X": ["z"], "Variance": ["v"], "Scale": ["v"], "Bias": ["v"]},
+              {"Y": ["n"]}, {"is_test": False})]
+    graph = Graph(ops, {n: TensorInfo(n, (1, 4)) for n in "xyzvn"}, {}, ["x"], ["n"])
+    notes = [*lite_note(graph), *_forward_only(SimpleNamespace(forward_only=ops[:1])),
+             *_samples_alone(graph)]
+    _use_running_statistics(graph)
+    expected = {"n": np.ones(2)}
+    monkeypatch.setattr(first_run._Runs, "__call__", lambda *_, **__: Ran(expected))
+    run = first_run._Runs(graph, None, None, None)
+    for found in (Ran(None, "killed"), Ran({"n": np.zeros(2)})):
+        notes += first_run._unoptimized(run, found, expected, ["n"], lambda difference: True)
+    notes += graph.remarks
+    assert len(notes) == 6
+    for note in notes:
+        assert HANZI.search(translated(note) or ""), note
 
 
 @pytest.mark.parametrize("sentence", ["", "something new", "read twice"])

@@ -38,11 +38,10 @@ def lite_note(graph: Graph) -> List[str]:
     """A sentence where Paddle Lite cannot run the program; nothing otherwise."""
     missing: Dict[str, List[str]] = {t: missing_ops(graph, t) for t in kernels() if t != "version"}
     everywhere = sorted(set.intersection(*map(set, missing.values())))
-    parts = [", ".join(everywhere)] if everywhere else []
-    parts += [f"{', '.join(rest)} for {target}" for target, ops in missing.items()
-              for rest in [[op for op in ops if op not in everywhere]] if rest]
-    if not parts:
+    named = everywhere + [f"{op} ({target})" for target, ops in missing.items() for op in ops
+                          if op not in everywhere]
+    if not named:
         return []
-    return [f"Paddle Lite {kernels()['version']} has no kernel for {'; nor for '.join(parts)}: "
+    return [f"Paddle Lite {kernels()['version']} has no kernel for {', '.join(named)}: "
             "express it with other ops and export again, or deploy with Paddle Inference or "
             "onnxruntime"]
