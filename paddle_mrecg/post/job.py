@@ -173,9 +173,9 @@ class Job:
             self.interrupted = True
             if self.plan is None:
                 raise
-            get_logger().warning("interrupted: %d of %d units done, the others are as rounded before; "
-                                 "Global.resume=true goes on", len(self.results),
-                                 len(self.plan.units))
+            done = len(self.results), len(self.plan.units)
+            get_logger().warning("interrupted: %d of %d units done, the others are as rounded; "
+                                 "Global.resume=true goes on", *done)
         self.prepared.clock.lap("reconstruct")
 
     def _plan_and_walk(self):
@@ -185,9 +185,8 @@ class Job:
             losses, powers = self._measure_modules()
             self.prepared.clock.lap("first pass")
         plan = self.plan = _plan(self.prepared, self.mrecg, losses, powers)
-        get_logger().info("plan (%s): %s in %s\n%s", plan.policy,
-                          numbered(len(plan.modules), "module"), numbered(len(plan.units), "unit"),
-                          plan.table())
+        sizes = numbered(len(plan.modules), "module"), numbered(len(plan.units), "unit")
+        get_logger().info("plan (%s): %s in %s\n%s", plan.policy, *sizes, plan.table())
         if self.mrecg.loss == "fisher" and self.mrecg.num_iters:
             outputs = sorted({n for u in self.plan.units for n in u.outputs})
             self.prepared.network.importance = importance(self.prepared.network, outputs)
@@ -214,9 +213,7 @@ class Job:
             get_logger().info(self.notes[0])
 
     def _measure_modules(self):
-        """First pass of the data-dependent policies: a short reconstruction
-        of each module separately.
-        """
+        """First pass of the data-dependent policies: a short reconstruction of each module."""
         settings = self.mrecg
         iters = int(round(settings.num_iters * settings.first_pass_ratio))
         walker = Walker(self.prepared.network, self.start, self.prepared.layers)

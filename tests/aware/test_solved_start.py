@@ -11,6 +11,7 @@ from paddle import nn
 from paddle_mrecg.aware.job import quant_aware_prepare, quantized_layers
 from paddle_mrecg.aware.table import say
 from paddle_mrecg.errors import ConfigError, ModelError
+from paddle_mrecg.report.progress import get_logger
 from tests.training_nets import LAYERS, Residual, float_net, images, train
 
 DATA = [images(32, seed=k) for k in range(4)]
@@ -218,7 +219,8 @@ def test_layers_are_those_of_the_log(caplog):
     assert f"{len(LAYERS)} layers are quantized" in caplog.text
 
 
-def test_one_layer_is_not_called_many(caplog):
+def test_one_layer_is_not_called_many(caplog, monkeypatch):
+    monkeypatch.setattr(get_logger(), "propagate", True)
     layer = SimpleNamespace(weight_quanter=SimpleNamespace(bits=8))
     with caplog.at_level(logging.INFO, "paddle_mrecg"):
         say([("fc", layer)], SimpleNamespace(first=["fc"], last=["fc"], idle=None), [], [])
