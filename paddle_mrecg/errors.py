@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors a user can cause. The command line prints one sentence and exits 2."""
+import math
 from typing import Sequence
+
+LARGEST_ACTIVATION = 1e15  # a sum of a million squares still fits into float32
 
 
 class MrecgError(Exception):
@@ -53,6 +56,16 @@ def kind_of(value) -> str:
     """``an int``, ``a Tensor``: the type of a value, for messages."""
     name = type(value).__name__
     return f"a{'n' * (name[0] in 'aeiouAEIO')} {name}"
+
+
+def refuse_large(top: float):
+    """Raise DataError for an activation whose largest absolute value is beyond
+    ``LARGEST_ACTIVATION``; infinity has a sentence of its own elsewhere.
+    """
+    if LARGEST_ACTIVATION < top < math.inf:
+        raise DataError(f"its values reach {top:.2g} on the calibration samples, and sums of "
+                        f"squares of more than {LARGEST_ACTIVATION:g} overflow: scale the samples "
+                        "as training did, or check the model's weights")
 
 
 def mark_users(error: BaseException):

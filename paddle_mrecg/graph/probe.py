@@ -13,9 +13,9 @@ from typing import Dict, Iterable, List, Sequence, Tuple
 import numpy as np
 import paddle
 
-from ..errors import DataError, ModelError, UnsupportedOpError
+from ..errors import DataError, ModelError, UnsupportedOpError, refuse_large
 from .alone import CannotJoin, close, run_alike
-from .graph import WEIGHT_SLOTS, Graph, Op
+from .graph import WEIGHT_SLOTS, Graph, Op, activation_name, weight_name
 from .ops import has_gradient, run_op
 from .ops.registry import ASKS_FOR_SHAPE
 
@@ -77,7 +77,8 @@ def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
         Probe: shapes, kinds, constants and what could not run.
 
     Raises:
-        DataError: an input is missing or not finite.
+        DataError: an input is missing or not finite, or a layer reads or computes values that
+            ``errors.refuse_large`` refuses.
         ModelError: an activation is not finite, or an op cannot run on samples of this size.
     """
     for op in graph.ops:
@@ -114,6 +115,7 @@ def _probe(graph: Graph, feed, counts: Sequence[int]) -> Probe:
                 data_free.add(name)
             _classify(name, runs[-2:], free, result)
             finite.check(op, name, runs[-1][name].numpy())
+        _check_size(op, runs[-1], graph)
         for name in [*op.input_names, *written]:
             # large images: hold no more than a forward pass does
             if last_reader.get(name) in (op, None):
@@ -200,6 +202,18 @@ def _classify(name: str, runs: List[Dict[str, paddle.Tensor]], data_free: bool, 
                   and close(two, three[:len(two)]))
     result.kind[name] = "sample" if per_sample else "other"
     result.shapes[name] = (-1,) + two.shape[1:] if per_sample else two.shape
+
+
+def _check_size(op: Op, values: Dict[str, paddle.Tensor], graph: Graph):
+    """Name a layer that reads or computes what no sum of squares can hold."""
+    weight = weight_name(op, graph)
+    for name in (activation_name(op), *op.output_names) if weight else ():
+        if name in values:
+            try:
+                refuse_large(float(np.abs(values[name].numpy()).max(initial=0.0)))
+            except DataError as error:
+                raise DataError(f"activation '{name}' of the layer with weight '{weight}': "
+                                f"{error}") from error
 
 
 class _Finite:

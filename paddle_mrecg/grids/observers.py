@@ -6,7 +6,7 @@ Methods: ``min_max`` covers everything; ``percentile`` a share of the values;
 """
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, refuse_large
 from .affine import Encoding, QuantSpec
 from .ranges import encode, kl_threshold, mse_range
 
@@ -98,10 +98,11 @@ class ActivationObserver:
         """Take in one batch, any shape.
 
         Raises:
-            DataError: the batch is empty or holds NaN or Inf.
+            DataError: the batch is empty or holds NaN or Inf; see also ``refuse_large``.
         """
         batch = _finite(batch).ravel()
         low, high = float(batch.min()), float(batch.max())
+        refuse_large(max(-low, high))
         self.low, self.high = min(self.low, low), max(self.high, high)
         if self.method == "min_max":
             return

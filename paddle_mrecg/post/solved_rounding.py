@@ -11,7 +11,7 @@ from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from ..errors import UnsupportedOpError
+from ..errors import DataError, UnsupportedOpError
 from ..graph.graph import Op, activation_name, weight_name
 from ..graph.partition import Module, Unit
 from ..grids.affine import fake_quantize
@@ -155,7 +155,10 @@ class LayerWalk:
         encoding = state.activation_encodings.get(activation_name(target.op))
         gram = gram_of(layout, self.network.graph.params[name], target.with_inputs(values),
                        encoding and (lambda x: fake_quantize(x, encoding)))
-        solution = solve(gram, layout.grid(state.weight_encodings[name]))
+        try:
+            solution = solve(gram, layout.grid(state.weight_encodings[name]))
+        except DataError as error:
+            raise DataError(f"weight '{name}': {error}") from error
         state.codes[name] = layout.weight(solution.codes)
         state.solved.add(name)
         power = max(gram.target_power(), np.finfo(np.float64).tiny)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a tensor is follows from where it comes from, not from what it happens to hold."""
 import itertools
+import warnings
 
 import numpy as np
 import paddle
@@ -11,6 +12,8 @@ from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.graph.load import load_graph
 from paddle_mrecg.graph.ops import run_ops
 from paddle_mrecg.graph.probe import probe
+
+from tests.tiny import tiny_graph, tiny_samples
 
 
 def graph_of(*ops, params=None):
@@ -95,6 +98,19 @@ def test_bad_numbers_name_the_tensor():
     assert probe(graph_of(overflow, clip), FEED).kind["z"] == "sample"
     with pytest.raises(ModelError, match="'y'.*NaN or Inf"):
         probe(graph_of(overflow, clip, simple("relu", "y", "w")), FEED)
+
+
+@pytest.mark.parametrize("scaled, name, weight",
+                         [("image", "image", "a.w"), ("b.w", "b.conv", "b.w")])
+def test_layers_whose_values_are_too_large_are_named(scaled, name, weight):
+    """One sentence in front of everything that squares them, and no warning of numpy."""
+    graph, feed = tiny_graph(), {n: v[:3].copy() for n, v in tiny_samples().items()}
+    (feed if scaled in feed else graph.params)[scaled] *= np.float32(1e25)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match=f"activation '{name}' of the layer with weight "
+                                            f"'{weight}': its values reach .*e.25 .*: scale the"):
+            probe(graph, feed)
 
 
 def test_ops_that_take_one_sample_at_a_time_get_them_one_by_one():

@@ -120,6 +120,14 @@ def test_inputs_that_are_not_finite_are_named(bad):
         activations(QuantPost(), samples=samples)
 
 
+@pytest.mark.parametrize("observer", ["mse", "min_max", "output_error"])
+def test_inputs_whose_squares_overflow_are_named(observer):
+    samples = tiny_samples()
+    samples["image"][20] *= np.float32(1e30)
+    with pytest.raises(DataError, match=r"activation 'image': its values reach \d.*e\+30"):
+        activations(QuantPost(activation_observer=observer), samples=samples)
+
+
 def test_an_overflow_inside_the_network_is_named():
     graph = tiny_graph()
     graph.params["b.w"] *= 1e38

@@ -5,6 +5,7 @@ import pytest
 
 from paddle_mrecg.config import MRECG
 from paddle_mrecg.config.io import load_config
+from paddle_mrecg.errors import DataError
 from paddle_mrecg.graph.graph import Graph, Op, TensorInfo
 from paddle_mrecg.graph.partition import Unit
 from paddle_mrecg.post import walk, write
@@ -50,6 +51,13 @@ def test_nothing_trained_and_the_program_computes_what_was_simulated(solved):
 def test_same_seed_same_bytes(solved, model_dir, tmp_path):
     again = quant_post_mrecg(model_dir, batches(), ALONE, str(tmp_path / "out"))
     assert content(again.save_dir) == content(solved.save_dir)
+
+
+def test_a_layer_that_cannot_be_solved_is_named():
+    job = tiny_job(granularity="layer")
+    job.network.samples["image"][5, 0, 0, 0] = np.inf
+    with pytest.raises(DataError, match="weight 'a.w': .* NaN or Inf"):
+        LayerWalk(job.network, job.state).run(job.modules)
 
 
 def test_the_walk_ends_with_the_error_of_the_last_layers_output():
