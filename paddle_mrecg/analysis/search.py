@@ -84,7 +84,7 @@ def auto(model=None, data_loader=None, config=None, save_dir: str = None,
     evaluator = evaluator or (
         evaluator_of(config) if metric else make_evaluator(config.evaluation, config.global_.seed))
     graph = read_model(model, config)
-    _check_size(goal, fold(graph), config)
+    _check_reachable(goal, fold(graph), config)
     bench = Bench(graph, data_loader, config, evaluator, metric)
     if goal.size is not None:
         goal.bits = 8.0 * goal.size / sum(bench.elements().values())
@@ -266,7 +266,7 @@ def ranked_layers(log: TryLog) -> List[LayerEffect]:
     return [LayerEffect(**entry) for entry in found[0]] if found else []
 
 
-def _check_size(goal: Goal, graph: Graph, config: Config):
+def _check_reachable(goal: Goal, graph: Graph, config: Config):
     """Raise ConfigError for a size that the weights cannot have, before anything is measured."""
     scheme = build_scheme(graph, config.quant_post, config.global_.target)
     goal.check_range(quantizable_elements(graph, config), scheme.weights)
