@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Dict, List
 
 from ..config.first_use import telling_name
+from ..errors import plural
 from .progress import duration
 from .report import STAGES, Report, size_text
 from .words import Phrase, phrase, phrase_numbered
@@ -54,9 +55,12 @@ def short_bits(report: Report) -> str:
 
 
 def _bits_phrase(report: Report):
-    others = bits_of(report.weights)[1:]
-    return phrase("bits_others", bits=short_bits(report),
-                  others="/".join(map(str, others))) if others else short_bits(report)
+    most, *others = bits_of(report.weights) or ["?"]
+    if not others:
+        return short_bits(report)
+    count = sum(w["bits"] != most for w in report.weights.values())
+    return phrase("bits_others", bits=short_bits(report), count=count,
+                  layers=plural("layer", count), others="/".join(map(str, others)))
 
 
 def model_name(report: Report) -> str:

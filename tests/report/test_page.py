@@ -138,7 +138,7 @@ def test_the_summary_is_the_first_paragraph(full, language):
 
 def test_the_summary_says_what_counts(full):
     text = summary_text(full)
-    for part in ("lcnet: 3 layers at W4A8 (weights of a few: 8 bits)", "then reconstruction",
+    for part in ("lcnet: 3 layers at W4A8 (weights of 1 layer: 8 bits)", "then reconstruction",
                  "float 0.8150", "nearest + bias 0.7500", "quantized 0.8010 (-0.0140)",
                  "from 1.40 MB to 500.00 kB", "computes what was simulated", "3 min 24 s",
                  "Paddle Inference on this machine int8 is slower than float, 0.67 times as fast",
