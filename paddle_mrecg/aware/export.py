@@ -10,8 +10,9 @@ import paddle
 
 from ..deploy.check.doctor import AGREES
 from ..deploy.check.verdict import verdict, verdict_line
+from ..errors import DataError, MrecgError
 from ..files import write_json, write_json_table
-from ..graph.specs import has_dict, map_specs, named_values
+from ..graph.specs import has_dict, map_specs, named_values, refuse_other_specs
 from ..graph.writer import save_program
 from ..report.progress import get_logger
 from ..report.report import FORMAT_VERSION
@@ -72,10 +73,16 @@ def export_quantized(model, save_dir: str, input_spec, samples=None,
     Raises:
         ModelError: nothing is quantized, the model cannot be exported, or evaluation does not run
             layers any more that it ran when they were prepared.
+        DataError: the model does not run on ``samples``, or on what ``input_spec`` describes.
         ConfigError: ``target`` cannot run an activation's grid.
         OutputError: ``save_dir`` cannot be written.
     """
     frozen = freeze(model)
+    refuse_other_specs(input_spec)
+    if samples is not None and (not isinstance(samples, (list, tuple))
+                                or len(samples) != len(input_spec)):
+        raise DataError(f"samples is a {type(samples).__name__}: give a list with one array for "
+                        f"each of the {len(input_spec)} entries of input_spec")
     samples = _random(input_spec) if samples is None else map_specs(np.asarray, samples)
     graph, encodings, dropped = training_graph(frozen, input_spec)
     for remark in graph.remarks:
@@ -115,15 +122,26 @@ def _random_array(spec, batch: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
+def _outputs(frozen, graph, tensors) -> Dict[str, np.ndarray]:
+    """What the program is compared with."""
+    if chooses(graph):
+        return end_outputs(frozen, graph, tensors)
+    with paddle.no_grad():
+        outputs = paddle.utils.flatten(frozen(*tensors))
+    return dict(zip(graph.outputs, (t.numpy() for t in outputs)))
+
+
 def _verify(frozen, graph, samples, feed, prefix) -> Dict:
     """``samples`` as the model takes them, ``feed`` as the program does."""
-    tensors = map_specs(paddle.to_tensor, samples)
-    if chooses(graph):
-        expected = end_outputs(frozen, graph, tensors)
-    else:
-        with paddle.no_grad():
-            outputs = paddle.utils.flatten(frozen(*tensors))
-        expected = dict(zip(graph.outputs, (t.numpy() for t in outputs)))
+    try:
+        expected = _outputs(frozen, graph, map_specs(paddle.to_tensor, samples))
+    except (MrecgError, MemoryError):
+        raise
+    except Exception as error:  # whatever a network raises that is given something else
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].strip()
+        raise DataError(f"the model does not run on samples like {map_specs(np.shape, samples)} "
+                        f"({reason}): give input_spec, or samples, in the shape and type that it "
+                        "was trained with") from error
     feed = feed if isinstance(feed, dict) else dict(zip(graph.inputs, feed))
     found = verdict(prefix, feed, expected)
     log = get_logger().info if found["verdict"].startswith(AGREES) else get_logger().warning

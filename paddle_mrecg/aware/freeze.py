@@ -8,7 +8,8 @@ from ..errors import DataError, ModelError, MrecgError
 from ..graph.specs import make_eager
 from ..grids.quanter import Quanter
 from .fold import FoldedConv
-from .layers import QuantizedLayer, copied, mixed_class, quantized_layers
+from .layers import (QuantizedLayer, copied, mixed_class, quantized_layers,
+                     refuse_other_models)
 from .norms import keep_weight
 from .table import check_mask
 
@@ -27,10 +28,11 @@ def freeze(model) -> paddle.nn.Layer:
             ``paddle.DataParallel`` is unwrapped.
 
     Raises:
-        ModelError: nothing is quantized.
+        ModelError: not a Layer, or nothing is quantized.
         ConfigError: the checkpoint comes from a model with other bits or quantized layers.
         DataError: a step is NaN or infinite, or the model has not seen a batch yet.
     """
+    refuse_other_models(model)
     model = model._layers if isinstance(model, paddle.DataParallel) else model
     if not any(quantized_layers(model)):
         raise ModelError("nothing in this model is quantized: call quant_aware_prepare first")

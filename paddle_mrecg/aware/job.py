@@ -15,7 +15,7 @@ from .export import ExportedModel, export_quantized  # noqa: F401  the job's oth
 from .first_batch import FirstBatch
 from .fold import fold_batch_norms
 from .freeze import freeze  # noqa: F401
-from .layers import quantizable, quantized_layers
+from .layers import quantizable, quantized_layers, refuse_other_models
 from .loading import LoadWatch
 from .look_ahead import ends_of, ends_without_data
 from .penalty import Penalty
@@ -40,7 +40,7 @@ def quant_aware_prepare(model, config=None, calibration=None):
         calibration(iterable|callable, optional): a few batches, a ``paddle.io.DataLoader`` too,
             all of which are used, one after the other, to find the activation ranges; weight steps
             come from the present weights. Each is what the model takes: a tensor or array, a
-            dict of keyword arguments,
+            dict of keyword arguments, or the dict that a ``forward`` of one argument takes,
             or a tuple whose first entry is the input; or a function that is called with the model
             and runs it as often as it likes. Default: None, the first batch seen decides, with
             the weights of that moment; which layers come first and last is found from an image of
@@ -53,9 +53,11 @@ def quant_aware_prepare(model, config=None, calibration=None):
 
     Raises:
         ConfigError: everything that is wrong with the settings.
-        ModelError: nothing to quantize, or a model that is quantized already.
-        DataError: calibration without a batch, or with NaN or infinity.
+        ModelError: not a Layer, nothing to quantize, or a model that is quantized already.
+        DataError: calibration without a batch, that the model does not run on, or with NaN or
+            infinity.
     """
+    refuse_other_models(model)
     config = load_training_config(accept_qat_config(config))
     settings = resolved(config.quant_aware)
     if any(quantized_layers(model)):

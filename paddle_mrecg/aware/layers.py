@@ -183,6 +183,15 @@ def copied(model) -> nn.Layer:
     return twin
 
 
+def refuse_other_models(model):
+    """Raise ModelError for what is not a ``paddle.nn.Layer``."""
+    if not isinstance(model, nn.Layer):
+        what = f"the class {model.__name__}" if isinstance(model, type) else (
+            f"a {type(model).__name__}")
+        raise ModelError(f"{what} is not a model to train: pass an instance of paddle.nn.Layer; "
+                         "an exported program can be quantized by quant_post_mrecg only")
+
+
 def quantizable(model, types: List[str]) -> List[Tuple[str, nn.Layer]]:
     """Layers of the named types, and of subclasses that keep their ``forward``."""
     forwards = {LAYER_CLASSES[name].forward for name in types}

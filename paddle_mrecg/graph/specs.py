@@ -4,6 +4,8 @@ dicts, as detectors take them.
 """
 from typing import Any, Callable, Dict, List, Optional
 
+from ..errors import ModelError
+
 # the public name of it refuses to answer with full_graph=False, the default
 _SPEC = "_function_spec"
 _ORIGINALS = "_original_funcs"  # methods that Paddle replaced while it traced
@@ -69,6 +71,22 @@ def _reachable(layer) -> List:
             found.append(value)
             waiting += vars(value).values()
     return found
+
+
+def refuse_other_specs(spec: Any):
+    """Raise ModelError for an ``input_spec`` that is not a list of specs, or of structures of
+    them.
+    """
+    wrong: List[Any] = []
+    if isinstance(spec, (list, tuple)) and spec:
+        map_specs(lambda s: None if hasattr(s, "shape") and hasattr(s, "dtype")
+                  else wrong.append(s), spec)
+    else:
+        wrong.append(spec)
+    if wrong:
+        raise ModelError(f"input_spec {spec!r} is not a list of paddle.static.InputSpec: give one "
+                         "for each input of forward, e.g. "
+                         "[paddle.static.InputSpec([None, 3, 224, 224], 'float32', 'x')]")
 
 
 def map_specs(function: Callable, spec: Any) -> Any:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""quant_aware_prepare: which layers, which bits, which state, and what it refuses."""
+"""quant_aware_prepare: layers, bits and state, and what it refuses, as export does."""
 import numpy as np
 import paddle
 import pytest
 from paddle import nn
 
 from paddle_mrecg.errors import ConfigError, DataError, ModelError
-from paddle_mrecg.aware.job import freeze, quant_aware_prepare, quantized_layers
+from paddle_mrecg.aware.job import export_quantized, freeze, quant_aware_prepare, quantized_layers
 from paddle_mrecg.aware.quanters.abs_max import AbsMaxQuanter
 from paddle_mrecg.aware.quanters.lsq import LSQQuanter
 from paddle_mrecg.strategies.symmetric_pact import SymmetricPACTQuanter
@@ -185,7 +185,53 @@ def test_quanters_are_those_of_the_settings(small, quanter, kind):
     assert {type(layer.activation_quanter) for _, layer in quantized_layers(model)} == {kind}
 
 
+class Readings(nn.Layer):
+    """Takes one dict, as detectors do."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(3, 4)
+
+    def forward(self, batch):
+        return self.a(batch["image"]) + self.b(batch["size"])
+
+
+def test_a_forward_of_one_dict_takes_batches_that_are_dicts():
+    batch = {"image": paddle.rand([2, 4]), "size": np.full((2, 3), 7, "float32"), "name": "one"}
+    model, _ = quant_aware_prepare(Readings(), calibration=[batch, batch])
+    assert float(model.b.activation_quanter.seen[1]) == 7.0
+
+
+def test_a_forward_of_named_tensors_takes_the_entries_of_dicts():
+    class OneTensor(Readings):
+        def forward(self, image):
+            return self.a(image)
+    model, _ = quant_aware_prepare(OneTensor(), {"QuantAware": {"skip": ["b"]}},
+                                   [{"image": np.full((2, 4), 5, "float32")}])
+    assert float(model.a.activation_quanter.seen[1]) == 5.0
+
+
+def on(calibration):
+    return lambda s: quant_aware_prepare(s.float_net(), calibration=calibration)
+
+
 @pytest.mark.parametrize("make, error, message", [
+    *[(lambda s, m=m: quant_aware_prepare(m), ModelError, f"{what} is not a model to train: pass")
+      for m, what in [(lambda x: x, "a function"), ("inference", "a str"), (None, "a NoneType"),
+                      (nn.ReLU, "the class ReLU")]],
+    (on("images"), DataError, "calibration is a str: give a list of batches"),
+    (on(5), DataError, "calibration is a int: give a list"),
+    (on(paddle.ones([4, 3, 8, 8])), DataError, r"calibration is a Tensor: .* \[batch\] for this"),
+    (on(np.ones([4, 3, 8, 8])), DataError, r"calibration is a ndarray: .* \[batch\] for this"),
+    (on({"x": 1}), DataError, r"calibration is a dict: .* \[batch\] for this"),
+    (on(lambda: None), DataError, r"cannot be called with the model .* lambda model: model\(batch"),
+    (lambda s: on([s.images(), paddle.ones([2, 1, 8, 8])])(s), DataError,
+     r"not run on batch 1 of calibration, float32 of shape \[2, 1, 8, 8\] .*channels.*: give what "
+     r"forward\(x\) takes"),
+    (on([np.zeros([2, 3, 8, 8], "uint8")]), DataError, "batch 0 of calibration, uint8 of shape"),
+    (on([()]), DataError, "an empty tuple"), (on(["a.jpg"]), DataError, r"a str .* lambda model"),
+    (on([{"x": paddle.ones([2, 3, 8, 8]), "label": paddle.ones([2])}]), DataError,
+     r"a dict of x, label .*'label'.* forward\(x\) takes"),
     (lambda s: quant_aware_prepare(nn.ReLU()), ModelError, "nothing to quantize"),
     (lambda s: quant_aware_prepare(s.prepared()[0]), ModelError, "quantized already"),
     (lambda s: quant_aware_prepare(s.float_net(), {"QuantAware": {"skip": ["haed"]}}), ConfigError,
@@ -204,3 +250,27 @@ def test_quanters_are_those_of_the_settings(small, quanter, kind):
 def test_what_cannot_be_prepared(small, make, error, message):
     with pytest.raises(error, match=message):
         make(small)
+
+
+def spec(channels):
+    return [paddle.static.InputSpec([None, channels, 8, 8], "float32", "x")]
+
+
+@pytest.mark.parametrize("given, samples, error, words", [
+    *[(wrong, None, ModelError, "is not a list of paddle.static.InputSpec: give one for each")
+      for wrong in (None, [], ["x"], [[None, 3, 8, 8]], spec(3)[0])],
+    (spec(3), [np.ones([2, 2, 8, 8], "float32")], DataError, r"samples like \[\(2, 2, 8, 8\)\]"),
+    (spec(3), np.ones([2, 3, 8, 8]), DataError, "samples is a ndarray: give a list with one array"),
+    (spec(4), None, (DataError, ModelError),  # Paddle 2.6 sees it when it traces
+     "give input_spec, or samples, in the shape and type that it|check input_spec")])
+def test_wrong_specs_and_samples_are_refused_with_the_cure(small, given, samples, error, words,
+                                                           tmp_path):
+    with pytest.raises(error, match=words):
+        export_quantized(small.prepared()[0], str(tmp_path / "out"), given, samples)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_a_layer_is_neither_frozen_nor_exported(tmp_path):
+    for call in (freeze, lambda model: export_quantized(model, str(tmp_path / "out"), spec(3))):
+        with pytest.raises(ModelError, match="a function is not a model to train"):
+            call(lambda x: x)
