@@ -57,8 +57,8 @@ class Goal:
         kept = f", and {FLOAT_BITS} for what stays float" if free < total else ""
         weights = f"with {BITS[0]} to {BITS[-1]} bits for each weight{kept}, this model comes to"
         if self.size is not None and not low <= 8 * self.size <= high:
-            raise ConfigError(f"{SIZE} is {self.size:g} bytes: {weights} {math.ceil(low / 8)} to "
-                              f"{high // 8} bytes; give a size from these")
+            raise ConfigError(f"{SIZE} is {self.size:.10g} bytes: {weights} {math.ceil(low / 8)} "
+                              f"to {high // 8} bytes; give a size from these")
         if self.size is None and self.bits is not None and not low <= self.bits * total <= high:
             raise ConfigError(f"{MEAN} is {self.bits:g}: {weights} "
                               f"{math.ceil(100 * low / total) / 100:g} to "

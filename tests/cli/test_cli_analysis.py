@@ -105,7 +105,8 @@ def test_auto_says_whether_the_goal_was_reached(capsys, config_file, tmp_path):
     (["--bits-average", "1"], "at least 2"), (["--bits-average", "nan"], "at least 2"),
     (["--bits-average", "9"], "this model comes to 2 to 8 on average"),
     (["--size", "0"], "--size (Goal.size) is 0: give more than 0 bytes"),
-    (["--size", "10k"], "this model comes to 290 to 1158 bytes"),
+    (["--size", "10M"], "is 10000000 bytes: with 2 to 8 bits for each weight, this model comes to "
+     "290 to 1158 bytes"),
     (["--size", "100"], "this model comes to 290 to 1158 bytes"),
     (["--size", "10k", "--bits-average", "4"], "are two goals for the same: leave out one"),
     (["--max-drop", "-1"], "is -1: give 0 or more"),
