@@ -83,7 +83,7 @@ def test_a_checkpoint_of_training_is_left_as_it_is(caplog):
 
 
 class Detector(TwoInputs):
-    """Its losses read boxes, of which a batch has a list, and more that is no tensor."""
+    """Its losses read boxes, of which a batch has a list, and more that is not a tensor."""
 
     def forward(self, inputs):
         out = super().forward(inputs)

@@ -77,7 +77,7 @@ def test_results_of_a_recipe_are_of_its_own_run(recipe, tmp_path, capsys):
     assert table in capsys.readouterr().out
 
 
-def test_further_seeds_are_put_beside(recipe, tmp_path):
+def test_further_seeds_join_the_first(recipe, tmp_path):
     assert run.main(["tiny_w4a8", "--seeds", "1"]) == 0
     assert run.main(["tiny_w4a8", "--seeds", "0", "1", "2"]) == 0
     file = json.loads((tmp_path / "results" / "tiny_w4a8.json").read_text(encoding="utf-8"))
