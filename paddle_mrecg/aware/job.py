@@ -15,7 +15,7 @@ from .export import ExportedModel, export_quantized  # noqa: F401  the job's oth
 from .first_batch import FirstBatch
 from .fold import fold_batch_norms
 from .freeze import freeze  # noqa: F401
-from .layers import quantizable, quantized_layers, refuse_other_models
+from .layers import float_where_it_fails, quantizable, quantized_layers, refuse_other_models
 from .loading import LoadWatch
 from .look_ahead import ends_of, ends_without_data
 from .penalty import Penalty
@@ -70,7 +70,7 @@ def quant_aware_prepare(model, config=None, calibration=None):
         _refuse_without_data(settings)
     first, runs = (None, ()) if calibration is None else calibration_runs(model, calibration)
     builder = Builder(settings, config.symmetric_pact)
-    with evaluating(model):
+    with evaluating(model), float_where_it_fails(model):
         if first is not None:
             layers = _in_running_order(layers, first)
             ends = ends_of(model, layers, first)

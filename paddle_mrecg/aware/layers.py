@@ -165,6 +165,21 @@ def detach(layer):
         layer.__dict__.pop(name, None)
 
 
+@contextlib.contextmanager
+def float_where_it_fails(model):
+    """After an error within this context all layers of ``model`` are float ones, with the
+    parameters that they have: it can be prepared again.
+    """
+    try:
+        yield
+    except BaseException:
+        for layer in model.sublayers(include_self=True):
+            if hasattr(type(layer), "float_class"):
+                detach(layer)
+        model._sub_layers.pop("additions", None)
+        raise
+
+
 def copied(model) -> nn.Layer:
     """A deep copy whose parameters keep their names, and which can be traced."""
     # On a CPU recurrent layers keep tensors without memory, which cannot be copied.

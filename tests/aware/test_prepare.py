@@ -274,3 +274,21 @@ def test_what_is_not_a_layer_is_neither_frozen_nor_exported(tmp_path):
     for call in (freeze, lambda model: export_quantized(model, str(tmp_path / "out"), spec(3))):
         with pytest.raises(ModelError, match="a function is not a model to train"):
             call(lambda x: x)
+
+
+@pytest.mark.parametrize("more", [{}, dict(fold_batch_norm=True), dict(quantize_additions=True)],
+                         ids=str)
+def test_a_model_is_float_again_where_a_later_batch_fails(small, more):
+    settings = {"QuantAware": dict(target="simulation", **more)}
+    model, x = small.float_net(), small.images(4, seed=5)
+    model.eval()
+    before = model(x).numpy()
+    with pytest.raises(DataError):
+        quant_aware_prepare(model, settings, [small.images(8), small.images(8) * float("nan")])
+    assert not any(quantized_layers(model)) and "additions" not in dict(model.named_children())
+    np.testing.assert_array_equal(model(x).numpy(), before)
+    again, fresh = (quant_aware_prepare(m, settings, [small.images(8)])[0]
+                    for m in (model, small.float_net()))
+    again.eval()
+    fresh.eval()
+    np.testing.assert_array_equal(again(x).numpy(), fresh(x).numpy())
