@@ -97,6 +97,22 @@ def test_the_expected_output_is_the_simulation(tmp_path, capsys):
     assert np.array_equal(np.fromfile(tmp_path / "input.bin", np.float32), given.ravel())
 
 
+@pytest.mark.parametrize("words, said", [
+    (["--shape", "1,3,8,8", "--inputs", "one.npy"], "holds 12 values of shape [3, 4]"),
+    (["--shape", "1,3,8"], "the model takes [-1, 3, 8, 8]"),
+    (["--shape", "a,b"], "invalid literal"),
+    (["--shape", "1,3,8,8", "--output", "absent"], "absent is not a folder"),
+    (["--shape", "1,3,8,8", "--inputs", "absent.npy"], "No such file")])
+def test_what_no_sample_comes_of_is_a_sentence(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    save_program(tiny_quantized(), "model")
+    np.save("one.npy", np.zeros((3, 4), np.float32))
+    with pytest.raises(SystemExit) as caught:
+        sample.main([".", "--output", ".", *words])
+    assert caught.value.code == 2 and said in capsys.readouterr().err
+    assert not (tmp_path / "input.bin").exists()
+
+
 def write(folder, target, **cell):
     sizes = dict(quantized_file=dict(bytes=500000))
     run = dict(setting=dict(model="ResNet-20", bits="W4A8", target=target), seed=0, measured={},

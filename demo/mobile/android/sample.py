@@ -22,19 +22,36 @@ def main(argv=None):
     parser.add_argument("--shape", required=True, help="of the only input: 1,3,224,224")
     parser.add_argument("--inputs", help=".npy of one sample; default: random numbers")
     args = parser.parse_args(argv)
+    from paddle_mrecg.errors import MrecgError
+    try:
+        write(args)
+    except (MrecgError, OSError, ValueError) as error:  # the last: a shape, or what is not an array
+        parser.error(str(error))
+    return 0
+
+
+def write(args):
+    """See ``main``."""
     from paddle_mrecg.deploy.simulate import simulate
     from paddle_mrecg.graph.load import load_graph
-    graph = load_graph(args.model_dir, allow_quantized=True)
     shape = [int(size) for size in args.shape.split(",")]
+    if not Path(args.output).is_dir():
+        raise ValueError(f"--output {args.output} is not a folder: make it first")
     sample = (np.load(args.inputs, allow_pickle=False) if args.inputs
               else np.random.default_rng(0).standard_normal(shape))
+    if sample.size != np.prod(shape):
+        raise ValueError(f"--inputs {args.inputs} holds {sample.size} values of shape "
+                         f"{list(sample.shape)}, --shape asks for {shape}")
     sample = np.ascontiguousarray(sample, np.float32).reshape(shape)
+    graph = load_graph(args.model_dir, allow_quantized=True)
+    wanted = list(graph.tensors[graph.inputs[0]].shape)
+    if len(wanted) != len(shape) or any(0 < w != s for w, s in zip(wanted, shape)):
+        raise ValueError(f"--shape is {shape}, the model takes {wanted} (-1: any size)")
     expected = simulate(graph, {graph.inputs[0]: sample}, graph.outputs[:1])[graph.outputs[0]]
     for name, values in (("input.bin", sample), ("expected.bin", expected)):
         path = Path(args.output) / name
         path.write_bytes(np.ascontiguousarray(values, np.float32).tobytes())
         print(f"{path}: {list(values.shape)}")
-    return 0
 
 
 if __name__ == "__main__":
