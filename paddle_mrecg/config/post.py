@@ -122,8 +122,8 @@ class QuantPost:
     last_layer_activation_bits: int = knob(8, "bits of the inputs of last layers", low=2, high=32)
     small_layer_share: float = knob(0.0, "share of all weights, counted from the smallest layer "
                                     "on, that keeps 8 bits: layers at high resolution and "
-                                    "depthwise ones cost much accuracy and hold few weights",
-                                    low=0.0, high=1.0)
+                                    "depthwise ones hold few weights for the error that they "
+                                    "make", low=0.0, high=1.0)
     quantizable_op_type: List[str] = knob(["conv2d", "depthwise_conv2d", "conv2d_transpose",
                                            "depthwise_conv2d_transpose", "mul", "matmul",
                                            "matmul_v2"],
