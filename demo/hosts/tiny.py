@@ -12,8 +12,8 @@ import yaml
 
 SIDE = 192  # pixels, of detectors; PicoDet's assigner needs nine cells at stride 64
 IMAGES = 8  # of each kind
-OURS = {"QuantAware": {"weight_bits": 4, "rounding": "solve"},
-        "BinRegularization": {"schedule": "S1"}}
+OURS = {"QuantAware": {"weight_bits": 4}, "BinRegularization": {"schedule": "S1"}}
+SOLVED = {**OURS, "QuantAware": {"weight_bits": 4, "rounding": "solve"}}
 CHECKPOINTS = "latest", "model_final"  # as the hosts call their last one
 FLOAT, TRAINED = "float", "trained"  # folders of checkpoints
 # model -> its config in the host's folder
@@ -54,11 +54,11 @@ class Trial(NamedTuple):
     export: List[str]
 
 
-def prepare(host: str, model: str, checkout: Path, folder: Path) -> Trial:
-    """Write data and configs into ``folder``, which is absolute."""
+def prepare(host: str, model: str, checkout: Path, folder: Path, ours: Dict = OURS) -> Trial:
+    """Write data and configs with sections ``ours`` into ``folder``, which is absolute."""
     config = checkout / MODELS[host][model]
     makers = dict(PaddleDetection=_detection, PaddleOCR=_ocr, PaddleClas=_classification)
-    return makers[host](config, folder)
+    return makers[host](config, folder, ours)
 
 
 def checkpoint(folder: Path) -> str:
@@ -89,13 +89,13 @@ TestDataset: !ImageFolder {anno_path: boxes.json, dataset_dir: FOLDER}
 """
 
 
-def _detection(config: Path, folder: Path) -> Trial:
+def _detection(config: Path, folder: Path, ours: Dict) -> Trial:
     _boxes(folder / "data")
     small = dict(_BASE_=[str(config)], eval_size=[SIDE, SIDE], worker_num=0, log_iter=1, epoch=1,
                  snapshot_epoch=1, **_readers(config))
     written = _write(folder / "tiny.yml", yaml.safe_dump(small, sort_keys=False)
                      + DATA_SETS.replace("FOLDER", json.dumps(str(folder / "data"))))
-    slim = _write(folder / "slim.yml", {"slim": "QAT", **OURS, "QAT": {
+    slim = _write(folder / "slim.yml", {"slim": "QAT", **ours, "QAT": {
         "quant_config": {"weight_bits": 8, "activation_bits": 8}, "print_model": False}})
 
     def call(script, *settings, **options):
@@ -152,7 +152,7 @@ def _boxes(folder: Path):
 # PaddleOCR ----------------------------------------------------------------------------------------
 
 
-def _ocr(path: Path, folder: Path) -> Trial:
+def _ocr(path: Path, folder: Path, ours: Dict) -> Trial:
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     kind = config["Architecture"]["model_type"] if "model_type" in config["Architecture"] else "rec"
     (_words if kind == "rec" else _lines)(folder / "data")
@@ -171,7 +171,7 @@ def _ocr(path: Path, folder: Path) -> Trial:
         # a distillation of 2.6 has a boundary too many, which newer Paddles refuse
         rate["decay_epochs"] = rate["decay_epochs"][:len(rate["values"]) - 1]
     plain, ours = (_write(folder / f"{name}.yml", {**config, **sections})
-                   for name, sections in (("float", {}), ("tiny", OURS)))
+                   for name, sections in (("float", {}), ("tiny", ours)))
 
     def call(script, written, **settings):
         return [script, "-c", written, "-o", *(f"Global.{k}={v}" for k, v in settings.items())]
@@ -234,7 +234,7 @@ def _lines(folder: Path):
 # PaddleClas ---------------------------------------------------------------------------------------
 
 
-def _classification(path: Path, folder: Path) -> Trial:
+def _classification(path: Path, folder: Path, ours: Dict) -> Trial:
     _pictures(folder / "data")
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config["Global"].update(device="cpu", epochs=1, image_shape=[3, 64, 64], use_dali=False,
@@ -252,7 +252,7 @@ def _classification(path: Path, folder: Path) -> Trial:
         reader["sampler"].update(batch_size=4, drop_last=False)
         reader["loader"].update(num_workers=0, use_shared_memory=False)
         config["Metric"][name] = [{"TopkAcc": {"topk": [1]}}]
-    ours = _write(folder / "tiny.yml", {**config, **OURS})
+    ours = _write(folder / "tiny.yml", {**config, **ours})
     plain = _write(folder / "float.yml", {k: v for k, v in config.items() if k != "Slim"})
 
     def call(script, written, **settings):

@@ -9,7 +9,7 @@ computes what the model does, and that Paddle Lite takes it. Numbers of such a t
 and are not kept. Run it once per environment; every run adds its rows to the table.
 
     python demo/hosts/try_hosts.py --host ../PaddleDetection
-    python demo/hosts/try_hosts.py --host ../PaddleOCR --models "DB MobileNetV3"
+    python demo/hosts/try_hosts.py --host ../PaddleOCR --models "DB MobileNetV3" --solve
     python demo/hosts/try_hosts.py --table
 """
 import argparse
@@ -35,10 +35,10 @@ ALONE = ["-c", "import PIL.Image, runpy, sys; del sys.argv[0]; "
          "runpy.run_path(sys.argv[0], run_name='__main__')"]
 
 
-def tried(checkout: Path, host: str, model: str, folder: Path) -> Dict[str, str]:
+def tried(checkout: Path, host: str, model: str, folder: Path, solve: bool) -> Dict[str, str]:
     """What came of every check: ``OK``, or the reason; checks behind one that failed are absent."""
-    from demo.hosts.tiny import FLOAT, TRAINED, checkpoint, prepare
-    trial = prepare(host, model, checkout, folder)
+    from demo.hosts.tiny import FLOAT, OURS, SOLVED, TRAINED, checkpoint, prepare
+    trial = prepare(host, model, checkout, folder, SOLVED if solve else OURS)
 
     def run(name: str, words: List[str], ours: bool = True) -> str:
         places = {"FLOAT": checkpoint(folder / FLOAT), "TRAINED": checkpoint(folder / TRAINED)}
@@ -161,6 +161,8 @@ def parse_args(argv=None):
     parser.add_argument("--models", nargs="+", metavar="NAME", help="default: all of the host")
     parser.add_argument("--save_dir", type=Path, default=Path("output/hosts"),
                         help="data, configs, logs, programs; default output/hosts")
+    parser.add_argument("--solve", action="store_true",
+                        help="from solved roundings (QuantAware.rounding: solve), a row of its own")
     parser.add_argument("--table", action="store_true", help="measure nothing, print the table")
     args = parser.parse_args(argv)
     if args.host is None and not args.table:
@@ -190,11 +192,12 @@ def main(argv=None) -> int:
                           f"{', '.join(known) or 'its models'}")
     version = args.version or version_of(checkout)
     for model in args.models or known:
-        setting = dict(zip(SETTING, (host, version, model, paddle.__version__)))
+        shown = model + ", solved start" * args.solve
+        setting = dict(zip(SETTING, (host, version, shown, paddle.__version__)))
         cell = results.cell_path(CELLS, setting, 0)
         folder = args.save_dir.resolve() / cell.stem
         folder.mkdir(parents=True, exist_ok=True)
-        found = tried(checkout, host, model, folder)
+        found = tried(checkout, host, model, folder, args.solve)
         results.save_results(cell, results.command_line("demo/hosts/try_hosts.py", argv),
                              [results.run_record(setting, 0, {}, samples=IMAGES, checks=found)])
     print(table())
