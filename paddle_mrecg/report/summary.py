@@ -4,7 +4,6 @@ from collections import Counter
 from typing import Dict, List
 
 from ..config.first_use import telling_name
-from ..errors import plural
 from .progress import duration
 from .report import STAGES, Report, size_text
 from .words import Phrase, phrase, phrase_numbered
@@ -59,8 +58,8 @@ def _bits_phrase(report: Report):
     if not others:
         return short_bits(report)
     count = sum(w["bits"] != most for w in report.weights.values())
-    return phrase("bits_others", bits=short_bits(report), count=count,
-                  layers=plural("layer", count), others="/".join(map(str, others)))
+    return phrase("bits_others", bits=short_bits(report), others="/".join(map(str, others)),
+                  layers=phrase_numbered(count, "one_layer", "many_layers"))
 
 
 def model_name(report: Report) -> str:
