@@ -37,8 +37,9 @@ from tests.tiny import tiny_samples
 OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir",
               "os.scandir", "shutil.rmtree")
 AFTER = {"read": "first run", "first run": "equalization", "equalize": "calibration",
-         "calibrate": "float score", "solve": "first pass", "first pass": "units", "reconstruct": "written program",
-         "export and verify": "layers", "measure layers": "scores"}
+         "calibrate": "float score", "solve": "first pass", "first pass": "units",
+         "reconstruct": "written program", "export and verify": "layers",
+         "measure layers": "scores"}
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIMIT = 300.0  # seconds until a run counts as hanging
 
