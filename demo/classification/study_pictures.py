@@ -48,15 +48,16 @@ def draw_losses(axes, runs: List[Dict]):
 
 
 def draw_partitions(axes, runs: List[Dict]):
-    """Random partitions as grey points, the policies named."""
+    """Random partitions as grey points, the policies named; bars are deviations over seeds."""
     for row in results.summarise(runs):
         policy, measured = row["setting"]["policy"], row["measured"]
         if "units" not in measured:
             continue
-        units, error = (measured[name][0] for name in ("units", "output error"))
+        units, (error, deviation) = measured["units"][0], measured["output error"]
         chance = policy.startswith("random")
-        axes.scatter(units, error, color="0.6" if chance else "C3", zorder=1 if chance else 2,
-                     label="random" if policy == "random 0" else None)
+        axes.errorbar(units, error, deviation, fmt="o", color="0.6" if chance else "C3",
+                      elinewidth=0.8, zorder=1 if chance else 2,
+                      label="random" if policy == "random 0" else None)
         if not chance:
             axes.annotate(policy, (units, error), xytext=(0, 6), textcoords="offset points",
                           fontsize=8, ha="right")
