@@ -44,17 +44,26 @@ class Goal:
         if problems:
             raise ConfigError(problems)
 
-    def check_range(self, elements: Mapping[str, int], quantized: Collection[str]):
+    def check_range(self, elements: Mapping[str, int], quantized: Collection[str],
+                    own: Mapping[str, int]):
         """Raise ConfigError for a size or an average that these weights cannot have.
 
         Args:
             elements(dict): weight -> number of its values, of all that may be quantized.
             quantized(collection): those that do not stay float.
+            own(dict): weight -> bits, of those whose bits the config names.
         """
+        if (self.bits or self.size) and set(own).issuperset(quantized):
+            raise ConfigError("QuantPost.overrides names the bits of every layer, so that none are "
+                              "left to choose: leave some layers out of it")
         total = sum(elements.values())
-        free = sum(elements[n] for n in quantized)
-        low, high = (bits * free + FLOAT_BITS * (total - free) for bits in (BITS[0], BITS[-1]))
-        kept = f", and {FLOAT_BITS} for what stays float" if free < total else ""
+        free = sum(elements[n] for n in quantized if n not in own)
+        fixed = sum(elements[n] * own.get(n, FLOAT_BITS) for n in elements
+                    if n in own or n not in quantized)
+        low, high = (bits * free + fixed for bits in (BITS[0], BITS[-1]))
+        kept = ", those of QuantPost.overrides for its layers" if own else ""
+        if any(n not in quantized for n in elements):
+            kept += f", and {FLOAT_BITS} for what stays float"
         weights = f"with {BITS[0]} to {BITS[-1]} bits for each weight{kept}, this model comes to"
         if self.size is not None and not low <= 8 * self.size <= high:
             raise ConfigError(f"{SIZE} is {self.size:.10g} bytes: {weights} {math.ceil(low / 8)} "

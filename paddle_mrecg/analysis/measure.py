@@ -4,7 +4,7 @@ import contextlib
 import copy
 import os
 import time
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -22,13 +22,34 @@ from ..graph.writer import save_program
 from ..post.expected_time import leave_unsaid
 from ..post.job import Result, run_post
 from ..post.prepare import expected_time_of, prepare, read_model
+from ..post.scheme import Scheme, overridden_bits, override_of
 from ..post.unit_loss import relative_error
 from ..post.unit_runner import UnitRunner
 from ..scratch import scratch_folder
+from .findings import literal
 from .sensitivity import measured_outputs
 
 MEASURED_INPUTS = 16  # what the output's error is taken of, apart from inputs for calibration
 LARGEST_SHARE = 1.0  # a float score up to this is a share, and 0.01 of it a point
+
+
+def own_bits(graph: Graph, config: Config, scheme: Scheme) -> Dict[str, int]:
+    """Weight -> bits, of the layers of a folded graph whose bits the config's overrides name."""
+    return overridden_bits(graph, config.quant_post, [op for op in graph.ops
+                                                      if scheme.is_quantized(op)])
+
+
+def given_bits(bench: "Bench", bits: Mapping[str, int]) -> List[Dict]:
+    """Overrides that give weights their bits, and leave the activations' to the config's own: of
+    overrides the first that matches a layer counts.
+    """
+    graph, post = fold(bench.graph), bench.config.quant_post
+    own = {weight_name(op, graph): override_of(op, graph, post) for op in graph.ops
+           if weight_name(op, graph) in bits}
+    inputs = {n: o.activation_bits for n, o in own.items() if o is not None and o.activation_bits}
+    return [dict(pattern=literal(n), weight_bits=int(b),
+                 **({"activation_bits": inputs[n]} if n in inputs else {}))
+            for n, b in bits.items()]
 
 
 def quantizable_elements(graph: Graph, config: Config) -> Dict[str, int]:

@@ -16,6 +16,7 @@ from ..compat import seed_everything, tune_cpu
 from ..config import MRECG, Config, Global
 from ..config.dialect.post import accept_ptq_config
 from ..config.io import config_to_dict, load_config, save_config
+from ..config.shared_rules import FLOAT_BITS
 from ..data.evaluation import make_evaluator
 from ..data.hooks import refuse_foreign_hooks
 from ..errors import ConfigError, numbered
@@ -29,11 +30,10 @@ from ..report.progress import Progress, get_logger, rough_duration
 from ..report.result_dir import ResultDir
 from . import BITS, TRIES
 from .allocate import allocate, average_bits, error_curves
-from .findings import literal
 from .goal import AutoResult, Goal
 from .isolated import isolated_rounding
 from .job import evaluator_of, prepare_to_measure
-from .measure import Bench, quantizable_elements
+from .measure import Bench, given_bits, own_bits, quantizable_elements
 from .page import auto_page
 from .refine import FLOAT, REFINED, given, refining_order
 from .sensitivity import LayerEffect, Sensitivity
@@ -239,8 +239,7 @@ class Search:
         """Overrides that give every layer the bits that take away most error."""
         bits = self.log.note(f"bits {self.goal.bits:g}", self._bits)
         own = [dataclasses.asdict(o) for o in self.bench.config.quant_post.overrides]
-        given = [dict(pattern=literal(n), weight_bits=int(b)) for n, b in bits.items()]
-        return {"QuantPost": dict(overrides=own + given)}
+        return {"QuantPost": dict(overrides=given_bits(self.bench, bits) + own)}
 
     def _bits(self) -> Dict[str, int]:
         prepared, samples = prepare_to_measure(self.bench.graph, self.bench.samples,
@@ -248,10 +247,12 @@ class Search:
         with Progress("Bit allocation", None, "layer") as bar:
             curves = error_curves(prepared, samples, bar.update)
         prepared.network.store.close()
-        elements = {n: prepared.graph.params[n].size for n in curves}
+        own = own_bits(prepared.graph, self.bench.config, prepared.network.scheme)
         everything = self.bench.elements()
-        self.goal.check_range(everything, curves)
-        fixed = 32 * sum(v for n, v in everything.items() if n not in curves)
+        self.goal.check_range(everything, curves, own)
+        curves = {n: c for n, c in curves.items() if n not in own}
+        elements = {n: everything[n] for n in curves}
+        fixed = sum(own.get(n, FLOAT_BITS) * v for n, v in everything.items() if n not in curves)
         average = (self.goal.bits * sum(everything.values()) - fixed) / sum(elements.values())
         bits = allocate(curves, elements, average)
         get_logger().info("bits by layer: %s; %.2f on average", ", ".join(
@@ -269,7 +270,8 @@ def ranked_layers(log: TryLog) -> List[LayerEffect]:
 def _check_reachable(goal: Goal, graph: Graph, config: Config):
     """Raise ConfigError for a size that the weights cannot have, before anything is measured."""
     scheme = build_scheme(graph, config.quant_post, config.global_.target)
-    goal.check_range(quantizable_elements(graph, config), scheme.weights)
+    goal.check_range(quantizable_elements(graph, config), scheme.weights,
+                     own_bits(graph, config, scheme))
 
 
 def _log_folder(settings: Global) -> str:

@@ -6,11 +6,11 @@ Its weight and the activation it reads are quantized; one activation has one
 quantizer, however many ops read it.
 """
 import dataclasses
-from typing import Dict, List, Set
+from typing import Dict, List, Optional, Set
 
 import numpy as np
 
-from ..config import QuantPost
+from ..config import Override, QuantPost
 from ..config.layer_bits import is_skipped, layer_bits, matches, unmatched_patterns
 from ..errors import ConfigError, ModelError, listed
 from ..graph.ends import first_and_last
@@ -139,8 +139,23 @@ def _small_layers(ops: List[Op], graph: Graph, config: QuantPost) -> Set[str]:
         if room < 0:
             break
         small.add(name)
-    return small - {weight_name(op, graph) for op in ops for override in config.overrides
-                    if override.weight_bits and matches(_names_of_op(op, graph), override.pattern)}
+    return small - set(overridden_bits(graph, config, ops))
+
+
+def overridden_bits(graph: Graph, config: QuantPost, ops: List[Op]) -> Dict[str, int]:
+    """Weights of ``ops`` whose bits an override names, and those bits."""
+    found: Dict[str, int] = {}
+    for op in ops:
+        override, name = override_of(op, graph, config), weight_name(op, graph)
+        if override is not None and override.weight_bits:
+            found[name] = max(override.weight_bits, found.get(name, 0))
+    return found
+
+
+def override_of(op: Op, graph: Graph, config: QuantPost) -> Optional[Override]:
+    """The first override that matches a layer, None where none does."""
+    names = _names_of_op(op, graph)
+    return next((o for o in config.overrides if matches(names, o.pattern)), None)
 
 
 def _refuse_other_types(ops: List[Op], graph: Graph):

@@ -20,7 +20,8 @@ COARSE = {"QuantPost": dict(weight_bits=2, first_layer_weight_bits=2, last_layer
 
 
 def search(model_dir, folder, goal, config=None, **kwargs):  # noqa: F811
-    base = dict(config or COARSE, Global={"visualdl": False})
+    base = {"Global": {}, **(config or COARSE)}
+    base["Global"] = {"visualdl": False, **base["Global"]}
     return paddle_mrecg.auto(model_dir, batches(), base, str(folder / "out"), goal=goal, **kwargs)
 
 
@@ -124,6 +125,24 @@ def test_what_stays_float_counts_in_the_average_that_can_be_had(model_dir, tmp_p
         search(model_dir, tmp_path, Goal(size=fewest - 1), config)
     result = search(model_dir, tmp_path, Goal(size=fewest), config, tries=1)
     assert result.reached and result.best.bits == pytest.approx(bits / sum(params.values()))
+
+
+def test_bits_that_the_config_names_are_counted_and_stay(model_dir, tmp_path):  # noqa: F811
+    def overridden(*overrides):
+        return {"QuantPost": dict(COARSE["QuantPost"], overrides=list(overrides)),
+                "Global": {"target": "simulation"}}
+    config = overridden(dict(pattern="c.w", weight_bits=8), dict(pattern="*", activation_bits=6))
+    result = search(model_dir, tmp_path, Goal(bits=4.5), config, tries=1)
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert report["weights"]["c.w"]["bits"] == 8 and result.reached
+    bits = {name: a["bits"] for name, a in report["activations"].items()}
+    assert bits.pop("b.relu") == 8 and set(bits.values()) == {6}  # of overrides the first counts
+    assert 4.0 < result.best.bits <= 4.5  # the others have what that leaves
+    with pytest.raises(ConfigError, match="those of QuantPost.overrides for its layers, .* comes"):
+        search(model_dir, tmp_path / "few", Goal(bits=2.0), config, tries=1)
+    with pytest.raises(ConfigError, match="names the bits of every layer"):
+        search(model_dir, tmp_path / "all", Goal(bits=4.0),
+               overridden(dict(pattern="*", weight_bits=4)), tries=1)
 
 
 def test_a_goal_of_nothing_is_refused(model_dir, tmp_path):  # noqa: F811
