@@ -58,6 +58,13 @@ def kind_of(value) -> str:
     return f"a{'n' * (name[0] in 'aeiouAEIO')} {name}"
 
 
+def said(error: BaseException, line: int = -1) -> str:
+    """A line of what an exception says, the last unless told otherwise, for Paddle's begin with a
+    stack; its type where it says nothing.
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[line].strip()
+
+
 def refuse_large(top: float):
     """Raise DataError for an activation whose largest absolute value is beyond
     ``LARGEST_ACTIVATION``; infinity has a sentence of its own elsewhere.

@@ -8,7 +8,7 @@ from typing import Callable, Dict, Iterable, List, Tuple
 import numpy as np
 import paddle
 
-from ..errors import DataError, MrecgError
+from ..errors import DataError, MrecgError, said
 from .additions import addition_quanters
 from .layers import forward_replaced, quantized_layers
 
@@ -83,7 +83,7 @@ def _on(model, takes: List[inspect.Parameter], batch, number: int) -> Callable:
         except (MrecgError, MemoryError):
             raise
         except Exception as error:  # whatever a network raises that is given something else
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].strip()
+            reason = said(error, line=0)
             names = ", ".join(str(p.replace(annotation=p.empty)) for p in takes)
             raise DataError(f"the model does not run on batch {number} of calibration, "
                             f"{_description(batch)} ({reason}): give what forward({names}) takes, "

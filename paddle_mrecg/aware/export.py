@@ -10,7 +10,7 @@ import paddle
 
 from ..deploy.check.doctor import AGREES
 from ..deploy.check.verdict import verdict, verdict_line
-from ..errors import DataError, MrecgError
+from ..errors import DataError, MrecgError, said
 from ..files import write_json, write_json_table
 from ..graph.specs import has_dict, map_specs, named_values, refuse_other_specs
 from ..graph.writer import save_program
@@ -138,7 +138,7 @@ def _verify(frozen, graph, samples, feed, prefix) -> Dict:
     except (MrecgError, MemoryError):
         raise
     except Exception as error:  # whatever a network raises that is given something else
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].strip()
+        reason = said(error, line=0)
         raise DataError(f"the model does not run on samples like {map_specs(np.shape, samples)} "
                         f"({reason}): give input_spec, or samples, in the shape and type that it "
                         "was trained with") from error

@@ -10,7 +10,7 @@ from typing import Tuple
 import paddle
 
 from ..compat import full_precision
-from ..errors import ModelError, MrecgError
+from ..errors import ModelError, MrecgError, said
 from ..grids.processes import several, take_from_first
 from ..report.progress import get_logger
 from .calibration import evaluating, find_grids, outputs_of
@@ -104,7 +104,7 @@ def what_is_read(model, inputs: Tuple) -> Tuple:
     except MrecgError:
         raise
     except Exception as error:  # whatever a network raises that misses something
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        reason = said(error)
         raise ModelError("QuantAware.rounding: solve runs the model in evaluation mode on the "
                          f"first batch of training, and that fails ({reason}); set rounding: "
                          "nearest") from error

@@ -83,3 +83,12 @@ def make_parent(path: str, option: str):
     except OSError as error:
         raise OutputError(f"{option} '{path}' cannot be written ({error.strerror}): "
                           "name another place") from error
+
+
+def first_samples(graph, config, count: int):
+    """The first ``count`` samples of the data of a job, whose training steps need not find a whole
+    batch among them: ``config`` is changed.
+    """
+    from ..data import calibration_samples
+    config.data.num_samples, config.mrecg.num_iters = count, 0
+    return {n: v[:count] for n, v in calibration_samples(graph, None, config).items()}

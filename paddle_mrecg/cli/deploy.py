@@ -6,7 +6,7 @@ import os
 from ..compat import import_paddle
 from ..errors import DataError, ModelError
 from ..files import refuse_output
-from .commands import DIFFERENT, OK, add_command, list_argument
+from .commands import DIFFERENT, OK, add_command, first_samples, list_argument
 
 EXPORT = """\
 Writes a quantized model for a runtime: lite (paddle_lite_opt for ARM and x86, .nb files and the
@@ -186,7 +186,6 @@ def _arrays(path: str):
 def _calibration(args, graph):
     """The first samples of the job that made the model."""
     from ..config.io import load_config
-    from ..data import calibration_samples
     path = os.path.join(_folder(args.model_dir), "resolved_config.yaml")
     if not os.path.exists(path):
         raise ModelError(f"no inputs: {path} does not exist, so give samples "
@@ -202,7 +201,4 @@ def _calibration(args, graph):
         raise DataError(f"no inputs: {path} takes them from '{images}', which is not there: run "
                         "this in the folder where that job was started, for paths are relative to "
                         "it, or give samples with --inputs FILE.npz")
-    # no training step that needs a whole batch
-    config.data.num_samples, config.mrecg.num_iters = args.num_samples, 0
-    samples = calibration_samples(graph, None, config)
-    return {name: value[:args.num_samples] for name, value in samples.items()}
+    return first_samples(graph, config, args.num_samples)

@@ -14,7 +14,7 @@ from ..config.io import load_config
 from ..config.schema import did_you_mean
 from ..errors import ConfigError, DataError, ModelError, MrecgError
 from ..files import write_text
-from .commands import OK, add_command, make_parent
+from .commands import OK, add_command, first_samples, make_parent
 
 INIT = """\
 Writes a commented recipe for a model: 8-bit weights and activations for Paddle Lite, with the image
@@ -120,7 +120,6 @@ def to_lite(result, config) -> None:
     """Behind a first run: convert for Paddle Lite and compare, where its tools are installed. That
     Paddle Inference computes what was simulated has been verified.
     """
-    from ..data import calibration_samples
     from ..data.amount import enough_samples
     from ..deploy.check.doctor import check
     from ..deploy.check.text import report_text
@@ -144,9 +143,7 @@ def to_lite(result, config) -> None:
               file=sys.stderr)
         return
     print("\n".join(files))
-    # no training step that needs a whole batch
-    config.data.num_samples, config.mrecg.num_iters = CHECKED, 0
-    samples = calibration_samples(graph, None, config)
+    samples = first_samples(graph, config, CHECKED)
     count = enough_samples(CHECKED, samples)
     print(report_text(check(graph, {n: v[:count] for n, v in samples.items()}, ["lite"])))
 

@@ -4,7 +4,7 @@ import os
 import warnings
 
 from ..compat import forget_traces
-from ..errors import ModelError, MrecgError
+from ..errors import ModelError, MrecgError, said
 from ..scratch import scratch_folder
 from .graph import Graph
 from .load import load_graph
@@ -43,7 +43,7 @@ def graph_from_layer(layer, input_spec=None, name=None) -> Graph:
     except MrecgError:
         raise
     except Exception as error:  # whatever the exporter raises, the cure is the same
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        reason = said(error)
         raise ModelError(f"{name} cannot be exported with paddle.jit.save "
                          f"({reason}): check input_spec, or export the model "
                          "and give its directory") from error

@@ -13,7 +13,7 @@ from typing import Dict, Iterable, List, Sequence, Tuple
 import numpy as np
 import paddle
 
-from ..errors import DataError, ModelError, UnsupportedOpError, refuse_large
+from ..errors import DataError, ModelError, UnsupportedOpError, refuse_large, said
 from .alone import CannotJoin, close, run_alike
 from .graph import WEIGHT_SLOTS, Graph, Op, activation_name, weight_name
 from .ops import has_gradient, run_op
@@ -94,7 +94,7 @@ def probe(graph: Graph, feed: Dict[str, np.ndarray]) -> Probe:
         sizes = ", ".join(f"{n} {list(np.shape(feed[n])[1:])}" for n in graph.inputs)
         raise ModelError(
             f"op {op.type} -> '{op.output_names[0]}' fails on one sample of {sizes} too "
-            f"({_what_failed(error)}): give calibration data of the size that the model was "
+            f"({said(error)}): give calibration data of the size that the model was "
             "exported for; if it has that size, express the op with others and export again"
         ) from error
 
@@ -159,7 +159,7 @@ def _probe_op(op: Op, runs: List[Dict[str, paddle.Tensor]], counts: Sequence[int
     except CannotJoin as error:
         result.unsupported.append(op)
         result.unreached[op] = (f"fails on a batch of {_COUNTS[0]} samples "
-                                f"({_what_failed(error)}), though one alone runs")
+                                f"({said(error)}), though one alone runs")
         return []
     except Exception as error:  # whatever a kernel raises
         raise _Failed(op) from error
@@ -185,10 +185,6 @@ def _run(op: Op, runs, counts: Sequence[int], data_free, result: Probe):
 
 class _Failed(Exception):
     """An op raised; the cause is what it raised."""
-
-
-def _what_failed(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
 
 
 def _classify(name: str, runs: List[Dict[str, paddle.Tensor]], data_free: bool, result: Probe):
