@@ -3,36 +3,42 @@
 
 While the model's ``forward`` runs, ``a + b``, ``a += b``, ``paddle.add`` and ``Tensor.add``
 of this thread go through ``intercepted``; at all other times, and in other threads, they are
-Paddle's own. An addition counts when
-both operands are floating tensors of the same shape with at least two dimensions and neither
-is a parameter: residual connections, not biases. They are told apart by the order in which
-they run, so this order must not depend on data. A name imported by
-``from paddle import add`` before is not seen.
+Paddle's own. They are told apart by the order in which they run, so this order must not depend on
+data, and what is counted must not depend on the size of a batch: every sum of two floating tensors
+of as many dimensions, two at least, neither of them a parameter. On calibration data those are
+quantized whose operands have the same shape: residual connections, not biases or embeddings of
+positions. A name imported by ``from paddle import add`` before is not seen.
 """
 import contextlib
 import threading
-from typing import Callable
+from typing import Callable, List
 
 import paddle
 from paddle import nn
 
+from ..errors import ConfigError
 from .layers import mixed_class
 
-_SIDES = ("left", "right", "result")
+SIDES = ("left", "right", "result")
 _LOCAL = threading.local()  # handlers of this thread, the innermost last
 _LOCK, _REPLACED, _USERS = threading.Lock(), [], []
 
 
 class QuantizedAdditions:
-    """Model mixin: ``additions[k]`` quantizes the inputs and result of the k-th addition."""
+    """Model mixin: ``additions[k]`` quantizes the inputs and result of the k-th addition that
+    ``which_additions`` has True for.
+    """
+
+    own_names = ("additions", "which_additions")
 
     def forward(self, *args, **kwargs):
         hidden = self._sub_layers.pop("additions")  # nn.Sequential would run it
-        quanters = iter(hidden)
+        quanters = self.in_order(hidden)
 
         def add(original, a, b):
+            # more than at calibration: the model's own branch
             quanter = next(quanters, None)
-            if quanter is None:  # more than at calibration: the model's own branch
+            if quanter is None:
                 return original(a, b)
             return quanter["result"](original(quanter["left"](a), quanter["right"](b)))
         try:
@@ -41,31 +47,54 @@ class QuantizedAdditions:
         finally:
             self._sub_layers["additions"] = hidden
 
+    def in_order(self, values):
+        """One of ``values`` for each addition that is quantized, None for each other one."""
+        values = iter(values)
+        return (next(values) if wanted else None for wanted in self.which_additions)
 
-def count_additions(run: Callable) -> int:
-    """How many additions there are while ``run()`` runs."""
-    seen = []
+
+def find_additions(run: Callable) -> List[bool]:
+    """Of all additions while ``run()`` runs, in order, whether its operands have one shape."""
+    alike = []
 
     def add(original, a, b):
-        seen.append(original)
+        alike.append(list(a.shape) == list(b.shape))
         return original(a, b)
     with intercepted(add):
         run()
-    return len(seen)
+    return alike
 
 
-def attach_additions(model, count: int, make_quanter: Callable):
-    """Quantize the first ``count`` additions of ``model``, in place."""
+def attach_additions(model, which: List[bool], make_quanter: Callable):
+    """Quantize those additions of ``model`` that ``which`` has True for, in place.
+
+    Raises:
+        ConfigError: the model has a layer of the name that this takes.
+    """
+    if hasattr(model, "additions"):
+        raise ConfigError("QuantAware.quantize_additions keeps its quantizers as 'additions', and "
+                          "the model has that name: rename it there")
     model.__class__ = mixed_class(QuantizedAdditions, type(model))
-    model.additions = nn.LayerList([nn.LayerDict({side: make_quanter() for side in _SIDES})
-                                    for _ in range(count)])
+    model.which_additions = which
+    model.additions = nn.LayerList([nn.LayerDict({side: make_quanter() for side in SIDES})
+                                    for _ in range(sum(which))])
+
+
+def with_additions(model):
+    """Name, with a dot behind it, and layer of ``model`` and of parts of it that were prepared on
+    their own, where additions are quantized.
+    """
+    return ((name and f"{name}.", layer)
+            for name, layer in model.named_sublayers(include_self=True)
+            if isinstance(layer, QuantizedAdditions))
 
 
 def addition_quanters(model):
     """Name and quanter of every side of every addition."""
-    for k, sides in enumerate(getattr(model, "additions", ())):
-        for side in _SIDES:
-            yield f"additions.{k}.{side}", sides[side]
+    for prefix, part in with_additions(model):
+        for k, sides in enumerate(part.additions):
+            for side in SIDES:
+                yield f"{prefix}additions.{k}.{side}", sides[side]
 
 
 @contextlib.contextmanager
@@ -126,12 +155,13 @@ def _redirected(original):
 def _counts(x, y) -> bool:
     if not hasattr(x, "shape") or not hasattr(y, "shape") or not hasattr(y, "stop_gradient"):
         return False
-    if (isinstance(x, _PARAMETERS) or isinstance(y, _PARAMETERS) or len(x.shape) < 2
-        or len(x.shape) != len(y.shape)):
+    if _is_parameter(x) or _is_parameter(y) or not 2 <= len(x.shape) == len(y.shape):
         return False
-    # free dimensions while a program is traced
-    alike = all(a == b or -1 in (a, b) for a, b in zip(x.shape, y.shape))
-    return alike and _is_floating(x) and _is_floating(y)
+    return _is_floating(x) and _is_floating(y)
+
+
+def _is_parameter(x) -> bool:
+    return isinstance(x, _PARAMETERS) or bool(getattr(x, "is_parameter", False))  # the latter: PIR
 
 
 def _is_floating(x) -> bool:

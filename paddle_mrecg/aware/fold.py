@@ -25,6 +25,8 @@ class FoldedBatchNorm:
     and statistics stay here.
     """
 
+    own_names = ()
+
     def forward(self, x):
         return x
 
@@ -33,6 +35,8 @@ class FoldedConv:
     """A convolution that applies the batch norm behind it; ``batch_norm`` holds that in a list,
     unknown to the state dict.
     """
+
+    own_names = ("batch_norm", "convolution")
 
     def float_weight(self) -> paddle.Tensor:
         """Folded with the running statistics."""

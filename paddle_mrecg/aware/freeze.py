@@ -97,7 +97,8 @@ def _freeze(layer):
     if isinstance(layer, FoldedConv):
         base = layer.float_class.float_class
         layer.__class__ = mixed_class(QuantizedLayer, base)
-        layer.batch_norm = layer.convolution = None
+        for name in FoldedConv.own_names:
+            layer.__dict__.pop(name)
         if layer.bias is None:
             layer.bias = layer.create_parameter([weight.shape[0]], is_bias=True)
     layer.weight.set_value(weight)

@@ -7,7 +7,7 @@ from ..config.aware import resolved
 from ..config.dialect.aware import accept_qat_config
 from ..config.io import load_training_config
 from ..errors import ConfigError, ModelError, listed
-from .additions import attach_additions, count_additions
+from .additions import attach_additions, find_additions
 from .branches import merge_branches
 from .build import Builder, without_skipped
 from .calibration import calibration_runs, evaluating, find_grids
@@ -77,10 +77,10 @@ def quant_aware_prepare(model, config=None, calibration=None):
             start = _solved_start(model, layers, first) if settings.rounding == "solve" else None
             if settings.fold_batch_norm:
                 fold_batch_norms(model, [layer for _, layer in layers], first)
-            additions = count_additions(first) if settings.quantize_additions else 0
+            additions = find_additions(first) if settings.quantize_additions else []
             mode = as_training_sees_it(trained_norms(model), layers, first)
             builder.attach(layers, ends)
-            if additions and builder.activation() is not None:
+            if any(additions) and builder.activation() is not None:
                 attach_additions(model, additions, builder.activation)
             with mode:
                 find_grids(model, start.noting(runs) if start else runs)

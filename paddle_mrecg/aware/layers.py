@@ -20,7 +20,6 @@ from ..grids.form import is_loading
 
 LAYER_CLASSES = {"Conv2D": nn.Conv2D, "Conv2DTranspose": nn.Conv2DTranspose, "Linear": nn.Linear,
                  "Conv1D": nn.Conv1D}
-_OWN = ("weight_quanter", "activation_quanter", "bias_quanter", "inject", "loads")
 
 
 class QuantizedLayer:
@@ -34,6 +33,8 @@ class QuantizedLayer:
             quantized; adds gradients.
         loads(LoadWatch or None): is told of checkpoints.
     """
+
+    own_names = ("weight_quanter", "activation_quanter", "bias_quanter", "inject", "loads")
 
     def _state_dict_impl(self, *args, **kwargs):
         if self.loads is not None and is_loading(args, kwargs):
@@ -159,10 +160,11 @@ def detach(layer):
     the present parameters stay.
     """
     while hasattr(type(layer), "float_class"):
+        names = type(layer).mixin.own_names  # a model may have others of the same name
         layer.__class__ = type(layer).float_class
-    for name in (*_OWN, "batch_norm", "convolution"):
-        layer._sub_layers.pop(name, None)
-        layer.__dict__.pop(name, None)
+        for name in names:
+            layer._sub_layers.pop(name, None)
+            layer.__dict__.pop(name, None)
 
 
 @contextlib.contextmanager
@@ -176,7 +178,6 @@ def float_where_it_fails(model):
         for layer in model.sublayers(include_self=True):
             if hasattr(type(layer), "float_class"):
                 detach(layer)
-        model._sub_layers.pop("additions", None)
         raise
 
 

@@ -5,8 +5,7 @@ The float network is traced with a marker instead of every activation quanter: a
 that adds the quanter's number. In the graph each marker becomes the quantizer itself. Batch norms
 that were not folded stay ops of their own; a runtime may fold them into the scales.
 """
-import contextlib
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 import paddle
 
@@ -14,7 +13,7 @@ from ..errors import ConfigError, DataError, ModelError
 from ..graph.from_layer import graph_from_layer
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ..grids.affine import Encoding, quantize
-from .additions import addition_quanters, intercepted
+from .additions import SIDES, addition_quanters, intercepted, with_additions
 from .conv1d import as_two_dimensional
 from .first_batch import without_nothing
 from .freeze import idle_layers, not_seen
@@ -47,8 +46,9 @@ def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding], List
     quanters.update(addition_quanters(frozen))
     numbers = {name: k for k, name in enumerate(quanters)}
     weights = {name: layer.weight_quanter.encoding() for name, layer in quantized_layers(frozen)}
-    skeleton, stored = _skeleton(frozen, numbers, weights)
-    with _marked_additions(frozen, numbers):
+    marked = _MarkedAdditions(numbers)
+    skeleton, stored = _skeleton(frozen, numbers, weights, marked)
+    with intercepted(marked):
         if skeleton._forward_pre_hooks:
             graph = graph_from_layer(_Called(skeleton), [input_spec], type(skeleton).__name__)
         else:
@@ -91,7 +91,7 @@ def check_target(encodings: Dict[str, Encoding], target: str):
                            for name, reason in reasons.items()])
 
 
-def _skeleton(frozen, numbers, weights):
+def _skeleton(frozen, numbers, weights, marked):
     """A float copy of the model with markers; and the encodings of weights by parameter name."""
     skeleton, stored = copied(frozen), {}
     for name, layer in list(quantized_layers(skeleton)):
@@ -99,8 +99,9 @@ def _skeleton(frozen, numbers, weights):
         detach(layer)
         if name in numbers:
             layer.register_forward_pre_hook(_Marker(numbers[name]))
-    skeleton._sub_layers.pop("additions", None)
-    detach(skeleton)
+    for prefix, part in list(with_additions(skeleton)):
+        marked.follow(part, prefix)
+        detach(part)
     forget(skeleton)
     without_nothing(skeleton)
     skeleton.eval()
@@ -132,25 +133,33 @@ def _mark(x, number: int):
     return paddle.scale(x, 1.0, MARKER_BASE + number)
 
 
-@contextlib.contextmanager
-def _marked_additions(frozen, numbers):
-    """Mark inputs and results of additions while the model is traced,
-    once or several times over.
-    """
-    count = len(getattr(frozen, "additions", ()))
-    if not count:
-        yield
-        return
-    seen = []
+class _MarkedAdditions:
+    """Marks inputs and results of additions while layers that quantize them are traced."""
 
-    def add(original, a, b):
-        k = len(seen) % count
-        seen.append(k)
-        left, right, result = (numbers[f"additions.{k}.{side}"]
-                               for side in ("left", "right", "result"))
+    def __init__(self, numbers: Dict[str, int]):
+        self._numbers = numbers
+        self._names: Dict[int, List[Optional[str]]] = {}  # of every addition of a layer
+        self._running: List[Iterator[Optional[str]]] = []  # innermost last
+
+    def follow(self, layer, prefix: str):
+        """``layer`` is one of these; ``prefix`` stands in front of its quanters' names."""
+        self._names[id(layer)] = [None if k is None else f"{prefix}additions.{k}"
+                                  for k in layer.in_order(range(len(layer.additions)))]
+        layer.register_forward_pre_hook(self._begin)
+        layer.register_forward_post_hook(self._end)
+
+    def __call__(self, original, a, b):
+        name = next(self._running[-1], None) if self._running else None
+        if name is None:
+            return original(a, b)
+        left, right, result = (self._numbers[f"{name}.{side}"] for side in SIDES)
         return _mark(original(_mark(a, left), _mark(b, right)), result)
-    with intercepted(add):
-        yield
+
+    def _begin(self, layer, inputs):
+        self._running.append(iter(self._names[id(layer)]))
+
+    def _end(self, layer, inputs, output):
+        self._running.pop()
 
 
 class _Assembler:

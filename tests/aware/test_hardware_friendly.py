@@ -5,9 +5,10 @@ import paddle
 import pytest
 from paddle import nn
 
-from paddle_mrecg.errors import ModelError
-from paddle_mrecg.aware.job import freeze, quant_aware_prepare, quantized_layers
-from paddle_mrecg.aware.additions import addition_quanters, count_additions, intercepted
+from paddle_mrecg.errors import ConfigError, ModelError
+from paddle_mrecg.aware.job import (export_quantized, freeze, quant_aware_prepare,
+                                    quantized_layers)
+from paddle_mrecg.aware.additions import addition_quanters, find_additions, intercepted
 from paddle_mrecg.aware.fold import FoldedConv, fold_batch_norms
 
 FRIENDLY = {"QuantAware": {"hardware_friendly": True, "target": "simulation", "weight_bits": 4,
@@ -114,7 +115,7 @@ def test_which_additions_count():
         x.add(y)
         (x + parameter), (x + 1.0), (x + paddle.ones([2])), (paddle.ones([2]) + paddle.ones([2]))
         x.astype("int32") + x.astype("int32")
-    assert count_additions(run) == 4
+    assert sum(find_additions(run)) == 4
 
 
 def test_an_exception_leaves_paddle_as_it_was():
@@ -138,3 +139,64 @@ def test_a_sequential_model_keeps_its_order():
                                    [paddle.randn([2, 3, 4, 4])])
     assert len(model.additions) == 2 and model(paddle.randn([2, 3, 4, 4])).shape == [2, 3, 4, 4]
     assert [k for k in model.state_dict() if k.startswith("additions.1.left")]
+
+
+class Positions(nn.Layer):
+    """Tokens with positions in two ways, as in a transformer, and a residual addition behind."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.first = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.learned = self.create_parameter([1, 3, 4])
+
+    def forward(self, x):
+        x = x + self.learned
+        x = x + self.table(paddle.ones([1, 3, 4]))
+        return x + self.first(x)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_added_to_every_sample_does_not_shift_the_others(whole, tmp_path):
+    """Neither in the program, whose batch is free, nor for one sample; nor where a part of the
+    model was prepared on its own.
+    """
+    x = np.random.default_rng(0).standard_normal((4, 3, 4)).astype("float32")
+    model = Positions() if whole else nn.Sequential(nn.ReLU(), Positions())
+    quant_aware_prepare(model if whole else model[1],
+                        {"QuantAware": {"quantize_additions": True, "target": "simulation",
+                                        "activation_bits": 3}}, [x])
+    prefix = "" if whole else "1."
+    assert [n for n, _ in addition_quanters(model)] == [f"{prefix}additions.0.{side}"
+                                                        for side in ("left", "right", "result")]
+    model.eval()
+    together = model(paddle.to_tensor(x)).numpy()
+    alone = model(paddle.to_tensor(x[:1])).numpy()
+    np.testing.assert_allclose(alone, together[:1], atol=1e-5)
+    exported = export_quantized(model, str(tmp_path / "out"),
+                                [paddle.static.InputSpec([None, 3, 4], "float32", "x")], [x])
+    assert exported.verification["max_abs_diff"] < 1e-5
+
+
+class Named(nn.Layer):
+    """Names that quantized layers keep things of their own under."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.batch_norm = nn.Conv2D(3, 4, 3), nn.BatchNorm2D(4)
+        self.additions, self.loads = nn.LayerList([nn.ReLU()]), nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.batch_norm(self.convolution(x)).mean([2, 3])
+        x = x + self.additions[0](x)
+        return self.loads(x)
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_a_model_may_have_layers_of_any_name(fold, tmp_path):
+    x = np.random.default_rng(0).standard_normal((8, 3, 6, 6)).astype("float32")
+    model, _ = quant_aware_prepare(Named(), {"QuantAware": {"fold_batch_norm": fold}}, [x])
+    exported = export_quantized(model, str(tmp_path / "out"),
+                                [paddle.static.InputSpec([None, 3, 6, 6], "float32", "x")], [x])
+    assert exported.agrees
+    with pytest.raises(ConfigError, match="'additions'.*rename"):
+        quant_aware_prepare(Named(), {"QuantAware": {"quantize_additions": True}}, [x])
