@@ -48,10 +48,14 @@ class StepWatch:
                 raise DataError(f"the step of the {quanter.place} is NaN or infinite: the training "
                                 "diverged; lower the learning rate, or QuantAware.scale_lr")
         if not self._settled:
-            self._compare(steps)
+            self._compare({id(q): _trained_values(q) for q in self._quanters if q.initialized})
 
     def _compare(self, steps: Dict[int, np.ndarray]):
-        """Weights that train while no step does, because the optimizer does not know the steps."""
+        """Weights that train while no step does, because the optimizer does not know the steps.
+
+        Args:
+            steps(dict): what trains of the quanters that have a grid; a power of two need not move.
+        """
         trained = [q for q in self._quanters if id(q) in steps
                    and any(not p.stop_gradient for p in q.step_parameters())]
         weights = _some(self._weights)
@@ -67,6 +71,11 @@ class StepWatch:
             self._settled = moved or not np.array_equal(weights, self._weights_then)
         else:  # grids that were found since
             self._start, self._weights_then = steps, weights
+
+
+def _trained_values(quanter) -> np.ndarray:
+    return np.concatenate([p.flatten().astype("float32").numpy()
+                           for p in quanter.step_parameters()])
 
 
 def _some(weights: List[paddle.Tensor]) -> np.ndarray:

@@ -40,6 +40,8 @@ def test_an_optimizer_made_before_prepare_is_noticed(small, warnings, calibratio
 
 
 @pytest.mark.parametrize("config", [{}, {"QuantAware": {"scale_lr": 0.0}},
+                                    {"QuantAware": {"weight_quanter": "tqt"}},
+                                    {"QuantAware": {"hardware_friendly": True}},
                                     {"QuantAware": {"weight_quanter": "abs_max",
                                                     "activation_quanter": "abs_max"}}])
 def test_no_warning_where_steps_train_or_are_meant_to_rest(small, warnings, config):
