@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From settings to quanters: which layer gets which, with how many bits."""
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 import paddle
 from paddle import nn
@@ -45,6 +45,19 @@ class Builder:
                                   ("bias", layer.bias_quanter)):
                 if quanter is not None:
                     quanter.place = f"{what} of layer '{name}'"
+
+    def guessed_bits(self, layers: List[Tuple[str, nn.Layer]]) -> List[Tuple[Quanter, Set[int]]]:
+        """Quanters of ``layers`` with the bits that they have as first ones, last ones, or neither:
+        where a guess decides, a checkpoint knows better.
+        """
+        found = []
+        for name, layer in layers:
+            cases = [layer_bits([name], self.settings, first, last)
+                     for first, last in ((True, False), (False, True), (False, False))]
+            found.append((layer.weight_quanter, {bits for bits, _ in cases}))
+            if layer.activation_quanter is not None:
+                found.append((layer.activation_quanter, {bits for _, bits in cases}))
+        return found
 
     def activation(self, bits: Optional[int] = None) -> Optional[Quanter]:
         """A quanter for an activation, None where it stays float.

@@ -45,7 +45,8 @@ def quant_aware_prepare(model, config=None, calibration=None):
             and runs it as often as it likes. Default: None, the first batch seen decides, with
             the weights of that moment; which layers come first and last is found from an image of
             a usual size, or guessed from the order in which the model was built where it takes
-            none; ``rounding: solve`` solves for the first batch in training mode;
+            none, unless a checkpoint of quant-aware training is loaded, which knows;
+            ``rounding: solve`` solves for the first batch in training mode;
             hardware-friendly training needs calibration.
 
     Returns:
@@ -90,7 +91,8 @@ def quant_aware_prepare(model, config=None, calibration=None):
         else:
             ends = ends_without_data(model, layers)
             builder.attach(layers, ends)
-    loads = _watch_loading(model, dict(merged))
+    loads = _watch_loading(model, dict(merged),
+                           builder.guessed_bits(layers) if first is None else [])
     if settings.rounding == "solve" and first is None:
         FirstBatch(model, loads)
     keep(model, [name for name, _ in found], ends)
@@ -114,9 +116,9 @@ def _refuse_without_data(settings):
                           "which PaddleSlim's QAT cannot")
 
 
-def _watch_loading(model, merged):
+def _watch_loading(model, merged, guessed):
     layers = [layer for _, layer in quantized_layers(model)]
-    watch = LoadWatch(model, layers, merged)
+    watch = LoadWatch(model, layers, merged, guessed)
     for layer in layers:
         layer.loads = watch
     return watch

@@ -5,12 +5,13 @@ They bring weights and no steps, so those found at ``prepare`` belong to other w
 no hook for loading. It asks every layer for its tensors before it sets them, so what they held is
 noted there, and compared when the model is used next.
 """
-from typing import Dict, List
+from typing import Dict, List, Set, Tuple
 
 import numpy as np
 import paddle
 
-from ..errors import ModelError
+from ..errors import ConfigError, ModelError, listed
+from ..grids.quanter import Quanter
 from ..report.progress import get_logger
 from .additions import addition_quanters
 
@@ -24,13 +25,15 @@ class LoadWatch:
         model(paddle.nn.Layer): a prepared model.
         layers(list[Layer]): its quantized layers.
         merged(dict[str, Layer]): convolutions that were made of branches.
+        guessed(list): quanters whose bits were guessed, and the bits that a checkpoint may bring.
 
     Attributes:
         resumed(bool): a checkpoint of quant-aware training was loaded, with its steps.
     """
 
-    def __init__(self, model, layers: List[paddle.nn.Layer], merged: Dict[str, paddle.nn.Layer]):
-        self._layers, self._merged = layers, merged
+    def __init__(self, model, layers: List[paddle.nn.Layer], merged: Dict[str, paddle.nn.Layer],
+                 guessed: List[Tuple[Quanter, Set[int]]]):
+        self._layers, self._merged, self._guessed = layers, merged, guessed
         self._quanters = list({id(q): q for layer in layers for q in layer.quanters()}.values())
         self._additions = [q for _, q in addition_quanters(model)]
         self.resumed = False
@@ -39,8 +42,8 @@ class LoadWatch:
     def note(self, layer):
         """``layer`` is about to be loaded."""
         k = next(k for k, other in enumerate(self._layers) if other is layer)
-        if k in self._before:  # loaded again before it was used
-            self.settle()
+        if k in self._before:  # loaded again before it was used, perhaps with the right one now
+            self._settle()
         self._before[k] = _some_weights(layer)
 
     def settle(self):
@@ -48,9 +51,13 @@ class LoadWatch:
 
         Raises:
             ModelError: a checkpoint with branches was loaded, and they are merged here.
+            ConfigError: it was trained with other bits.
         """
-        if not self._before:
-            return
+        if self._before:
+            self._check_bits()
+            self._settle()
+
+    def _settle(self):
         before, self._before = self._before, {}
         missed = {id(q) for q in (*self._quanters, *self._additions) if not q.was_loaded()}
         self.resumed = any(id(layer.weight_quanter) not in missed for layer in self._layers)
@@ -72,6 +79,20 @@ class LoadWatch:
                               "next batch; load it before, to calibrate on more")
         for quanter in again:
             quanter.forget()
+
+    def _check_bits(self):
+        """With bits of its own a checkpoint's steps would be those of another grid."""
+        possible, moved = {id(q): bits for q, bits in self._guessed}, []
+        for quanter in (*self._quanters, *self._additions):
+            bits = quanter.bits
+            try:
+                quanter.check_form(possible.get(id(quanter), ()))
+            except ConfigError as error:
+                raise ConfigError(f"{quanter.place}: {error}") from error
+            moved += [quanter.place] if quanter.bits != bits else []
+        if moved:
+            get_logger().info("which layers come first and last is taken from the checkpoint that "
+                              "was loaded, with their bits: %s", listed(moved))
 
 
 def _some_weights(layer) -> np.ndarray:

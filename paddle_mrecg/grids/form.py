@@ -6,6 +6,8 @@ Paddle has no hook for loading. ``set_state_dict`` asks every layer for its tens
 them: the first entry is made negative there, and a checkpoint that knows the quanter makes it
 positive again.
 """
+from typing import Collection, Tuple
+
 import paddle
 
 from ..errors import ConfigError
@@ -38,18 +40,23 @@ def arrived(form: paddle.Tensor) -> bool:
     return positive
 
 
-def check_form(form: paddle.Tensor, wanted: paddle.Tensor):
-    """The checkpoint that was loaded has the grid that the settings ask for.
+def check_form(form: paddle.Tensor, bits: int, narrow: bool,
+               possible: Collection[int]) -> Tuple[int, bool]:
+    """Bits of the checkpoint that was loaded, and whether the lowest code is left out: those that
+    the settings ask for, ``bits`` and ``narrow``, or such with ``possible`` bits.
 
     Raises:
-        ConfigError: it was trained with other bits.
+        ConfigError: it was trained with others.
     """
-    trained, wanted = form.abs().round().numpy().tolist(), wanted.numpy().tolist()
-    if trained != wanted:
+    first, second = form.abs().round().numpy().tolist()
+    trained = int(first), bool(second)
+    if trained != (bits, bool(narrow)) and trained[0] not in possible:
         raise ConfigError(f"the checkpoint was trained with {_described(*trained)}, the "
-                          f"settings ask for {_described(*wanted)}: prepare the model with the "
-                          "settings, QuantAware.skip among them, of the training")
+                          f"settings ask for {_described(bits, narrow)}: prepare the model with "
+                          "the settings, QuantAware.skip among them, and the kind of calibration "
+                          "data of the training")
+    return trained
 
 
-def _described(bits: float, narrow: float) -> str:
-    return f"{bits:.0f} bits" + (" without the lowest code" if narrow else "")
+def _described(bits: int, narrow: bool) -> str:
+    return f"{bits} bits" + (" without the lowest code" if narrow else "")

@@ -252,9 +252,9 @@ class Quanter(BaseQuanter):
             self._set_grid(_UNSIGNED if self._given_signed is False else _SIGNED)
             self._set_step(np.full([self.channels], 1.0 / self.qmax, np.float32))
 
-    def check_form(self):
-        """See ``form.check_form``."""
-        check_form(self.form, form_of(self.bits, self._narrow))
+    def check_form(self, possible=()):
+        """See ``form.check_form``; takes those bits over."""
+        self.bits, self._narrow = check_form(self.form, self.bits, self._narrow, possible)
 
     def forget(self):
         """Find the grid again, from what is seen next."""

@@ -7,6 +7,7 @@ from paddle import nn
 
 from paddle_mrecg.aware.job import export_quantized, quant_aware_prepare
 from paddle_mrecg.aware.layers import quantized_layers
+from paddle_mrecg.errors import ConfigError
 
 X = [paddle.to_tensor(np.random.default_rng(k).standard_normal((8, 3, 8, 8)).astype("float32"))
      for k in range(2)]
@@ -86,3 +87,49 @@ def test_a_model_loaded_twice_is_exported(tmp_path):
     for _ in range(2):  # into the same directory
         exported = export_quantized(model, str(tmp_path / "out"), spec)
     assert exported.verification["max_abs_diff"] < 1e-4
+
+
+class Tokens(nn.Layer):
+    """First and last layers cannot be told without data: takes no image, runs in another order."""
+
+    def __init__(self):
+        super().__init__()
+        self.middle, self.last = nn.Linear(8, 8), nn.Linear(8, 4)
+        self.table, self.first = nn.Embedding(16, 8), nn.Linear(8, 8)
+
+    def forward(self, tokens):
+        return self.last(self.middle(self.first(self.table(tokens))))
+
+
+def test_first_and_last_layers_are_those_of_a_loaded_checkpoint(tmp_path):
+    """Which is loaded to be exported, without data."""
+    tokens = paddle.to_tensor(np.arange(12).reshape(3, 4))
+    spec = [paddle.static.InputSpec([None, 4], "int64", "tokens")]
+    config = {"QuantAware": {"weight_bits": 3, "activation_bits": 4, "target": "simulation"}}
+    trained, _ = quant_aware_prepare(Tokens(), config, [tokens])
+    trained.eval()
+    bits = {n: (layer.weight_quanter.bits, layer.activation_quanter.bits)
+            for n, layer in quantized_layers(trained)}
+    assert bits == {"first": (8, 8), "last": (8, 8), "middle": (3, 4)}
+    model, _ = quant_aware_prepare(Tokens(), config)
+    model.set_state_dict(trained.state_dict())
+    model.eval()
+    assert np.array_equal(model(tokens).numpy(), trained(tokens).numpy())
+    other, _ = quant_aware_prepare(Tokens(), config)
+    other.set_state_dict(trained.state_dict())
+    exported = export_quantized(other, str(tmp_path / "out"), spec, [tokens.numpy()])
+    assert exported.verification["max_abs_diff"] < 1e-5
+
+
+@pytest.mark.parametrize("calibration", [None, X])
+def test_a_checkpoint_of_other_bits_is_refused_before_it_is_used(calibration):
+    """And each time that it is."""
+    trained, _ = quant_aware_prepare(Net(5), {"QuantAware": {"weight_bits": 5}}, X)
+    model, _ = quant_aware_prepare(Net(5), {"QuantAware": {"weight_bits": 3}}, calibration)
+    model.set_state_dict(trained.state_dict())
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="layer 'branch'.*with 5 bits.*ask for 3 bits"):
+            model(X[0])
+    model.set_state_dict(quant_aware_prepare(Net(5), {"QuantAware": {"weight_bits": 3}},
+                                             X)[0].state_dict())
+    model(X[0])
