@@ -60,6 +60,29 @@ def full_precision():
     return paddle.amp.auto_cast(enable=False)
 
 
+def run_eagerly(forward):
+    """``forward`` is left alone by ``paddle.jit.to_static``'s default way, which translates the
+    bytecode of every function that is called, and cannot that of ours.
+    """
+    import paddle
+    switch = paddle.framework.core.set_eval_frame  # what it cannot translate it calls
+
+    @functools.wraps(forward)
+    def eager(*args, **kwargs):
+        before = switch(None)
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            switch(before)
+    return eager
+
+
+def has_static_forward(layer) -> bool:
+    """``paddle.jit.to_static`` was called on the layer, or decorates its ``forward``."""
+    from paddle.jit.dy2static.program_translator import StaticFunction
+    return isinstance(layer.forward, StaticFunction)
+
+
 @contextlib.contextmanager
 def static_mode():
     """Build and run programs inside an eager program."""

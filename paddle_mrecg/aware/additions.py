@@ -16,6 +16,7 @@ from typing import Callable, List
 import paddle
 from paddle import nn
 
+from ..compat import run_eagerly
 from ..errors import ConfigError
 from .layers import mixed_class
 
@@ -31,6 +32,7 @@ class QuantizedAdditions:
 
     own_names = ("additions", "which_additions")
 
+    @run_eagerly
     def forward(self, *args, **kwargs):
         hidden = self._sub_layers.pop("additions")  # nn.Sequential would run it
         quanters = self.in_order(hidden)

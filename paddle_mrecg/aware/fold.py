@@ -13,6 +13,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from ..compat import run_eagerly
 from ..errors import ModelError
 from .layers import QuantizedLayer, detach, mixed_class, shadowed
 
@@ -58,6 +59,7 @@ class FoldedConv:
         return (self.weight * factor.reshape([-1, 1, 1, 1]),
                 bias if norm.bias is None else bias + norm.bias)
 
+    @run_eagerly
     def forward(self, x):
         quantized = isinstance(self, QuantizedLayer)
         if quantized:

@@ -15,7 +15,8 @@ from .export import ExportedModel, export_quantized  # noqa: F401  the job's oth
 from .first_batch import FirstBatch
 from .fold import fold_batch_norms
 from .freeze import freeze  # noqa: F401
-from .layers import float_where_it_fails, quantizable, quantized_layers, refuse_other_models
+from .layers import (float_where_it_fails, quantizable, quantized_layers, refuse_other_models,
+                     refuse_static)
 from .loading import LoadWatch
 from .look_ahead import ends_of, ends_without_data
 from .penalty import Penalty
@@ -54,11 +55,13 @@ def quant_aware_prepare(model, config=None, calibration=None):
 
     Raises:
         ConfigError: everything that is wrong with the settings.
-        ModelError: not a Layer, nothing to quantize, or a model that is quantized already.
+        ModelError: not a Layer, nothing to quantize, or a model that is quantized or static
+            already.
         DataError: calibration without a batch, that the model does not run on, or with NaN or
             infinity.
     """
     refuse_other_models(model)
+    refuse_static(model)
     config = load_training_config(accept_qat_config(config))
     settings = resolved(config.quant_aware)
     if any(quantized_layers(model)):

@@ -14,7 +14,7 @@ from typing import Iterator, List, Optional, Tuple
 import paddle
 from paddle import nn
 
-from ..compat import static_values_shared
+from ..compat import has_static_forward, run_eagerly, static_values_shared
 from ..errors import ModelError
 from ..grids.form import is_loading
 
@@ -49,6 +49,7 @@ class QuantizedLayer:
         """What ``bias_quanter`` quantizes, or None."""
         return self.bias
 
+    @run_eagerly
     def forward(self, x, *args, **kwargs):
         self.begin()
         x = x if self.activation_quanter is None else self.activation_quanter(x)
@@ -85,8 +86,8 @@ def refuse_tracing():
     """
     if not paddle.in_dynamic_mode():
         raise ModelError("a model that is being quantized cannot be traced by paddle.jit.to_static "
-                         "or saved by paddle.jit.save: use export_quantized, or "
-                         "save_quantized_model of PaddleSlim's QAT")
+                         "with full_graph=True or saved by paddle.jit.save: use export_quantized, "
+                         "or save_quantized_model of PaddleSlim's QAT")
 
 
 @contextlib.contextmanager
@@ -206,6 +207,20 @@ def refuse_other_models(model):
             f"a {type(model).__name__}")
         raise ModelError(f"{what} is not a model to train: pass an instance of paddle.nn.Layer; "
                          "an exported program can be quantized by quant_post_mrecg only")
+
+
+def refuse_static(model):
+    """A forward that was made static may have kept the float network, and would go on to run it.
+
+    Raises:
+        ModelError: ``model`` or a layer of it has one.
+    """
+    for name, layer in model.named_sublayers(include_self=True):
+        if has_static_forward(layer):
+            what = f"layer '{name}'" if name else "the model"
+            raise ModelError(f"paddle.jit.to_static has made the forward of {what} a static one, "
+                             "which may have kept the float network: quantize first and call "
+                             "to_static afterwards, or undo it with forward.rollback()")
 
 
 def quantizable(model, types: List[str]) -> List[Tuple[str, nn.Layer]]:
