@@ -116,8 +116,7 @@ def _description(batch) -> str:
 
 
 def _parameters(model) -> List[inspect.Parameter]:
-    forward = model._layers.forward if isinstance(model, paddle.DataParallel) else model.forward
-    return list(inspect.signature(forward).parameters.values())
+    return list(inspect.signature(model.forward).parameters.values())
 
 
 def _first_call(model, function) -> Callable:

@@ -6,7 +6,7 @@ import paddle
 import paddle.nn.functional as F
 
 from ..errors import ConfigError, ModelError
-from .layers import copied, quantized_layers
+from .layers import alone, copied, quantized_layers
 
 
 class FloatTeacher:
@@ -38,7 +38,7 @@ class FloatTeacher:
                              "before quant_aware_prepare")
         if not temperature > 0:
             raise ConfigError(f"temperature {temperature} of the distillation: must be above 0")
-        self.temperature, self.axis, self.model = temperature, axis, copied(model)
+        self.temperature, self.axis, self.model = temperature, axis, copied(alone(model))
         self.model.eval()
         for parameter in self.model.parameters():
             parameter.stop_gradient = True

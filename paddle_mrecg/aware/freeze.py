@@ -8,7 +8,7 @@ from ..errors import DataError, ModelError, MrecgError
 from ..graph.specs import make_eager
 from ..grids.quanter import Quanter
 from .fold import FoldedConv
-from .layers import (QuantizedLayer, copied, mixed_class, quantized_layers,
+from .layers import (QuantizedLayer, alone, copied, mixed_class, quantized_layers,
                      refuse_other_models)
 from .norms import keep_weight
 from .table import check_mask
@@ -33,7 +33,7 @@ def freeze(model) -> paddle.nn.Layer:
         DataError: a step is NaN or infinite, or the model has not seen a batch yet.
     """
     refuse_other_models(model)
-    model = model._layers if isinstance(model, paddle.DataParallel) else model
+    model = alone(model)
     if not any(quantized_layers(model)):
         raise ModelError("nothing in this model is quantized: call quant_aware_prepare first")
     check_mask(model)

@@ -7,6 +7,7 @@ from ..config.aware import resolved
 from ..config.dialect.aware import accept_qat_config
 from ..config.io import load_training_config
 from ..errors import ConfigError, ModelError, listed
+from ..grids.processes import several
 from .additions import attach_additions, find_additions
 from .branches import merge_branches
 from .build import Builder, without_skipped
@@ -15,8 +16,8 @@ from .export import ExportedModel, export_quantized  # noqa: F401  the job's oth
 from .first_batch import FirstBatch
 from .fold import fold_batch_norms
 from .freeze import freeze  # noqa: F401
-from .layers import (float_where_it_fails, quantizable, quantized_layers, refuse_other_models,
-                     refuse_static)
+from .layers import (alone, float_where_it_fails, quantizable, quantized_layers, refuse_keywords,
+                     refuse_other_models, refuse_static)
 from .loading import LoadWatch
 from .look_ahead import ends_of, ends_without_data
 from .penalty import Penalty
@@ -35,7 +36,8 @@ def quant_aware_prepare(model, config=None, calibration=None):
     the steps.
 
     Args:
-        model(paddle.nn.Layer): a float model, trained or not.
+        model(paddle.nn.Layer): a float model, trained or not. With several processes it is put
+            into ``paddle.DataParallel`` afterwards.
         config(str|dict|TrainingConfig, optional): sections QuantAware, BinRegularization and
             SymmetricPACT, or a flat config dict of PaddleSlim's QAT. Default: None, all defaults.
         calibration(iterable|callable, optional): a few batches, a ``paddle.io.DataLoader`` too,
@@ -55,12 +57,16 @@ def quant_aware_prepare(model, config=None, calibration=None):
 
     Raises:
         ConfigError: everything that is wrong with the settings.
-        ModelError: not a Layer, nothing to quantize, or a model that is quantized or static
-            already.
+        ModelError: not a Layer, nothing to quantize, a model that is quantized or static already,
+            or one that calls a layer with its input as a keyword.
         DataError: calibration without a batch, that the model does not run on, or with NaN or
             infinity.
     """
     refuse_other_models(model)
+    whole, model = model, alone(model)
+    if whole is not model and several():
+        raise ModelError("the model is in paddle.DataParallel already, which would not average the "
+                         "gradients of the steps that are added now: quantize first")
     refuse_static(model)
     config = load_training_config(accept_qat_config(config))
     settings = resolved(config.quant_aware)
@@ -101,7 +107,7 @@ def quant_aware_prepare(model, config=None, calibration=None):
     keep(model, [name for name, _ in found], ends)
     say(layers, ends, frozen, [name for name, _ in found if name not in frozen
                                and name not in dict(layers)])
-    return model, Penalty(model, dataclasses.replace(config, quant_aware=settings))
+    return whole, Penalty(model, dataclasses.replace(config, quant_aware=settings))
 
 
 def _solved_start(model, layers, first):
@@ -132,8 +138,10 @@ def _in_running_order(layers, run):
     only, come second: they are neither the first layer nor the last.
     """
     order: Dict[int, int] = {}
+    names = {id(layer): name for name, layer in layers}
 
     def note(layer, inputs, output):
+        refuse_keywords(inputs, f"layer '{names[id(layer)]}'")
         order.setdefault(id(layer), len(order))
     hooks = [layer.register_forward_post_hook(note) for _, layer in layers]
     try:

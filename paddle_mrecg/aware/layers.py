@@ -50,8 +50,10 @@ class QuantizedLayer:
         return self.bias
 
     @run_eagerly
-    def forward(self, x, *args, **kwargs):
+    def forward(self, *inputs, **kwargs):
         self.begin()
+        refuse_keywords(inputs, self.weight_quanter.place.partition(" of ")[2])
+        x, *args = inputs
         x = x if self.activation_quanter is None else self.activation_quanter(x)
         with shadowed(self, weight=self.quantized_weight(self.float_weight()),
                       bias=self.quantized_bias(self.float_bias())):
@@ -76,6 +78,17 @@ class QuantizedLayer:
         """Those that are there."""
         return [q for q in (self.weight_quanter, self.activation_quanter,
                             self.bias_quanter) if q is not None]
+
+
+def refuse_keywords(inputs: Tuple, what: str):
+    """Hooks, which calibration and export look through, see what is given by position only.
+
+    Raises:
+        ModelError: ``what``, a layer, was called without ``inputs``.
+    """
+    if not inputs:
+        raise ModelError(f"{what} is given its input as a keyword, where hooks do not see it: call "
+                         "it with the input first, as in self.layer(x)")
 
 
 def refuse_tracing():
@@ -207,6 +220,11 @@ def refuse_other_models(model):
             f"a {type(model).__name__}")
         raise ModelError(f"{what} is not a model to train: pass an instance of paddle.nn.Layer; "
                          "an exported program can be quantized by quant_post_mrecg only")
+
+
+def alone(model) -> nn.Layer:
+    """``model`` without a ``paddle.DataParallel`` around it."""
+    return model._layers if isinstance(model, paddle.DataParallel) else model
 
 
 def refuse_static(model):
