@@ -12,7 +12,7 @@ from typing import List, Optional
 
 import numpy as np
 
-from ..errors import ModelError, MrecgError
+from ..errors import ModelError, MrecgError, said
 from .constants import fold_constants
 from .graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, weight_name
 from .simplify import affine_to_scale, drop_identities, drop_unused, merge_scales
@@ -51,9 +51,9 @@ def fold(graph: Graph) -> Graph:
     except MrecgError:
         raise
     except Exception as error:  # whatever a kernel raises on what a damaged file says
-        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise ModelError(f"{graph.source or 'the model'} cannot be simplified ({reason[0][:200]}): "
-                         "its file may be damaged, export it again") from error
+        raise ModelError(f"{graph.source or 'the model'} cannot be simplified "
+                         f"({said(error)[:200]}): its file may be damaged, "
+                         "export it again") from error
     return result
 
 

@@ -6,7 +6,7 @@ ProgramDesc is what Paddle Inference 2.x and 3.x, Paddle Lite and paddle2onnx al
 import os
 
 from ..compat import framework_pb2, op_versions
-from ..errors import ModelError, OutputError
+from ..errors import ModelError, OutputError, said
 from .block_desc import FEED_LIST, FETCH_LIST, add_op, add_region, add_tensors, add_variable
 from .carried import CARRIED, in_place, op_types
 from .graph import Graph, Op, TensorInfo
@@ -27,9 +27,9 @@ def save_program(graph: Graph, prefix: str) -> None:
     try:
         program = program_desc(graph)
     except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise ModelError(f"the model cannot be written as a program ({reason[0][:200]}): its file "
-                         "may be damaged, export it again") from error
+        raise ModelError(f"the model cannot be written as a program "
+                         f"({said(error)[:200]}): its file may be damaged, "
+                         "export it again") from error
     paths = [prefix + ".pdmodel", prefix + ".pdiparams"]
     temporary = [f"{path}.{os.getpid()}.tmp" for path in paths]
     try:
