@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What quant-aware training adds to the loss, over all layers and all epochs."""
-from typing import Callable, Dict, List, Optional, Union
+from typing import Callable, Dict, List, Optional, Tuple, Union
 
 import paddle
 
@@ -31,9 +31,10 @@ class Penalty:
     Examples:
         .. code-block:: python
 
-            model, penalty = paddle_mrecg.quant_aware_prepare(model, "qat.yaml",
-            calibration=batches) optimizer = paddle.optimizer.Momentum(0.01,
-            parameters=penalty.parameter_groups(weight_decay=1e-4)) for epoch in range(90):
+            model, penalty = paddle_mrecg.quant_aware_prepare(model, "qat.yaml", batches)
+            optimizer = paddle.optimizer.Momentum(
+                0.01, parameters=penalty.parameter_groups(weight_decay=1e-4))
+            for epoch in range(90):
                 penalty.on_epoch(epoch, 90)
                 for images, labels in loader:
                     loss = criterion(model(images), labels) + penalty()
@@ -66,6 +67,10 @@ class Penalty:
         if self._injection.enabled and self.bins is not None:
             for _, layer in layers:
                 layer.inject = self.bins.inject
+        for parameters, factor in self._added():
+            for parameter in parameters:
+                parameter.optimize_attr["learning_rate"] = factor
+                parameter.regularizer = paddle.regularizer.L2Decay(0.0)
 
     def __call__(self) -> paddle.Tensor:
         """The penalty at the present parameters, a scalar; 0 in mode ``injection``.
@@ -172,7 +177,9 @@ class Penalty:
         """Parameters for an optimizer of Paddle's: the network's, the steps, and the clips.
 
         Steps and clips have their own factors on the learning rate (``QuantAware.scale_lr``,
-        ``SymmetricPACT.lr``) and no weight decay: a clip's own decay is in the penalty.
+        ``SymmetricPACT.lr``) and no weight decay: a clip's own decay is in the penalty. Both stand
+        in the parameters as well, for what takes no groups: ``paddle.Model``,
+        ``Optimizer.minimize`` and ``LookAhead`` are given ``model.parameters()``.
 
         Args:
             weight_decay(float, optional): of the network's parameters.
@@ -181,18 +188,21 @@ class Penalty:
         Returns:
             list[dict]: to be given as ``parameters``; groups without parameters are left out.
         """
-        quanters = [q for _, layer in quantized_layers(self.model) for q in layer.quanters()]
-        quanters += [q for _, q in addition_quanters(self.model)]
-        steps = _unique(p for q in quanters for p in q.step_parameters())
-        clips = _unique(p for q in quanters for p in q.clip_parameters())
-        special = {id(p) for p in steps + clips}
+        added = self._added()
+        special = {id(p) for parameters, _ in added for p in parameters}
         network: Dict = dict(params=[p for p in self.model.parameters() if id(p) not in special])
         if weight_decay is not None:
             network["weight_decay"] = weight_decay
-        groups = [network,
-                  dict(params=steps, learning_rate=self.settings.scale_lr, weight_decay=0.0),
-                  dict(params=clips, learning_rate=self._clip_lr, weight_decay=0.0)]
+        groups = [network, *(dict(params=parameters, learning_rate=factor, weight_decay=0.0)
+                             for parameters, factor in added)]
         return [group for group in groups if group["params"]]
+
+    def _added(self) -> List[Tuple[List[paddle.Tensor], float]]:
+        """Steps, clips, and the factor of each on the learning rate."""
+        quanters = [q for _, layer in quantized_layers(self.model) for q in layer.quanters()]
+        quanters += [q for _, q in addition_quanters(self.model)]
+        return [(_unique(p for q in quanters for p in q.step_parameters()), self.settings.scale_lr),
+                (_unique(p for q in quanters for p in q.clip_parameters()), self._clip_lr)]
 
 
 class _Folded:

@@ -55,21 +55,7 @@ class MrecgQAT:
                              "float network")
         model = model if inplace else copy.deepcopy(model)
         model, self.penalty = quant_aware_prepare(model, self.settings)
-        self._learning_rates(model)
         return model
-
-    def _learning_rates(self, model):
-        """Steps and clips: their own factors on the learning rate and no
-        weight decay, in any optimizer.
-        """
-        pact = self.settings.symmetric_pact
-        for quanter in [q for _, layer in quantized_layers(model) for q in layer.quanters()]:
-            for parameters, factor in ((quanter.step_parameters(),
-                                        self.settings.quant_aware.scale_lr),
-                                       (quanter.clip_parameters(), pact.lr if pact else 1.0)):
-                for parameter in parameters:
-                    parameter.optimize_attr["learning_rate"] = factor
-                    parameter.regularizer = paddle.regularizer.L2Decay(0.0)
 
     def save_quantized_model(self, model, path, input_spec=None) -> Optional[ExportedModel]:
         """Freeze; save ``<path>.pdmodel`` and ``.pdiparams``, and reports in ``<path>.mrecg``. A

@@ -130,6 +130,27 @@ def test_decay_of_alpha(small):
     assert penalty().item() == pytest.approx(sum(0.025 * a * a for a in alphas.values()), rel=1e-5)
 
 
+def test_parameters_without_groups_train_as_in_groups(small):
+    """For paddle.Model, ``minimize`` and the like, which take no groups."""
+    states = []
+    for grouped in (True, False):
+        model, penalty = small.prepared({"QuantAware": dict(LOW, scale_lr=0.5),
+                                         "SymmetricPACT": {"lr": 3.0}})
+        momentum = paddle.optimizer.Momentum(
+            0.01, weight_decay=0.1,
+            parameters=penalty.parameter_groups(weight_decay=0.1) if grouped
+            else model.parameters())
+        model.train()
+        for step in range(3):
+            loss = model(small.images(seed=step)).square().mean() + penalty()
+            loss.backward()
+            momentum.step() if grouped else momentum.minimize(loss)
+            momentum.clear_grad()
+        states.append({k: v.numpy() for k, v in model.state_dict().items()})
+    for key, value in states[0].items():
+        np.testing.assert_allclose(states[1][key], value, rtol=1e-5, atol=1e-7, err_msg=key)
+
+
 def test_groups_hold_every_parameter_once_and_act(small):
     model, penalty = small.prepared({"QuantAware": dict(LOW, scale_lr=0.0),
                                      "SymmetricPACT": {"lr": 3.0, "decay": 0.0}})
