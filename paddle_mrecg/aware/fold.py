@@ -84,8 +84,10 @@ class FoldedConv:
         """Mean and variance of this batch; the running ones move towards them."""
         norm = self.batch_norm[0]
         y = self._convolve(x, self.weight, self.bias).cast("float32")
-        mean = y.mean([0, 2, 3])
-        variance = (y - mean.reshape([1, -1, 1, 1])).square().mean([0, 2, 3])
+        last = self._data_format == "NHWC"
+        others, shape = ([0, 1, 2], [1, 1, 1, -1]) if last else ([0, 2, 3], [1, -1, 1, 1])
+        mean = y.mean(others)
+        variance = (y - mean.reshape(shape)).square().mean(others)
         with paddle.no_grad():
             for running, now in ((norm._mean, mean), (norm._variance, variance)):
                 running.set_value(running * norm._momentum + now.detach() * (1.0 - norm._momentum))

@@ -46,6 +46,23 @@ def test_a_folded_net_trains_and_evaluates_as_before(small, training):
                                    err_msg=name)
 
 
+def test_channels_may_come_last():
+    paddle.seed(3)
+    nets = [nn.Sequential(nn.Conv2D(3, 4, 3, data_format="NHWC"),
+                          nn.BatchNorm2D(4, data_format="NHWC")) for _ in range(2)]
+    nets[1].set_state_dict(nets[0].state_dict())
+    x = paddle.randn([4, 6, 5, 3])
+    nets[1].eval()
+    assert fold_batch_norms(nets[1], [nets[1][0]], lambda: [nets[1](x).numpy()])
+    for net in nets:
+        net.train()
+        net(x).square().mean().backward()
+    for (key, a), b in zip(nets[0].state_dict().items(), nets[1].state_dict().values()):
+        np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=1e-4, atol=1e-5, err_msg=key)
+    np.testing.assert_allclose(nets[1][0].weight.grad.numpy(), nets[0][0].weight.grad.numpy(),
+                               rtol=2e-3, atol=2e-5)
+
+
 def test_a_convolution_that_others_read_is_not_folded_silently():
     class Shared(nn.Layer):
         def __init__(self):
