@@ -29,19 +29,17 @@ def importance(network, names: List[str], chunk: int = 16) -> Dict[str, np.ndarr
     """
     rng, ops, samples = np.random.default_rng(network.seed), network.reached, network.samples
     params = {n: paddle.to_tensor(v) for n, v in network.graph.params.items()}
-    read = {n for op in ops for n in op.input_names}
-    ends = [n for op in ops for n in op.output_names if n not in read]
-    result: Dict[str, np.ndarray] = {}
+    wanted, result = set(names), {}
     count = len(next(iter(samples.values())))
     for start in range(0, count, chunk):
         values = dict(params)
         for name, value in samples.items():
             values[name] = paddle.to_tensor(value[start:start + chunk])
-            values[name].stop_gradient = not paddle.is_floating_point(values[name])
         for op in ops:
             values.update(run_op(op, values))
-        score = sum(_projected(values[n], rng) for n in ends
-                    if n in values and paddle.is_floating_point(values[n]))
+            for name in wanted.intersection(op.output_names):
+                values[name].stop_gradient = False  # gradients begin here: inputs may be ids
+        score = sum(_projected(values[n], rng) for n in _ends(ops, values))
         grads = paddle.grad([score], [values[n] for n in names], allow_unused=True)
         for name, grad in zip(names, grads):
             squared = (np.square(grad.numpy()) if grad is not None
@@ -52,6 +50,15 @@ def importance(network, names: List[str], chunk: int = 16) -> Dict[str, np.ndarr
     for array in result.values():
         _bounded(array, chunk)
     return result
+
+
+def _ends(ops, values) -> List[str]:
+    """Where gradients can begin: floats that nothing turns into other floats, so what an argmax
+    reads as well.
+    """
+    floats = {n for n, v in values.items() if paddle.is_floating_point(v)}
+    passed_on = {n for op in ops if floats.intersection(op.output_names) for n in op.input_names}
+    return [n for op in ops for n in op.output_names if n in floats - passed_on]
 
 
 def _bounded(array, chunk: int):

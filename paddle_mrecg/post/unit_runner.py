@@ -66,7 +66,9 @@ class UnitRunner:
         values.update(weights)
         masks = StepMasks(drop) if drop else None
         if masks and float_feed:
-            for name in [n for n in self.direct_inputs if n in feed]:
+            # token ids, pixels as bytes and indices have no quantized twin to be mixed with
+            for name in [n for n in self.direct_inputs
+                         if n in feed and feed[n].dtype == paddle.float32]:
                 values[name] = mix(feed[name], float_feed[name],
                                    masks.of(name, feed[name].shape))
         for op, dead in self._forgotten(self.quantized_ops, set(fetch)):
