@@ -122,7 +122,11 @@ def test_processes_that_crash_hang_or_fail_are_outcomes(tmp_path):
     assert (run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
             == "the process was killed by SIGSEGV")
     assert run("import time; time.sleep(60)", seconds=1) == "no result after 1 s"
+    assert run("import os; print('[F 1/2 3:4 op.cc:5 Run] Check failed: x == y', flush=True); "
+               "os.abort()") == "the process was killed by SIGABRT: Check failed: x == y"
     assert run("raise SystemExit('out of luck')") == "exit code 1: out of luck"
+    assert (run("raise ValueError('got 8 rows\\n instead of 4\\n Please mend it')")
+            == "exit code 1: ValueError: got 8 rows instead of 4 Please mend it")
 
 
 def test_arrays_keep_any_name(tmp_path):
@@ -179,6 +183,19 @@ def test_real_runtimes_agree(graph, name):
     report = doctor.check(graph, FEED, [name])
     found, = report.runtimes
     assert found.status == doctor.AGREES, report_text(report)
+    assert found.worst_layer < 1e-4
+
+
+@pytest.mark.parametrize("count", [3, 8, 10])
+def test_onnxruntime_gets_batches_of_the_size_that_the_model_was_exported_for(graph, count):
+    for module in ("onnx", "onnxruntime", "paddle2onnx"):
+        pytest.importorskip(module)
+    for name in graph.inputs + graph.outputs:
+        info = graph.tensors[name]
+        graph.tensors[name] = TensorInfo(name, (4, *info.shape[1:]))
+    samples = {n: v[:count] for n, v in tiny_samples().items()}
+    found, = doctor.check(graph, samples, ["onnxruntime"]).runtimes
+    assert found.status == doctor.AGREES, found.why
     assert found.worst_layer < 1e-4
 
 

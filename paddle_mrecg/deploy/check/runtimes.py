@@ -4,6 +4,7 @@ is a result, not the end.
 """
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +16,15 @@ from ...errors import MrecgError
 from ..apart import RUN_SECONDS, run_apart
 from ..arrays import read_arrays, write_arrays
 from ..lite import predict as lite_predict
-from ..lite.convert import convert
+from ..lite.convert import convert, reason
 from ..lite.env import find_lite
 from ..to_onnx import onnx_model
 from ...graph.graph import Graph
 from ...graph.writer import save_program
 from ...scratch import scratch_folder
+
+
+_LAST_WORDS = re.compile(r"\[F |F\d{4} ")  # how a line of glog begins that ends the process
 
 
 @dataclasses.dataclass
@@ -133,10 +137,15 @@ def _by_name(arrays: Mapping[str, np.ndarray], names: List[str]) -> Dict[str, np
 
 
 def _worker_failure(done) -> str:
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
     if done.returncode < 0:
-        return f"the process was killed by {signal.Signals(-done.returncode).name}"
-    return f"exit code {done.returncode}: {lines[-1][:300] if lines else 'no message'}"
+        killed = f"the process was killed by {signal.Signals(-done.returncode).name}"
+        told = [line for line in lines if _LAST_WORDS.match(line)]
+        return f"{killed}: {reason(told[-1])}" if told else killed
+    # what belongs to an error goes on in indented lines
+    start = max((k for k, line in enumerate(lines) if not line[0].isspace()), default=0)
+    text = " ".join(line.strip() for line in lines[start:])
+    return f"exit code {done.returncode}: {text[:300] or 'no message'}"
 
 
 def _python_path() -> List[str]:

@@ -38,15 +38,21 @@ def _onnxruntime(path, feed):
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     used = {entry.name: feed[entry.name] for entry in session.get_inputs()}
-    count = len(next(iter(used.values())))
-    if count == 1 or not any(entry.shape[:1] == [1] for entry in session.get_inputs()):
+    sizes = {entry.shape[0] for entry in session.get_inputs()
+             if entry.shape and isinstance(entry.shape[0], int)}
+    counts = {len(v) for v in used.values() if v.ndim}
+    if len(sizes) != 1 or len(counts) != 1 or counts == sizes:
         return names, lambda: session.run(names, used)
+    size, count = sizes.pop(), counts.pop()
 
-    def one_by_one():  # a model of batch size 1, as detectors with their suppression inside
-        results = [session.run(names, {n: v[k:k + 1] for n, v in used.items()})
-                   for k in range(count)]
-        return joined(results)
-    return names, one_by_one
+    def by_batch():  # of the size that the model was exported for; the last sample fills up
+        results = []
+        for start in range(0, count, size):
+            rows = np.minimum(np.arange(start, start + size), count - 1)
+            results.append(session.run(names, {n: v[rows] for n, v in used.items()}))
+        filled = size * len(results)
+        return [v[:count] if len(v) == filled else v for v in joined(results)]
+    return names, by_batch
 
 
 if __name__ == "__main__":
