@@ -2,9 +2,9 @@
 """Rewrites of a QDQ program that Paddle Lite's converter insists on; none changes
 what the program computes.
 
-Programs of this package need only the last; those that Paddle's quantization API or PaddleSlim
-wrote need more. Each function changes a graph in place and returns what it did as a sentence, or an
-empty string. Each docstring states the symptom measured without the rewrite.
+Programs of this package need only the last three; those that Paddle's quantization API or
+PaddleSlim wrote need more. Each function changes a graph in place and returns what it did as a
+sentence, or an empty string. Each docstring states the symptom measured without the rewrite.
 """
 from typing import List
 
@@ -30,7 +30,7 @@ def for_lite(graph: Graph) -> List[str]:
         list[str]: what was done, a sentence each.
     """
     steps = [scales_in_place, share_scales, store_int8, scale_per_channel, complete_swish,
-             give_constants_an_axis, part_scales_from_convolutions]
+             give_constants_an_axis, part_scales_from_convolutions, turn_paddings]
     return [text for text in (step(graph) for step in steps) if text]
 
 
@@ -207,6 +207,45 @@ def _multiplied_and_added(op: Op, graph: Graph) -> List[Op]:
         made.append(Op(kind, {"X": [source], "Y": [constant]}, {"Out": [target]}, {"axis": -1}))
         source = target
     return made
+
+
+def turn_paddings(graph: Graph) -> str:
+    """How ``F.pad`` pads images: opt makes one ``pad2d`` of its three ops and takes left and right
+    for top and bottom; of modes it knows ``constant`` and ``reflect`` alone, else the predictor
+    dies. So these two get their amounts in the wrong order, and others one ``pad3d`` for each axis,
+    which opt leaves alone.
+    """
+    producers, readers, ops, count = graph.producers(), graph.consumers(), [], 0
+    for op in graph.ops:
+        left_right, top_bottom = (op.attrs.get("paddings", [])[k:k + 2] for k in (0, 2))
+        fused = op.attrs.get("mode") in ("constant", "reflect")
+        if not _pads_images(op, graph, producers, readers) or fused and left_right == top_bottom:
+            ops.append(op)
+            continue
+        count += 1
+        if fused:
+            ops.append(Op(op.type, op.inputs, op.outputs,
+                          {**op.attrs, "paddings": [*top_bottom, *left_right, 0, 0]}))
+            continue
+        between = graph.unique_name(f"{op.output('Out')}.wide")
+        graph.tensors[between] = TensorInfo(between, (-1,) * 5)
+        ops += [Op(op.type, op.inputs, {"Out": [between]},
+                   {**op.attrs, "paddings": [*left_right, 0, 0, 0, 0]}),
+                Op(op.type, {"X": [between]}, op.outputs,
+                   {**op.attrs, "paddings": [0, 0, *top_bottom, 0, 0]})]
+    graph.ops = ops
+    return f"{numbered(count, 'padding')} of images turned, or made axis by axis" if count else ""
+
+
+def _pads_images(op: Op, graph: Graph, producers, readers) -> bool:
+    """Whether ``op`` and the ops around it are what opt makes one ``pad2d`` of."""
+    if op.type != "pad3d" or len(op.inputs) > 1 or any(op.attrs["paddings"][4:]):
+        return False
+    before = producers.get(op.input("X"))
+    behind = readers.get(op.output("Out"), [])
+    return (before is not None and before.type == "unsqueeze2" and len(behind) == 1
+            and behind[0].type == "squeeze2" and len(readers[op.input("X")]) == 1
+            and not {op.input("X"), op.output("Out")}.intersection(graph.outputs))
 
 
 def activation_encoding(quantize: Op, graph: Graph) -> Encoding:

@@ -15,9 +15,10 @@ from ...graph.graph import Graph
 from ...graph.writer import save_program
 from ...scratch import scratch_folder
 from .env import LiteTools
-from .ops import missing_ops
+from .ops import WITHOUT_KERNEL, missing_ops
 from .table import OpRow, op_rows
 from .arm import apply_mobile_rules
+from .same_ops import rename_ops, wrong_forms
 from .x86 import for_x86
 from ..rewrites import for_lite
 
@@ -66,8 +67,13 @@ def convert(graph: Graph, tools: LiteTools, target: str = "arm", table: bool = T
             reason is in the message.
         OutputError: the system's temporary directory is full.
     """
+    wrong = wrong_forms(graph)
+    if wrong:  # opt would write a file that computes something else, or crashes
+        raise ModelError(f"Paddle Lite has no kernel for {', '.join(wrong)}: {WITHOUT_KERNEL}")
     graph = graph.copy()
-    changes = apply_mobile_rules(graph) + for_lite(graph)
+    renamed = rename_ops(graph)
+    changes = [renamed] if renamed else []
+    changes += apply_mobile_rules(graph) + for_lite(graph)
     changes += for_x86(graph) if target == "x86" else []
     with scratch_folder() as folder:
         prefix = os.path.join(folder, "model")

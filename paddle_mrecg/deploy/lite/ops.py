@@ -9,9 +9,13 @@ import json
 import os
 from typing import Dict, List
 
-from ...graph.carried import op_types
+from ...graph.carried import op_types, rewritten
 from ...graph.graph import Graph
 from ...graph.program import is_quantize_op
+from .same_ops import in_lites_words, wrong_forms
+
+WITHOUT_KERNEL = ("express it with other ops and export again, or deploy with Paddle Inference or "
+        "onnxruntime")
 
 
 @functools.lru_cache(maxsize=None)
@@ -30,7 +34,8 @@ def missing_ops(graph: Graph, target: str) -> List[str]:
         target(str): ``arm`` or ``x86``.
     """
     known = kernels()[target]
-    return sorted(op_type for op_type in op_types(graph.ops)
+    ops = [rewritten(op, in_lites_words) for op in graph.ops]
+    return sorted(op_type for op_type in op_types(ops)
                   if op_type not in known and not is_quantize_op(op_type))
 
 
@@ -38,10 +43,10 @@ def lite_note(graph: Graph) -> List[str]:
     """A sentence where Paddle Lite cannot run the program; nothing otherwise."""
     missing: Dict[str, List[str]] = {t: missing_ops(graph, t) for t in kernels() if t != "version"}
     everywhere = sorted(set.intersection(*map(set, missing.values())))
-    named = everywhere + [f"{op} ({target})" for target, ops in missing.items() for op in ops
-                          if op not in everywhere]
+    named = wrong_forms(graph) + everywhere
+    named += [f"{op} ({target})" for target, ops in missing.items() for op in ops
+              if op not in everywhere]
     if not named:
         return []
     return [f"Paddle Lite {kernels()['version']} has no kernel for {', '.join(named)}: "
-            "express it with other ops and export again, or deploy with Paddle Inference or "
-            "onnxruntime"]
+            f"{WITHOUT_KERNEL}"]
