@@ -27,7 +27,7 @@ def save_program(graph: Graph, prefix: str) -> None:
     try:
         program = program_desc(graph)
     except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
-        raise ModelError(f"the model cannot be written as a program "
+        raise ModelError("the model cannot be written as a program "
                          f"({said(error)[:200]}): its file may be damaged, "
                          "export it again") from error
     paths = [prefix + ".pdmodel", prefix + ".pdiparams"]
