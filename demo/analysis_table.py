@@ -9,7 +9,9 @@ ROOT = Path(__file__).resolve().parents[1]
 CELLS = ROOT / "demo" / "results" / "analysis_cells"
 SAMPLES = {  # model -> (calibration samples, evaluation samples)
     "MobileNetV1": (48, 325), "PP-LCNetV2": (48, 325), "PP-OCRv4 rec": (48, 200),
-    "PP-OCRv4 det": (16, 44), "PicoDet-416": (24, 32), "Yolo-Fastest-xl": (48, 128),
+    "PP-OCRv4 det": (16, 44), "PP-OCRv4 det, full size": (16, 24),
+    "PP-OCRv4 det, full size, own words": (16, 24), "PicoDet-416": (24, 32),
+    "Yolo-Fastest-xl": (48, 128),
 }
 BITS = ("W8A8", "W4A8", "W3A8", "W2A8")
 

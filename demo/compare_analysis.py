@@ -42,10 +42,12 @@ from PIL import Image  # noqa: E402,F401  (before paddle: Paddle 2.6 brings its 
 from demo import results, sources  # noqa: E402
 from demo.analysis_table import BITS, CELLS, SAMPLES, correlation, table  # noqa: E402
 from demo.compare_steps import Evaluator  # noqa: E402
-from demo.mobile.workloads import WORKLOADS, batches  # noqa: E402
+from demo.mobile import workloads  # noqa: E402
+from demo.mobile.workloads import batches  # noqa: E402
 
 SEARCHES = ROOT / "cache" / "analysis"  # of searches that are under way
 QUESTIONS = ("ranking", "slim", "hand", "auto")
+WORKLOADS = {**workloads.WORKLOADS, **workloads.TEXT_DETECTORS}
 DROP = 1.0  # points of the metric
 HALVES = {"even": slice(0, None, 2), "odd": slice(1, None, 2)}
 

@@ -162,21 +162,46 @@ def _detector(name):
     return calibration, evaluation
 
 
-def _scenes(count):
-    """Photographs of one size with words on them."""
-    truth, images, sizes = [], [], []
-    for path in det.image_paths()[:count]:
+def _scenes(count, long_side=det.LONG_SIDE, own=False):
+    """Photographs of one size with words on them: those that are labelled, or the float network's
+    own findings.
+    """
+    paths, images, sizes = det.image_paths()[:count], [], []
+    for path in paths:
         with Image.open(path) as image:
-            images.append(det.preprocess(image))
+            images.append(det.preprocess(image, long_side))
             sizes.append((image.height, image.width))
-        truth.append(det.read_words(path))
+    feed = {"x": np.stack(images)}
+
+    def words(outputs, rows=ALL):
+        return [det.find_words(scores[0], size)
+                for scores, size in zip(outputs[0][rows], sizes[rows])]
+
+    truth = [det.read_words(path) for path in paths]
+    if own:
+        from paddle_mrecg.deploy.predictor import Predictor
+        predict = Predictor(f"{sources.model_dir('ppocr_det')}/inference")
+        whole = np.concatenate([predict(batch)[0] for batch in batches(feed, 2)])
+        truth = [[det.Word(corners, True) for corners in found] for found in words([whole])]
 
     def score(outputs, rows=ALL):
-        found = (det.find_words(scores[0], size)
-                 for scores, size in zip(outputs[0][rows], sizes[rows]))
-        return det.rates([det.match(*pair) for pair in zip(found, truth[rows])])["hmean"]
+        pairs = zip(words(outputs, rows), truth[rows])
+        return det.rates([det.match(*pair) for pair in pairs])["hmean"]
 
-    return {"x": np.stack(images)}, score
+    return feed, score
+
+
+def _text_detector(metric, long_side=det.LONG_SIDE, own=False):
+    return Workload(
+        lambda: sources.model_dir("ppocr_det"),
+        lambda n, seed=0: {"x": np.concatenate(list(det.calibration(
+            n, tile=(480, 640), long_side=long_side)))},
+        lambda count: _scenes(count, long_side, own),
+        metric,
+        16,
+        ((1, 3, 480, 640),),
+        16,
+    )
 
 
 _LCNET = _classifier("x", IMAGENET_MEAN, IMAGENET_STD)
@@ -192,15 +217,7 @@ WORKLOADS = {
         64,
     ),
     "PP-OCRv4 rec": _recognizer("ppocr_rec"),
-    "PP-OCRv4 det": Workload(
-        lambda: sources.model_dir("ppocr_det"),
-        lambda n, seed=0: {"x": np.concatenate(list(det.calibration(n, tile=(480, 640))))},
-        _scenes,
-        "hmean, ICDAR 2015",
-        16,
-        ((1, 3, 480, 640),),
-        16,
-    ),
+    "PP-OCRv4 det": _text_detector("hmean, ICDAR 2015"),
     "PP-LCNetV2": Workload(
         lambda: sources.model_dir("pplcnetv2"),
         *_LCNET,
@@ -235,6 +252,12 @@ WORKLOADS = {
         ((1, 3, 32, 32),),
         64,
     ),
+}
+FULL_SIZE = 1280  # pixels of the photographs' long side
+TEXT_DETECTORS = {  # other measures of the same network, for ``compare_analysis.py``
+    "PP-OCRv4 det, full size": _text_detector("hmean, ICDAR 2015", FULL_SIZE),
+    "PP-OCRv4 det, full size, own words": _text_detector(
+        "hmean against the float network's words", FULL_SIZE, own=True),
 }
 RECOGNIZERS = {  # of other versions, for ``compare_steps.py``
     "PP-OCRv3 rec": _recognizer("ppocrv3_rec"),

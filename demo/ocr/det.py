@@ -161,7 +161,8 @@ def words_on(predict, path: Path) -> List[np.ndarray]:
 
 
 def calibration(num_samples: int = 72, batch_size: int = 8,
-                tile: Sequence[int] = (256, 320)) -> Iterator[np.ndarray]:
+                tile: Sequence[int] = (256, 320),
+                long_side: int = LONG_SIDE) -> Iterator[np.ndarray]:
     """Tiles of unlabelled photographs, the last ones by name; for ``Data.loader``.
 
     Tiles have the scale of the evaluation at a fraction of its memory. One
@@ -170,7 +171,7 @@ def calibration(num_samples: int = 72, batch_size: int = 8,
     tiles = []
     for path in reversed(image_paths()):
         with Image.open(path) as image:
-            pixels = preprocess(image)
+            pixels = preprocess(image, long_side)
         for top in range(0, pixels.shape[1] - tile[0] + 1, tile[0]):
             tiles += [pixels[:, top:top + tile[0], left:left + tile[1]]
                       for left in range(0, pixels.shape[2] - tile[1] + 1, tile[1])]

