@@ -11,7 +11,7 @@ from .fold import FoldedConv
 from .layers import (QuantizedLayer, alone, copied, mixed_class, quantized_layers,
                      refuse_other_models)
 from .norms import keep_weight
-from .table import check_mask
+from .table import say_replaced
 
 
 def freeze(model) -> paddle.nn.Layer:
@@ -36,7 +36,7 @@ def freeze(model) -> paddle.nn.Layer:
     model = alone(model)
     if not any(quantized_layers(model)):
         raise ModelError("nothing in this model is quantized: call quant_aware_prepare first")
-    check_mask(model)
+    say_replaced(model)
     frozen = copied(model)
     frozen.eval()
     for layer in frozen.sublayers(include_self=True):

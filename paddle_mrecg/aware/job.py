@@ -100,11 +100,11 @@ def quant_aware_prepare(model, config=None, calibration=None):
         else:
             ends = ends_without_data(model, layers)
             builder.attach(layers, ends)
+    keep(model, [name for name, _ in found], ends)
     loads = _watch_loading(model, dict(merged),
                            builder.guessed_bits(layers) if first is None else [])
     if settings.rounding == "solve" and first is None:
         FirstBatch(model, loads)
-    keep(model, [name for name, _ in found], ends)
     say(layers, ends, frozen, [name for name, _ in found if name not in frozen
                                and name not in dict(layers)])
     return whole, Penalty(model, dataclasses.replace(config, quant_aware=settings))

@@ -14,6 +14,7 @@ from ..errors import ConfigError, ModelError, listed
 from ..grids.quanter import Quanter
 from ..report.progress import get_logger
 from .additions import addition_quanters
+from .table import KeptTable
 
 _LOOKED_AT = 64  # values of a weight: a checkpoint that changes none of them is the same one
 
@@ -22,7 +23,7 @@ class LoadWatch:
     """Finds grids again whose weights were replaced and whose steps were not.
 
     Args:
-        model(paddle.nn.Layer): a prepared model.
+        model(paddle.nn.Layer): a prepared model, whose table is kept.
         layers(list[Layer]): its quantized layers.
         merged(dict[str, Layer]): convolutions that were made of branches.
         guessed(list): quanters whose bits were guessed, and the bits that a checkpoint may bring.
@@ -36,6 +37,7 @@ class LoadWatch:
         self._layers, self._merged, self._guessed = layers, merged, guessed
         self._quanters = list({id(q): q for layer in layers for q in layer.quanters()}.values())
         self._additions = [q for _, q in addition_quanters(model)]
+        self._table = KeptTable(model)
         self.resumed = False
         self._before = {}  # position of a layer -> some of its weights before it was loaded
 
@@ -51,9 +53,10 @@ class LoadWatch:
 
         Raises:
             ModelError: a checkpoint with branches was loaded, and they are merged here.
-            ConfigError: it was trained with other bits.
+            ConfigError: it was trained with other bits, or other layers stayed float.
         """
         if self._before:
+            self._table.check()
             self._check_bits()
             self._settle()
 

@@ -42,21 +42,41 @@ def check_dropped(model, dropped: List[str]):
                          "does), else leave these layers out with QuantAware.skip")
 
 
-def check_mask(model):
-    """The checkpoint that was loaded comes from a model with the same quantized layers.
+class KeptTable:
+    """Which layers a prepared model quantizes, to be compared with a checkpoint.
 
-    Raises:
-        ConfigError: names the first layer that was float there and is not here, or the reverse.
+    Args:
+        model(paddle.nn.Layer): after ``keep``.
     """
+
+    def __init__(self, model):
+        self._kept, self._names = model._buffers[MASK], model.quantizable_names
+        self._here = self._kept.numpy()
+
+    def check(self):
+        """The checkpoint that was loaded comes from a model with the same quantized layers.
+
+        Raises:
+            ConfigError: names the first layer that was float there and is not here, or the reverse.
+        """
+        trained = self._kept.numpy()
+        for k in np.flatnonzero(np.round(trained) != self._here)[:1]:
+            was, now = ("quantized", "float") if trained[k] > 0.5 else ("float", "quantized")
+            raise ConfigError(f"layer '{self._names[k]}' was {was} when the checkpoint was trained "
+                              f"and is {now} here: prepare the model with the QuantAware.skip of "
+                              "the training")
+
+
+def say_replaced(model):
+    """Warn of layers that were quantized and that the model has no longer."""
     kept = model._buffers.get(MASK)
     if kept is None:  # part of a prepared model
         return
-    trained, here = kept.numpy(), _mask(model, model.quantizable_names).numpy()
-    for k in np.flatnonzero(np.round(trained) != here)[:1]:
-        was, now = ("quantized", "float") if trained[k] > 0.5 else ("float", "quantized")
-        raise ConfigError(f"layer '{model.quantizable_names[k]}' was {was} when the checkpoint "
-                          f"was trained and is {now} here: prepare the model with the "
-                          "QuantAware.skip of the training")
+    gone = kept.numpy().round() > _mask(model, model.quantizable_names).numpy()
+    names = [model.quantizable_names[k] for k in np.flatnonzero(gone)]
+    if names:
+        get_logger().warning("%s: replaced by others since quant_aware_prepare, which stay float; "
+                             "change the model before, to quantize them", listed(names))
 
 
 def forget(model):

@@ -90,11 +90,17 @@ def test_skip_patterns_travel_with_the_checkpoint(trained, here, said, tmp_path)
     source, _ = quant_aware_prepare(Heads(), {"QuantAware": {**W3, "skip": trained}}, [X])
     model, _ = quant_aware_prepare(Heads(), {"QuantAware": {**W3, "skip": here}}, [X])
     model.set_state_dict(source.state_dict())
-    model.eval()
-    model(X)
-    with pytest.raises(ConfigError, match=said):
-        export_quantized(model, str(tmp_path / "out"), SPEC)
+    for use in (model, lambda x: export_quantized(model, str(tmp_path / "out"), SPEC)):
+        with pytest.raises(ConfigError, match=said):
+            use(X)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_layer_that_was_replaced_stays_float_and_is_named(lines, tmp_path):
+    model, _ = quant_aware_prepare(Heads(), {"QuantAware": W3}, [X])
+    model.scores = nn.Linear(8, 7)
+    assert export_quantized(model, str(tmp_path / "out"), SPEC, [X]).agrees
+    assert any("scores: replaced by others since quant_aware_prepare" in line for line in lines())
 
 
 def test_a_model_that_cannot_be_exported_is_told_before_it_trains(lines):
