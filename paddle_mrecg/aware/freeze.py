@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained model as it will run: weights and biases on their grids, nothing that trains left."""
-from typing import List
+from typing import Dict, List
 
 import paddle
 
@@ -42,6 +42,7 @@ def freeze(model) -> paddle.nn.Layer:
     for layer in frozen.sublayers(include_self=True):
         keep_weight(layer)
     make_eager(frozen)
+    _untie(frozen)
     idle = idle_layers(frozen)
     for name, layer in quantized_layers(frozen):
         layer.inject = layer.loads = None
@@ -85,6 +86,25 @@ def not_seen(name: str) -> str:
     """What is wrong with a layer that evaluation runs and nothing has run yet."""
     return (f"the input of layer '{name}' has not been seen yet, so its range is unknown: run the "
             "model on a batch, or give quant_aware_prepare calibration data")
+
+
+def _untie(model):
+    """Give quantized layers a weight of their own where a float one, such as an embedding, has the
+    same: that one keeps it as it is.
+    """
+    quantized = [layer for _, layer in quantized_layers(model)]
+    others = {id(parameter) for layer in model.sublayers(include_self=True)
+              if not any(layer is one for one in quantized)
+              for parameter in layer._parameters.values()}
+    own: Dict[int, paddle.Tensor] = {}
+    for layer in quantized:
+        shared = layer._parameters.get("weight")
+        if id(shared) not in others:
+            continue
+        if id(shared) not in own:
+            own[id(shared)] = layer.create_parameter(shared.shape, dtype=shared.dtype)
+            own[id(shared)].set_value(shared)
+        layer.weight = own[id(shared)]
 
 
 def _freeze(layer):

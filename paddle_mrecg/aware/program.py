@@ -9,10 +9,11 @@ from typing import Dict, Iterator, List, Optional, Tuple
 
 import paddle
 
-from ..errors import ConfigError, DataError, ModelError
+from ..errors import ConfigError, DataError, ModelError, listed
 from ..graph.from_layer import graph_from_layer
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ..grids.affine import Encoding, quantize
+from ..report.progress import get_logger
 from .additions import SIDES, addition_quanters, intercepted, with_additions
 from .conv1d import as_two_dimensional
 from .first_batch import without_nothing
@@ -56,7 +57,8 @@ def training_graph(frozen, input_spec) -> Tuple[Graph, Dict[str, Encoding], List
     as_two_dimensional(graph, stored)
     idle = idle_layers(frozen)
     encodings = [None if name in idle else q.encoding() for name, q in quanters.items()]
-    assembler = _Assembler(graph, encodings, list(quanters))
+    assembler = _Assembler(graph, encodings, list(quanters),
+                           {layer.weight.name: name for name, layer in quantized_layers(frozen)})
     dropped = [name for name, layer in quantized_layers(frozen)
                if layer.weight.name not in graph.params and name not in assembler.met_names()]
     unseen = [name for name in idle if name not in dropped]
@@ -165,8 +167,9 @@ class _MarkedAdditions:
 class _Assembler:
     """Puts quantizers into a traced graph."""
 
-    def __init__(self, graph: Graph, encodings: List[Optional[Encoding]], names: List[str]):
-        self.graph, self.encodings, self.names = graph, encodings, names
+    def __init__(self, graph: Graph, encodings: List[Optional[Encoding]], names: List[str],
+                 layer_of: Dict[str, str]):
+        self.graph, self.encodings, self.names, self._layer_of = graph, encodings, names, layer_of
         self.builder = QdqBuilder(graph)
         self.table: Dict[str, Encoding] = {}
         self._done: Dict[Tuple, str] = {}  # (tensor, encoding) -> its quantized view
@@ -237,6 +240,20 @@ class _Assembler:
                                  "skip layers that evaluation does not run, with QuantAware.skip")
             self.builder.weight(name, quantize(self.graph.params[name], encoding), encoding)
             self.table[name] = encoding
-            for op in readers:
-                op.inputs[WEIGHT_SLOTS[op.type][1]] = [self.builder.dequantized[name]]
+            self._say_others(ops, name, readers)
+            for op in ops:
+                op.inputs = {slot: [self.builder.dequantized[name] if n == name else n
+                                    for n in names] for slot, names in op.inputs.items()}
         self.graph.ops = self.builder.prologue + ops
+
+    def _say_others(self, ops: List[Op], name: str, readers: List[Op]):
+        """Warn of ops that read a weight, other than the layers that quantize it."""
+        views = set(self._done.values())
+        own = [op for op in readers if op.input(WEIGHT_SLOTS[op.type][0]) in views] or readers
+        others = sorted({op.type for op in ops
+                         if name in op.input_names and all(op is not one for one in own)})
+        if others:
+            get_logger().warning("the weight of layer '%s' is read by %s too, which training gives "
+                                 "float values and the program those of the levels: a layer of its "
+                                 "own with the same parameter would keep it float",
+                                 self._layer_of[name], listed(others))

@@ -7,8 +7,9 @@ from paddle import nn
 
 from paddle_mrecg.aware import job
 from paddle_mrecg.aware.distillation import FloatTeacher
-from paddle_mrecg.aware.job import export_quantized, quant_aware_prepare
+from paddle_mrecg.aware.job import export_quantized, freeze, quant_aware_prepare
 from paddle_mrecg.errors import ModelError
+from paddle_mrecg.report.progress import get_logger
 
 SPEC = [paddle.static.InputSpec([None, 3, 8, 8], "float32", "x")]
 
@@ -53,3 +54,55 @@ def test_a_layer_that_is_called_by_keyword_is_named(small, calibration):
     with pytest.raises(ModelError, match="layer 'head' is given its input as a keyword"):
         model, _ = quant_aware_prepare(Keyword(), {}, [small.images()] if calibration else None)
         model(small.images())
+
+
+class Tied(nn.Layer):
+    """The last layer's weight is the table of the embedding, as in language models."""
+
+    def __init__(self, skipped=False):
+        super().__init__()
+        self.table = nn.Linear(16, 16) if skipped else nn.Embedding(16, 16)
+        self.middle, self.head = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.head.weight = self.table.weight
+
+    def forward(self, x):
+        return self.head(self.middle(self.table(x)))
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "solve"])
+@pytest.mark.parametrize("skipped", [True, False])
+def test_a_float_layer_with_the_same_weight_keeps_it(tmp_path, skipped, rounding):
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((4, 16)).astype("float32") if skipped
+         else rng.integers(0, 16, (4, 16)))
+    config = {"QuantAware": {"weight_bits": 3, "last_layer_weight_bits": 3, "rounding": rounding,
+                             "skip": ["table"] if skipped else []}}
+    model, _ = quant_aware_prepare(Tied(skipped), config, [x])
+    model.eval()
+    spec = [paddle.static.InputSpec([None, 16], str(x.dtype), "x")]
+    exported = export_quantized(model, str(tmp_path / "out"), spec, [x])
+    assert exported.verification["max_abs_diff"] < 1e-5
+    np.testing.assert_allclose(freeze(model)(paddle.to_tensor(x)), model(paddle.to_tensor(x)),
+                               atol=1e-5)
+
+
+class Both(nn.Layer):
+    def __init__(self, turned):
+        super().__init__()
+        self.encode, self.turned = nn.Linear(8, 8), turned
+
+    def forward(self, x):
+        weight = self.encode.weight
+        return nn.functional.linear(self.encode(x), weight.t() if self.turned else weight)
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_an_op_that_reads_a_weight_gets_its_values(tmp_path, caplog, turned):
+    """Not its codes; what training does not quantize there is said."""
+    get_logger().addHandler(caplog.handler)
+    x = np.random.default_rng(0).standard_normal((4, 8)).astype("float32")
+    model, _ = quant_aware_prepare(Both(turned), {}, [x])
+    spec = [paddle.static.InputSpec([None, 8], "float32", "x")]
+    assert export_quantized(model, str(tmp_path / "out"), spec, [x]).agrees
+    get_logger().removeHandler(caplog.handler)
+    assert "weight of layer 'encode' is read by" in caplog.text
