@@ -9,6 +9,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from ..deploy.compare import in_front_of_choices, relative
+from ..deploy.simulate import simulate
 from ..errors import ConfigError, ModelError
 from ..graph.carried import inside
 from ..graph.ends import first_and_last
@@ -20,6 +22,7 @@ from .layers import copied, forward_replaced
 from .norms import keep_weight
 
 Layers = List[Tuple[str, nn.Layer]]
+LOST = 0.01  # root mean square; a trace of the same operations is 1e-6 from the model
 
 
 class Ends:
@@ -58,7 +61,7 @@ def ends_of(model, layers: Layers, run) -> Ends:
     if arguments is None:
         return Ends.in_order(layers)
     try:
-        graph, weights = _traced(model, layers, arguments)
+        graph, weights = _traced(model, layers, arguments, run)
     except ModelError as error:
         get_logger().warning("this model can be trained and not be exported as it is: %s; mend "
                              "that before training, e.g. with a forward that does in evaluation "
@@ -123,7 +126,7 @@ def _usual_inputs(model):
                scale_factor=paddle.ones([1, 2]))
 
 
-def _traced(model, layers: Layers, arguments) -> Tuple[Graph, Dict[str, List[str]]]:
+def _traced(model, layers: Layers, arguments, run) -> Tuple[Graph, Dict[str, List[str]]]:
     """The graph of a copy, and the names of layers by their weight in it."""
     twin = copied(model)
     named, weights = dict(twin.named_sublayers(include_self=True)), {}
@@ -132,8 +135,26 @@ def _traced(model, layers: Layers, arguments) -> Tuple[Graph, Dict[str, List[str
         weights.setdefault(named[name].weight.name, []).append(name)
     graph = graph_from_layer(_Reading(twin), [[batch_free_spec(value) for value in arguments]],
                              type(model).__name__)
+    _say_lost(graph, arguments, run())
     as_two_dimensional(graph, weights)
     return graph, weights
+
+
+def _say_lost(graph: Graph, arguments, outputs: Optional[List[np.ndarray]]):
+    """Warn where the trace computes something else than the model did on the first batch."""
+    given = [np.asarray(value) for value in paddle.utils.flatten(arguments)]
+    names = graph.outputs[:-len(given)]
+    if outputs is None or len(given) != len(graph.inputs) or len(names) != len(outputs):
+        return
+    told = set(in_front_of_choices(graph))
+    expected = {name: value for name, value in zip(names, outputs) if name in told}
+    found = simulate(graph, dict(zip(graph.inputs, given)), list(expected))
+    far = max((relative(expected[name], found[name]) for name in found), default=0.0)
+    if far > LOST:
+        get_logger().warning("what Paddle exports of this model is not what it computes (%.2g %% "
+                             "apart on the first batch): of operations in place it loses those "
+                             "whose result is not used; write x = x.add_(y) for x.add_(y)",
+                             100 * far)
 
 
 class _Reading(nn.Layer):

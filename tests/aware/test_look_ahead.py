@@ -96,6 +96,33 @@ def test_skip_patterns_travel_with_the_checkpoint(trained, here, said, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+class InPlace(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2D(3, 8, 3, padding=1), nn.Conv2D(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        y = self.a(x)
+        z = self.b(y)
+        z.add_(y)
+        return z
+
+
+class InPlaceAndUsed(InPlace):
+    def forward(self, x):
+        y = self.a(x)
+        z = self.b(y)
+        z = z.add_(y)
+        return z
+
+
+@pytest.mark.parametrize("make", [InPlace, InPlaceAndUsed])
+def test_operations_in_place_that_the_exporter_loses_are_said_before_training(lines, make):
+    quant_aware_prepare(make(), {"QuantAware": W3}, [X])
+    said = [line for line in lines() if "write x = x.add_(y) for x.add_(y)" in line]
+    assert bool(said) == (make is InPlace)
+
+
 def test_a_layer_that_was_replaced_stays_float_and_is_named(lines, tmp_path):
     model, _ = quant_aware_prepare(Heads(), {"QuantAware": W3}, [X])
     model.scores = nn.Linear(8, 7)
