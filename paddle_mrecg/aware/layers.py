@@ -153,7 +153,22 @@ def forward_replaced(model, function):
 def mixed_class(mixin, base):
     """The subclass of both, one per pair; ``float_class`` leads back."""
     return type(f"{mixin.__name__}{base.__name__}", (mixin, base),
-                {"mixin": mixin, "float_class": base})
+                {"mixin": mixin, "float_class": base, "__reduce_ex__": _reduced})
+
+
+def _reduced(layer, protocol):
+    """For pickle, which looks classes up by name and finds none that was made here."""
+    mixins, cls = [], type(layer)
+    while hasattr(cls, "float_class"):
+        mixins.append(cls.mixin)
+        cls = cls.float_class
+    return _unreduced, (cls, mixins), vars(layer).copy()
+
+
+def _unreduced(cls, mixins):
+    for mixin in reversed(mixins):
+        cls = mixed_class(mixin, cls)
+    return cls.__new__(cls)
 
 
 def attach(layer, weight_quanter, activation_quanter=None, bias_quanter=None):

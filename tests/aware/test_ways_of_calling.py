@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models in a wrapper, and layers that are called by keyword."""
+import pickle
+
 import numpy as np
 import paddle
 import pytest
@@ -106,3 +108,16 @@ def test_an_op_that_reads_a_weight_gets_its_values(tmp_path, caplog, turned):
     assert export_quantized(model, str(tmp_path / "out"), spec, [x]).agrees
     get_logger().removeHandler(caplog.handler)
     assert "weight of layer 'encode' is read by" in caplog.text
+
+
+@pytest.mark.parametrize("hardware_friendly", [True, False])
+def test_a_prepared_model_can_be_pickled(small, hardware_friendly):
+    try:
+        pickle.dumps(small.float_net())
+    except TypeError:
+        pytest.skip("this Paddle pickles no model")
+    model, _ = small.prepared({"QuantAware": {"hardware_friendly": hardware_friendly}})
+    model.eval()
+    again = pickle.loads(pickle.dumps(model))
+    assert type(again) is type(model)
+    np.testing.assert_array_equal(again(small.images()).numpy(), model(small.images()).numpy())
