@@ -32,6 +32,17 @@ PADDINGS = {
     **{mode: lambda y, mode=mode: F.pad(y, AMOUNTS, mode) for mode in
        ("reflect", "replicate", "circular")},
 }
+UNBOUND = {
+    "unbind": lambda y: y.transpose([1, 0, 2, 3]).unbind(0)[2],
+    "unbind behind": lambda y: paddle.concat(y.reshape([0, 2, 4, 6, 6]).unbind(-3)[::-1], 1),
+    "query, key, value": lambda y: _attention(
+        y.reshape([0, 2, 4, 36]).transpose([1, 0, 3, 2]).unbind(0)),
+}
+
+
+def _attention(parts):
+    query, key = parts
+    return paddle.matmul(F.softmax(paddle.matmul(query, key, transpose_y=True), -1), key)
 
 
 class Ahead(paddle.nn.Layer):
@@ -53,10 +64,10 @@ def exported(layer, folder, shape=(None, 3, 8, 8)):
     return load_graph(str(folder / "net"))
 
 
-@pytest.mark.parametrize("name", [*NAMES, *PADDINGS])
+@pytest.mark.parametrize("name", [*NAMES, *PADDINGS, *UNBOUND])
 def test_lite_computes_what_paddle_computes(name, tmp_path):
     tools = lite_tools()
-    layer = Ahead({**NAMES, **PADDINGS}[name])
+    layer = Ahead({**NAMES, **PADDINGS, **UNBOUND}[name])
     graph = exported(layer, tmp_path)
     assert lite_note(graph) == [] and convert(graph, tools, "arm").data
     ran = run_lite(graph, {"x": X})

@@ -4,7 +4,7 @@ from typing import List
 
 from ...errors import numbered
 from ...graph.carried import all_ops, rewritten
-from ...graph.graph import Graph, Op
+from ...graph.graph import Graph, Op, TensorInfo
 
 # what Paddle writes -> what Paddle Lite has, with the attributes that say the same
 _NAMES = {
@@ -31,6 +31,31 @@ def rename_ops(graph: Graph) -> str:
     count = sum(in_lites_words(op) is not op for op in all_ops(graph.ops))
     graph.ops = [rewritten(op, in_lites_words) for op in graph.ops]
     return f"{numbered(count, 'op')} written otherwise: {', '.join(renamed)}" if count else ""
+
+
+def split_unbinds(graph: Graph) -> str:
+    """``split`` and ``squeeze2`` for ``unbind``: its kernel, the same on all devices, writes past
+    its outputs along axis 0, as where attention takes query, key and value apart.
+    """
+    ops, count = [], 0
+    for op in graph.ops:
+        if op.type != "unbind":
+            ops.append(op)
+            continue
+        axis, whole = op.attrs.get("axis", 0), graph.tensors[op.input("X")].shape
+        axis += len(whole) if axis < 0 else 0
+        parts = []
+        for name in op.outputs["Out"]:
+            parts.append(graph.unique_name(f"{name}.part"))
+            graph.tensors[parts[-1]] = TensorInfo(parts[-1], (*whole[:axis], 1, *whole[axis + 1:]),
+                                                  graph.tensors[name].dtype)
+        ops.append(Op("split", {"X": op.inputs["X"]}, {"Out": parts},
+                      {"num": len(parts), "sections": [], "axis": axis}))
+        ops += [Op("squeeze2", {"X": [part]}, {"Out": [name]}, {"axes": [axis]})
+                for part, name in zip(parts, op.outputs["Out"])]
+        count += 1
+    graph.ops = ops
+    return f"{count} unbind written as split and squeeze" if count else ""
 
 
 def wrong_forms(graph: Graph) -> List[str]:
