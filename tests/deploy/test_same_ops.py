@@ -10,7 +10,7 @@ import pytest
 from paddle_mrecg.deploy.check.runtimes import run_lite
 from paddle_mrecg.deploy.lite.convert import convert
 from paddle_mrecg.deploy.lite.ops import lite_note, missing_ops
-from paddle_mrecg.deploy.lite.same_ops import rename_ops, wrong_forms
+from paddle_mrecg.deploy.lite.same_ops import merge_reduced_axes, rename_ops, wrong_forms
 from paddle_mrecg.deploy.rewrites import turn_paddings
 from paddle_mrecg.errors import ModelError
 from paddle_mrecg.graph.load import load_graph
@@ -38,6 +38,14 @@ UNBOUND = {
     "query, key, value": lambda y: _attention(
         y.reshape([0, 2, 4, 36]).transpose([1, 0, 3, 2]).unbind(0)),
 }
+POWERS = {f"power {k}": lambda y, k=k: paddle.pow(F.relu(y) if k < 1 else y, k)
+          for k in (0.5, 2.0, 3.0)}
+REDUCED = {
+    "groups": lambda y: y.reshape([0, 2, 4, 6, 6]).sum(1),
+    "pixels": lambda y: y.reshape([0, 2, 4, 6, 6]).mean([3, 4], keepdim=True),
+    "last": lambda y: y.reshape([0, 2, 4, 6, 6]).max(-1),
+}
+ALL = {**NAMES, **PADDINGS, **UNBOUND, **POWERS, **REDUCED}
 
 
 def _attention(parts):
@@ -64,10 +72,10 @@ def exported(layer, folder, shape=(None, 3, 8, 8)):
     return load_graph(str(folder / "net"))
 
 
-@pytest.mark.parametrize("name", [*NAMES, *PADDINGS, *UNBOUND])
+@pytest.mark.parametrize("name", ALL)
 def test_lite_computes_what_paddle_computes(name, tmp_path):
     tools = lite_tools()
-    layer = Ahead({**NAMES, **PADDINGS, **UNBOUND}[name])
+    layer = Ahead(ALL[name])
     graph = exported(layer, tmp_path)
     assert lite_note(graph) == [] and convert(graph, tools, "arm").data
     ran = run_lite(graph, {"x": X})
@@ -98,6 +106,13 @@ def test_paddings_that_the_pass_does_not_see_stay(tmp_path):
     graph = exported(Ahead(lambda y: F.pad(y.unsqueeze(2), [*AMOUNTS, 0, 0], data_format="NCDHW")),
                      tmp_path)
     assert not turn_paddings(graph)
+
+
+@pytest.mark.parametrize("function", [
+    lambda y: y.mean([2, 3]), lambda y: y.reshape([0, 2, 4, 6, 6]).mean([1, 3]),
+    lambda y: y.reshape([0, 2, 4, 6, 6]).mean([0, 1]), lambda y: y.reshape([0, 2, 4, 6, 6]).sum()])
+def test_reductions_that_cannot_be_merged_stay(function, tmp_path):
+    assert not merge_reduced_axes(exported(Ahead(function), tmp_path))
 
 
 def test_channels_last_inside_is_said_before_the_work_and_never_written(tmp_path):

@@ -18,7 +18,7 @@ from .env import LiteTools
 from .ops import WITHOUT_KERNEL, missing_ops
 from .table import OpRow, op_rows
 from .arm import apply_mobile_rules
-from .same_ops import rename_ops, split_unbinds, wrong_forms
+from .same_ops import as_lite_reads_it, wrong_forms
 from .x86 import for_x86
 from ..rewrites import for_lite
 
@@ -71,8 +71,7 @@ def convert(graph: Graph, tools: LiteTools, target: str = "arm", table: bool = T
     if wrong:  # opt would write a file that computes something else, or crashes
         raise ModelError(f"Paddle Lite has no kernel for {', '.join(wrong)}: {WITHOUT_KERNEL}")
     graph = graph.copy()
-    changes = [text for text in (rename_ops(graph), split_unbinds(graph)) if text]
-    changes += apply_mobile_rules(graph) + for_lite(graph)
+    changes = as_lite_reads_it(graph) + apply_mobile_rules(graph) + for_lite(graph)
     changes += for_x86(graph) if target == "x86" else []
     with scratch_folder() as folder:
         prefix = os.path.join(folder, "model")

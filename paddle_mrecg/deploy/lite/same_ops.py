@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ops that Paddle Lite knows under another name, and forms of known ops that it does not know."""
+"""Ops that Paddle Lite knows under another name, and forms of known ops that it gets wrong."""
 from typing import List
+
+import numpy as np
 
 from ...errors import numbered
 from ...graph.carried import all_ops, rewritten
@@ -13,7 +15,14 @@ _NAMES = {
     "brelu": ("clip", lambda attrs: {"min": attrs["t_min"], "max": attrs["t_max"]}),
     "channel_shuffle": ("shuffle_channel", lambda attrs: {"group": attrs["groups"]}),
 }
+_REDUCTIONS, _RANK = ("reduce_mean", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod"), 4
 _LAYOUTS, _CHANNELS_LAST = ("data_format", "data_layout"), ("NHWC", "NDHWC", "NLC", "NWC")
+
+
+def as_lite_reads_it(graph: Graph) -> List[str]:
+    """All of what is below, in place; what was done, a sentence each."""
+    steps = rename_ops, split_unbinds, multiply_powers, merge_reduced_axes
+    return [text for text in (step(graph) for step in steps) if text]
 
 
 def in_lites_words(op: Op) -> Op:
@@ -56,6 +65,76 @@ def split_unbinds(graph: Graph) -> str:
         count += 1
     graph.ops = ops
     return f"{count} unbind written as split and squeeze" if count else ""
+
+
+def multiply_powers(graph: Graph) -> str:
+    """Products for squares and cubes, ``sqrt`` for roots: x86 computes ``exp(k log(x))``, which is
+    nonsense where ``x`` is not positive.
+    """
+    ops, count = [], 0
+    for op in graph.ops:
+        power, source, out = op.attrs.get("factor"), op.input("X"), op.output("Out")
+        if op.type != "pow" or len(op.inputs) > 1 or power not in (0.5, 2.0, 3.0):
+            ops.append(op)
+            continue
+        count += 1
+        if power == 0.5:
+            ops.append(Op("sqrt", op.inputs, op.outputs))
+            continue
+        square = out if power == 2.0 else _like(graph, out, f"{out}.square")
+        ops.append(_product(source, source, square))
+        if power == 3.0:
+            ops.append(_product(square, source, out))
+    graph.ops = ops
+    return f"{numbered(count, 'power')} written as products or roots" if count else ""
+
+
+def _like(graph: Graph, name: str, new: str) -> str:
+    new = graph.unique_name(new)
+    graph.tensors[new] = TensorInfo(new, graph.tensors[name].shape, graph.tensors[name].dtype)
+    return new
+
+
+def _product(a: str, b: str, out: str) -> Op:
+    return Op("elementwise_mul", {"X": [a], "Y": [b]}, {"Out": [out]}, {"axis": -1})
+
+
+def merge_reduced_axes(graph: Graph) -> str:
+    """Reductions of more than four axes as ones of three: kernels know four, and with more the
+    output on x86 is what was in memory.
+    """
+    ops, count = [], 0
+    for op in graph.ops:
+        merged = _merged(op, graph) if op.type in _REDUCTIONS else []
+        ops += merged or [op]
+        count += bool(merged)
+    graph.ops = ops
+    return f"{numbered(count, 'reduction')} of more than four axes made of three" if count else ""
+
+
+def _merged(op: Op, graph: Graph) -> List[Op]:
+    """Nothing where four axes are enough, or where sizes are not known."""
+    source, out = op.input("X"), op.output("Out")
+    shape, rank = graph.tensors[source].shape, len(graph.tensors[source].shape)
+    axes = sorted(axis % rank for axis in op.attrs.get("dim") or ()) if rank > _RANK else []
+    if not axes or op.attrs.get("reduce_all") or axes != list(range(axes[0], axes[-1] + 1)):
+        return []
+    front, reduced, behind = shape[:axes[0]], shape[axes[0]:axes[-1] + 1], shape[axes[-1] + 1:]
+    if not front or min((*reduced, *behind)) < 1 or sum(size < 1 for size in front) > 1:
+        return []
+    kept = [1] * len(axes) if op.attrs.get("keep_dim") else []
+    flat, short = (_like(graph, out, f"{out}.{word}") for word in ("flat", "short"))
+    sizes = int(np.prod(reduced)), int(np.prod(behind))
+    graph.tensors[flat] = TensorInfo(flat, (-1, *sizes))
+    graph.tensors[short] = TensorInfo(short, (-1, sizes[1]))
+    return [_reshaped(source, flat, [-1, *sizes]),
+            Op(op.type, {"X": [flat]}, {"Out": [short]},
+               {**op.attrs, "dim": [1], "keep_dim": False}),
+            _reshaped(short, out, [*(size if size > 0 else -1 for size in front), *kept, *behind])]
+
+
+def _reshaped(source: str, out: str, shape) -> Op:
+    return Op("reshape2", {"X": [source]}, {"Out": [out]}, {"shape": list(shape)})
 
 
 def wrong_forms(graph: Graph) -> List[str]:
