@@ -94,8 +94,8 @@ def open_loader(data: Data, inputs: Sequence[TensorInfo], seed: int, labelled: b
     if data.image_dir is None and data.label_file is None:
         raise DataError(f"no data: set {section}.image_dir or "
                         f"{section}.loader, or pass data_loader")
-    name, size = _image_input(data, inputs, section)
-    return ImageBatches(data, name, size, [i.name for i in inputs if i.name != name], labelled,
+    image, size = _image_input(data, inputs, section)
+    return ImageBatches(data, image, size, [i.name for i in inputs if i is not image], labelled,
                         chosen_images(data, seed, labelled) if chosen is None else chosen)
 
 
@@ -115,10 +115,10 @@ def chosen_images(data: Data, seed: int, labelled: bool) -> List[Item]:
 class ImageBatches:
     """Batches of an image folder or label file; see ``open_loader``."""
 
-    def __init__(self, data: Data, name: str, size: Tuple[int, int], sizes: Sequence[str],
+    def __init__(self, data: Data, image: TensorInfo, size: Tuple[int, int], sizes: Sequence[str],
                  labelled: bool, items: Sequence[Item]):
         self.data, self.labelled, self.items = data, labelled, items
-        self.name, self.size, self.sizes = name, size, sizes
+        self.name, self.dtype, self.size, self.sizes = image.name, image.dtype, size, sizes
         self.labels = (np.array([class_number(i) for i in self.items], np.int64) if labelled
                        else None)
 
@@ -129,8 +129,9 @@ class ImageBatches:
         for start in range(0, len(self.items), self.data.batch_size):
             part = slice(start, start + self.data.batch_size)
             try:
-                feed = {self.name: np.stack([read_image(i.path, self.data, self.size)
-                                             for i in self.items[part]])}
+                pixels = np.stack([read_image(i.path, self.data, self.size)
+                                   for i in self.items[part]])
+                feed = {self.name: pixels.astype(self.dtype)}
             except DataError:
                 refuse_undecodable(self.items[start:], self.data)  # this file and all like it
                 raise
@@ -179,8 +180,8 @@ class HookBatches:
 
 
 def _image_input(data: Data, inputs: Sequence[TensorInfo],
-                 section: str) -> Tuple[str, Tuple[int, int]]:
-    """Name of the input that takes images, height and width."""
+                 section: str) -> Tuple[TensorInfo, Tuple[int, int]]:
+    """The input that takes images, height and width."""
     images = [i for i in inputs if i.name not in DETECTION_INPUTS]
     if len(images) != 1:
         raise DataError(f"the model has the inputs {', '.join(i.name for i in inputs)}; an image "
@@ -207,4 +208,9 @@ def _image_input(data: Data, inputs: Sequence[TensorInfo],
             shape[0], f"write a function that yields such batches and set {section}.loader")
         raise DataError(f"input '{info.name}' {list(info.shape)} has {shape[0]} channels, "
                         f"{section}.layout {data.layout} gives {channels}: {cure}")
-    return info.name, (shape[1], shape[2])
+    if not np.issubdtype(np.dtype(info.dtype), np.floating) and not (
+            data.scale == 1 and not any(data.mean) and set(data.std) == {1}):
+        raise DataError(f"input '{info.name}' takes whole numbers ({info.dtype}), which pixels are "
+                        f"as they are: set {section}.scale=1, {section}.mean=[0,0,0] and "
+                        f"{section}.std=[1,1,1]")
+    return info, (shape[1], shape[2])

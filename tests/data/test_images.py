@@ -239,11 +239,23 @@ def test_scores_need_class_numbers(folder, label, words):
       for shape, change in [((8, 8, 3), {}), ((-1, -1, 3), {}), ((8, 8, 1), dict(layout="GRAY")),
                             ((8, 8, 3), dict(input_shape=[3, 8, 8]))]],
     ([TensorInfo("x", (-1, 10))], {}, "no image"),
+    *[([TensorInfo("x", (-1, 3, 8, 8), "uint8")], change,
+       r"takes whole numbers \(uint8\), .*: set Data.scale=1, Data.mean=\[0,0,0\] and Data.std=")
+      for change in ({}, dict(RAW, mean=[0, 0, 1]), dict(RAW, std=[1, 1, 2]))],
     ([TensorInfo("x", (-1, 3, 4, 4)), TensorInfo("y", (-1, 2))], {}, "set Data.loader"),
 ])
 def test_models_that_an_image_folder_does_not_fit(folder, inputs, change, words):
     with pytest.raises(DataError, match=words):
         open_loader(Data(image_dir=str(folder), **change), inputs, 0)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float16"])
+def test_pixels_come_in_the_type_of_the_input(folder, dtype):
+    data = Data(image_dir=str(folder), **RAW)
+    pixels = {d: [feed["x"] for feed in open_loader(data, [TensorInfo("x", (-1, 3, 4, 4), d)], 0)]
+              for d in ("float32", dtype)}
+    assert pixels[dtype][0].dtype == dtype and len(pixels[dtype][0]) == 5
+    np.testing.assert_array_equal(pixels[dtype], pixels["float32"])
 
 
 def test_no_source_at_all():
