@@ -63,6 +63,8 @@ def _files(model):
 
 
 def _existing(path):
+    if os.path.isdir(path):
+        raise SystemExit("'{}' is a folder: give the model file of the runtime in it".format(path))
     if not os.path.isfile(path):
         raise SystemExit("'{}' does not exist: give a folder or the prefix of an exported model, "
                          "or the model file of the runtime".format(path))
@@ -85,8 +87,15 @@ def onnx_runner(model, feed, threads, int8=False):
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(_existing(model), options,
                                            providers=["CPUExecutionProvider"])
-    used = {entry.name: _given(feed, entry.name) for entry in session.get_inputs()}
+    used = {entry.name: _repeated(_given(feed, entry.name), entry.shape)
+            for entry in session.get_inputs()}
     return lambda: session.run(None, used)
+
+
+def _repeated(sample, shape):
+    """One sample as often as a model of a fixed batch wants it."""
+    fixed = len(shape) > 0 and isinstance(shape[0], int) and np.shape(sample)[:1] == (1,)
+    return np.repeat(sample, shape[0], axis=0) if fixed else sample
 
 
 def onnx_inputs(model):
@@ -205,17 +214,28 @@ def main(argv=None):
     make, inputs = RUNNERS[args.runtime]
     shapes = [[int(d) for d in text.split(",")] for text in args.shape]
     feed = read_feed(args.inputs) if args.inputs else random_feed(inputs(args.float_model), shapes)
-    runs = {"float": make(args.float_model, feed, args.threads),
-            "int8": make(args.int8_model, feed, args.threads, True)}
-    if args.plain_model:
-        runs["plain"] = make(args.plain_model, feed, args.threads, True)
-    found = compare(runs, args.repeats, time.process_time if args.cpu_time else time.perf_counter,
-                    seconds=args.seconds)
+    try:
+        found = _compared(args, make, feed)
+    except Exception as error:  # whatever a runtime raises
+        if args.inputs:
+            raise
+        said = " ".join(str(error).split())[:300]
+        raise SystemExit("{} does not run the models on random floats ({}): give a sample with "
+                         "--inputs".format(args.runtime, said)) from error
     found["threads"] = args.threads
     print(json.dumps(found) if args.json else
           "{}: float {:.2f} ms, int8 {:.2f} ms, {:.2f} times as fast".format(
               args.runtime, found["float"]["median"], found["int8"]["median"], found["ratio"]))
     return 0
+
+
+def _compared(args, make, feed):
+    runs = {"float": make(args.float_model, feed, args.threads),
+            "int8": make(args.int8_model, feed, args.threads, True)}
+    if args.plain_model:
+        runs["plain"] = make(args.plain_model, feed, args.threads, True)
+    return compare(runs, args.repeats, time.process_time if args.cpu_time else time.perf_counter,
+                   seconds=args.seconds)
 
 
 if __name__ == "__main__":

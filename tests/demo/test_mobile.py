@@ -14,6 +14,7 @@ from demo.mobile import cells, sizes, table
 from demo.mobile.android import sample
 from demo.mobile.workloads import WORKLOADS
 from paddle_mrecg.deploy.predictor import Predictor
+from paddle_mrecg.graph.graph import TensorInfo
 from paddle_mrecg.graph.writer import save_program
 from tests.tiny import tiny_quantized, tiny_samples
 
@@ -111,6 +112,22 @@ def test_what_no_sample_comes_of_is_a_sentence(tmp_path, monkeypatch, capsys, wo
         sample.main([".", "--output", ".", *words])
     assert caught.value.code == 2 and said in capsys.readouterr().err
     assert not (tmp_path / "input.bin").exists()
+
+
+@pytest.mark.parametrize("kind", ["inputs", "bytes", "places"])
+def test_a_model_that_classify_cannot_feed_is_a_sentence(kind, tmp_path, capsys):
+    graph = tiny_quantized()
+    name = graph.outputs[0] if kind == "places" else graph.inputs[0]
+    info = graph.tensors[name]
+    if kind == "inputs":
+        graph.inputs.append("other")
+        graph.tensors["other"] = TensorInfo("other", info.shape)
+    else:
+        graph.tensors[name] = TensorInfo(name, info.shape, "int32")
+    save_program(graph, str(tmp_path / "model"))
+    with pytest.raises(SystemExit):
+        sample.main([str(tmp_path), "--output", str(tmp_path), "--shape", "1,3,8,8"])
+    assert "classify feeds one input and compares the first output" in capsys.readouterr().err
 
 
 def write(folder, target, **cell):

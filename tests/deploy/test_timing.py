@@ -85,6 +85,21 @@ def test_an_input_that_is_not_given_is_named(tmp_path):
         timing.inference_runner(str(tmp_path), {"x": SAMPLE["image"]}, 1)
 
 
+def test_a_folder_and_random_numbers_that_do_not_run_are_sentences(monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match="is a folder: give the model file"):
+        timing._existing(str(tmp_path))
+
+    def make(model, feed, threads, int8=False):
+        raise RuntimeError("ids are whole numbers")
+    monkeypatch.setitem(timing.RUNNERS, "inference", (make, lambda model: {"x": [1, 2]}))
+    words = ["--runtime", "inference", "--float_model", "f", "--int8_model", "q"]
+    with pytest.raises(SystemExit, match=r"floats \(ids are whole numbers\): give a sample with"):
+        timing.main(words)
+    np.savez(tmp_path / "one.npz", x=np.ones(1))
+    with pytest.raises(RuntimeError):
+        timing.main([*words, "--inputs", str(tmp_path / "one.npz")])
+
+
 def test_it_stands_alone():
     """Python 3.7 of Paddle Lite's environment runs the file: no package, no later syntax."""
     with open(timing.__file__, encoding="utf-8") as file:
@@ -158,16 +173,18 @@ def test_names_of_inputs_survive(tmp_path):
     assert timing.read_feed(str(path))["x"].size == 4
 
 
-def test_the_command_line_prints_one_line(tmp_path):
+@pytest.mark.parametrize("batch", [1, 4])
+def test_the_command_line_prints_one_line(batch, tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
-    values = [onnx.helper.make_tensor_value_info(n, 1, [1, 4]) for n in "xy"]
+    values = [onnx.helper.make_tensor_value_info(n, 1, [batch, 4]) for n in "xy"]
     graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)],
                                    ir_version=8)
     onnx.save(model, str(tmp_path / "m.onnx"))
     command = [sys.executable, timing.__file__, "--runtime", "onnxruntime", "--float_model",
-               "m.onnx", "--int8_model", "m.onnx"]
+               "m.onnx", "--int8_model", "m.onnx", "--inputs", "one.npz"]
+    np.savez(tmp_path / "one.npz", x=np.ones((1, 4), np.float32))
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.startswith("onnxruntime: float ") and "times as fast" in done.stdout

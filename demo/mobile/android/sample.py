@@ -44,6 +44,11 @@ def write(args):
                          f"{list(sample.shape)}, --shape asks for {shape}")
     sample = np.ascontiguousarray(sample, np.float32).reshape(shape)
     graph = load_graph(args.model_dir, allow_quantized=True)
+    ends = graph.inputs + graph.outputs[:1]
+    types = {name: graph.tensors[name].dtype for name in ends}
+    if len(graph.inputs) != 1 or set(types.values()) != {"float32"}:
+        raise ValueError("classify feeds one input and compares the first output, both float32; "
+                         "the model has " + ", ".join(f"{n}: {t}" for n, t in types.items()))
     wanted = list(graph.tensors[graph.inputs[0]].shape)
     if len(wanted) != len(shape) or any(0 < w != s for w, s in zip(wanted, shape)):
         raise ValueError(f"--shape is {shape}, the model takes {wanted} (-1: any size)")
