@@ -20,6 +20,7 @@ from ..graph.simplify import drop_unused
 from ..graph.writer import save_program
 from ..grids.affine import Encoding
 from ..scratch import scratch_folder
+from .onnx_ops import as_paddle2onnx_reads_it
 from .rewrites import (activation_encoding, add_param, dequantized_weight, store_int8,
                        weight_dequantizers)
 
@@ -52,13 +53,15 @@ def onnx_model(graph: Graph):
 
     Raises:
         MrecgError: onnx or paddle2onnx is not installed.
-        ModelError: paddle2onnx refuses the program; the reason is in the message.
+        ModelError: paddle2onnx refuses the program, or would write one that computes something
+            else; the reason is in the message.
     """
     missing = [name for name in ("onnx", "paddle2onnx") if importlib.util.find_spec(name) is None]
     if missing:
         raise MrecgError(f"{' and '.join(missing)} not installed: {_INSTALL}")
     import onnx
     graph = graph.copy()
+    as_paddle2onnx_reads_it(graph)
     activations, weights = _as_float(graph)
     with scratch_folder() as folder:
         prefix, path = os.path.join(folder, "model"), os.path.join(folder, "model.onnx")
