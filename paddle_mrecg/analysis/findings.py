@@ -15,6 +15,7 @@ from .picture import sensitivity_picture
 from .sensitivity import PARTS, LayerEffect
 
 MOST_SUGGESTED = 10  # layers in the lines to paste
+NOTHING = 1e-3  # of the output's variance, with everything quantized: not worth a layer's bits
 SUGGESTED_SHARE = 0.5  # of the summed error, which these layers should remove
 
 
@@ -43,7 +44,11 @@ class Findings:
         return ranking(self.layers)
 
     def suggested(self) -> List[LayerEffect]:
-        """The fewest layers to change that make up half of the summed errors, at most ten."""
+        """The fewest layers to change that make up half of the summed errors, at most ten; none
+        where all layers together cost next to nothing.
+        """
+        if self.whole <= NOTHING:
+            return []
         return worst_layers(self.layers, SUGGESTED_SHARE)[:MOST_SUGGESTED]
 
     def yaml_lines(self) -> str:
@@ -82,6 +87,8 @@ class Findings:
                  f"{_three_digits(self.whole)} %"]
         advised = [e for e in self.suggested() if e.suggestion]
         lines += [f"{e.weight}: {e.cause}; {e.suggestion}" for e in advised]
+        if self.whole <= NOTHING:
+            lines += [f"no layer needs more bits: all together cost at most {100 * NOTHING:g} %"]
         pasted = self.yaml_lines()
         if pasted:
             lines += ["", "to spend bits where they count most, put into the config:", pasted]

@@ -13,7 +13,7 @@ from ..report.progress import duration
 from ..report.report import Report
 from ..report.summary import model_name, number
 from ..report.words import Phrase, phrase, phrase_numbered
-from .findings import Findings
+from .findings import NOTHING, Findings
 from .goal import AutoResult, Goal
 from .refine import given_to
 from .sensitivity import LayerEffect
@@ -39,6 +39,8 @@ def findings_page(findings: Findings, config: Config, recipe: str) -> str:
     suggested = [e.weight for e in findings.suggested()]
     if suggested:
         summary.append(phrase("an_worst", names=listed(suggested, MOST_NAMES)))
+    elif findings.whole <= NOTHING:
+        summary.append(phrase("an_nothing", most=f"{100 * NOTHING:g}"))
     summary += [phrase("an_metric", metric=name, value=number(findings.float_metric[name]),
                        change=number(min(e.metric[name] for e in effects)
                                      - findings.float_metric[name], "+"))

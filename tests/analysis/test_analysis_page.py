@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pages of analyze and auto show what was found, in both languages, and need no network."""
+import dataclasses
 import re
 
 import pytest
@@ -27,6 +28,17 @@ def effect(k, cause="few levels: rounding is 1.2 % noise in the weight"):
 def findings():
     return Findings([effect(k) for k in range(24, -1, -1)], 0.25, ["softmax.in"], 8,
                     {"top1": 0.7846}, 83.0)
+
+
+def test_nothing_is_advised_where_nothing_is_lost(findings):
+    small = dataclasses.replace(findings, whole=2e-6)
+    assert small.suggested() == [] and small.yaml_lines() == ""
+    assert "no layer needs more bits: all together cost at most 0.1 %" in small.text()
+    text = findings_page(small, CONFIG, "recipe.yaml")
+    parsed = Parsed(text)
+    assert "No layer needs more bits" in parsed.text("en", "summary")
+    assert "没有任何一层需要更多比特" in parsed.text("zh", "summary")
+    assert "suggested.yaml holds" not in text
 
 
 @pytest.fixture
