@@ -147,7 +147,7 @@ def measure_auto(model: str, bits: str):
     seconds = time.process_time() - begin
     shutil.rmtree(place)
     measured = {"auto drop": found.best.loss, "reached": float(found.reached),
-                **raised_layers(found.best.settings),
+                **raised_layers(model_dir, job(model, bits), found.best.settings),
                 "auto evaluations": len(found.tries)}
     if not resumed:
         measured["auto minutes"] = seconds / 60
@@ -155,14 +155,21 @@ def measure_auto(model: str, bits: str):
                           tries=[[t.name, round(t.loss, 3), round(t.bits, 3)] for t in found.tries])
 
 
-def raised_layers(settings):
-    """How many layers have more bits than the rest, and how many are float; some were the one
-    before the other.
+def raised_layers(model, config, settings):
+    """How many layers have more bits with ``settings`` on top of ``config``, and how many are float
+    then.
     """
-    post = settings.get("QuantPost", {})
-    float_layers = set(post.get("skip", ()))
-    return {"auto layers": len({o["pattern"] for o in post.get("overrides", ())} - float_layers),
-            "auto float layers": len(float_layers)}
+    from paddle_mrecg.config.io import load_config
+    from paddle_mrecg.graph.fold import fold
+    from paddle_mrecg.post.prepare import read_model
+    from paddle_mrecg.post.scheme import build_scheme
+    given = load_config(config)
+    graph = fold(read_model(model, given))
+    post = {**config["QuantPost"], **settings.get("QuantPost", {})}
+    before, after = (build_scheme(graph, c.quant_post, given.global_.target).weights
+                     for c in (given, load_config({**config, "QuantPost": post})))
+    return {"auto layers": sum(spec.bits > before[name].bits for name, spec in after.items()),
+            "auto float layers": len(before.keys() - after.keys())}
 
 
 def setting_of(model: str, bits: str, question: str):

@@ -10,6 +10,9 @@ from paddle_mrecg import analyze
 from paddle_mrecg.analysis.job import prepare_to_measure
 from paddle_mrecg.config.io import load_config
 from paddle_mrecg.deploy.predictor import Predictor
+from paddle_mrecg.graph.fold import fold
+from paddle_mrecg.graph.load import load_graph
+from paddle_mrecg.post.scheme import build_scheme
 from tests.jobs import batches, model_dir  # noqa: F401
 from tests.tiny import tiny_samples
 
@@ -107,11 +110,19 @@ def test_the_ceiling_is_that_of_a_ranking_by_the_truth(reliability):
     assert analysis_table.ceiling(None) is analysis_table.ceiling(-0.1) is None
 
 
-def test_layers_are_counted_that_have_more_bits_or_are_float():
-    assert compare_analysis.raised_layers({}) == {"auto layers": 0, "auto float layers": 0}
-    assert compare_analysis.raised_layers({"QuantPost": dict(
-        overrides=[dict(pattern="a"), dict(pattern="b")], skip=["b", "c"],
-        equalize="auto")}) == {"auto layers": 1, "auto float layers": 2}
+def test_layers_are_counted_that_have_more_bits_or_are_float(model_dir):  # noqa: F811
+    config = compare_analysis.job("MobileNetV1", "W4A8")
+    low = [name for name, spec in build_scheme(
+        fold(load_graph(model_dir)), load_config(config).quant_post,
+        "paddle_lite").weights.items() if spec.bits == 4]
+
+    def raised(**post):
+        return tuple(compare_analysis.raised_layers(model_dir, config,
+                                                    {"QuantPost": post}).values())
+    assert raised() == raised(equalize="fold") == (0, 0) and len(low) > 2
+    assert raised(small_layer_share=1.0) == (len(low), 0)
+    overrides = [dict(pattern=name, weight_bits=8) for name in low[:2]]
+    assert raised(overrides=overrides, skip=low[1:3]) == (1, 2)
 
 
 @pytest.fixture
