@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph.graph import Graph, Op, TensorInfo
-from .lite.same_ops import wrong_forms
+from .lite.same_ops import expand_by_shape, wrong_forms
 from .rewrites import add_param
 
 
@@ -19,6 +19,7 @@ def as_paddle2onnx_reads_it(graph: Graph) -> None:
     if wrong:
         raise ModelError(f"paddle2onnx has no form for {', '.join(wrong)}: express it with other "
                          "ops (data_format NCHW, slices and concat) and export again")
+    expand_by_shape(graph)
     ops = []
     for op in graph.ops:
         if op.type == "softplus" and op.attrs.get("beta", 1.0) != 1.0:

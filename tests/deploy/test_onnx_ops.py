@@ -34,7 +34,8 @@ def program(function, folder):
 
 @pytest.mark.parametrize("function", [
     lambda x: F.softplus(x, 3.0), lambda x: F.softplus(x, 0.5, 15), lambda x: F.softplus(x),
-    lambda x: F.channel_shuffle(x, 2), lambda x: F.channel_shuffle(x, 4)])
+    lambda x: F.channel_shuffle(x, 2), lambda x: F.channel_shuffle(x, 4),
+    lambda x: x.mean(1, keepdim=True).expand_as(x)])
 def test_onnxruntime_computes_what_paddle_computes(function, tmp_path):
     for module in ("onnx", "onnxruntime", "paddle2onnx"):
         pytest.importorskip(module)

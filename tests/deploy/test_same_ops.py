@@ -10,7 +10,8 @@ import pytest
 from paddle_mrecg.deploy.check.runtimes import run_lite
 from paddle_mrecg.deploy.lite.convert import convert
 from paddle_mrecg.deploy.lite.ops import lite_note, missing_ops
-from paddle_mrecg.deploy.lite.same_ops import merge_reduced_axes, rename_ops, wrong_forms
+from paddle_mrecg.deploy.lite.same_ops import (expand_by_shape, merge_reduced_axes,
+                                               rename_ops, wrong_forms)
 from paddle_mrecg.deploy.rewrites import turn_paddings
 from paddle_mrecg.errors import ModelError
 from paddle_mrecg.graph.load import load_graph
@@ -45,7 +46,8 @@ REDUCED = {
     "pixels": lambda y: y.reshape([0, 2, 4, 6, 6]).mean([3, 4], keepdim=True),
     "last": lambda y: y.reshape([0, 2, 4, 6, 6]).max(-1),
 }
-ALL = {**NAMES, **PADDINGS, **UNBOUND, **POWERS, **REDUCED}
+EXPANDED = {"expand_as": lambda y: y.mean(1, keepdim=True).expand_as(y)}
+ALL = {**NAMES, **EXPANDED, **PADDINGS, **UNBOUND, **POWERS, **REDUCED}
 
 
 def _attention(parts):
@@ -106,6 +108,11 @@ def test_paddings_that_the_pass_does_not_see_stay(tmp_path):
     graph = exported(Ahead(lambda y: F.pad(y.unsqueeze(2), [*AMOUNTS, 0, 0], data_format="NCDHW")),
                      tmp_path)
     assert not turn_paddings(graph)
+
+
+def test_a_size_that_only_the_other_tensor_has_stays(tmp_path):
+    graph = exported(Ahead(lambda y: paddle.ones([1, 8, 6, 6]).expand_as(y)), tmp_path)
+    assert "expand_as_v2" in {op.type for op in graph.ops} and not expand_by_shape(graph)
 
 
 @pytest.mark.parametrize("function", [

@@ -12,7 +12,7 @@ from typing import Dict, List
 from ...graph.carried import op_types, rewritten
 from ...graph.graph import Graph
 from ...graph.program import is_quantize_op
-from .same_ops import in_lites_words, wrong_forms
+from .same_ops import expand_by_shape, in_lites_words, wrong_forms
 
 WITHOUT_KERNEL = ("express it with other ops and export again, or deploy with Paddle Inference or "
         "onnxruntime")
@@ -34,6 +34,8 @@ def missing_ops(graph: Graph, target: str) -> List[str]:
         target(str): ``arm`` or ``x86``.
     """
     known = kernels()[target]
+    graph = graph.copy()
+    expand_by_shape(graph)
     ops = [rewritten(op, in_lites_words) for op in graph.ops]
     return sorted(op_type for op_type in op_types(ops)
                   if op_type not in known and not is_quantize_op(op_type))

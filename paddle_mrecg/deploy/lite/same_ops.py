@@ -21,7 +21,7 @@ _LAYOUTS, _CHANNELS_LAST = ("data_format", "data_layout"), ("NHWC", "NDHWC", "NL
 
 def as_lite_reads_it(graph: Graph) -> List[str]:
     """All of what is below, in place; what was done, a sentence each."""
-    steps = rename_ops, split_unbinds, multiply_powers, merge_reduced_axes
+    steps = (rename_ops, split_unbinds, multiply_powers, merge_reduced_axes, expand_by_shape)
     return [text for text in (step(graph) for step in steps) if text]
 
 
@@ -135,6 +135,26 @@ def _merged(op: Op, graph: Graph) -> List[Op]:
 
 def _reshaped(source: str, out: str, shape) -> Op:
     return Op("reshape2", {"X": [source]}, {"Out": [out]}, {"shape": list(shape)})
+
+
+def expand_by_shape(graph: Graph) -> str:
+    """``expand_v2`` for ``expand_as_v2``, where every free size is the tensor's own: Paddle Lite
+    has no kernel for the latter, and paddle2onnx takes -1 for a size.
+    """
+    count = 0
+    for k, op in enumerate(graph.ops):
+        shape = list(op.attrs.get("target_shape") or [])
+        if op.type != "expand_as_v2" or not _expands_known_axes(graph, op, shape):
+            continue
+        graph.ops[k] = Op("expand_v2", {"X": op.inputs["X"]}, op.outputs, {"shape": shape})
+        count += 1
+    return f"{count} expand_as_v2 written as expand_v2" if count else ""
+
+
+def _expands_known_axes(graph: Graph, op: Op, shape) -> bool:
+    own = list(graph.tensors[op.input("X")].shape)
+    own = [1] * (len(shape) - len(own)) + own
+    return bool(shape) and all(size > 0 or mine == -1 for size, mine in zip(shape, own))
 
 
 def wrong_forms(graph: Graph) -> List[str]:
