@@ -47,7 +47,8 @@ REDUCED = {
     "last": lambda y: y.reshape([0, 2, 4, 6, 6]).max(-1),
 }
 EXPANDED = {"expand_as": lambda y: y.mean(1, keepdim=True).expand_as(y)}
-ALL = {**NAMES, **EXPANDED, **PADDINGS, **UNBOUND, **POWERS, **REDUCED}
+BARE = {"layer norm": lambda y: F.layer_norm(y, [6, 6])}
+ALL = {**NAMES, **EXPANDED, **BARE, **PADDINGS, **UNBOUND, **POWERS, **REDUCED}
 
 
 def _attention(parts):

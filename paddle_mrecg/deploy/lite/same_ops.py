@@ -7,6 +7,7 @@ import numpy as np
 from ...errors import numbered
 from ...graph.carried import all_ops, rewritten
 from ...graph.graph import Graph, Op, TensorInfo
+from ..rewrites import add_param
 
 # what Paddle writes -> what Paddle Lite has, with the attributes that say the same
 _NAMES = {
@@ -21,7 +22,8 @@ _LAYOUTS, _CHANNELS_LAST = ("data_format", "data_layout"), ("NHWC", "NDHWC", "NL
 
 def as_lite_reads_it(graph: Graph) -> List[str]:
     """All of what is below, in place; what was done, a sentence each."""
-    steps = (rename_ops, split_unbinds, multiply_powers, merge_reduced_axes, expand_by_shape)
+    steps = (rename_ops, split_unbinds, multiply_powers, merge_reduced_axes, expand_by_shape,
+             complete_layer_norms)
     return [text for text in (step(graph) for step in steps) if text]
 
 
@@ -155,6 +157,22 @@ def _expands_known_axes(graph: Graph, op: Op, shape) -> bool:
     own = list(graph.tensors[op.input("X")].shape)
     own = [1] * (len(shape) - len(own)) + own
     return bool(shape) and all(size > 0 or mine == -1 for size, mine in zip(shape, own))
+
+
+def complete_layer_norms(graph: Graph) -> str:
+    """Scales of 1 and shifts of 0 where a layer norm has none: without them x86 dies."""
+    count = 0
+    for op in graph.ops:
+        sizes = (graph.tensors[op.input("X")].shape[op.attrs.get("begin_norm_axis", 1):]
+                 if op.type == "layer_norm" else ())
+        missing = [slot for slot in ("Scale", "Bias") if not op.input(slot)]
+        if not sizes or min(sizes) < 1 or not missing:
+            continue
+        for slot in missing:
+            values = np.full(int(np.prod(sizes)), float(slot == "Scale"), np.float32)
+            op.inputs[slot] = [add_param(graph, f"{op.output('Y')}.{slot.lower()}", values)]
+        count += 1
+    return f"{numbered(count, 'layer norm')} got a scale of 1 or a shift of 0" if count else ""
 
 
 def wrong_forms(graph: Graph) -> List[str]:
