@@ -15,7 +15,7 @@ from ...graph.program import is_quantize_op
 from .same_ops import expand_by_shape, in_lites_words, wrong_forms
 
 WITHOUT_KERNEL = ("express it with other ops and export again, or deploy with Paddle Inference or "
-        "onnxruntime")
+                  "onnxruntime")
 
 
 @functools.lru_cache(maxsize=None)
