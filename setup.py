@@ -34,6 +34,7 @@ INSTALL_REQUIRES = [
     "requests",
     "pandas",
     "decorator",
+    "setuptools<81",  # for pkg_resources, which later ones lack, as do environments of Python 3.12
 ]
 
 EXTRAS_REQUIRE = {

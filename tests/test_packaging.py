@@ -54,6 +54,14 @@ def test_one_range_of_pythons(metadata):
         assert ranges and set(ranges) == {(str(first), str(last))}, name
 
 
+def test_setuptools_still_has_what_paddleslim_imports(metadata):
+    """``pkg_resources``: environments of Python 3.12 come without, and version 82 removed it."""
+    requirements = pytest.importorskip("packaging.requirements")
+    wanted = map(requirements.Requirement, metadata["install_requires"])
+    setuptools = next(r for r in wanted if r.name == "setuptools")
+    assert setuptools.specifier.contains("80.9.0") and not setuptools.specifier.contains("82.0.0")
+
+
 def test_the_text_for_the_index_needs_no_repository(metadata):
     text = metadata["long_description"]
     assert text.startswith("# paddle_mrecg\n") and "## Install" in text
