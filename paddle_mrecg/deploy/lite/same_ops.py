@@ -83,21 +83,24 @@ def multiply_powers(graph: Graph) -> str:
         if power == 0.5:
             ops.append(Op("sqrt", op.inputs, op.outputs))
             continue
-        square = out if power == 2.0 else _like(graph, out, f"{out}.square")
-        ops.append(_product(source, source, square))
+        square = out if power == 2.0 else tensor_like(graph, out, "square")
+        ops.append(product(source, source, square))
         if power == 3.0:
-            ops.append(_product(square, source, out))
+            ops.append(product(square, source, out))
     graph.ops = ops
     return f"{numbered(count, 'power')} written as products or roots" if count else ""
 
 
-def _like(graph: Graph, name: str, new: str) -> str:
-    new = graph.unique_name(new)
-    graph.tensors[new] = TensorInfo(new, graph.tensors[name].shape, graph.tensors[name].dtype)
+def tensor_like(graph: Graph, name: str, word: str, shape=None) -> str:
+    """A new tensor ``<name>.<word>`` like ``name``, of another shape if given."""
+    new = graph.unique_name(f"{name}.{word}")
+    known = graph.tensors[name]
+    graph.tensors[new] = TensorInfo(new, known.shape if shape is None else shape, known.dtype)
     return new
 
 
-def _product(a: str, b: str, out: str) -> Op:
+def product(a: str, b: str, out: str) -> Op:
+    """``out = a * b``, element by element."""
     return Op("elementwise_mul", {"X": [a], "Y": [b]}, {"Out": [out]}, {"axis": -1})
 
 
@@ -125,7 +128,7 @@ def _merged(op: Op, graph: Graph) -> List[Op]:
     if not front or min((*reduced, *behind)) < 1 or sum(size < 1 for size in front) > 1:
         return []
     kept = [1] * len(axes) if op.attrs.get("keep_dim") else []
-    flat, short = (_like(graph, out, f"{out}.{word}") for word in ("flat", "short"))
+    flat, short = (tensor_like(graph, out, word) for word in ("flat", "short"))
     sizes = int(np.prod(reduced)), int(np.prod(behind))
     graph.tensors[flat] = TensorInfo(flat, (-1, *sizes))
     graph.tensors[short] = TensorInfo(short, (-1, sizes[1]))
