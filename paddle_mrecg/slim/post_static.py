@@ -22,6 +22,7 @@ from .place_program import MRECG_SWITCH, quantize_to
 from ..config.dialect.post import post_sections
 
 READERS = ("batch_generator", "sample_generator", "data_loader", "batch_size", "batch_nums")
+SWITCHES = {"round_type", "recon_level"}
 # Arguments of PaddleSlim that say where things are, not how to quantize.
 PLACES = ("executor", "model_dir", "quantize_model_path", "model_filename", "params_filename",
           "save_model_filename",
@@ -40,6 +41,10 @@ def with_mrecg(original: Callable, switch: str) -> Callable:
 
     @functools.wraps(original)
     def function(*args, **kwargs):
+        for other in SWITCHES - set(signature.parameters):
+            if kwargs.get(other) == MRECG_SWITCH:
+                raise ConfigError(f"{original.__name__} has no {other}: its switch is "
+                                  f"{switch}='{MRECG_SWITCH}'")
         if not _chosen(signature, switch, args, kwargs):
             return original(*args, **kwargs)
         known = {k: v for k, v in kwargs.items() if k in signature.parameters}

@@ -127,6 +127,15 @@ def test_what_cannot_be_done_is_one_clear_error(given, message, float_dir, tmp_p
     assert not os.path.exists(tmp_path / "q" / "model.pdmodel")
 
 
+@pytest.mark.parametrize("function, wrong, right", [
+    ("quant_recon_static", "round_type", "recon_level"),
+    ("quant_post_static", "recon_level", "round_type")])
+def test_the_switch_of_the_other_function_names_the_right_one(function, wrong, right, registered):
+    with pytest.raises(ConfigError, match=f"has no {wrong}: its switch is {right}='mrecg'"):
+        globals()[function](None, "somewhere", "elsewhere", data_loader=[images()],
+                            **{wrong: "mrecg"})
+
+
 def test_all_mistakes_come_at_once(float_dir, tmp_path, registered):
     with pytest.raises(ConfigError) as caught:
         quant_recon_static(None, float_dir, str(tmp_path / "q"), recon_level="mrecg",
