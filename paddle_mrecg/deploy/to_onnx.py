@@ -126,8 +126,17 @@ def _paddle2onnx(prefix: str, path: str):
     if done.returncode or not os.path.exists(path):
         lines = [line.strip() for line in done.stdout.splitlines()
                  if "ERROR" in line or "Oops" in line or "Error" in line]
-        raise ModelError(f"paddle2onnx failed (exit code {done.returncode}): "
-                         f"{(lines or ['no message'])[0][:300]}")
+        raise ModelError(_converters_words((lines or ["no message"])[0], done.returncode))
+
+
+def _converters_words(line: str, code: int) -> str:
+    """A sentence for what paddle2onnx said at its end."""
+    cure = ("express it with other ops and export again, or deploy the program in Paddle "
+            "Inference, which runs it as it is")
+    unknown = line.partition("not supported yet, including ")[2].strip(" ,.")
+    if unknown:
+        return f"paddle2onnx has no form for {', '.join(unknown.split(','))}: {cure}"
+    return f"paddle2onnx failed (exit code {code}): {line[:300].rstrip('. ')}; {cure}"
 
 
 def _put_back(model, activations: Dict[str, Encoding], weights: Dict[str, _ConstantWeight]):

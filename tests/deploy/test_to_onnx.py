@@ -7,7 +7,7 @@ import pytest
 
 from paddle_mrecg.deploy.simulate import simulate
 from paddle_mrecg.errors import ModelError, MrecgError
-from paddle_mrecg.deploy.to_onnx import onnx_model
+from paddle_mrecg.deploy.to_onnx import _converters_words, onnx_model
 from paddle_mrecg.graph.graph import Op
 
 from tests.tiny import tiny_graph, tiny_quantized, tiny_samples
@@ -60,8 +60,17 @@ def test_float_programs_convert_too(needs_onnx):
 def test_an_op_without_onnx_form_is_one_sentence(needs_onnx):
     graph = tiny_graph()
     graph.ops[-1] = Op("no_such_op", graph.ops[-1].inputs, graph.ops[-1].outputs, {})
-    with pytest.raises(ModelError, match="paddle2onnx failed|no_such_op"):
+    with pytest.raises(ModelError, match="no_such_op"):
         onnx_model(graph)
+    graph.ops[-1] = Op("celu", graph.ops[-1].inputs, graph.ops[-1].outputs, {"alpha": 1.0})
+    with pytest.raises(ModelError, match="no form for celu: express it with other ops and"):
+        onnx_model(graph)
+
+
+def test_whatever_else_paddle2onnx_says_comes_with_the_cure():
+    said = _converters_words("[ERROR] Cannot found attribute fp32_values in op: set_value", -6)
+    assert said.startswith("paddle2onnx failed (exit code -6): [ERROR] Cannot found attribute")
+    assert said.endswith("or deploy the program in Paddle Inference, which runs it as it is")
 
 
 def test_missing_packages_are_named_with_the_cure(monkeypatch):
