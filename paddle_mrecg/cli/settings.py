@@ -75,13 +75,17 @@ def validate_command(args) -> int:
 
 
 def _refuse_impossible(config: Config):
-    """What ``quant`` would refuse, as far as the settings alone show it.
+    """What ``quant`` would refuse, as far as the settings and the names of files show it.
 
     Raises:
-        ConfigError, OutputError: too few samples; a place where no result can be.
+        ConfigError, DataError, OutputError: too few samples, or none; a place where no result
+            can be.
     """
+    from ..data.images import list_images
     from ..report.result_dir import refuse_place
-    problems = too_few_samples(config)
+    data = config.data
+    is_here = data.loader is None and data.image_dir and os.path.isdir(data.image_dir)
+    problems = too_few_samples(config, len(list_images(data)) if is_here else None)
     if problems:
         raise ConfigError(problems)
     model = config.global_.model_dir

@@ -2,7 +2,7 @@
 """Read, check and write configs: YAML, dict and dataclasses are the same thing."""
 import copy
 import os
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import yaml
 
@@ -126,15 +126,23 @@ def missing_for_command(config: Config) -> List[str]:
     return problems
 
 
-def too_few_samples(config: Config) -> List[str]:
-    """What the numbers alone say: fewer samples than one training step of ``quant`` draws."""
+def too_few_samples(config: Config, images: Optional[int] = None) -> List[str]:
+    """What the numbers alone say: fewer samples than one training step of ``quant`` draws.
+
+    Args:
+        config(Config): the settings.
+        images(int, optional): how many the folder holds. Default: None, not known.
+    """
     data, needed = config.data, config.mrecg.batch_size
-    if not config.mrecg.num_iters or data.num_samples * data.views >= needed:
+    count = data.num_samples if images is None else min(images, data.num_samples)
+    if not config.mrecg.num_iters or count * data.views >= needed:
         return []
     views = f" in {data.views} views each" if data.views > 1 else ""
-    return [f"Data.num_samples: {data.num_samples}{views} are too few: one training step draws "
-            f"MRECG.batch_size = {needed}; raise Data.num_samples or Data.views, or lower "
-            "MRECG.batch_size"]
+    what, cure = ((f"Data.num_samples: {count}", "raise Data.num_samples or Data.views")
+                  if count == data.num_samples else
+                  (f"Data.image_dir: {count} samples", "give more images, raise Data.views"))
+    return [f"{what}{views} are too few: one training step draws MRECG.batch_size = {needed}; "
+            f"{cure}, or lower MRECG.batch_size"]
 
 
 def _sentence(problem: Problem, lines: Dict[Path, int], where: str) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from paddle_mrecg.cli import main as cli
 from paddle_mrecg.graph.graph import TensorInfo
@@ -70,6 +71,17 @@ def test_validate_refuses_what_the_settings_alone_rule_out(capsys, tmp_path, set
     code, out, err = run(capsys, "validate", str(tmp_path / "c.yaml"), *words)
     assert (code, out) == (2, "") and said in err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.yaml", "model"]
+
+
+def test_validate_counts_the_images_that_are_there(capsys, tmp_path):
+    (tmp_path / "images").mkdir()
+    for k in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / "images" / f"{k}.jpg")
+    (tmp_path / "c.yaml").write_text(f"Data: {{image_dir: {tmp_path}/images, num_samples: 64}}\n"
+                                     "MRECG: {batch_size: 4}\n")
+    code, out, err = run(capsys, "validate", str(tmp_path / "c.yaml"))
+    assert (code, out) == (2, "") and "Data.image_dir: 3 samples are too few: one training" in err
+    assert run(capsys, "validate", str(tmp_path / "c.yaml"), "Data.views=2")[0] == 0
 
 
 def test_few_samples_are_enough_where_no_step_draws_them(capsys, config_file, jobs):
