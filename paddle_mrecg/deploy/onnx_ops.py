@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph.graph import Graph, Op
-from .lite.same_ops import expand_by_shape, product, tensor_like, wrong_forms
+from .forms import expand_by_shape, product, tensor_like, wrong_forms
 from .onnx_pools import adaptive_average, wrong_pool
 from .rewrites import add_param
 

@@ -10,8 +10,8 @@ import pytest
 from paddle_mrecg.deploy.check.runtimes import run_lite
 from paddle_mrecg.deploy.lite.convert import convert
 from paddle_mrecg.deploy.lite.ops import lite_note, missing_ops
-from paddle_mrecg.deploy.lite.same_ops import (expand_by_shape, merge_reduced_axes,
-                                               rename_ops, wrong_forms)
+from paddle_mrecg.deploy.forms import expand_by_shape, wrong_forms
+from paddle_mrecg.deploy.lite.same_ops import merge_reduced_axes, rename_ops
 from paddle_mrecg.deploy.rewrites import turn_paddings
 from paddle_mrecg.errors import ModelError
 from paddle_mrecg.graph.load import load_graph

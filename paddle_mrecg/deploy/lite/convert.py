@@ -18,8 +18,9 @@ from .env import LiteTools
 from .ops import WITHOUT_KERNEL, missing_ops
 from .table import OpRow, op_rows
 from .arm import apply_mobile_rules
-from .same_ops import as_lite_reads_it, wrong_forms
+from .same_ops import as_lite_reads_it
 from .x86 import for_x86
+from ..forms import wrong_forms
 from ..rewrites import for_lite
 
 LITE_TARGETS = ("arm", "x86")

@@ -12,7 +12,8 @@ from typing import Dict, List
 from ...graph.carried import op_types, rewritten
 from ...graph.graph import Graph
 from ...graph.program import is_quantize_op
-from .same_ops import expand_by_shape, in_lites_words, wrong_forms
+from ..forms import expand_by_shape, wrong_forms
+from .same_ops import in_lites_words
 
 WITHOUT_KERNEL = ("express it with other ops and export again, or deploy with Paddle Inference or "
                   "onnxruntime")

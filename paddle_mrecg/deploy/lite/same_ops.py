@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ops that Paddle Lite knows under another name, and forms of known ops that it gets wrong."""
+"""Ops that Paddle Lite knows under another name, and ops that it gets wrong, written otherwise."""
 from typing import List
 
 import numpy as np
@@ -7,6 +7,7 @@ import numpy as np
 from ...errors import numbered
 from ...graph.carried import all_ops, rewritten
 from ...graph.graph import Graph, Op, TensorInfo
+from ..forms import expand_by_shape, product, tensor_like, wrong_form
 from ..rewrites import add_param
 
 # what Paddle writes -> what Paddle Lite has, with the attributes that say the same
@@ -17,7 +18,6 @@ _NAMES = {
     "channel_shuffle": ("shuffle_channel", lambda attrs: {"group": attrs["groups"]}),
 }
 _REDUCTIONS, _RANK = ("reduce_mean", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod"), 4
-_LAYOUTS, _CHANNELS_LAST = ("data_format", "data_layout"), ("NHWC", "NDHWC", "NLC", "NWC")
 
 
 def as_lite_reads_it(graph: Graph) -> List[str]:
@@ -91,19 +91,6 @@ def multiply_powers(graph: Graph) -> str:
     return f"{numbered(count, 'power')} written as products or roots" if count else ""
 
 
-def tensor_like(graph: Graph, name: str, word: str, shape=None) -> str:
-    """A new tensor ``<name>.<word>`` like ``name``, of another shape if given."""
-    new = graph.unique_name(f"{name}.{word}")
-    known = graph.tensors[name]
-    graph.tensors[new] = TensorInfo(new, known.shape if shape is None else shape, known.dtype)
-    return new
-
-
-def product(a: str, b: str, out: str) -> Op:
-    """``out = a * b``, element by element."""
-    return Op("elementwise_mul", {"X": [a], "Y": [b]}, {"Out": [out]}, {"axis": -1})
-
-
 def merge_reduced_axes(graph: Graph) -> str:
     """Reductions of more than four axes as ones of three: kernels know four, and with more the
     output on x86 is what was in memory.
@@ -142,26 +129,6 @@ def _reshaped(source: str, out: str, shape) -> Op:
     return Op("reshape2", {"X": [source]}, {"Out": [out]}, {"shape": list(shape)})
 
 
-def expand_by_shape(graph: Graph) -> str:
-    """``expand_v2`` for ``expand_as_v2``, where every free size is the tensor's own: Paddle Lite
-    has no kernel for the latter, and paddle2onnx takes -1 for a size.
-    """
-    count = 0
-    for k, op in enumerate(graph.ops):
-        shape = list(op.attrs.get("target_shape") or [])
-        if op.type != "expand_as_v2" or not _expands_known_axes(graph, op, shape):
-            continue
-        graph.ops[k] = Op("expand_v2", {"X": op.inputs["X"]}, op.outputs, {"shape": shape})
-        count += 1
-    return f"{count} expand_as_v2 written as expand_v2" if count else ""
-
-
-def _expands_known_axes(graph: Graph, op: Op, shape) -> bool:
-    own = list(graph.tensors[op.input("X")].shape)
-    own = [1] * (len(shape) - len(own)) + own
-    return bool(shape) and all(size > 0 or mine == -1 for size, mine in zip(shape, own))
-
-
 def complete_layer_norms(graph: Graph) -> str:
     """Scales of 1 and shifts of 0 where a layer norm has none: without them x86 dies."""
     count = 0
@@ -176,19 +143,3 @@ def complete_layer_norms(graph: Graph) -> str:
             op.inputs[slot] = [add_param(graph, f"{op.output('Y')}.{slot.lower()}", values)]
         count += 1
     return f"{numbered(count, 'layer norm')} got a scale of 1 or a shift of 0" if count else ""
-
-
-def wrong_forms(graph: Graph) -> List[str]:
-    """Ops that Paddle Lite has, in forms that it reads wrong without a word: sorted, each with the
-    attribute.
-    """
-    return sorted({f"{op.type} with {wrong_form(op)}" for op in all_ops(graph.ops)
-                   if wrong_form(op)})
-
-
-def wrong_form(op: Op) -> str:
-    """The attribute of ``op`` that no kernel follows; empty where there is none."""
-    for name in _LAYOUTS:
-        if op.attrs.get(name) in _CHANNELS_LAST:
-            return f"{name} {op.attrs[name]}"
-    return ""
