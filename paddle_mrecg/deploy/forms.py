@@ -12,8 +12,8 @@ def wrong_forms(graph: Graph) -> List[str]:
     """Ops in forms that Paddle Lite and paddle2onnx take for others without a word, sorted,
     each with the attribute.
     """
-    return sorted({f"{op.type} with {wrong_form(op)}" for op in all_ops(graph.ops)
-                   if wrong_form(op)})
+    return sorted({f"{op.type} with {wrong}" for op in all_ops(graph.ops)
+                   for wrong in [wrong_form(op)] if wrong})
 
 
 def wrong_form(op: Op) -> str:
@@ -55,3 +55,9 @@ def tensor_like(graph: Graph, name: str, word: str, shape=None) -> str:
 def product(a: str, b: str, out: str) -> Op:
     """``out = a * b``, element by element."""
     return Op("elementwise_mul", {"X": [a], "Y": [b]}, {"Out": [out]}, {"axis": -1})
+
+
+def scaled(source: str, out: str, factor: float, bias: float = 0.0) -> Op:
+    """``out = factor * source + bias``."""
+    return Op("scale", {"X": [source]}, {"Out": [out]},
+              {"scale": factor, "bias": bias, "bias_after_scale": True})

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph.graph import Graph, Op
-from .forms import expand_by_shape, product, tensor_like, wrong_forms
+from .forms import expand_by_shape, product, scaled, tensor_like, wrong_forms
 from .onnx_pools import adaptive_average, wrong_pool
 from .rewrites import add_param
 
@@ -26,7 +26,7 @@ def as_paddle2onnx_reads_it(graph: Graph) -> None:
         ModelError: a layout, a padding or a size that would be taken for another.
     """
     wrong = wrong_forms(graph) + sorted(
-        {f"{op.type} with {_wrong(op, graph)}" for op in graph.ops if _wrong(op, graph)})
+        {f"{op.type} with {what}" for op in graph.ops for what in [_wrong(op, graph)] if what})
     if wrong:
         raise ModelError(f"paddle2onnx has no form for {', '.join(wrong)}: express it with other "
                          "ops (data_format NCHW, slices and concat) and export again, with fixed "
@@ -71,9 +71,9 @@ def _log_sigmoid(op: Op, graph: Graph) -> List[Op]:
 def _scaled_softplus(op: Op, graph: Graph, before: float, behind: float) -> List[Op]:
     source, out = op.input("X"), op.output("Out")
     large, small = (tensor_like(graph, out, word) for word in ("large", "small"))
-    return [_scale(source, large, before), Op("softplus", {"X": [large]}, {"Out": [small]},
+    return [scaled(source, large, before), Op("softplus", {"X": [large]}, {"Out": [small]},
                                               {"beta": 1.0, "threshold": 20.0}),
-            _scale(small, out, behind)]
+            scaled(small, out, behind)]
 
 
 def _gelu(op: Op, graph: Graph) -> List[Op]:
@@ -86,7 +86,7 @@ def _gelu(op: Op, graph: Graph) -> List[Op]:
     square, inner, bent, gate = (tensor_like(graph, out, word)
                                     for word in ("square", "inner", "bent", "gate"))
     factor = 2 * math.sqrt(2 / math.pi)
-    return [product(x, x, square), _scale(square, inner, 0.044715 * factor, factor),
+    return [product(x, x, square), scaled(square, inner, 0.044715 * factor, factor),
             product(x, inner, bent), Op("sigmoid", {"X": [bent]}, {"Out": [gate]}),
             product(x, gate, out)]
 
@@ -196,8 +196,3 @@ _REWRITES: Dict[str, Callable[[Op, Graph], List[Op]]] = {
     "reduce_sum": _counted, "tile": _as_many_axes, "strided_slice": _to_the_first,
     "pool2d": adaptive_average,
 }
-
-
-def _scale(source: str, out: str, factor: float, bias: float = 0.0) -> Op:
-    return Op("scale", {"X": [source]}, {"Out": [out]},
-              {"scale": factor, "bias": bias, "bias_after_scale": True})

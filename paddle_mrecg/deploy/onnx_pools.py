@@ -6,7 +6,8 @@ from typing import List, Tuple
 
 import numpy as np
 
-from ..graph.graph import Graph, Op, TensorInfo
+from ..graph.graph import Graph, Op
+from .forms import tensor_like
 from .rewrites import add_param
 
 _POOLS = ("pool2d", "pool3d", "max_pool2d_with_index", "max_pool3d_with_index")
@@ -34,8 +35,7 @@ def adaptive_average(op: Op, graph: Graph) -> List[Op]:
     rows, columns = (_shares(side, count) for side, count in zip(shape[2:], op.attrs["ksize"]))
     names = [add_param(graph, f"{out}.{word}", value)
              for word, value in (("rows", rows), ("columns", columns.T))]
-    narrow = graph.unique_name(f"{out}.narrow")
-    graph.tensors[narrow] = TensorInfo(narrow, (*shape[:3], len(columns)))
+    narrow = tensor_like(graph, out, "narrow", (*shape[:3], len(columns)))
     plain = {"trans_x": False, "trans_y": False}
     return [Op("matmul_v2", {"X": [source], "Y": [names[1]]}, {"Out": [narrow]}, plain),
             Op("matmul_v2", {"X": [names[0]], "Y": [narrow]}, op.outputs, plain)]

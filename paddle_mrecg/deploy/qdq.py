@@ -14,6 +14,7 @@ import numpy as np
 from ..graph.graph import QUANTIZED, Graph, Op, TensorInfo
 from ..grids.affine import Encoding
 from ..grids.fake_quantize import ROUNDER
+from .forms import scaled
 
 CONTAINER_BITS = 8
 CONTAINER_MAX = 127.0  # quantize_linear's Scale is the value of this code
@@ -93,14 +94,10 @@ class QdqBuilder:
         shape, spec = self.graph.tensors[name].shape, encoding.spec
         rounded, clipped, codes = (self._tensor(f"{name}.{k}", shape)
                                    for k in ("rounded", "clipped", "codes"))
-
-        def scale(source, target, factor, bias):
-            return Op("scale", {"X": [source]}, {"Out": [target]},
-                      dict(scale=factor, bias=bias, bias_after_scale=True))
-        return [scale(name, rounded, 1.0 / step, shift),
+        return [scaled(name, rounded, 1.0 / step, shift),
                 Op("clip", {"X": [rounded]}, {"Out": [clipped]},
                    dict(min=spec.qmin + ROUNDER, max=spec.qmax + ROUNDER)),
-                scale(clipped, codes, 1.0, -shift), scale(codes, out, step, 0.0)]
+                scaled(clipped, codes, 1.0, -shift), scaled(codes, out, step)]
 
     def _param(self, stem: str, value: np.ndarray) -> str:
         name = self._tensor(stem, value.shape)

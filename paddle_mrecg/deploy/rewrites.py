@@ -14,6 +14,7 @@ from ..errors import numbered
 from ..graph.carried import rewritten
 from ..graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo
 from ..grids.affine import Encoding, QuantSpec
+from .forms import tensor_like
 
 # what opt fuses into convolutions
 FUSED_ACTIVATIONS = ("relu", "relu6", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "tanh",
@@ -201,8 +202,7 @@ def _multiplied_and_added(op: Op, graph: Graph) -> List[Op]:
     steps = [step for step in steps if step != ("elementwise_add", 0.0)]
     made, source, out = [], op.input("X"), op.output("Out")
     for k, (kind, value) in enumerate(steps):
-        target = out if k == len(steps) - 1 else graph.unique_name(f"{out}.part")
-        graph.tensors[target] = TensorInfo(target, graph.tensors[out].shape)
+        target = out if k == len(steps) - 1 else tensor_like(graph, out, "part")
         constant = add_param(graph, f"{out}.constant", np.array([value], np.float32))
         made.append(Op(kind, {"X": [source], "Y": [constant]}, {"Out": [target]}, {"axis": -1}))
         source = target
@@ -227,8 +227,7 @@ def turn_paddings(graph: Graph) -> str:
             ops.append(Op(op.type, op.inputs, op.outputs,
                           {**op.attrs, "paddings": [*top_bottom, *left_right, 0, 0]}))
             continue
-        between = graph.unique_name(f"{op.output('Out')}.wide")
-        graph.tensors[between] = TensorInfo(between, (-1,) * 5)
+        between = tensor_like(graph, op.output("Out"), "wide", (-1,) * 5)
         ops += [Op(op.type, op.inputs, {"Out": [between]},
                    {**op.attrs, "paddings": [*left_right, 0, 0, 0, 0]}),
                 Op(op.type, {"X": [between]}, op.outputs,

@@ -10,7 +10,8 @@ from typing import List
 import numpy as np
 
 from ...errors import ModelError, numbered
-from ...graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, weight_name
+from ...graph.graph import WEIGHT_SLOTS, Graph, Op, weight_name
+from ..forms import tensor_like
 from ..rewrites import weight_dequantizers
 
 KERNEL_BITS = 8
@@ -42,8 +43,7 @@ def clip_low_bit_activations(graph: Graph) -> str:
         bits = op.attrs.get("bit_length", KERNEL_BITS)
         if op.type == "quantize_linear" and bits < KERNEL_BITS and op.input("X") not in params:
             source = op.input("X")
-            clipped = graph.unique_name(f"{source}.clipped")
-            graph.tensors[clipped] = TensorInfo(clipped, graph.tensors[source].shape)
+            clipped = tensor_like(graph, source, "clipped")
             qmax = 2**(bits - 1) - 1
             top = float(np.ravel(params[op.input("Scale")])[0])
             ops.append(Op("clip", {"X": [source]}, {"Out": [clipped]},

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...errors import numbered
 from ...graph.carried import all_ops, rewritten
-from ...graph.graph import Graph, Op, TensorInfo
+from ...graph.graph import Graph, Op
 from ..forms import expand_by_shape, product, tensor_like, wrong_form
 from ..rewrites import add_param
 
@@ -37,11 +37,11 @@ def in_lites_words(op: Op) -> Op:
 
 def rename_ops(graph: Graph) -> str:
     """Ops under the names that Paddle Lite knows, in place: else opt knows no kernel for them."""
-    renamed = sorted({f"{op.type} as {_NAMES[op.type][0]}" for op in all_ops(graph.ops)
-                      if in_lites_words(op) is not op})
-    count = sum(in_lites_words(op) is not op for op in all_ops(graph.ops))
+    renamed = [f"{op.type} as {_NAMES[op.type][0]}" for op in all_ops(graph.ops)
+               if in_lites_words(op) is not op]
     graph.ops = [rewritten(op, in_lites_words) for op in graph.ops]
-    return f"{numbered(count, 'op')} written otherwise: {', '.join(renamed)}" if count else ""
+    return (f"{numbered(len(renamed), 'op')} written otherwise: "
+            f"{', '.join(sorted(set(renamed)))}" if renamed else "")
 
 
 def split_unbinds(graph: Graph) -> str:
@@ -55,11 +55,8 @@ def split_unbinds(graph: Graph) -> str:
             continue
         axis, whole = op.attrs.get("axis", 0), graph.tensors[op.input("X")].shape
         axis += len(whole) if axis < 0 else 0
-        parts = []
-        for name in op.outputs["Out"]:
-            parts.append(graph.unique_name(f"{name}.part"))
-            graph.tensors[parts[-1]] = TensorInfo(parts[-1], (*whole[:axis], 1, *whole[axis + 1:]),
-                                                  graph.tensors[name].dtype)
+        parts = [tensor_like(graph, name, "part", (*whole[:axis], 1, *whole[axis + 1:]))
+                 for name in op.outputs["Out"]]
         ops.append(Op("split", {"X": op.inputs["X"]}, {"Out": parts},
                       {"num": len(parts), "sections": [], "axis": axis}))
         ops += [Op("squeeze2", {"X": [part]}, {"Out": [name]}, {"axes": [axis]})
@@ -115,10 +112,9 @@ def _merged(op: Op, graph: Graph) -> List[Op]:
     if not front or min((*reduced, *behind)) < 1 or sum(size < 1 for size in front) > 1:
         return []
     kept = [1] * len(axes) if op.attrs.get("keep_dim") else []
-    flat, short = (tensor_like(graph, out, word) for word in ("flat", "short"))
     sizes = int(np.prod(reduced)), int(np.prod(behind))
-    graph.tensors[flat] = TensorInfo(flat, (-1, *sizes))
-    graph.tensors[short] = TensorInfo(short, (-1, sizes[1]))
+    flat = tensor_like(graph, out, "flat", (-1, *sizes))
+    short = tensor_like(graph, out, "short", (-1, sizes[1]))
     return [_reshaped(source, flat, [-1, *sizes]),
             Op(op.type, {"X": [flat]}, {"Out": [short]},
                {**op.attrs, "dim": [1], "keep_dim": False}),

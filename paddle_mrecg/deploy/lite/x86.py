@@ -8,10 +8,11 @@ from typing import Callable, List, Optional, Sequence
 
 import numpy as np
 
-from ...graph.graph import WEIGHT_SLOTS, Graph, Op, TensorInfo, ops_behind
+from ...graph.graph import WEIGHT_SLOTS, Graph, Op, ops_behind
 from ...graph.simplify import drop_unused
 from ...grids.affine import Encoding
 from ...grids.fake_quantize import ROUNDER
+from ..forms import product, scaled, tensor_like
 from ..rewrites import (activation_encoding, add_param, dequantized_weight,
                         from_float_convolution, part_scales_from_convolutions)
 
@@ -41,12 +42,11 @@ def split_hard_swish(graph: Graph) -> str:
     """
     def parts(op: Op) -> List[Op]:
         name, out = op.input("X"), op.output("Out")
-        gate = graph.unique_name(f"{out}.gate")
-        graph.tensors[gate] = TensorInfo(gate, graph.tensors[out].shape)
+        gate = tensor_like(graph, out, "gate")
         scale, offset = op.attrs.get("scale", 6.0), op.attrs.get("offset", 3.0)
         return [Op("hard_sigmoid", {"X": [name]}, {"Out": [gate]},
                    dict(slope=1.0 / scale, offset=offset / scale)),
-                Op("elementwise_mul", {"X": [name], "Y": [gate]}, {"Out": [out]}, {"axis": -1})]
+                product(name, gate, out)]
 
     count = _split(graph, lambda op: op.type == "hard_swish", parts)
     return (f"{count} hard_swish are written as x * hard_sigmoid(x), which x86 int8 convolutions "
@@ -59,10 +59,9 @@ def split_leaky_relu(graph: Graph) -> str:
     """
     def parts(op: Op) -> List[Op]:
         name, out = op.input("X"), op.output("Out")
-        small = graph.unique_name(f"{out}.small")
-        graph.tensors[small] = TensorInfo(small, graph.tensors[out].shape)
+        small = tensor_like(graph, out, "small")
         slope = add_param(graph, f"{out}.alpha", np.array([_negative_slope(op)], np.float32))
-        return [Op("elementwise_mul", {"X": [name], "Y": [slope]}, {"Out": [small]}, {"axis": -1}),
+        return [product(name, slope, small),
                 Op("elementwise_max", {"X": [name], "Y": [small]}, {"Out": [out]}, {"axis": -1})]
 
     count = _split(graph, lambda op: (op.type == "leaky_relu"
@@ -163,21 +162,15 @@ def _quantizer(graph: Graph, name: str, encoding: Encoding) -> List[Op]:
     ``scale`` behind a convolution into its weights, past its activation, and merges neighbouring
     ``scale`` ops.
     """
-    step, spec, shape = float(encoding.scale), encoding.spec, graph.tensors[name].shape
-    clipped, rounded, codes, out = (graph.unique_name(f"{name}.{kind}") for kind in
+    step, spec = float(encoding.scale), encoding.spec
+    clipped, rounded, codes, out = (tensor_like(graph, name, kind) for kind in
                                     ("clipped", "rounded", "codes", "view"))
-    for made in (clipped, rounded, codes, out):
-        graph.tensors[made] = TensorInfo(made, shape)
     bias = add_param(graph, f"{codes}.bias", np.array([-ROUNDER], np.float32))
-
-    def scale(source, target, factor, added):
-        return Op("scale", {"X": [source]}, {"Out": [target]},
-                  dict(scale=factor, bias=added, bias_after_scale=True))
     return [Op("clip", {"X": [name]}, {"Out": [clipped]},
                dict(min=spec.qmin * step, max=spec.qmax * step)),
-            scale(clipped, rounded, 1.0 / step, ROUNDER),
+            scaled(clipped, rounded, 1.0 / step, ROUNDER),
             Op("elementwise_add", {"X": [rounded], "Y": [bias]}, {"Out": [codes]}, {"axis": -1}),
-            scale(codes, out, step, 0.0)]
+            scaled(codes, out, step)]
 
 
 def _dequantized_param(dequantize: Op, graph: Graph) -> str:
