@@ -46,7 +46,12 @@ def layer_bits(names: Names, settings, first: bool, last: bool) -> Tuple[int, in
         bits = settings.first_layer_weight_bits, settings.first_layer_activation_bits
     elif last:
         bits = settings.last_layer_weight_bits, settings.last_layer_activation_bits
-    for override in settings.overrides:
-        if matches(names, override.pattern):
-            return override.weight_bits or bits[0], override.activation_bits or bits[1]
+    override = first_override(names, settings)
+    if override is not None:
+        return override.weight_bits or bits[0], override.activation_bits or bits[1]
     return bits
+
+
+def first_override(names: Names, settings):
+    """The first override that matches a layer, which alone counts; None where none does."""
+    return next((o for o in settings.overrides if matches(names, o.pattern)), None)

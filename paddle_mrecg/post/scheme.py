@@ -11,7 +11,7 @@ from typing import Dict, List, Optional, Set
 import numpy as np
 
 from ..config import Override, QuantPost
-from ..config.layer_bits import is_skipped, layer_bits, matches, unmatched_patterns
+from ..config.layer_bits import first_override, is_skipped, layer_bits, unmatched_patterns
 from ..errors import ConfigError, ModelError, listed
 from ..graph.ends import first_and_last
 from ..graph.carried import inside
@@ -154,8 +154,7 @@ def overridden_bits(graph: Graph, config: QuantPost, ops: List[Op]) -> Dict[str,
 
 def override_of(op: Op, graph: Graph, config: QuantPost) -> Optional[Override]:
     """The first override that matches a layer, None where none does."""
-    names = _names_of_op(op, graph)
-    return next((o for o in config.overrides if matches(names, o.pattern)), None)
+    return first_override(_names_of_op(op, graph), config)
 
 
 def _refuse_other_types(ops: List[Op], graph: Graph):
