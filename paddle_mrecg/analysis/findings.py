@@ -43,11 +43,16 @@ class Findings:
         """Worst first, by the error with the layer alone quantized."""
         return ranking(self.layers)
 
+    @property
+    def negligible(self) -> bool:
+        """All layers together cost next to nothing."""
+        return self.whole <= NOTHING
+
     def suggested(self) -> List[LayerEffect]:
         """The fewest layers to change that make up half of the summed errors, at most ten; none
-        where all layers together cost next to nothing.
+        where all together are ``negligible``.
         """
-        if self.whole <= NOTHING:
+        if self.negligible:
             return []
         return worst_layers(self.layers, SUGGESTED_SHARE)[:MOST_SUGGESTED]
 
@@ -87,7 +92,7 @@ class Findings:
                  f"{_three_digits(self.whole)} %"]
         advised = [e for e in self.suggested() if e.suggestion]
         lines += [f"{e.weight}: {e.cause}; {e.suggestion}" for e in advised]
-        if self.whole <= NOTHING:
+        if self.negligible:
             lines += [f"no layer needs more bits: all together cost at most {100 * NOTHING:g} %"]
         pasted = self.yaml_lines()
         if pasted:

@@ -39,7 +39,7 @@ def findings_page(findings: Findings, config: Config, recipe: str) -> str:
     suggested = [e.weight for e in findings.suggested()]
     if suggested:
         summary.append(phrase("an_worst", names=listed(suggested, MOST_NAMES)))
-    elif findings.whole <= NOTHING:
+    elif findings.negligible:
         summary.append(phrase("an_nothing", most=f"{100 * NOTHING:g}"))
     summary += [phrase("an_metric", metric=name, value=number(findings.float_metric[name]),
                        change=number(min(e.metric[name] for e in effects)
