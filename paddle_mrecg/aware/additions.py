@@ -38,9 +38,8 @@ class QuantizedAdditions:
         quanters = self.in_order(hidden)
 
         def add(original, a, b):
-            # more than at calibration: the model's own branch
             quanter = next(quanters, None)
-            if quanter is None:
+            if quanter is None:  # not one of them, or beyond those of calibration: a branch
                 return original(a, b)
             return quanter["result"](original(quanter["left"](a), quanter["right"](b)))
         try:

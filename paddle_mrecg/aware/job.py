@@ -16,7 +16,7 @@ from .export import ExportedModel, export_quantized  # noqa: F401  the job's oth
 from .first_batch import FirstBatch
 from .fold import fold_batch_norms
 from .freeze import freeze  # noqa: F401
-from .layers import (alone, float_where_it_fails, quantizable, quantized_layers, refuse_keywords,
+from .layers import (alone, called_by_keyword, float_where_it_fails, quantizable, quantized_layers,
                      refuse_other_models, refuse_static)
 from .loading import LoadWatch
 from .look_ahead import ends_of, ends_without_data
@@ -141,7 +141,8 @@ def _in_running_order(layers, run):
     names = {id(layer): name for name, layer in layers}
 
     def note(layer, inputs, output):
-        refuse_keywords(inputs, f"layer '{names[id(layer)]}'")
+        if not inputs:
+            raise called_by_keyword(f"layer '{names[id(layer)]}'")
         order.setdefault(id(layer), len(order))
     hooks = [layer.register_forward_post_hook(note) for _, layer in layers]
     try:

@@ -52,7 +52,8 @@ class QuantizedLayer:
     @run_eagerly
     def forward(self, *inputs, **kwargs):
         self.begin()
-        refuse_keywords(inputs, self.weight_quanter.place.partition(" of ")[2])
+        if not inputs:
+            raise called_by_keyword(self.weight_quanter.place.partition(" of ")[2])
         x, *args = inputs
         x = x if self.activation_quanter is None else self.activation_quanter(x)
         with shadowed(self, weight=self.quantized_weight(self.float_weight()),
@@ -80,15 +81,12 @@ class QuantizedLayer:
                             self.bias_quanter) if q is not None]
 
 
-def refuse_keywords(inputs: Tuple, what: str):
-    """Hooks, which calibration and export look through, see what is given by position only.
-
-    Raises:
-        ModelError: ``what``, a layer, was called without ``inputs``.
+def called_by_keyword(what: str) -> ModelError:
+    """For ``what``, a layer that was called without inputs by position: hooks, which calibration
+    and export look through, see no others.
     """
-    if not inputs:
-        raise ModelError(f"{what} is given its input as a keyword, where hooks do not see it: call "
-                         "it with the input first, as in self.layer(x)")
+    return ModelError(f"{what} is given its input as a keyword, where hooks do not see it: call it "
+                      "with the input first, as in self.layer(x)")
 
 
 def refuse_tracing():

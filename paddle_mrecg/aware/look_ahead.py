@@ -57,11 +57,11 @@ def ends_of(model, layers: Layers, run) -> Ends:
     Raises:
         ConfigError: a layer that will be quantized runs inside of a loop or a branch.
     """
-    arguments = _arguments(model, run)
+    arguments, outputs = _called(model, run)
     if arguments is None:
         return Ends.in_order(layers)
     try:
-        graph, weights = _traced(model, layers, arguments, run)
+        graph, weights = _traced(model, layers, arguments, outputs)
     except ModelError as error:
         get_logger().warning("this model can be trained and not be exported as it is: %s; mend "
                              "that before training, e.g. with a forward that does in evaluation "
@@ -126,7 +126,7 @@ def _usual_inputs(model):
                scale_factor=paddle.ones([1, 2]))
 
 
-def _traced(model, layers: Layers, arguments, run) -> Tuple[Graph, Dict[str, List[str]]]:
+def _traced(model, layers: Layers, arguments, outputs) -> Tuple[Graph, Dict[str, List[str]]]:
     """The graph of a copy, and the names of layers by their weight in it."""
     twin = copied(model)
     named, weights = dict(twin.named_sublayers(include_self=True)), {}
@@ -135,7 +135,7 @@ def _traced(model, layers: Layers, arguments, run) -> Tuple[Graph, Dict[str, Lis
         weights.setdefault(named[name].weight.name, []).append(name)
     graph = graph_from_layer(_Reading(twin), [[batch_free_spec(value) for value in arguments]],
                              type(model).__name__)
-    _say_lost(graph, arguments, run())
+    _say_lost(graph, arguments, outputs)
     as_two_dimensional(graph, weights)
     return graph, weights
 
@@ -174,22 +174,24 @@ def _weight_name(op) -> Optional[str]:
     return op.input(WEIGHT_SLOTS[op.type][1]) if op.type in WEIGHT_SLOTS else None
 
 
-def _arguments(model, run) -> Optional[List]:
-    """What ``run`` calls the model with, by position; None for what no spec describes."""
+def _called(model, run) -> Tuple[Optional[List], Optional[List[np.ndarray]]]:
+    """What ``run`` calls the model with, by position, None for what no spec describes; and what it
+    gets.
+    """
     seen, forward = [], model.forward
 
     def noted(*args, **kwargs):
         seen.append((args, kwargs))
         return forward(*args, **kwargs)
     with forward_replaced(model, noted):
-        run()
+        outputs = run()
     try:
         bound = inspect.signature(forward).bind(*seen[0][0], **seen[0][1]).arguments
     except (IndexError, TypeError, ValueError):
-        return None
+        return None, outputs
     values = [v for value in bound.values()
               for v in (value if isinstance(value, tuple) else [value])]
-    return values if all(_is_data(value) for value in values) else None
+    return values if all(_is_data(value) for value in values) else None, outputs
 
 
 def _is_data(value) -> bool:
